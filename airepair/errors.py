@@ -1,0 +1,39 @@
+"""Every error that a user can cause or meet: one line each, naming the value and what would be accepted."""
+
+
+class AirepairError(Exception):
+    """Root of the project's own errors; its text is one line that a person can act on."""
+
+
+class UsageError(AirepairError):
+    """Bad input: an unknown name, a value out of range, an unreadable file. Exit code 2 on the command line."""
+
+
+class Unsupported(AirepairError):
+    """A method cannot repair this subject; the text says why. A result, not a failure."""
+
+
+class Unavailable(AirepairError):
+    """Something the cell needs is not at hand (data, an extra, an environment); the text says how to get it. A skip."""
+
+
+class OutOfTime(AirepairError):
+    """The cell's time limit passed."""
+
+
+def one_line(error: BaseException, width: int = 300) -> str:
+    """The text of an error on one line, with its type where that is not one of ours."""
+    text = " ".join(str(error).split()) or "no message"
+    name = "" if isinstance(error, AirepairError) else f"{type(error).__name__}: "
+    return (name + text)[:width]
+
+
+def choose(kind: str, value: str, accepted: "list[str] | tuple[str, ...]") -> str:
+    """`value` if it is one of `accepted`; otherwise a UsageError that lists them and names the nearest."""
+    if value in accepted:
+        return value
+    from difflib import get_close_matches
+
+    near = get_close_matches(value, accepted, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UsageError(f"unknown {kind} {value!r}{hint}; accepted: {', '.join(accepted) or 'none'}")

@@ -1,0 +1,79 @@
+"""A model sits an exam on a split: one forward pass, and everything that is shown of it is computed from that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from airepair.types import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """Logits (N x K, float32, on the CPU) and labels (N) of one model on one split."""
+
+    logits: Tensor
+    y: Tensor
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits, N x K."""
+        return self.logits.softmax(1)
+
+    @cached_property
+    def predictions(self) -> Tensor:
+        """The class of the largest logit, N."""
+        return self.logits.argmax(1)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """Whether each prediction is the label, N booleans."""
+        return self.predictions == self.y
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions; NaN-free only on a split that is not empty."""
+        return float(self.right.float().mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(nn.functional.cross_entropy(self.logits, self.y))
+
+    def select(self, index: Tensor) -> Exam:
+        """The exam on some of its images."""
+        return Exam(self.logits[index], self.y[index])
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """Every submodule in evaluation mode; the modes come back at the end."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield module
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def sit(module: nn.Module, split: Split, batch_size: int = 1024) -> Exam:
+    """One forward pass of `module` over `split`, without gradients and in evaluation mode."""
+    logits = logits_of(module, split.x, batch_size)
+    return Exam(logits.float().cpu(), split.y.cpu())
+
+
+@torch.no_grad()
+def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
+    """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1]."""
+    parts = []
+    with evaluating(module):
+        for start in range(0, len(x), batch_size):
+            batch = x[start : start + batch_size]
+            parts.append(module(batch.float().div_(255) if batch.dtype == torch.uint8 else batch))
+    return torch.cat(parts) if parts else x.new_zeros((0, 0), dtype=torch.float32)

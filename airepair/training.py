@@ -1,0 +1,175 @@
+"""The one training loop: baselines, fine-tuning, submodels and every method that trains go through `fit`.
+
+Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The state that remains is the one with the
+best validation accuracy over all epochs, the start included, ties by validation loss (protocol: "Which state is returned").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from airepair.augment import augmentation
+from airepair.exam import Exam, sit
+from airepair.types import Recipe, Split, Transform
+
+# loss(module, x, y) of one batch: x float in [0, 1] and augmented, y int64.
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where training stands after an epoch: `images` through forward and backward so far, mean loss, validation accuracy (None: not examined)."""
+
+    number: int
+    images: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller wants to hear: every epoch, and the best state so far when `marks[name]` images have been seen."""
+
+    progress: Callable[[str, int, int, float], None] = lambda *_: None
+    epoch: Callable[[Epoch], None] = lambda _: None
+    keep: Callable[[str, nn.Module], None] = lambda *_: None
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+
+def cross_entropy(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of the module's logits."""
+    return nn.functional.cross_entropy(module(x), y)
+
+
+def snapshot(module: nn.Module) -> State:
+    """A copy of all parameters and buffers."""
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def optimizer_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters that require a gradient."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov)
+
+
+def rate(recipe: Recipe, done: float) -> float:
+    """The learning rate when the share `done` of all steps is behind."""
+    if recipe.schedule == "step":
+        return recipe.lr * (0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0)
+    if recipe.schedule == "onecycle":
+        return recipe.lr * (0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7)))
+    return recipe.lr
+
+
+def batches(n: int, size: int, generator: torch.Generator, weights: Tensor | None = None) -> Iterator[Tensor]:
+    """Indices of one epoch, shuffled, or drawn with replacement by `weights`; a last batch of one image is dropped (batch norm)."""
+    order = torch.randperm(n, generator=generator) if weights is None else torch.multinomial(weights, n, True, generator=generator)
+    for part in order.split(size):
+        if len(part) > 1 or n == 1:
+            yield part
+
+
+class Best:
+    """The best state so far by validation accuracy, ties by validation loss."""
+
+    def __init__(self, module: nn.Module, validation: Split) -> None:
+        self.module, self.validation = module, validation
+        self.key = self._key(sit(module, validation))
+        self.state = snapshot(module)
+
+    @staticmethod
+    def _key(exam: Exam) -> tuple[float, float]:
+        loss = exam.loss
+        return (exam.accuracy, -loss if math.isfinite(loss) else -math.inf)
+
+    def offer(self) -> bool:
+        """Examines the module as it stands; keeps it if it is strictly better."""
+        self.last = self._key(sit(self.module, self.validation))
+        if self.last <= self.key:
+            return False
+        self.key, self.state = self.last, snapshot(self.module)
+        return True
+
+    def restore(self) -> None:
+        """Puts the best state back into the module."""
+        self.module.load_state_dict(self.state)
+
+
+def fit(
+    module: nn.Module,
+    data: Split,
+    validation: Split | None,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    phase: str = "training",
+    loss: Loss = cross_entropy,
+    weights: Tensor | None = None,
+    watch: Watch = Watch(),  # noqa: B008 (frozen)
+) -> int:
+    """Trains `module` in place and returns the images that went through forward and backward.
+
+    With `validation` the best state remains (the start included), without it the last. `weights` (N) draws images with replacement.
+    """
+    if not len(data):
+        return 0
+    optimizer, change = optimizer_of(module, recipe), augmentation(recipe.augment)
+    best = Best(module, validation) if validation is not None else None
+    per_epoch = sum(len(b) for b in torch.arange(len(data)).split(recipe.batch_size) if len(b) > 1 or len(data) == 1)
+    total, images, marks = per_epoch * recipe.epochs, 0, dict(watch.marks)
+    for number in range(1, recipe.epochs + 1):
+        module.train()
+        running = torch.zeros((), device=data.x.device)
+        for index in batches(len(data), recipe.batch_size, generator, weights):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(recipe, images / total)
+            value = step(module, data, index, loss, optimizer, change, generator)
+            running += value * len(index)
+            images += len(index)
+        mean = float(running) / max(1, per_epoch)
+        if best is not None:
+            best.offer()
+        watch.progress(phase, number, recipe.epochs, mean)
+        watch.epoch(Epoch(number, images, mean, best.last[0] if best else None))
+        for name in [m for m, count in marks.items() if images >= count]:
+            del marks[name]
+            _keep_best(module, best, name, watch)
+    if best is not None:
+        best.restore()
+    module.eval()
+    return images
+
+
+def _keep_best(module: nn.Module, best: Best | None, name: str, watch: Watch) -> None:
+    current = snapshot(module)
+    if best is not None:
+        best.restore()
+    watch.keep(name, module)
+    module.load_state_dict(current)
+
+
+def step(
+    module: nn.Module,
+    data: Split,
+    index: Tensor,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    change: Transform,
+    generator: torch.Generator,
+) -> Tensor:
+    """One optimiser step on the chosen images; the loss, detached."""
+    index = index.to(data.x.device, non_blocking=True)
+    value = loss(module, change(data.images(index), generator), data.y[index])
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value.detach()

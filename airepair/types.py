@@ -1,0 +1,233 @@
+"""The nouns of the project, frozen. Read this first, then pipeline.py.
+
+Shapes: N images, C channels, H x W pixels, K classes. A module takes float images in [0, 1] (N x C x H x W) and returns logits (N x K):
+whatever scaling a network wants is part of the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+# A seeded, batched change of images in [0, 1] to images in [0, 1]: an augmentation or a corruption.
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0, 1]; `y`: N, int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 4 or len(self.x) != len(self.y):
+            raise ValueError(f"images {tuple(self.x.shape)} and labels {tuple(self.y.shape)} are not N x C x H x W and N")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def images(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """The chosen images as float32 in [0, 1]."""
+        x = self.x[index]
+        return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+    def select(self, index: Tensor) -> Split:
+        """The chosen images with their labels, as a split of its own."""
+        return Split(self.x[index], self.y[index])
+
+    def to(self, device: torch.device | str) -> Split:
+        """The split on `device` (one transfer)."""
+        return Split(self.x.to(device), self.y.to(device))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, `size` at a time, as float32 in [0, 1], with their labels."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield self.images(part), self.y[part]
+
+    def __add__(self, other: Split) -> Split:
+        if self.x.dtype != other.x.dtype:
+            return Split(torch.cat([self.images(), other.images()]), torch.cat([self.y, other.y]))
+        return Split(torch.cat([self.x, other.x]), torch.cat([self.y, other.y]))
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Constants of DL2's RobustnessT: ||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2; `weight` of the loss; where they come from."""
+
+    eps1: float
+    eps2: float
+    weight: float
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Four disjoint splits of one data set, the same for every seed and method (protocol: they belong to the benchmark's version)."""
+
+    name: str
+    classes: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    train: Split
+    repair: Split
+    validation: Split
+    test: Split
+    robustness: Robustness
+    digests: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        c, h, w = self.train.x.shape[1:] if len(self.train) else self.test.x.shape[1:]
+        return int(c), int(h), int(w)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a subject was trained, so that submodels and further training can follow it.
+
+    `schedule`: "step" is x .1 at 50 % and x .01 at 75 % of the epochs; "onecycle" rises to `lr` at 30 % and falls to 0; "constant" stays.
+    `early` is the share of the epochs after which the early checkpoint is kept.
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    batch_size: int = 64
+    epochs: int = 60
+    schedule: Literal["step", "onecycle", "constant"] = "step"
+    augment: Literal["none", "shift", "crop+flip"] = "none"
+    label_smoothing: float = 0.0
+    early: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained model under repair: where it came from, what it has seen, and the data set divided accordingly.
+
+    `trained_on`: "split" (our seeded train split), index ranges such as "0..39999", "official train" or "unknown".
+    `origin` goes to the record as it stands (JSON values only); `checkpoints` holds earlier states of the same training.
+    """
+
+    name: str
+    module: nn.Module
+    dataset: Dataset
+    recipe: Recipe
+    trained_on: str
+    origin: Mapping[str, Any]
+    checkpoints: Mapping[str, nn.Module] = field(default_factory=dict)
+    environment: Transform | None = None
+    pool: Split | None = None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a repair may use: training images (forward and backward), seconds, bytes of memory. None is no limit."""
+
+    images: int | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+class Meter:
+    """Counts images through a module and its copies: `backward` with gradients on, `forward` without.
+
+    The harness hooks it to the root of the module that a method gets. The hook travels with `copy.deepcopy`, so submodels are counted too.
+    Code that runs many copies in one batched call (`torch.func`) adds the rest with `add`.
+    """
+
+    def __init__(self) -> None:
+        self.forward = 0
+        self.backward = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
+        return self
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.add(len(args[0]), training=torch.is_grad_enabled())
+
+    def add(self, images: int, *, training: bool) -> None:
+        """Counts `images` more."""
+        if training:
+            self.backward += images
+        else:
+            self.forward += images
+
+
+def _silent(*_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a method sees. There is no test split here: leaking it is a type error, not a matter of discipline.
+
+    module       the method's own copy; it may be changed in place
+    train        what the subject was trained on; may be empty (a method that needs it raises Unsupported)
+    failing      inputs of the repair split that the subject gets wrong, with their labels: may be learned from
+    passing      those that it gets right: not to be broken, never labelled training data
+    unlabelled   the repair split's images without labels (N x C x H x W, float in [0, 1])
+    validation   selects and stops
+    pool         extra labelled data to select from, or None
+    environment  the seeded corruption under which the subject fails, or None
+    checkpoints  earlier states of the same training, by name ("early")
+    recipe       how the subject was trained, its augmentation included
+    progress     progress(phase, step, steps, loss): reports upwards
+    keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
+    """
+
+    module: nn.Module
+    train: Split
+    failing: Split
+    passing: Split
+    unlabelled: Tensor
+    validation: Split
+    classes: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    robustness: Robustness
+    recipe: Recipe
+    seed: int
+    pool: Split | None = None
+    environment: Transform | None = None
+    checkpoints: Mapping[str, nn.Module] = field(default_factory=dict)
+    limit: Limit = Limit()
+    meter: Meter = field(default_factory=Meter)
+    progress: Callable[[str, int, int, float], None] = _silent
+    keep: Callable[[str, nn.Module], None] = _silent
+
+    @property
+    def device(self) -> torch.device:
+        """The device that every tensor of the task is on."""
+        return self.validation.x.device
+
+    @property
+    def labelled(self) -> Split:
+        """All that a method may learn from with labels: train and failing."""
+        return self.train + self.failing if len(self.train) else self.failing
+
+    def generator(self, salt: int = 0) -> torch.Generator:
+        """A CPU generator of the cell's seed; another `salt` gives an independent stream."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + salt)
+
+
+Category = Literal["control", "retraining", "direct weight modification", "architecture extension"]
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults."""
+
+    name: ClassVar[str]
+    category: ClassVar[Category]
+    paper: ClassVar[str]
+
+    def repair(self, task: Task) -> nn.Module:
+        """The repaired module, with the same interface; or raise Unsupported("why")."""
+        ...
