@@ -1,0 +1,76 @@
+"""The metrics, one file each: pure functions of the exams before and after. A new one is its file and its line here.
+
+This page loads without torch: reports need unit and direction only. Other packages use the entry point `airepair.metrics`, whose
+object is an `Entry`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from airepair.metrics.exams import Exams
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A metric that cannot be computed, and why. Never 0 and never NaN."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is good ("none": neither)."""
+
+    place: str
+    title: str
+    unit: Literal["share", "difference", "count", "value"]
+    better: Literal["higher", "lower", "none"]
+    source: str
+
+
+METRICS: dict[str, Entry] = {
+    "accuracy": Entry("airepair.metrics.accuracy:accuracy", "accuracy", "share", "higher", "top-1"),
+    "constraint": Entry("airepair.metrics.constraint:constraint", "constraint accuracy (groups)", "share", "higher", "DL2; AIREPAIR II-B"),
+    "constraint_tempered": Entry(
+        "airepair.metrics.constraint:constraint_tempered", "constraint accuracy at the best temperature", "share", "higher", "protocol"
+    ),
+    "robustness": Entry("airepair.metrics.robustness:robustness", "pairwise robustness satisfaction", "share", "higher", "DL2 RobustnessT"),
+    "close_pairs": Entry("airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "protocol"),
+    "confusion_ab": Entry("airepair.metrics.confusion:confusion_ab", "confusion accuracy (a, b)", "share", "higher", "AIREPAIR II-B"),
+    "confusion_ba": Entry("airepair.metrics.confusion:confusion_ba", "confusion accuracy (b, a)", "share", "higher", "AIREPAIR II-B"),
+    "confusion": Entry("airepair.metrics.confusion:confusion", "confusion accuracy", "share", "higher", "AIREPAIR II-B"),
+    "repair_rate": Entry("airepair.metrics.flips:repair_rate", "repair rate", "share", "higher", "Arachne; PRDNN (efficacy)"),
+    "generalisation": Entry("airepair.metrics.flips:generalisation", "generalisation", "share", "higher", "PRDNN; Arachne v2"),
+    "break_rate": Entry("airepair.metrics.flips:break_rate", "break rate", "share", "lower", "Arachne"),
+    "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "protocol"),
+    "drawdown": Entry("airepair.metrics.drawdown:drawdown", "drawdown", "difference", "lower", "PRDNN"),
+    "worst_class_loss": Entry("airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "protocol"),
+}
+
+
+def entries() -> dict[str, Entry]:
+    """The metrics of this package and of installed ones; a built-in name cannot be taken."""
+    found = {e.name: e.load() for e in sorted(entry_points(group="airepair.metrics"), key=lambda e: e.name) if e.name not in METRICS}
+    return METRICS | found
+
+
+def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str, str]]:
+    """Every metric of `after` against `before`: the values, and for the missing ones the reasons."""
+    values, missing = {}, {}
+    for name, entry in entries().items():
+        module, _, function = entry.place.partition(":")
+        value = getattr(importlib.import_module(module), function)(before, after)
+        if isinstance(value, Missing):
+            missing[name] = value.reason
+        elif not math.isfinite(value):
+            missing[name] = f"not finite ({value})"
+        else:
+            values[name] = float(value)
+    return values, missing

@@ -1,0 +1,23 @@
+"""drawdown (PRDNN): accuracy before minus after on the drawdown set; beside it the largest loss in a class.
+
+The drawdown set is the whole test split where nothing narrower is given.
+"""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+
+def drawdown(before: Exams, after: Exams) -> float | Missing:
+    """Accuracy before minus accuracy after; positive is damage."""
+    return before.test.accuracy - after.test.accuracy if len(after.test.y) else Missing("the test split is empty")
+
+
+def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
+    """The largest fall of one class's accuracy, over the classes that occur in the test split."""
+    losses = []
+    for label in after.test.y.unique():
+        of_class = after.test.y == label
+        losses.append(float(before.test.right[of_class].float().mean() - after.test.right[of_class].float().mean()))
+    return max(losses) if losses else Missing("the test split is empty")

@@ -1,0 +1,63 @@
+"""What every metric is computed from: the exams of one model, and the choices that belong to the benchmark, not to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from airepair.exam import Exam
+from airepair.types import Robustness, Split
+
+PAIRS = 10_000  # pairs of test images for the pairwise metric
+PAIR_SEED = 20_241_124  # fixed: the pairs belong to the benchmark's version, never to a cell
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs (i, j) of test images and whether ||x_i - x_j||_2 < eps1."""
+
+    i: Tensor
+    j: Tensor
+    close: Tensor
+    constants: Robustness
+
+
+@dataclass(frozen=True, eq=False)
+class Exams:
+    """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs."""
+
+    test: Exam
+    failing: Exam
+    validation: Exam
+    groups: tuple[tuple[int, ...], ...]
+    pair: tuple[int, int] | None
+    pairs: Pairs
+
+
+def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:
+    """`count` pairs of different images, the same for every model and seed (PAIR_SEED)."""
+    n, generator = len(split), torch.Generator().manual_seed(PAIR_SEED)
+    i = torch.randint(n, (count,), generator=generator)
+    j = (i + torch.randint(1, max(2, n), (count,), generator=generator)) % n
+    distances = [
+        (split.images(a.to(split.x.device)) - split.images(b.to(split.x.device))).flatten(1).norm(dim=1).cpu()
+        for a, b in zip(i.split(chunk), j.split(chunk), strict=True)
+    ]
+    return Pairs(i, j, torch.cat(distances) < constants.eps1, constants)
+
+
+def confusion_matrix(exam: Exam, classes: int) -> Tensor:
+    """Counts, true class in rows and predicted class in columns (K x K)."""
+    return torch.bincount(exam.y * classes + exam.predictions, minlength=classes * classes).reshape(classes, classes)
+
+
+def most_confused(exam: Exam, classes: int) -> tuple[int, int] | None:
+    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids; None if nothing is confused."""
+    matrix = confusion_matrix(exam, classes)
+    both = (matrix + matrix.T).triu(1)
+    if not int(both.max()):
+        return None
+    flat = int(both.flatten().argmax())
+    return flat // classes, flat % classes
