@@ -114,7 +114,7 @@ def fit(
     phase: str = "training",
     loss: Loss = cross_entropy,
     weights: Tensor | None = None,
-    watch: Watch = Watch(),  # noqa: B008 (frozen)
+    watch: Watch = Watch(),
 ) -> int:
     """Trains `module` in place and returns the images that went through forward and backward.
 
@@ -124,7 +124,7 @@ def fit(
         return 0
     optimizer, change = optimizer_of(module, recipe), augmentation(recipe.augment)
     best = Best(module, validation) if validation is not None else None
-    per_epoch = sum(len(b) for b in torch.arange(len(data)).split(recipe.batch_size) if len(b) > 1 or len(data) == 1)
+    per_epoch = len(data) - (1 if len(data) > 1 and len(data) % recipe.batch_size == 1 else 0)
     total, images, marks = per_epoch * recipe.epochs, 0, dict(watch.marks)
     for number in range(1, recipe.epochs + 1):
         module.train()

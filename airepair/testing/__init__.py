@@ -1,0 +1,1 @@
+"""Shipped to third parties: the conformance suite and the toy subject it runs on."""
