@@ -170,6 +170,6 @@ def step(
     index = index.to(data.x.device, non_blocking=True)
     value = loss(module, change(data.images(index), generator), data.y[index])
     optimizer.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.step()
     return value.detach()

@@ -17,7 +17,7 @@ from airepair.training import fit
 from airepair.types import Dataset, Recipe, Robustness, Split, Subject, Task
 
 CLASSES = ("north", "south", "east", "west")
-RECIPE = Recipe(lr=0.05, batch_size=32, epochs=8)
+RECIPE = Recipe(lr=0.1, batch_size=32, epochs=25)
 Architecture = Literal["mlp", "cnn", "plain"]
 
 
