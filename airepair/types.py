@@ -181,6 +181,7 @@ class Task:
     recipe       how the subject was trained, its augmentation included
     progress     progress(phase, step, steps, loss): reports upwards
     keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
+    note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
     """
 
     module: nn.Module
@@ -201,6 +202,7 @@ class Task:
     meter: Meter = field(default_factory=Meter)
     progress: Callable[[str, int, int, float], None] = _silent
     keep: Callable[[str, nn.Module], None] = _silent
+    note: Callable[[str], None] = _silent
 
     @property
     def device(self) -> torch.device:
