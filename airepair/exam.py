@@ -76,4 +76,4 @@ def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             parts.append(module(batch.float().div_(255) if batch.dtype == torch.uint8 else batch))
-    return torch.cat(parts) if parts else x.new_zeros((0, 0), dtype=torch.float32)
+    return torch.cat(parts) if parts else x.new_zeros((0, 1), dtype=torch.float32)

@@ -1,0 +1,255 @@
+"""The whole story: split -> repair -> evaluate -> record. Every door (pytest, the command line, an engine) goes through `prepare` and `run`.
+
+prepare   examines the subject (its own step, so that a crash still has a "before") and builds the Task
+run       calls method.repair, the only timed call, then examines the result on test and returns the Record with what a cell keeps
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from airepair.case import Case
+from airepair.cost import Cost, measure
+from airepair.errors import OutOfTime, Unsupported, one_line
+from airepair.events import Events, Progress, time_limit, without_meter
+from airepair.exam import Exam, sit
+from airepair.metrics import score
+from airepair.metrics.exams import Exams, Pairs, draw_pairs, most_confused
+from airepair.provenance import digest, provenance
+from airepair.records import Phase, Record, Status
+from airepair.types import Limit, Method, Split, Subject, Task
+
+# call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
+Caller = Callable[[Callable[[], None]], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A cell that is ready to run: what the method will see, the scores before, and what the exams after need."""
+
+    case: Case
+    subject: Subject
+    method: Method
+    origins: Mapping[str, str]
+    profile: str
+    limit: Limit
+    failing: Split
+    passing: Split
+    before: Exams
+    scores: Mapping[str, float]
+    missing: Mapping[str, str]
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What a run leaves: the record, the repaired module (None where there is none), exams on test, the loss curve, the log, the cost."""
+
+    record: Record
+    module: nn.Module | None
+    before: Exam
+    after: Exam | None
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    cost: Cost | None = None
+
+
+def prepare(
+    case: Case,
+    subject: Subject,
+    method: Method,
+    *,
+    origins: Mapping[str, str] | None = None,
+    profile: str = "none",
+    limit: Limit = Limit(),  # noqa: B008 (frozen)
+    failing: Split | None = None,
+    pair: tuple[int, int] | None = None,
+) -> Prepared:
+    """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there."""
+    data = subject.dataset
+    repair = sit(subject.module, data.repair)
+    right = repair.right.to(data.repair.x.device)
+    failing = data.repair.select(~right) if failing is None else failing
+    pair = pair or most_confused(repair, len(data.classes))
+    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness))
+    scores, missing = score(before, before)
+    passing = data.repair.select(right)
+    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing)
+
+
+def _examine(subject: Subject, module: nn.Module, failing: Split, pair: tuple[int, int] | None, pairs: Pairs) -> Exams:
+    data = subject.dataset
+    return Exams(sit(module, data.test), sit(module, failing), sit(module, data.validation), data.groups, pair, pairs)
+
+
+def task_of(ready: Prepared, events: Events) -> Task:
+    """What the method gets: its own copy of the module with the meter on it, and no test split."""
+    subject, data = ready.subject, ready.subject.dataset
+    module = copy.deepcopy(subject.module)
+    module.register_forward_pre_hook(events.meter)
+    return Task(
+        module=module,
+        train=data.train,
+        failing=ready.failing,
+        passing=ready.passing,
+        unlabelled=data.repair.images(),
+        validation=data.validation,
+        classes=data.classes,
+        groups=data.groups,
+        robustness=data.robustness,
+        recipe=subject.recipe,
+        seed=ready.case.seed,
+        pool=subject.pool,
+        environment=subject.environment,
+        checkpoints=_metered(subject.checkpoints, events),
+        limit=ready.limit,
+        meter=events.meter,
+        progress=events.progress,
+        keep=events.keep,
+        note=events.notes.append,
+    )
+
+
+def _metered(checkpoints: Mapping[str, nn.Module], events: Events) -> dict[str, nn.Module]:
+    copies = {name: copy.deepcopy(module) for name, module in checkpoints.items()}
+    for module in copies.values():
+        module.register_forward_pre_hook(events.meter)
+    return copies
+
+
+def run(ready: Prepared, call: Caller = lambda f: f(), show: Progress = lambda *_: None) -> Outcome:
+    """Repairs and examines. A method's error becomes a status with a reason; KeyboardInterrupt passes through."""
+    events = Events(ready.limit, show)
+    task = task_of(ready, events)
+    repaired: list[nn.Module] = []
+    costs: list[Cost] = []
+    status: Status = "repaired"
+    reason = ""
+
+    def repair() -> None:
+        costs.append(measure(lambda: repaired.append(ready.method.repair(task)), task.device))
+
+    try:
+        with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), time_limit(ready.limit.seconds):
+            torch.manual_seed(ready.case.seed)
+            events.start = time.perf_counter()
+            call(repair)
+    except Unsupported as error:
+        status, reason = "unsupported", one_line(error)
+    except OutOfTime as error:
+        status, reason = "timeout", one_line(error)
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        status, reason = "out of memory", one_line(error)
+    except Exception as error:
+        status, reason = "failed", one_line(error)
+    module = without_meter(repaired[0]).eval() if repaired and status == "repaired" else None
+    return _outcome(ready, events, module, status, reason, costs[0] if costs else None)
+
+
+def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: Status, reason: str, cost: Cost | None) -> Outcome:
+    after: Exams | None = None
+    scores: Mapping[str, float] = {}
+    missing: Mapping[str, str] = {}
+    if module is not None:
+        problem = interface_problem(module, ready)
+        if problem:
+            module, status, reason = None, "failed", problem
+        else:
+            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs)
+            scores, missing = score(ready.before, after)
+    record = Record(
+        case=ready.case,
+        status=status,
+        reason=reason,
+        category=str(ready.method.category),
+        options=_options(ready),
+        before=ready.scores,
+        after=scores,
+        missing=missing or ready.missing,
+        budget={"backward": events.meter.backward, "forward": events.meter.forward},
+        cost=cost.as_record() if cost else {},
+        phases=tuple(_phase(ready, *kept) for kept in events.kept) if module is not None else (),
+        subject=_subject(ready, module, after),
+        provenance=provenance(ready.failing.x.device, ready.profile, _counts(ready)),
+        notes=(*_notes(ready), *events.notes),
+    )
+    return Outcome(record, module, ready.before.test, after.test if after else None, events.curve, _log(record, events), cost)
+
+
+def interface_problem(module: nn.Module, ready: Prepared) -> str:
+    """Why the module is no drop-in replacement of the subject's ("" if it is one): shape, type and finiteness of its logits."""
+    x: Tensor = ready.subject.dataset.validation.images(slice(0, 8))
+    try:
+        with torch.no_grad():
+            logits = module(x)
+    except Exception as error:
+        return f"the repaired module raises on a batch of images: {one_line(error)}"
+    if not isinstance(logits, Tensor) or logits.shape != (len(x), len(ready.subject.dataset.classes)):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        return f"the repaired module returns {found}; accepted: ({len(x)}, {len(ready.subject.dataset.classes)})"
+    return "" if bool(torch.isfinite(logits).all()) else "the repaired module returns logits that are not finite"
+
+
+def _phase(ready: Prepared, name: str, images: int, seconds: float, module: nn.Module) -> Phase:
+    exams = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs)
+    scores, _ = score(ready.before, exams)
+    return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
+
+
+def _options(ready: Prepared) -> dict[str, dict[str, Any]]:
+    origins = ready.origins
+    return {k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")} for k, v in options_of(ready.method).items()}
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """The method's options with their values (JSON values only)."""
+    return {name: getattr(method, name) for name in getattr(method, "__dataclass_fields__", {})}
+
+
+def _counts(ready: Prepared) -> dict[str, int]:
+    d = ready.subject.dataset
+    return {
+        "train": len(d.train),
+        "repair": len(d.repair),
+        "validation": len(d.validation),
+        "test": len(d.test),
+        "failing": len(ready.failing),
+    }
+
+
+def _subject(ready: Prepared, module: nn.Module | None, after: Exams | None) -> dict[str, Any]:
+    s = ready.subject
+    found = {
+        "name": s.name,
+        "origin": dict(s.origin),
+        "trained_on": s.trained_on,
+        "recipe": dataclasses.asdict(s.recipe),
+        "data": dict(s.dataset.digests),
+        "weights": digest(s.module),
+        "pair": list(ready.before.pair) if ready.before.pair else None,
+        "groups": [list(g) for g in s.dataset.groups],
+        "robustness": dataclasses.asdict(s.dataset.robustness),
+        "validation_accuracy": ready.before.validation.accuracy,
+    }
+    if module is not None and after is not None:
+        found |= {"repaired_weights": digest(module), "repaired_validation_accuracy": after.validation.accuracy}
+    return found
+
+
+def _notes(ready: Prepared) -> list[str]:
+    notes = list(ready.subject.dataset.notes)
+    if not len(ready.failing):
+        notes.append("the subject has no failing inputs on the repair split")
+    return notes
+
+
+def _log(record: Record, events: Events) -> list[str]:
+    lines = [f"{p['seconds']:9.3f} s  {p['phase']}  {p['step']}/{p['steps']}  loss {p['loss']:.6g}" for p in events.curve]
+    return [f"{record.key}", *lines, *[f"note: {n}" for n in record.notes], f"{record.status} {record.reason}".strip()]
