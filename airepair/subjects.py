@@ -1,0 +1,65 @@
+"""From a case's names to its Subject: data set, architecture, fault, baseline. Every door gets its subject here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from airepair import data
+from airepair.data.splits import digest, stratified
+from airepair.faults import FAULTS
+from airepair.models.baseline import trained
+from airepair.models.recipes import TRAININGS, Training
+from airepair.settings import profiles
+from airepair.types import Dataset, Split, Subject
+
+
+def load(
+    dataset: str,
+    model: str,
+    seed: int,
+    *,
+    profile: str,
+    device: torch.device,
+    cache: Path,
+    progress: Callable[[str, int, int, float], None] = lambda *_: None,
+) -> Subject:
+    """The grid's subject: trained by the data set's recipe, at the size that the profile states."""
+    found = profiles()[profile]
+    training = TRAININGS[dataset]
+    if dataset in found.epochs:
+        training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, epochs=found.epochs[dataset]))
+    divided = on_device(spoil(reduce(data.load(dataset), dict(found.images.get(dataset, {}))), training), device)
+    return trained(f"{dataset}-{model}", divided, model, training, seed, cache, progress)
+
+
+def spoil(dataset: Dataset, training: Training) -> Dataset:
+    """The data set as the subject sees it in training: with its fault."""
+    if training.fault is None:
+        return dataset
+    fault = FAULTS.get(training.fault)(**dict(training.fault_options))
+    train: Split = fault.train(dataset.train, len(dataset.classes))
+    return dataclasses.replace(dataset, train=train, digests={**dataset.digests, "train": digest(train)})
+
+
+def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
+    """The data set with a stated number of images in some splits (stratified, from the split's seed), and a note that says so."""
+    kept = {}
+    for name, size in images.items():
+        split: Split = getattr(dataset, name)
+        if size < len(split):
+            kept[name] = split.select(stratified(split.y, (size,))[0])
+    if not kept:
+        return dataset
+    words = ", ".join(f"{len(s):,} of {len(getattr(dataset, n)):,} {n} images" for n, s in kept.items())
+    digests = {**dataset.digests, **{n: digest(s) for n, s in kept.items()}}
+    return dataclasses.replace(dataset, **kept, digests=digests, notes=(*dataset.notes, f"reduced budget: {words}"))
+
+
+def on_device(dataset: Dataset, device: torch.device) -> Dataset:
+    """Every split on the device, each in one transfer."""
+    names = ("train", "repair", "validation", "test")
+    return dataclasses.replace(dataset, **{n: getattr(dataset, n).to(device) for n in names})
