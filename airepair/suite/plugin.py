@@ -1,0 +1,13 @@
+"""The plugins of the suite, by name: the checkout's conftest.py loads them as they stand, an installed suite under `airepair.suite`."""
+
+MODULES = (
+    "fixtures.selection",
+    "fixtures.device",
+    "fixtures.subject",
+    "fixtures.repair",
+    "fixtures.sharding",
+    "reports.bridge",
+    "reports.reporter",
+)
+
+pytest_plugins = [f"airepair.suite.{module}" for module in MODULES]

@@ -1,0 +1,58 @@
+"""What fixtures and reports share: the selection, where results go, and how a record travels from a worker to the controller. Free of torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airepair.case import Case
+from airepair.errors import UsageError
+from airepair.settings import Profile
+
+PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
+RECORDS = "records.jsonl"
+DURATIONS = "durations.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for the id; all of them)."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] | None
+    profile: Profile
+    sets: dict[str, list[tuple[str, dict[str, str]]]]
+    explicit: bool
+    by_profile: bool
+
+
+SELECTION = pytest.StashKey[Selection]()
+
+
+def out_folder(config: pytest.Config) -> Path:
+    """Where records and reports go."""
+    given = config.getoption("out")
+    return Path(given).absolute() if given else config.rootpath / "reports" / "out"
+
+
+def expected_seconds(config: pytest.Config) -> dict[str, float]:
+    """Seconds of each test in earlier runs, by node id."""
+    try:
+        found = json.loads((out_folder(config) / DURATIONS).read_text())
+        return {str(k): float(v) for k, v in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def case_of(nodeid: str) -> Case | None:
+    """The case of a node id such as `benchmarks/test_repair.py::test_repair[digits-cnn-noop-s0]`; None if it is no cell."""
+    _, bracket, text = nodeid.partition("test_repair[")
+    try:
+        return Case.parse(text.rstrip("]")) if bracket else None
+    except UsageError:
+        return None

@@ -1,0 +1,1 @@
+"""The grid: every (data set, model, method, seed) as a pytest case."""

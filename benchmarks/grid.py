@@ -1,0 +1,32 @@
+"""Every cell of the grid, in the paper's order: Table I's columns, then the others; controls first, then the paper's methods. Free of torch."""
+
+from __future__ import annotations
+
+from airepair.methods import METHODS
+
+# Table I of the paper, left to right, then what this project adds.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("cifar10", "resnet18"),
+    ("cifar10", "resnet34"),
+    ("cifar10", "resnet50"),
+    ("cifar100", "resnet18"),
+    ("cifar100", "resnet34"),
+    ("cifar100", "resnet50"),
+    ("mnist", "cnn"),
+    ("fashion_mnist", "cnn"),
+    ("mnist", "fc"),
+    ("fashion_mnist", "fc"),
+    ("digits", "cnn"),
+    ("digits", "fc"),
+)
+
+# The default selection: minutes on two CPU cores, no download.
+DEFAULT_DATASETS = ("digits",)
+
+# Floors: what a metric of a cell must at least reach, where a claim of the project rests on it.
+FLOORS: dict[str, dict[str, float]] = {"digits-*-noop-*": {"repair_rate": 0.0}, "digits-*-finetune-*": {"repair_rate": 0.2}}
+
+
+def methods() -> list[str]:
+    """Every registered method, built-in and installed."""
+    return METHODS.names()

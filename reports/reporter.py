@@ -1,0 +1,153 @@
+"""The reporter plugin: gathers the records on the controller, files the cells whose worker died, and writes Table I at the end of the run.
+
+Results travel per test in `report.user_properties` (a worker that dies sends nothing at its end) and are taken once a cell, in any phase.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from airepair.errors import AirepairError, UsageError, one_line
+from airepair.records import Record, append, read
+from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, SELECTION, case_of, expected_seconds, out_folder
+
+PAPER = Path(__file__).parent / "paper" / "table1.csv"
+
+
+class Reporter:
+    """What the controller knows of the run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.out = config, out_folder(config)
+        self.records: dict[str, Record] = {}
+        self.skips: dict[str, str] = {}
+        self.durations: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """An earlier run's records are set aside (nothing is lost), unless this run resumes it."""
+        if self.config.getoption("collectonly"):
+            return
+        file = self.out / RECORDS
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            probe = self.out / ".writable"
+            probe.write_bytes(b"airepair")
+            probe.unlink()
+            if file.exists() and not self.config.getoption("resume"):
+                aside = self.out / "previous" / time.strftime("records-%Y%m%dT%H%M%SZ.jsonl", time.gmtime(file.stat().st_mtime))
+                aside.parent.mkdir(exist_ok=True)
+                file.replace(aside)
+        except OSError as error:
+            raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
+
+    def pytest_report_header(self) -> str:
+        """Which budget runs, and how long that takes."""
+        chosen = self.config.stash[SELECTION].profile
+        return f"airepair: profile {chosen.name} ({chosen.about}; {chosen.minutes} minutes; digits always: 2 to 4), results in {self.out}"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Takes the cell's record from the first report that carries it."""
+        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
+        for name, value in report.user_properties:
+            if name == PROPERTY:
+                record = Record.from_json(str(value))
+                self.records.setdefault(record.key, record)
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.skips[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """A worker died in this cell: its record says so, with the scores before where the worker got that far."""
+        case = case_of(crashitem)
+        if case is None:
+            return
+        try:
+            before = json.loads((self.out / "cells" / str(case) / "before.json").read_text())["before"]
+        except (OSError, ValueError, KeyError):
+            before = {}
+        record = Record(case, "crashed", "the worker process died while it ran this cell", before=before)
+        self.records[record.key] = record
+        append(self.out / RECORDS, record)
+
+    def all_records(self) -> tuple[list[Record], list[str]]:
+        """What is on disk, and what only this process knows (a full disk)."""
+        records, remarks = ([], []) if not (self.out / RECORDS).exists() else read([self.out / RECORDS])
+        known = {r.key for r in records}
+        return records + [r for k, r in sorted(self.records.items()) if k not in known], remarks
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Table I, the paths of what was written, and what did not run."""
+        if self.config.getoption("collectonly") or not (self.durations or self.records):
+            return
+        from airepair.report import terminal, write_all
+
+        try:
+            records, remarks = self.all_records()
+        except UsageError as error:
+            terminalreporter.write_line(f"airepair: {error}", red=True)
+            records, remarks = list(self.records.values()), []
+        if not records:
+            if any("test_repair" in k for k in self.durations):
+                terminalreporter.write_line("airepair: nothing ran; there is no table", yellow=True)
+            return
+        terminalreporter.section("Table I")
+        for line in terminal(records, PAPER, width=terminalreporter._tw.fullwidth).splitlines():
+            terminalreporter.write_line(line)
+        try:
+            written = write_all(records, self.out, PAPER)
+            times = expected_seconds(self.config) | self.durations
+            (self.out / DURATIONS).write_text(json.dumps(times, indent=0, sort_keys=True))
+        except (OSError, AirepairError) as error:
+            terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
+            return
+        for remark in remarks:
+            terminalreporter.write_line(f"airepair: {remark}")
+        names = ", ".join(sorted(p.name for p in written))
+        terminalreporter.write_line(
+            f"wrote {self.out / RECORDS} ({len(records)} records), {names}; each cell's files in {self.out / 'cells'}"
+        )
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """--strict: a method that is unsupported in every cell that ran fails the run."""
+        if not self.config.getoption("strict"):
+            return
+        by_method: dict[str, set[str]] = {}
+        for record in self.records.values():
+            by_method.setdefault(record.case.base_method, set()).add(record.status)
+        useless = sorted(m for m, statuses in by_method.items() if statuses == {"unsupported"})
+        if useless:
+            reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+            if reporter:
+                reporter.write_line(f"\nairepair --strict: unsupported in every cell: {', '.join(useless)}", red=True)
+            session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """In verbose mode a cell's line shows what came out."""
+    if report.when != "call" or not report.passed:
+        return None
+    for name, value in report.user_properties:
+        if name == PROPERTY:
+            record = Record.from_json(str(value))
+            before, after = record.before.get("accuracy", 0.0), record.after.get("accuracy", 0.0)
+            return "passed", ".", f"PASSED accuracy {100 * before:.2f} -> {100 * after:.2f} in {record.cost.get('seconds', 0):.1f} s"
+    return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(config), "airepair-reporter")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
+    """Torch and the GPU beside the processor."""
+    import torch
+
+    machine_info["torch"] = torch.__version__
+    machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
