@@ -1,0 +1,64 @@
+"""Reports: records in, text out. Free of torch; nothing here runs a model.
+
+`terminal` is what a run prints at its end, `write_all` what it leaves in a folder. Both depend on the records alone: same records, same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from airepair.records import Record
+from airepair.report import paper as paper_table
+from airepair.report.grid import Grid, grid
+from airepair.report.latex import latex
+from airepair.report.layout import Table
+from airepair.report.markdown import markdown
+from airepair.report.table1 import table1
+from airepair.report.text import terminal as as_text
+from airepair.report.text import tidy
+
+
+def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False) -> str:
+    """Table I as a terminal shows it; `bold` writes the best in bold (escape sequences), else it is starred."""
+    return as_text(table1(grid(records), paper_table.read(paper)), width, bold)
+
+
+def documents(cells: Grid, paper: Path | None) -> dict[str, list[Table]]:
+    """Every document by name: the tables that stand in it."""
+    numbers = paper_table.read(paper)
+    return {"table1": [table1(cells, numbers)] + ([paper_table.table(numbers)] if numbers.numbers else [])}
+
+
+def render(tables: list[Table], form: str) -> str:
+    """The tables one after another as "txt", "md" or "tex"; "csv" holds the tidy rows of all."""
+    if form == "csv":
+        return tidy([row for table in tables for row in table.tidy])
+    return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)
+
+
+def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None) -> list[Path]:
+    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError where the folder cannot be written."""
+    cells = grid(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, tables in documents(cells, paper).items():
+        for form in ("txt", "md", "tex", "csv"):
+            written.append(_replace(folder / f"{name}.{form}", render(tables, form)))
+    return written
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Writes beside the path, then renames: a reader sees the old file or the new one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path

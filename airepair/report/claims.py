@@ -1,0 +1,142 @@
+"""What stands under every table: n, spread, device, versions, commit, profile, test images, what a reader must know, what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from airepair.records import Record
+from airepair.report.grid import Grid, column
+from airepair.report.order import Column
+
+VERSIONS = ("airepair", "python", "torch")
+NOTHING = "Nothing ran: no cell of this table was repaired."
+
+
+def claims(cells: Grid, metrics: Iterable[str], paper_columns: Iterable[Column] = ()) -> tuple[str, ...]:
+    """The lines, the claim first; `metrics` are those of the table. The last line says so if nothing ran."""
+    ran = [r for r in cells.records if r.status == "repaired"]
+    lines = [_claim(cells, ran)] if cells.records else []
+    lines += _notes(cells)
+    lines += [f"{word.capitalize()}: {text}." for word, text in _ended(cells)]
+    lines += [f"Missing: {text}." for text in _missing(cells, metrics)]
+    holes = [f"{'-'.join(p)}: {', '.join(m)}" for p, m in missing_cells(cells).items()]
+    absent = ["-".join(p) for p in paper_columns if p not in cells.columns]
+    if holes:
+        lines.append(f"Not run: {'; '.join(holes)}.")
+    if absent:
+        lines.append(f"Columns of the paper that were not run: {', '.join(absent)}.")
+    if cells.doubled:
+        lines.append(f"Recorded more than once, the last counts: {', '.join(cells.doubled)}.")
+    return tuple(lines if ran else [*lines, NOTHING])
+
+
+def _claim(cells: Grid, ran: list[Record]) -> str:
+    seeds = sorted({r.case.seed for r in ran})
+    counts = sorted({len(cells.cell(p, m)) for p in cells.columns for m in cells.methods} - {0})
+    n = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    parts = [
+        f"n = {n} seed{'s' * (counts[-1] > 1)} a cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
+        "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
+        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s)",
+        _versions(cells),
+        f"commit {_each(cells, commit)}",
+        f"profile {_each(cells, lambda p: p.get('profile'))}",
+        f"test images: {test_images(cells)}",
+    ]
+    return f"Claim: {'; '.join(parts)}."
+
+
+def _versions(cells: Grid) -> str:
+    def of(name: str) -> Callable[[Any], Any]:
+        return lambda p: p.get("versions", {}).get(name)
+
+    return ", ".join(f"{name} {_each(cells, of(name))}" for name in VERSIONS)
+
+
+def commit(provenance: Any) -> str | None:
+    """The commit's first ten digits, with "(dirty)" where the checkout had changes."""
+    head = provenance.get("commit")
+    return f"{str(head)[:10]}{' (dirty)' if provenance.get('dirty') else ''}" if head else None
+
+
+def _each(cells: Grid, value: Callable[[Any], Any]) -> str:
+    """Every distinct value among the records' provenance; "not recorded" where there is none."""
+    found = {str(v) for v in (value(r.provenance) for r in cells.records if r.provenance) if v is not None}
+    return " / ".join(sorted(found)) or "not recorded"
+
+
+def test_images(cells: Grid) -> str:
+    """n of test images for each data set: "digits 497, mnist 10,000"."""
+    found: dict[str, set[int]] = {}
+    for record in cells.records:
+        n = record.provenance.get("n", {}).get("test")
+        if n is not None:
+            found.setdefault(record.case.dataset, set()).add(int(n))
+    return ", ".join(f"{d} {' / '.join(f'{n:,}' for n in sorted(ns))}" for d, ns in found.items()) or "not recorded"
+
+
+def _notes(cells: Grid) -> list[str]:
+    """Notes on the subject and the data, each with the columns it holds for; a method's own notes stand in the extended report."""
+    found: dict[str, list[str]] = {}
+    for place in cells.columns:
+        for note in column_notes(cells.of(place)):
+            found.setdefault(note, []).append("-".join(place))
+    return [f"Note ({', '.join(places)}): {note}." for note, places in found.items()]
+
+
+def column_notes(records: Sequence[Record]) -> list[str]:
+    """Notes that every record of a column with a baseline shares, and what follows from its subject."""
+    known = [r for r in records if r.before]
+    notes = [n for n in (known[0].notes if known else ()) if all(n in r.notes for r in known)]
+    if len({r.case.seed for r in known}) > 1 and "repair seeds only" not in notes and _one_subject(known):
+        notes.append("repair seeds only")
+    if any(r.subject.get("trained_on") == "unknown" for r in known) and "failures seen in training" not in notes:
+        notes.append("what the subject was trained on is unknown")
+    for seed in sorted({r.case.seed for r in known}):
+        if len({weights(r) for r in known if r.case.seed == seed} - {None}) > 1:
+            notes.append(f"at seed {seed} the methods did not start from the same weights")
+    return [" ".join(n.split()).rstrip(".") for n in notes]
+
+
+def _one_subject(records: Sequence[Record]) -> bool:
+    """Whether every seed repaired the same weights."""
+    found = {weights(r) for r in records}
+    return len(found) == 1 and None not in found
+
+
+def weights(record: Record) -> str | None:
+    """The digest of the subject's weights, None where the record has none."""
+    value = record.subject.get("weights")
+    return str(value) if value else None
+
+
+def _ended(cells: Grid) -> list[tuple[str, str]]:
+    """For each status other than "repaired": the cells and their reasons."""
+    found: dict[str, dict[tuple[str, str], list[int]]] = {}
+    for r in cells.records:
+        if r.status != "repaired":
+            cell = f"{'-'.join(column(r))}-{r.case.method}"
+            reason = " ".join(r.reason.split()) or "no reason recorded"
+            found.setdefault(r.status, {}).setdefault((cell, reason), []).append(r.case.seed)
+    return [
+        (word, "; ".join(f"{cell} s{','.join(map(str, seeds))} ({reason})" for (cell, reason), seeds in cases.items()))
+        for word, cases in sorted(found.items())
+    ]
+
+
+def _missing(cells: Grid, metrics: Iterable[str]) -> list[str]:
+    """The table's metrics that cells which ran do not have, with the reason."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        for r in cells.records:
+            if r.status == "repaired" and metric not in r.after:
+                reason = " ".join(r.missing.get(metric, "no reason recorded").split())
+                found.setdefault(f"{metric} ({reason})", []).append(r.key)
+    return [f"{what} in {', '.join(keys)}" for what, keys in found.items()]
+
+
+def missing_cells(cells: Grid) -> dict[Column, list[str]]:
+    """Rows of the table that a column has no record of."""
+    holes = {p: [m for m in cells.methods if not cells.cell(p, m)] for p in cells.columns}
+    return {p: m for p, m in holes.items() if m}

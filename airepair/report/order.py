@@ -1,0 +1,50 @@
+"""In which order data sets, models and methods stand, and how they are titled: the paper's order first, then the alphabet."""
+
+from __future__ import annotations
+
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+MODELS = {"resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "cnn": "CNN", "fc": "FC"}
+CONTROLS = {"noop": "noop", "finetune": "finetune", "random": "random", "retrain": "retrain"}
+PAPER_METHODS = {"apricot": "Apricot", "deeprepair": "DeepRepair", "dl2": "DL2"}
+CATEGORIES = ("control", "retraining", "direct weight modification", "architecture extension")
+
+Column = tuple[str, str]  # data set, model
+
+
+def _rank(name: str, known: dict[str, str]) -> tuple[int, str]:
+    return (list(known).index(name) if name in known else len(known), name)
+
+
+def column_rank(column: Column) -> tuple[object, ...]:
+    """Sorts columns: the paper's data sets, then others; within one, the paper's models, then others."""
+    dataset, model = column
+    plain, _, rest = model.partition("+")
+    return (*_rank(dataset, DATASETS), *_rank(plain, MODELS), rest)
+
+
+def method_rank(method: str) -> tuple[object, ...]:
+    """Sorts rows: controls, the paper's methods, others; the bare method before the same with options."""
+    plain, _, rest = method.partition("@")
+    return (*_rank(plain, CONTROLS | PAPER_METHODS), rest)
+
+
+def category_rank(category: str) -> tuple[int, str]:
+    """Sorts the categories of the paper, controls first."""
+    return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)
+
+
+def dataset_title(name: str) -> str:
+    """The data set as a heading names it."""
+    return DATASETS.get(name, name)
+
+
+def model_title(name: str) -> str:
+    """The model as a heading names it; what follows a plus (a fault) stays."""
+    plain, plus, rest = name.partition("+")
+    return MODELS.get(plain, plain) + plus + rest
+
+
+def method_title(name: str) -> str:
+    """The method as a row names it; what follows an at sign (options) stays."""
+    plain, at, rest = name.partition("@")
+    return PAPER_METHODS.get(plain, plain) + at + rest

@@ -1,0 +1,118 @@
+"""Table I in the paper's layout: data sets over models in columns; the baseline, then the methods; accuracy and constraint accuracy in rows.
+
+The baseline is in percent, a method's number its gain in percentage points (after minus before, seed by seed, then the mean). The best gain
+of a column is marked, separately for the two metrics, if it is above zero as printed. `paper` numbers stand in brackets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from airepair.records import Record
+from airepair.report.claims import claims, column_notes, commit
+from airepair.report.grid import Grid, Sample, baseline, faulty, gain, sample, status
+from airepair.report.layout import Entry, Heading, Row, Table, spread
+from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.paper import Paper
+
+METRICS = {"accuracy": "Acc.", "constraint": "Const."}
+
+
+def table1(cells: Grid, paper: Paper) -> Table:
+    """Table I of the records, faults left to Table II."""
+    cells = cells.where(lambda r: not faulty(r))
+    gains = {
+        (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
+    }
+    usual = max((s.n for s in gains.values() if s), default=0)
+    best = {
+        (p, k): max((round(s.mean, 2) for (q, _, j), s in gains.items() if s and (q, j) == (p, k)), default=0.0)
+        for p in cells.columns
+        for k in METRICS
+    }
+    rows = [_baseline_row(cells, paper, k, usual) for k in METRICS]
+    for method in cells.methods:
+        for metric, label in METRICS.items():
+            entries = []
+            for place in cells.columns:
+                found, records = gains[place, method, metric], cells.cell(place, method)
+                top = found is not None and best[place, metric] > 0 and round(found.mean, 2) == best[place, metric]
+                text = spread(found, sign=True, usual=usual, others=_others(records)) if found else status(records)
+                entries.append(Entry(text, top, paper.text(place, method, metric)))
+            rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
+    headings = tuple(Heading(dataset_title(d), model_title(m)) for d, m in cells.columns)
+    notes = [*_reading(cells, paper), *paper.notes(cells.columns, cells.methods)]
+    tidy = tuple(_tidy(cells, paper, gains))
+    title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
+    return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
+
+
+def _baseline_row(cells: Grid, paper: Paper, metric: str, usual: int) -> Row:
+    entries = []
+    for place in cells.columns:
+        found = baseline(cells.of(place), metric)
+        n = max(usual, found.n if found else 0)
+        entries.append(Entry(spread(found, usual=n) if found else "missing", paper=paper.text(place, "baseline", metric)))
+    return Row(("Baseline", METRICS[metric]), tuple(entries))
+
+
+def _others(records: list[Record]) -> Mapping[str, int]:
+    return Counter(r.status for r in records if r.status != "repaired")
+
+
+def _reading(cells: Grid, paper: Paper) -> list[str]:
+    notes = ["The best gain of a column stands out, for accuracy and for constraint accuracy; controls take part."] if cells.columns else []
+    if any(p in paper.columns for p in cells.columns):
+        notes.append("In brackets: the paper's own number for the same data set, model and method (its n and spread are not stated).")
+    return notes
+
+
+def _tidy(
+    cells: Grid, paper: Paper, gains: Mapping[tuple[Column, str, str], Sample | None]
+) -> Iterator[dict[str, str | int | float | None]]:
+    """One row a column x row x metric, with the claim in columns of its own."""
+    for place in cells.columns:
+        claim = _claim_columns(cells.of(place))
+        for metric in METRICS:
+            found = baseline(cells.of(place), metric)
+            yield _line(place, "baseline", metric, "percent", found, "measured" if found else "missing", paper) | claim
+        for method in cells.methods:
+            for metric in METRICS:
+                found, records = gains[place, method, metric], cells.cell(place, method)
+                words = [*(["repaired"] if found else []), *sorted(_others(records))] if found else [status(records)]
+                yield _line(place, method, metric, "percentage points", found, "/".join(words), paper) | claim
+
+
+def _line(
+    place: Column, row: str, metric: str, unit: str, found: Sample | None, word: str, paper: Paper
+) -> dict[str, str | int | float | None]:
+    return {
+        "dataset": place[0],
+        "model": place[1],
+        "row": row,
+        "metric": metric,
+        "unit": unit,
+        "mean": round(found.mean, 6) + 0.0 if found else None,
+        "sd": round(found.sd, 6) if found and found.sd is not None else None,
+        "n": found.n if found else 0,
+        "status": word,
+        "paper": paper.number(place, row, metric),
+        "paper_exceeds_100": "yes" if paper.impossible(place, row, metric) else None,
+    }
+
+
+def _claim_columns(records: list[Record]) -> dict[str, str | int | float | None]:
+    def each(values: list[object]) -> str:
+        return " / ".join(sorted({str(v) for v in values if v is not None})) or "not recorded"
+
+    origins = [r.provenance for r in records]
+    return {
+        "device": each([p.get("device") for p in origins]),
+        "torch": each([p.get("versions", {}).get("torch") for p in origins]),
+        "commit": each([commit(p) for p in origins]),
+        "profile": each([p.get("profile") for p in origins]),
+        "test_images": each([p.get("n", {}).get("test") for p in origins]),
+        "notes": "; ".join(column_notes(records)) or None,
+    }
