@@ -1,0 +1,142 @@
+"""Torch weight files in and out: what is in them, without running what is in them.
+
+Default is torch's weights-only unpickler. Whole pickled modules load through it as well, with exactly those classes allowed that are
+torch's own layers, torchvision's or our models, or classes that the user names; everything else needs `trust_pickle`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import builtins
+import importlib
+import os
+import pickle
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import UsageError, one_line
+
+# Where checkpoint dictionaries of common training scripts keep the weights, most telling first.
+WEIGHT_KEYS = ("state_dict", "model_state_dict", "model_state", "net", "model", "weights", "module")
+_MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "airepair.models.")
+_HARMLESS: dict[str, Any] = {
+    "builtins.set": builtins.set,
+    "collections.OrderedDict": OrderedDict,
+    "argparse.Namespace": argparse.Namespace,
+    "numpy.dtype": np.dtype,
+    "numpy.ndarray": np.ndarray,
+    "numpy._core.multiarray.scalar": np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    "numpy.core.multiarray.scalar": np._core.multiarray.scalar,  # type: ignore[attr-defined]
+}
+
+
+def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = ()) -> Any:
+    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code outside the allow-list (which is shown)."""
+    try:
+        if trust_pickle:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        with torch.serialization.safe_globals(_allowed(path, classes)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UsageError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), "")
+        hint = (
+            f"it needs more than weights ({reason.strip()[:120]}); if you trust its origin: --trust-pickle"
+            if reason
+            else one_line(error, 120)
+        )
+        raise UsageError(f"{path} is refused or damaged: {hint}") from None
+    except Exception as error:
+        raise UsageError(f"{path} is damaged or truncated: {one_line(error, 160)}") from None
+
+
+def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a legacy file, or a damaged one: torch.load decides
+        return []
+    declared = {f"{c.__module__}.{c.__qualname__}": c for c in classes}
+    found = {name: _HARMLESS.get(name) or declared.get(name) or _layer_class(name) for name in names}
+    refused = sorted(name for name, value in found.items() if value is None)
+    if refused:
+        raise UsageError(
+            f"{path} would run code that is not allowed ({', '.join(refused[:5])}); if you trust its origin: --trust-pickle; "
+            "better: save the state dict"
+        )
+    if any(value is np.ndarray or name.startswith("numpy.") for name, value in found.items()):
+        return [*found.values(), *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "?", "u1")}]
+    return list(found.values())
+
+
+def _layer_class(name: str) -> type | None:
+    """The class of that full name if it is a layer of torch, torchvision or ours; nothing else is imported."""
+    module, _, attribute = name.rpartition(".")
+    if not (module + ".").startswith(_MODULE_HOMES):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module else None
+
+
+def weights_in(found: Any, where: str) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
+    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where there is none."""
+    if isinstance(found, nn.Module):
+        return found, ()
+    if isinstance(found, Mapping):
+        for key in WEIGHT_KEYS:
+            if isinstance(found.get(key), (Mapping, nn.Module)):
+                inside, way = weights_in(found[key], where)
+                return inside, (key, *way)
+        tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if tensors:
+            return tensors, ()
+        raise UsageError(f"{where} holds a dictionary without weights (keys: {', '.join(map(str, list(found)[:6])) or 'none'})")
+    raise UsageError(f"{where} holds a {type(found).__name__}; a state dict, a checkpoint dictionary or a module was expected")
+
+
+def sound(tensors: Mapping[str, Tensor], where: str) -> None:
+    """UsageError where a tensor is not finite, claims more elements than it stores, or is of a kind that is not read."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+            raise UsageError(f"{where}: {name} is a {tensor.dtype} {tensor.layout} tensor; dense real tensors are read")
+        if tensor.device.type == "meta" or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UsageError(f"{where}: {name} claims shape {tuple(tensor.shape)}, but the file does not hold that many numbers")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"{where}: {name} holds NaN or infinite numbers")
+
+
+def sound_module(module: nn.Module, where: str) -> None:
+    """The same for the parameters and buffers of a module."""
+    sound({**dict(module.named_parameters()), **dict(module.named_buffers())}, where)
+
+
+class replacing:
+    """Context: a temporary path beside `out` that takes its place when all went well, and vanishes otherwise."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = tempfile.TemporaryDirectory(dir=_parent(out), prefix=".airepair-")
+
+    def __enter__(self) -> Path:
+        return Path(self.folder.name) / self.out.name
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            os.replace(Path(self.folder.name) / self.out.name, self.out)
+        self.folder.cleanup()
+
+
+def _parent(out: Path) -> Path:
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}")
+    return out.parent

@@ -1,0 +1,85 @@
+"""Model files of other tools: opened as torch modules of logits, repaired, and written back in the format they came in. Loads no torch.
+
+One module a format; each has `open_file(path, options) -> Opened`. How to add one: docs/adding-a-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airepair.errors import AirepairError, UsageError, one_line
+from airepair.models.formats.sniff import MAX_BYTES, sniff
+
+if TYPE_CHECKING:
+    from airepair.models.formats.opened import Opened
+
+# Format -> the module that opens it, the extra that it needs, what it is.
+FORMATS = {
+    "torch": ("torch_files", "", "state dict, checkpoint dictionary or pickled module of torch.save"),
+    "safetensors": ("torch_files", "", "state dict as safetensors"),
+    "torchscript": ("torch_programs", "mmdnn", "torch.jit.save"),
+    "exported": ("torch_programs", "mmdnn", "torch.export.save"),
+    "keras-h5": ("keras_files", "keras,mmdnn", "Keras model as HDF5 (Keras 2 and 3)"),
+    "keras": ("keras_files", "keras,mmdnn", "Keras 3 archive"),
+    "frozen-pb": ("tf_files", "tf,mmdnn", "frozen TensorFlow graph"),
+    "savedmodel": ("tf_files", "tf,mmdnn", "TensorFlow SavedModel folder"),
+    "onnx": ("onnx_files", "onnx", "ONNX model"),
+}
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How far a file is trusted, and what is known about it.
+
+    architecture  tensors of the file by name -> a module with those weights loaded (torch weight files)
+    classes       nn.Module classes of the user's own code that a pickled module may hold
+    shape         C, H, W of the input, where the file does not say it (TorchScript)
+    max_bytes     the largest file (or unpacked archive) that is read
+    """
+
+    architecture: Callable[..., Any] | None = None
+    classes: tuple[type, ...] = ()
+    shape: tuple[int, int, int] | None = None
+    trust_pickle: bool = False
+    trust_lambda: bool = False
+    max_bytes: int = MAX_BYTES
+
+
+def open_model(
+    path: str | Path,
+    *,
+    architecture: Callable[..., Any] | None = None,
+    classes: tuple[type, ...] = (),
+    shape: tuple[int, int, int] | None = None,
+    trust_pickle: bool = False,
+    trust_lambda: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> Opened:
+    """Opens a model file of any of FORMATS; see OpenOptions and Opened.
+
+    UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not convertible, not the same function afterwards.
+    """
+    path = Path(path)
+    kind = sniff(path, max_bytes)
+    place, extra, _ = FORMATS[kind]
+    options = OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes)
+    try:
+        reader = import_module(f"airepair.models.formats.{place}")
+        opened: Opened = reader.open_file(path, kind, options)
+    except AirepairError:
+        raise
+    except ModuleNotFoundError as error:
+        if not extra or (error.name or "").startswith("airepair"):
+            raise
+        raise UsageError(f"{path}: reading {kind} needs {error.name}; install it with: pip install 'airepair[{extra}]'") from None
+    except RecursionError:
+        raise UsageError(f"{path}: damaged {kind} file (nested too deeply)") from None
+    except MemoryError:
+        raise UsageError(f"{path}: the file asks for more memory than there is") from None
+    except Exception as error:  # a foreign library met a foreign file: whatever it raises is about that file
+        raise UsageError(f"{path}: cannot be read as {kind}: {one_line(error, 200)}") from error
+    return opened

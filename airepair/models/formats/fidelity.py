@@ -1,0 +1,59 @@
+"""Is the converted network still the same function? Largest logit difference and arg-max agreement on a few hundred inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from airepair.errors import UsageError
+
+CHECK_INPUTS = 256
+TOLERANCE = 1e-4  # relative to the standard deviation of the logits; conversions that are right stay below 8e-6
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """`difference`: largest absolute difference of the outputs; `limit`: what was allowed; `agreement`: share of equal arg-max (near-ties aside)."""
+
+    difference: float
+    agreement: float
+    n: int
+    limit: float
+
+    @property
+    def faithful(self) -> bool:
+        """Within the tolerance, and the same answers."""
+        return self.difference <= self.limit and self.agreement == 1.0
+
+    def __str__(self) -> str:
+        return f"max difference {self.difference:.2g} (allowed {self.limit:.2g}), arg-max agreement {self.agreement:.4f} on {self.n} inputs"
+
+
+def compare(source: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], tolerance: float = TOLERANCE) -> Fidelity:
+    """Two N x K outputs of the same inputs. The limit is `tolerance` x max(1, std of `source`); arg-max may differ where the top two are closer."""
+    source, ours = np.asarray(source, np.float64), np.asarray(ours, np.float64)
+    if source.shape != ours.shape:
+        raise UsageError(f"the converted network answers with shape {ours.shape}, the file's with {source.shape}")
+    if not np.isfinite(source).all():
+        raise UsageError("the network in the file answers with numbers that are not finite")
+    limit = tolerance * max(1.0, float(source.std()))
+    difference = float(np.abs(source - ours).max()) if source.size else 0.0
+    top = np.sort(source, 1)
+    close = top[:, -1] - top[:, -2] < limit if source.shape[1] > 1 else np.ones(len(source), bool)
+    agree = (source.argmax(1) == ours.argmax(1)) | close
+    return Fidelity(difference if np.isfinite(difference) else float("inf"), float(agree.mean()), len(source), limit)
+
+
+def check_inputs(shape: tuple[int, ...], n: int = CHECK_INPUTS, seed: int = 0) -> np.ndarray[Any, Any]:
+    """`n` seeded N(0, 1) inputs of `shape` (without the batch), float32."""
+    return np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
+
+
+def require(fidelity: Fidelity, what: str, where: str = "") -> Fidelity:
+    """`fidelity`, or a UsageError that names `what` was converted and the first layer that differs (`where`), if known."""
+    if fidelity.faithful:
+        return fidelity
+    found = f"; the first layer that differs: {where}" if where else ""
+    raise UsageError(f"{what}: the converted network is not the same function: {fidelity}{found}")
