@@ -1,0 +1,121 @@
+"""The conformance suite for repair methods, shipped to third parties. A method's test is three lines:
+
+    from airepair.testing.conformance import MethodConformance
+    from mine import Mine
+    class TestMine(MethodConformance): method = Mine
+
+Each test is one rule of the contract (contract.py); a failure says what is wanted, what was seen and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import pytest
+
+from airepair.testing import contract
+from airepair.testing.contract import Bench, Violation
+from airepair.testing.toy import Architecture
+from airepair.types import Method
+
+
+class MethodConformance:
+    """Inherit, and name your method.
+
+    options        small-budget settings that keep the tests short, for example {"epochs": 2}
+    architectures  the toy subjects to repair; a method need support only one of them
+    """
+
+    method: ClassVar[type[Method]]
+    options: ClassVar[Mapping[str, Any]] = {}
+    architectures: ClassVar[tuple[Architecture, ...]] = ("mlp", "cnn")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Runs the tests that repair something once for each architecture."""
+        if "bench" in metafunc.fixturenames:
+            metafunc.parametrize("bench", self.architectures, indirect=True)
+
+    @pytest.fixture
+    def bench(self, request: pytest.FixtureRequest) -> Bench:
+        """The method on one toy subject."""
+        return bench_of(request.cls, request.param)
+
+    def test_the_class_is_a_card(self) -> None:
+        """A frozen dataclass with name, category and paper, and a docstring."""
+        contract.card(Bench(self.method, self.options))
+
+    def test_options_are_documented_and_in_range(self) -> None:
+        """Every option has a help text and an acceptable default; unknown ones and values out of range are refused."""
+        contract.options(Bench(self.method, self.options))
+
+    def test_it_never_sees_the_test_split(self) -> None:
+        """The task holds no test images, and repair takes nothing but the task."""
+        contract.no_test_split(Bench(self.method, self.options))
+
+    def test_it_supports_a_toy_subject(self) -> None:
+        """At least one of the architectures is repaired, not refused: else nothing below would be checked."""
+        suite: Any = type(self)
+        refusals = {a: bench_of(suite, a).first.refusal for a in self.architectures}
+        if None not in refusals.values():
+            raise Violation(f"the contract wants: one toy subject is repaired\n  seen: {refusals}\n  do: set `architectures` or `options`")
+
+    def test_it_is_deterministic(self, bench: Bench) -> None:
+        """Two repairs of one seed are equal bit for bit."""
+        supported(bench)
+        contract.deterministic(bench)
+
+    def test_it_leaves_the_global_generators_alone(self, bench: Bench) -> None:
+        """torch, numpy and random stand where they stood."""
+        contract.global_generators(bench)
+
+    def test_it_leaves_its_inputs_alone(self, bench: Bench) -> None:
+        """Data and checkpoints are what they were."""
+        contract.inputs(bench)
+
+    def test_it_keeps_the_interface(self, bench: Bench) -> None:
+        """Finite float logits, N x K, on the same device, for every batch size."""
+        supported(bench)
+        contract.interface(bench)
+
+    def test_the_result_can_be_saved_and_loaded(self, bench: Bench) -> None:
+        """The state_dict holds all of it; the module as a whole can be saved too."""
+        supported(bench)
+        contract.saving(bench)
+
+    def test_it_leaves_a_perfect_model_alone(self, bench: Bench) -> None:
+        """No failing inputs: nothing changes, or a note says why."""
+        supported(bench)
+        contract.perfect_model(bench)
+
+    def test_it_obeys_the_time_limit(self, bench: Bench) -> None:
+        """What task.progress raises ends the repair."""
+        supported(bench)
+        contract.time_limit(bench)
+
+    def test_its_training_is_counted(self, bench: Bench) -> None:
+        """No gradient without an image on the meter."""
+        supported(bench)
+        contract.budget(bench)
+
+    def test_it_reads_images_of_bytes(self, bench: Bench) -> None:
+        """Splits of uint8 images work."""
+        supported(bench)
+        contract.bytes_as_well(bench)
+
+    def test_it_refuses_with_a_reason(self, bench: Bench) -> None:
+        """Where it cannot repair it says so, and does not crash."""
+        contract.refusals(bench)
+
+
+@lru_cache(maxsize=8)
+def bench_of(suite: Any, architecture: Architecture) -> Bench:
+    """The bench that the tests of one suite share, so that its repairs run once, when the first test asks for them."""
+    return Bench(suite.method, suite.options, architecture)
+
+
+def supported(bench: Bench) -> None:
+    """Skips where the method refuses this architecture."""
+    if bench.first.refusal is not None:
+        pytest.skip(f"unsupported: {bench.first.refusal}")

@@ -1,0 +1,156 @@
+"""One watched repair of a toy subject: what came out, and everything the contract asks about that happened on the way."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import pickle
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import Unsupported
+from airepair.types import Meter, Method, Split, Task
+
+
+@dataclass(eq=False)
+class Diary:
+    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the notes, and its gradient calls."""
+
+    progress: list[tuple[str, int, int, float]] = field(default_factory=list)
+    kept: list[tuple[str, nn.Module]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    gradients: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A finished repair. `module` is None where the method refused, and `refusal` then says why.
+
+    `logits` are those of the validation images (N x K); `changed` names the inputs of the task that are not what they were; `generators`
+    names the global random generators that the method drew from or seeded.
+    """
+
+    task: Task
+    start: nn.Module
+    module: Any
+    refusal: str | None
+    diary: Diary
+    changed: tuple[str, ...]
+    generators: tuple[str, ...]
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits of the repaired module in evaluation mode on the validation images."""
+        return answers(self.module, self.task.validation.images())
+
+
+@torch.no_grad()
+def answers(module: nn.Module, x: Tensor) -> Tensor:
+    """What a copy of the module in evaluation mode says of images in [0, 1]: nothing that the module remembers is touched."""
+    return copy.deepcopy(module).eval()(x)  # type: ignore[no-any-return]
+
+
+def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None) -> Trial:
+    """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and may raise)."""
+    diary, meter = Diary(), Meter()
+    module = copy.deepcopy(task.module)
+    module.register_forward_pre_hook(meter)
+
+    def progress(phase: str, step: int, steps: int, loss: float) -> None:
+        diary.progress.append((phase, step, steps, loss))
+        if stop is not None:
+            stop()
+
+    def keep(phase: str, kept: nn.Module) -> None:
+        diary.kept.append((phase, copy.deepcopy(kept)))
+
+    watched = replace(task, module=module, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
+    digests, states = digests_of(watched), global_states()
+    refusal, result = None, None
+    with counting_gradients(diary):
+        try:
+            result = method.repair(watched)
+        except Unsupported as error:
+            refusal = str(error)
+    changed = tuple(k for k, v in digests_of(watched).items() if digests[k] != v)
+    generators = tuple(k for k, v in global_states().items() if states[k] != v)
+    return Trial(watched, task.module, result, refusal, diary, changed, generators)
+
+
+@contextmanager
+def counting_gradients(diary: Diary) -> Iterator[None]:
+    """Counts every reverse pass, whoever asks for it: the independent witness beside the meter."""
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            diary.gradients += 1
+            return original(*args, **kwargs)
+
+        return call
+
+    with (
+        patch("torch.autograd.backward", counted(torch.autograd.backward)),
+        patch("torch.autograd.grad", counted(torch.autograd.grad)),
+    ):
+        yield
+
+
+def digests_of(task: Task) -> dict[str, str]:
+    """A digest of every input of the task that a method must leave alone."""
+    found = {name: digest(getattr(task, name)) for name in ("train", "failing", "passing", "validation", "pool", "unlabelled")}
+    found |= {f"checkpoints[{name!r}]": digest(module) for name, module in task.checkpoints.items()}
+    return found | {"checkpoints": digest(sorted(task.checkpoints))}
+
+
+def digest(value: Split | Tensor | nn.Module | list[str] | None) -> str:
+    """A digest of values, types and shapes; a module's covers parameters, buffers and training modes."""
+    if isinstance(value, Split):
+        parts: Mapping[str, Any] = {"x": value.x, "y": value.y}
+    elif isinstance(value, nn.Module):
+        parts = {**value.state_dict(), **{f"mode of {k}": m.training for k, m in value.named_modules()}}
+    else:
+        parts = {"value": value}
+    text = hashlib.sha256()
+    for key, part in parts.items():
+        text.update(key.encode())
+        if isinstance(part, Tensor):
+            text.update(f"{part.dtype}{tuple(part.shape)}".encode() + part.detach().cpu().contiguous().numpy().tobytes())
+        else:
+            text.update(repr(part).encode())
+    return text.hexdigest()
+
+
+def global_states() -> dict[str, str]:
+    """A digest of each global random generator's state, by the name of its library."""
+    legacy = numpy.random.get_state()  # noqa: NPY002 - the legacy global generator is what is being watched
+    states = {"torch": torch.get_rng_state().tolist(), "numpy": legacy, "random": random.getstate()}
+    return {name: hashlib.sha256(pickle.dumps(state)).hexdigest() for name, state in states.items()}
+
+
+@contextmanager
+def other_global_seed(seed: int) -> Iterator[None]:
+    """Global generators at another seed; their states come back at the end."""
+    legacy = numpy.random.get_state()  # noqa: NPY002 - the legacy global generator is what is being moved
+    states = torch.get_rng_state(), random.getstate()
+    torch.manual_seed(seed)
+    numpy.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        numpy.random.set_state(legacy)  # noqa: NPY002
+        random.setstate(states[1])
+
+
+def in_bytes(split: Split) -> Split:
+    """The split with its images as uint8 in 0..255, as most data sets hold them."""
+    return Split((split.images() * 255).round().to(torch.uint8), split.y)

@@ -1,0 +1,28 @@
+"""Every built-in method keeps the contract (tests/test_contract.py shows that the suite notices each way of breaking it)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from airepair.methods import METHODS
+from airepair.testing.conformance import MethodConformance
+
+# Small-budget settings, so that the whole suite takes a minute: the contract does not depend on how long a method trains.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "finetune": {"epochs": 2},
+    "dl2": {"epochs": 2},
+}
+
+
+def suite(name: str) -> type[MethodConformance]:
+    """The conformance class of a built-in method, with those of its short options that it has."""
+    method = METHODS.get(name)
+    unknown = set(OPTIONS.get(name, {})) - {f.name for f in dataclasses.fields(method)}
+    assert not unknown, f"OPTIONS[{name!r}] names {sorted(unknown)}, which the method does not have"
+    return type(f"Test{name.capitalize()}", (MethodConformance,), {"method": method, "options": OPTIONS.get(name, {})})
+
+
+_broken = METHODS.broken()
+for _name in (n for n in METHODS.builtin if n not in _broken):
+    globals()[f"Test{_name.capitalize()}"] = suite(_name)

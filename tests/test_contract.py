@@ -1,0 +1,186 @@
+"""The conformance suite notices each way of breaking the contract, and says what to do."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import AirepairError, Unsupported
+from airepair.options import option
+from airepair.testing.contract import Violation, check_method
+from airepair.training import fit
+from airepair.types import Category, Task
+
+
+@dataclass(frozen=True)
+class Good:
+    """Trains the last layer for an epoch."""
+
+    name: ClassVar[str] = "good"
+    category: ClassVar[Category] = "retraining"
+    paper: ClassVar[str] = "made for this test"
+
+    lr: float = option(0.01, "learning rate", low=0.0)
+
+    def repair(self, task: Task) -> nn.Module:
+        """The module after an epoch."""
+        if len(task.failing):
+            recipe = replace(task.recipe, epochs=1, lr=self.lr)
+            fit(task.module, task.failing, task.validation, recipe, task.generator(), watch=_watch(task))
+        return task.module
+
+
+def _watch(task: Task):
+    from airepair.training import Watch
+
+    return Watch(progress=task.progress, keep=task.keep)
+
+
+class Drawing(Good):
+    def repair(self, task: Task) -> nn.Module:
+        with torch.no_grad():
+            next(task.module.parameters()).add_(0.1 * torch.rand(1)[0])
+        return task.module
+
+
+class Scribbling(Good):
+    def repair(self, task: Task) -> nn.Module:
+        task.failing.images().mul_(0.5)
+        return task.module
+
+
+class Probabilities(Good):
+    def repair(self, task: Task) -> nn.Module:
+        return nn.Sequential(task.module, nn.Linear(4, 3))
+
+
+class NotFinite(Good):
+    def repair(self, task: Task) -> nn.Module:
+        with torch.no_grad():
+            next(task.module.parameters()).fill_(float("nan"))
+        return task.module
+
+
+class Forgetful(nn.Module):
+    """Ignores the state that it is given."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def load_state_dict(self, *args, **kwargs):
+        return None
+
+
+class Hiding(Good):
+    def repair(self, task: Task) -> nn.Module:
+        return Forgetful(task.module)
+
+
+class Eager(Good):
+    def repair(self, task: Task) -> nn.Module:
+        with torch.no_grad():
+            next(task.module.parameters()).mul_(0.9)
+        return task.module
+
+
+class Deaf(Good):
+    def repair(self, task: Task) -> nn.Module:
+        try:
+            return super().repair(task)
+        except AirepairError:
+            return task.module
+
+
+class Uncounted(Good):
+    def repair(self, task: Task) -> nn.Module:
+        if not len(task.failing):
+            return task.module
+        blank = copy.deepcopy(task.module)
+        blank._forward_pre_hooks.clear()
+        task.progress("training", 1, 1, 0.0)
+        loss = nn.functional.cross_entropy(blank(task.failing.images()), task.failing.y)
+        loss.backward()
+        return task.module
+
+
+class Curt(Good):
+    def repair(self, task: Task) -> nn.Module:
+        raise Unsupported("no")
+
+
+class Crashing(Good):
+    def repair(self, task: Task) -> nn.Module:
+        task.checkpoints["early"]
+        return task.module
+
+
+class FloatsOnly(Good):
+    def repair(self, task: Task) -> nn.Module:
+        task.module(task.validation.x)
+        return task.module
+
+
+class Unnamed(Good):
+    name: ClassVar[str] = "two words"
+
+
+@dataclass(frozen=True)
+class Undocumented(Good):
+    depth: int = option(20, "", low=1)
+
+
+@dataclass(frozen=True)
+class OutOfRange(Good):
+    depth: int = option(20, "depth", low=1, high=10)
+
+
+def test_a_method_that_keeps_the_contract_passes():
+    """No violation."""
+    check_method(Good)
+
+
+BROKEN = {
+    Drawing: ("bit for bit", "task.generator"),
+    Scribbling: ("leaves its inputs alone", "failing"),
+    Probabilities: ("float logits", "keep the subject's interface"),
+    NotFinite: ("finite logits", "best state on validation"),
+    Hiding: ("in its state_dict", "register_buffer"),
+    Eager: ("without failing inputs", "if not len(task.failing)"),
+    Deaf: ("OutOfTime", "catch only what you expect"),
+    Uncounted: ("counted", "task.meter.add"),
+    Curt: ("carries a reason", "sentence"),
+    Crashing: ("KeyError", 'raise Unsupported("why")'),
+    FloatsOnly: ("uint8", "split.images"),
+    Unnamed: ("short word", "two words"),
+    Undocumented: ("help text", "depth"),
+    OutOfRange: ("range", "20"),
+}
+
+
+@pytest.mark.parametrize("method", BROKEN, ids=lambda m: m.__name__)
+def test_each_breach_is_named_with_its_remedy(method: type):
+    """The failure says what the contract wants and what to do."""
+    with pytest.raises(Violation) as failure:
+        check_method(method)
+    for part in BROKEN[method]:
+        assert part in str(failure.value)
+
+
+def test_a_method_that_refuses_the_toy_says_so():
+    """A refusal with a reason is no violation, but nothing was checked either."""
+
+    class Refusing(Good):
+        def repair(self, task: Task) -> nn.Module:
+            raise Unsupported("this method repairs recurrent networks only")
+
+    with pytest.raises(Unsupported, match="recurrent networks"):
+        check_method(Refusing)
