@@ -38,7 +38,7 @@ class Exam:
     @property
     def accuracy(self) -> float:
         """Share of right predictions; NaN-free only on a split that is not empty."""
-        return float(self.right.float().mean())
+        return float(self.right.double().mean())
 
     @property
     def loss(self) -> float:
@@ -77,3 +77,18 @@ def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
             batch = x[start : start + batch_size]
             parts.append(module(batch.float().div_(255) if batch.dtype == torch.uint8 else batch))
     return torch.cat(parts) if parts else x.new_zeros((0, 1), dtype=torch.float32)
+
+
+def confusion_matrix(exam: Exam, classes: int) -> Tensor:
+    """Counts, true class in rows and predicted class in columns (K x K)."""
+    return torch.bincount(exam.y * classes + exam.predictions, minlength=classes * classes).reshape(classes, classes)
+
+
+def most_confused(exam: Exam, classes: int) -> tuple[int, int] | None:
+    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids; None if nothing is confused."""
+    matrix = confusion_matrix(exam, classes)
+    both = (matrix + matrix.T).triu(1)
+    if not int(both.max()):
+        return None
+    flat = int(both.flatten().argmax())
+    return flat // classes, flat % classes

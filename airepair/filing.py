@@ -19,8 +19,7 @@ from filelock import FileLock
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from airepair.exam import Exam
-from airepair.metrics.exams import confusion_matrix
+from airepair.exam import Exam, confusion_matrix
 from airepair.pipeline import Outcome, Prepared
 from airepair.records import append
 

@@ -20,9 +20,9 @@ from airepair.case import Case
 from airepair.cost import Cost, measure
 from airepair.errors import OutOfTime, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
-from airepair.exam import Exam, sit
+from airepair.exam import Exam, most_confused, sit
 from airepair.metrics import score
-from airepair.metrics.exams import Exams, Pairs, draw_pairs, most_confused
+from airepair.metrics.exams import Exams, Pairs, draw_pairs
 from airepair.provenance import digest, provenance
 from airepair.records import Phase, Record, Status
 from airepair.types import Limit, Method, Split, Subject, Task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def spoil(dataset: Dataset, training: Training) -> Dataset:
 
 def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
     """The data set with a stated number of images in some splits (stratified, from the split's seed), and a note that says so."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, size in images.items():
         split: Split = getattr(dataset, name)
         if size < len(split):
@@ -61,5 +62,5 @@ def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
 
 def on_device(dataset: Dataset, device: torch.device) -> Dataset:
     """Every split on the device, each in one transfer."""
-    names = ("train", "repair", "validation", "test")
-    return dataclasses.replace(dataset, **{n: getattr(dataset, n).to(device) for n in names})
+    moved: dict[str, Any] = {n: getattr(dataset, n).to(device) for n in ("train", "repair", "validation", "test")}
+    return dataclasses.replace(dataset, **moved)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal
 
+from airepair.errors import one_line
+
 if TYPE_CHECKING:
     from airepair.metrics.exams import Exams
 
@@ -56,9 +58,29 @@ METRICS: dict[str, Entry] = {
 
 
 def entries() -> dict[str, Entry]:
-    """The metrics of this package and of installed ones; a built-in name cannot be taken."""
-    found = {e.name: e.load() for e in sorted(entry_points(group="airepair.metrics"), key=lambda e: e.name) if e.name not in METRICS}
-    return METRICS | found
+    """The metrics of this package and of installed ones that import; a built-in name cannot be taken."""
+    return METRICS | _installed()[0]
+
+
+def broken() -> dict[str, str]:
+    """The installed metrics that cannot be imported, with the reason; the others stay usable."""
+    return _installed()[1]
+
+
+def _installed() -> tuple[dict[str, Entry], dict[str, str]]:
+    found: dict[str, Entry] = {}
+    reasons: dict[str, str] = {}
+    for point in sorted(entry_points(group="airepair.metrics"), key=lambda e: e.name):
+        if point.name in METRICS:
+            continue
+        try:
+            entry = point.load()
+            if not isinstance(entry, Entry):
+                raise TypeError(f"it is {type(entry).__name__}, not airepair.metrics.Entry")
+            found[point.name] = entry
+        except Exception as error:
+            reasons[point.name] = f"metric {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
+    return found, reasons
 
 
 def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str, str]]:

@@ -27,7 +27,7 @@ def constraint(before: Exams, after: Exams) -> float | Missing:
     """Share of test images that satisfy the group constraint."""
     if not after.groups:
         return Missing("the data set has no groups")
-    return float(satisfied(after.test.logits, after.groups).float().mean())
+    return float(satisfied(after.test.logits, after.groups).double().mean())
 
 
 def temperature(exam: Exam) -> float:
@@ -49,4 +49,4 @@ def constraint_tempered(before: Exams, after: Exams) -> float | Missing:
     if not len(after.validation.y):
         return Missing("no validation images to fit a temperature on")
     scaled = after.test.logits / temperature(after.validation)
-    return float(satisfied(scaled, after.groups).float().mean())
+    return float(satisfied(scaled, after.groups).double().mean())

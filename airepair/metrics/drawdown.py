@@ -19,5 +19,5 @@ def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
     losses = []
     for label in after.test.y.unique():
         of_class = after.test.y == label
-        losses.append(float(before.test.right[of_class].float().mean() - after.test.right[of_class].float().mean()))
+        losses.append(float(before.test.right[of_class].double().mean() - after.test.right[of_class].double().mean()))
     return max(losses) if losses else Missing("the test split is empty")

@@ -46,18 +46,3 @@ def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: i
         for a, b in zip(i.split(chunk), j.split(chunk), strict=True)
     ]
     return Pairs(i, j, torch.cat(distances) < constants.eps1, constants)
-
-
-def confusion_matrix(exam: Exam, classes: int) -> Tensor:
-    """Counts, true class in rows and predicted class in columns (K x K)."""
-    return torch.bincount(exam.y * classes + exam.predictions, minlength=classes * classes).reshape(classes, classes)
-
-
-def most_confused(exam: Exam, classes: int) -> tuple[int, int] | None:
-    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids; None if nothing is confused."""
-    matrix = confusion_matrix(exam, classes)
-    both = (matrix + matrix.T).triu(1)
-    if not int(both.max()):
-        return None
-    flat = int(both.flatten().argmax())
-    return flat // classes, flat % classes

@@ -8,7 +8,7 @@ from airepair.metrics.exams import Exams
 
 def repair_rate(before: Exams, after: Exams) -> float | Missing:
     """Share of the failing inputs given to the method that are right after."""
-    return float(after.failing.right.float().mean()) if len(after.failing.y) else Missing("the subject has no failing inputs")
+    return float(after.failing.right.double().mean()) if len(after.failing.y) else Missing("the subject has no failing inputs")
 
 
 def generalisation(before: Exams, after: Exams) -> float | Missing:

@@ -17,9 +17,9 @@ def robustness(before: Exams, after: Exams) -> float | Missing:
     log_p = after.test.logits.double().log_softmax(1)
     p, q = log_p[pairs.i], log_p[pairs.j]
     divergence = (p.exp() * (p - q)).sum(1)
-    return float((~pairs.close | (divergence < pairs.constants.eps2)).float().mean())
+    return float((~pairs.close | (divergence < pairs.constants.eps2)).double().mean())
 
 
 def close_pairs(before: Exams, after: Exams) -> float | Missing:
     """Share of the pairs that are close: what the robustness score is about."""
-    return float(after.pairs.close.float().mean()) if len(after.pairs.i) else Missing("no pairs of test images")
+    return float(after.pairs.close.double().mean()) if len(after.pairs.i) else Missing("no pairs of test images")

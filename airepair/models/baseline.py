@@ -112,4 +112,4 @@ def _store(file: Path, module: nn.Module, early: nn.Module, key: dict[str, Any])
 def chance(exam: Exam, classes: int) -> bool:
     """Whether an accuracy cannot be told from guessing (within three standard errors of 1 / classes)."""
     p = 1 / classes
-    return exam.accuracy <= p + 3 * (p * (1 - p) / max(1, len(exam.y))) ** 0.5
+    return bool(exam.accuracy <= p + 3 * (p * (1 - p) / max(1, len(exam.y))) ** 0.5)
