@@ -4,7 +4,7 @@ constraint   = formula, where a top-level "and" joins constraints of their own
 formula      = or-formula [ "=>" formula ]           or-formula = and-formula { "or" and-formula }
 and-formula  = item { "and" item }
 item         = "not" item | "forall" NAME "in" region { "," NAME "in" region } ":" formula | "true" | "false"
-             | ("every" | "some") "(" formula ")" | PUBLISHED "(" [ [NAME "="] number { "," ... } ] ")" | "(" formula ")"
+             | ("every" | "some") "(" formula ")" | PUBLISHED [ "(" [ [NAME "="] number { "," ... } ] ")" ] | "(" formula ")"
              | term ("<=" | "<" | ">=" | ">" | "==" | "!=") term
 region       = "box" "(" point "," number ")" | "segment" "(" point "," point ")"
 term         = sums and products of: number, y, y2, log|exp|abs "(" term ")", logit|logp|p "(" point "," class ")", groups "(" point ")",
@@ -192,7 +192,10 @@ class _Parser:
         b = self.term()
         if self.next.text in _COMPARISONS:
             self.fail("a comparison has two sides; join two comparisons by 'and'", self.next)
-        formula: Formula = {"<=": LE(a, b), "<": LT(a, b), ">=": LE(b, a), ">": LT(b, a), "==": EQ(a, b), "!=": NE(a, b)}[sign.text]
+        readings: dict[str, Formula] = {
+            "<=": LE(a, b), "<": LT(a, b), ">=": LE(b, a), ">": LT(b, a), "==": EQ(a, b), "!=": NE(a, b)
+        }  # fmt: skip
+        formula = readings[sign.text]
         if not self.inside_groups and any(isinstance(t, Groups) for t in walk(formula)):
             self.fail("groups(...) may stand only inside every(...) or some(...)", start)
         return formula
@@ -259,7 +262,8 @@ class _Parser:
     def arguments(self, named: Named, at: Token) -> dict[str, float]:
         values = {k: v if v is not None else self.constant(k) for k, v in named.parameters.items()}
         left = list(named.parameters)
-        self.need("(")
+        if not self.take("("):
+            return values
         while not self.take(")"):
             if len(left) < len(named.parameters):
                 self.need(",")
@@ -370,7 +374,7 @@ class _Parser:
         if token.kind == "name" and self.classes is not None and token.text in self.classes:
             return self.classes.index(token.text)
         known = f"0..{len(self.classes) - 1}, {', '.join(self.classes[:12])}" if self.classes else "an id or a name"
-        self.fail(f"{token.text!r} is no class; accepted: {known}", token)
+        return self.fail(f"{token.text!r} is no class; accepted: {known}", token)
 
 
 class _At(UsageError):

@@ -165,7 +165,7 @@ class Distance(Leaf):
     b: str
 
     def value(self, scope: Scope) -> Tensor:
-        return (scope.points[self.a] - scope.points[self.b]).flatten(1).norm(dim=1)
+        return torch.linalg.vector_norm((scope.points[self.a] - scope.points[self.b]).flatten(1), dim=1)
 
     def names(self) -> frozenset[str]:
         return frozenset({self.a, self.b})
@@ -179,7 +179,7 @@ class Change(Leaf):
     b: str
 
     def value(self, scope: Scope) -> Tensor:
-        return (scope.logits[self.a] - scope.logits[self.b]).norm(dim=1)
+        return torch.linalg.vector_norm(scope.logits[self.a] - scope.logits[self.b], dim=1)
 
     def outputs(self) -> frozenset[str]:
         return frozenset({self.a, self.b})
@@ -213,7 +213,7 @@ class Blend(Leaf):
 
     def value(self, scope: Scope) -> Tensor:
         z = scope.points[self.point]
-        to_a, to_b = ((z - scope.points[n]).flatten(1).norm(dim=1) for n in (self.a, self.b))
+        to_a, to_b = (torch.linalg.vector_norm((z - scope.points[n]).flatten(1), dim=1) for n in (self.a, self.b))
         weight = to_b / (to_a + to_b).clamp_min(1e-12)
         log_p = scope.logits[self.point].log_softmax(1)
         of_a, of_b = (log_p.gather(1, _label(scope, n)[:, None])[:, 0] for n in ("y", "y2"))

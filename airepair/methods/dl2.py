@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from airepair.errors import Unsupported
 from airepair.exam import evaluating
 from airepair.logic.constraints import Constraint
-from airepair.logic.inputs import Inputs, Pairing
+from airepair.logic.inputs import Inputs
 from airepair.logic.parser import parse
 from airepair.logic.terms import Disjunction
 from airepair.options import Space, option
@@ -63,8 +63,8 @@ class DL2:
     over: Literal["auto", "unlabelled", "labelled"] = option(
         "auto", "inputs of the constraint; auto: labelled where it needs labels", source="protocol"
     )
-    pairing: Pairing = option("close", "how pairs are drawn", source="protocol; shift: DL2's code")
-    disjunction: Disjunction = option("product", "how 'or' becomes a loss", source="DL2 --or")
+    pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="protocol; shift: DL2's code")
+    disjunction: Literal["product", "min"] = option("product", "how 'or' becomes a loss", source="DL2 --or")
     oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0)
     oracle_step_size: float = option(0.01, "size of a step, in pixel values", low=0.0, source="DL2 code")
     oracle_restarts: int = option(1, "random starts of the oracle", low=1, source="DL2 --num-restarts")
@@ -82,13 +82,21 @@ class DL2:
         if self.from_scratch:
             start_afresh(task.module, task.generator(99))
         objective = Objective(parts, self.delay)
-        recipe = Recipe(optimizer="adam", lr=self.lr, weight_decay=0.0, batch_size=self.batch_size, epochs=self.epochs, schedule="constant")
+        recipe = Recipe(
+            optimizer="adam",
+            lr=self.lr,
+            weight_decay=0.0,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            schedule="constant",
+            augment=task.recipe.augment,
+        )
         marks = {"cross-entropy alone": self.delay * len(task.labelled)} if 0 < self.delay < self.epochs else {}
         fit(
             task.module,
             task.labelled,
             task.validation,
-            Recipe(**{**recipe.__dict__, "augment": task.recipe.augment}),
+            recipe,
             task.generator(),
             phase="dl2",
             loss=objective,
