@@ -157,6 +157,11 @@ class Groups(Leaf):
         return frozenset({self.point})
 
 
+def _norm(difference: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(difference.flatten(1), dim=1)
+    return norm
+
+
 @dataclass(frozen=True)
 class Distance(Leaf):
     """||a - b||_2 of two points, over all pixels."""
@@ -165,7 +170,7 @@ class Distance(Leaf):
     b: str
 
     def value(self, scope: Scope) -> Tensor:
-        return torch.linalg.vector_norm((scope.points[self.a] - scope.points[self.b]).flatten(1), dim=1)
+        return _norm(scope.points[self.a] - scope.points[self.b])
 
     def names(self) -> frozenset[str]:
         return frozenset({self.a, self.b})
@@ -179,7 +184,7 @@ class Change(Leaf):
     b: str
 
     def value(self, scope: Scope) -> Tensor:
-        return torch.linalg.vector_norm(scope.logits[self.a] - scope.logits[self.b], dim=1)
+        return _norm(scope.logits[self.a] - scope.logits[self.b])
 
     def outputs(self) -> frozenset[str]:
         return frozenset({self.a, self.b})
@@ -213,7 +218,7 @@ class Blend(Leaf):
 
     def value(self, scope: Scope) -> Tensor:
         z = scope.points[self.point]
-        to_a, to_b = (torch.linalg.vector_norm((z - scope.points[n]).flatten(1), dim=1) for n in (self.a, self.b))
+        to_a, to_b = (_norm(z - scope.points[n]) for n in (self.a, self.b))
         weight = to_b / (to_a + to_b).clamp_min(1e-12)
         log_p = scope.logits[self.point].log_softmax(1)
         of_a, of_b = (log_p.gather(1, _label(scope, n)[:, None])[:, 0] for n in ("y", "y2"))
