@@ -40,8 +40,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """On a worker: the numbers of the call, before its report is built."""
-    fixture = getattr(item, "funcargs", {}).get("benchmark")
-    stats = getattr(fixture, "stats", None)
+    fixture: Any = getattr(item, "funcargs", {}).get("benchmark")
+    stats: Any = getattr(fixture, "stats", None)
     if call.when == "call" and stats and hasattr(item.config, "workerinput") and _session(item.config) is not None:
         content = {
             "stats": stats.as_dict(include_data=True),
