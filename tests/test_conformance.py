@@ -11,7 +11,9 @@ from airepair.testing.conformance import MethodConformance
 # Small-budget settings, so that the whole suite takes a minute: the contract does not depend on how long a method trains.
 OPTIONS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2},
+    "apricot": {"submodels": 3, "submodel_epochs": 2, "further_epochs": 1},
     "dl2": {"epochs": 2},
+    "best": {"candidates": "random,finetune@epochs=2"},
 }
 
 

@@ -11,7 +11,26 @@ from airepair.registry import Registry
 if TYPE_CHECKING:
     from airepair.types import Method
 
-METHODS = Registry(
+
+class MethodRegistry(Registry):
+    """Names methods, and combinations of them: `apricot+dl2` runs one after the other."""
+
+    def check(self, name: str) -> str:
+        """`name` if each of its parts is a method; UsageError otherwise."""
+        for part in name.split("+"):
+            super().check(part)
+        return name
+
+    def get(self, name: str) -> Any:
+        """The method's class, imported now; that of a combination is made from its parts."""
+        if "+" not in name:
+            return super().get(name)
+        from airepair.methods.combined import combine
+
+        return combine([super(MethodRegistry, self).get(part) for part in name.split("+")])
+
+
+METHODS = MethodRegistry(
     "method",
     "airepair.methods",
     {
@@ -21,6 +40,7 @@ METHODS = Registry(
         "apricot": "airepair.methods.apricot:Apricot",
         "deeprepair": "airepair.methods.deeprepair:DeepRepair",
         "dl2": "airepair.methods.dl2:DL2",
+        "best": "airepair.methods.best:Best",
     },
 )
 

@@ -280,7 +280,9 @@ def refusals(bench: Bench) -> None:
     bare = replace(task, train=task.train.select(none), checkpoints={}, pool=None, environment=None)
     for what, hard in {
         "no training data and no checkpoints": bare,
-        "a network of unknown layers": replace(task, module=Opaque(task.validation.images()[0].numel(), len(task.classes))),
+        "a network of unknown layers": replace(
+            bare, module=Opaque(task.validation.images()[0].numel(), len(task.classes)), train=task.train
+        ),
     }.items():
         try:
             trial = attempt(bench.configured, hard)

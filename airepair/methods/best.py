@@ -1,0 +1,87 @@
+"""best: picks per subject on validation, in the order that the AIREPAIR paper recommends (III-D).
+
+Idea: direct weight modification first, then fine-tuning and retraining, then attached units; each stage tries its candidates from the best
+state so far and keeps the one with the best validation accuracy (ties by loss), if it is better than what was there.
+
+Changes what the candidates change. A candidate that refuses is left out with a note. It stops after `patience` stages in a row without a
+gain: two by default, since the paper expects direct modification to fail on complex networks "where retraining can still be applied".
+Defaults of the candidates: the paper's three methods and deepcorrect, each with its own defaults; `dl2@epochs=10@lr=0.001` sets options.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from airepair.chain import continued
+from airepair.errors import Unsupported, UsageError
+from airepair.exam import sit
+from airepair.options import option
+from airepair.types import Category, Method, Task
+
+STAGES: tuple[tuple[Category, ...], ...] = (("direct weight modification",), ("retraining", "control"), ("architecture extension",))
+
+
+@dataclass(frozen=True)
+class Best:
+    """Tries the candidates stage by stage and returns the best state on validation."""
+
+    name: ClassVar[str] = "best"
+    category: ClassVar[Category] = "architecture extension"
+    paper: ClassVar[str] = "AIREPAIR III-D: recommended order"
+
+    candidates: tuple[str, ...] = option(
+        ("apricot", "deeprepair", "dl2", "deepcorrect"), "methods to choose from, METHOD or METHOD@option=value", source="AIREPAIR III-D"
+    )
+    patience: int = option(2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D")
+
+    def repair(self, task: Task) -> nn.Module:
+        """The best state on validation, the subject's own included."""
+        if not len(task.failing):
+            return task.module
+        methods = [configured(text) for text in self.candidates]
+        best, idle = copy.deepcopy(task.module), 0
+        for categories in STAGES:
+            stage = [m for m in methods if m.category in categories]
+            if not stage:
+                continue
+            found = max([best, *(r for m in stage if (r := attempt(m, task, best)) is not None)], key=lambda r: standing(r, task))
+            idle = idle + 1 if found is best else 0
+            best = found
+            if idle == self.patience:
+                task.note(f"best stopped after {idle} stages without a gain on validation")
+                break
+        return best
+
+
+def configured(text: str) -> Method:
+    """The candidate `METHOD@option=value@...`; UsageError where it is none."""
+    from airepair.methods import build
+
+    name, *settings = text.split("@")
+    if name == Best.name or any("=" not in s for s in settings):
+        raise UsageError(f"candidate {text!r} of best; accepted: METHOD or METHOD@option=value, other than best itself")
+    return build(name, {s.split("=", 1)[0]: s.split("=", 1)[1] for s in settings})
+
+
+def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
+    """The method's result from `start`, or None where it refuses; what came of it is noted and kept."""
+    try:
+        found = method.repair(continued(task, copy.deepcopy(start), method.name))
+    except Unsupported as error:
+        task.note(f"best left out {method.name}: {error}")
+        return None
+    before, after = standing(start, task)[0], standing(found, task)[0]
+    task.note(f"best tried {method.name}: validation accuracy {before:.4f} to {after:.4f}")
+    task.keep(f"after {method.name}", found)
+    return found
+
+
+def standing(module: nn.Module, task: Task) -> tuple[float, float]:
+    """Validation accuracy, then minus the loss."""
+    exam = sit(module, task.validation)
+    return exam.accuracy, -exam.loss if math.isfinite(exam.loss) else -math.inf

@@ -1,0 +1,76 @@
+"""a+b: combined repair, the future work of the AIREPAIR paper (III-C): `apricot+dl2` runs one method after the other.
+
+Idea: methods complement each other, so the second starts from the first's result. Which inputs fail is asked anew before each step, over
+the same repair split; validation and test stay where they are; costs add up; each step's state is handed in under its name.
+
+Changes what its steps change, refuses what one of them refuses. Every option of a step is an option here, as `<method>_<option>`, for
+example `--set apricot+dl2.dl2_epochs=10`; the defaults are the steps' own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
+
+from torch import nn
+
+from airepair.chain import continued
+from airepair.errors import Unsupported, UsageError
+from airepair.types import Category, Method, Task
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The steps, in order. `combine` makes a class with their options."""
+
+    name: ClassVar[str]
+    category: ClassVar[Category]
+    paper: ClassVar[str] = "AIREPAIR III-C (future work): combined repair"
+    steps: ClassVar[tuple[type[Method], ...]]
+
+    def methods(self) -> list[Method]:
+        """The methods with their options."""
+        return [step(**{f.name: getattr(self, f"{step.name}_{f.name}") for f in _fields(step)}) for step in self.steps]
+
+    def repair(self, task: Task) -> nn.Module:
+        """The result of the last step."""
+        module = task.module
+        for number, method in enumerate(self.methods(), 1):
+            if number > 1:
+                task.keep(f"after {self.steps[number - 2].name}", module)
+            try:
+                module = method.repair(continued(task, module, method.name))
+            except Unsupported as error:
+                raise Unsupported(f"step {number}, {method.name}: {error}") from error
+        return module
+
+
+def _fields(step: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(step)  # type: ignore[arg-type]
+
+
+def combine(steps: Sequence[type[Method]]) -> type[Method]:
+    """The method that runs `steps` one after the other; UsageError where fewer than two or twice the same are given."""
+    names = [step.name for step in steps]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UsageError(f"{'+'.join(names)!r} is no combination; accepted: two or more different methods, for example apricot+dl2")
+    fields: list[Any] = [
+        (f"{step.name}_{f.name}", typing.get_type_hints(step)[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
+        for step in steps
+        for f in _fields(step)
+    ]
+    strongest = max((step.category for step in steps), key=get_args(Category).index)
+    namespace: dict[str, Any] = {
+        "name": "+".join(names),
+        "category": strongest,
+        "steps": tuple(steps),
+        "__doc__": f"{' then '.join(names)}.",
+    }
+    made: Any = dataclasses.make_dataclass(
+        "_".join(names), fields, bases=(Combination,), namespace={**namespace, "__module__": __name__}, frozen=True
+    )
+    found: type[Method] = made
+    return found
