@@ -12,10 +12,13 @@ from pathlib import Path
 
 from airepair.records import Record
 from airepair.report import paper as paper_table
+from airepair.report.costs import costs
+from airepair.report.extended import extended
 from airepair.report.grid import Grid, grid
 from airepair.report.latex import latex
 from airepair.report.layout import Table
 from airepair.report.markdown import markdown
+from airepair.report.paired import paired
 from airepair.report.table1 import table1
 from airepair.report.text import terminal as as_text
 from airepair.report.text import tidy
@@ -26,10 +29,16 @@ def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int
     return as_text(table1(grid(records), paper_table.read(paper)), width, bold)
 
 
-def documents(cells: Grid, paper: Path | None) -> dict[str, list[Table]]:
-    """Every document by name: the tables that stand in it."""
+def documents(cells: Grid, paper: Path | None, folder: Path) -> dict[str, list[Table]]:
+    """Every document by name: the tables that stand in it. `folder` holds `cells/`, where paired tests find predictions."""
     numbers = paper_table.read(paper)
-    return {"table1": [table1(cells, numbers)] + ([paper_table.table(numbers)] if numbers.numbers else [])}
+    found = {
+        "table1": [table1(cells, numbers)] + ([paper_table.table(numbers)] if numbers.numbers else []),
+        "extended": extended(cells),
+        "cost": [costs(cells)],
+    }
+    tests = paired(cells, folder)
+    return found | ({"paired": [tests]} if tests else {})
 
 
 def render(tables: list[Table], form: str) -> str:
@@ -44,7 +53,7 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     cells = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, tables in documents(cells, paper).items():
+    for name, tables in documents(cells, paper, folder).items():
         for form in ("txt", "md", "tex", "csv"):
             written.append(_replace(folder / f"{name}.{form}", render(tables, form)))
     return written

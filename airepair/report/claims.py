@@ -13,14 +13,16 @@ VERSIONS = ("airepair", "python", "torch")
 NOTHING = "Nothing ran: no cell of this table was repaired."
 
 
-def claims(cells: Grid, metrics: Iterable[str], paper_columns: Iterable[Column] = ()) -> tuple[str, ...]:
+def claims(
+    cells: Grid, metrics: Iterable[str], paper_columns: Iterable[Column] = (), methods: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """The lines, the claim first; `metrics` are those of the table. The last line says so if nothing ran."""
     ran = [r for r in cells.records if r.status == "repaired"]
     lines = [_claim(cells, ran)] if cells.records else []
     lines += _notes(cells)
     lines += [f"{word.capitalize()}: {text}." for word, text in _ended(cells)]
     lines += [f"Missing: {text}." for text in _missing(cells, metrics)]
-    holes = [f"{'-'.join(p)}: {', '.join(m)}" for p, m in missing_cells(cells).items()]
+    holes = [f"{'-'.join(p)}: {', '.join(m)}" for p, m in missing_cells(cells, methods).items()]
     absent = ["-".join(p) for p in paper_columns if p not in cells.columns]
     if holes:
         lines.append(f"Not run: {'; '.join(holes)}.")
@@ -136,7 +138,7 @@ def _missing(cells: Grid, metrics: Iterable[str]) -> list[str]:
     return [f"{what} in {', '.join(keys)}" for what, keys in found.items()]
 
 
-def missing_cells(cells: Grid) -> dict[Column, list[str]]:
-    """Rows of the table that a column has no record of."""
-    holes = {p: [m for m in cells.methods if not cells.cell(p, m)] for p in cells.columns}
+def missing_cells(cells: Grid, methods: Sequence[str] | None = None) -> dict[Column, list[str]]:
+    """Rows of the table (`methods`, else every method of the cells) that a column has no record of."""
+    holes = {p: [m for m in methods or cells.methods if not cells.cell(p, m)] for p in cells.columns}
     return {p: m for p, m in holes.items() if m}

@@ -71,7 +71,9 @@ class Grid:
 
     def where(self, keep: Callable[[Record], bool]) -> Grid:
         """The grid of the records that `keep` accepts."""
-        return Grid(tuple(r for r in self.records if keep(r)), self.doubled)
+        kept = tuple(r for r in self.records if keep(r))
+        keys = {r.key for r in kept}
+        return Grid(kept, tuple(k for k in self.doubled if k in keys))
 
 
 def grid(records: Iterable[Record]) -> Grid:

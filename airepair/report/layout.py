@@ -8,6 +8,8 @@ from itertools import groupby
 
 from airepair.report.grid import Sample
 
+Tidy = dict[str, str | int | float | None]  # one line of a CSV
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -46,7 +48,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
-    tidy: tuple[Mapping[str, str | int | float | None], ...] = ()
+    tidy: tuple[Tidy, ...] = ()
 
     def spans(self) -> Iterator[tuple[str, int]]:
         """Spanning headings from left to right with the number of columns under each."""
@@ -75,3 +77,12 @@ def spread(found: Sample, digits: int = 2, sign: bool = False, usual: int | None
     remarks = [f"n={found.n}"] if usual is not None and found.n != usual else []
     remarks += [f"{count} {word}" for word, count in sorted((others or {}).items())]
     return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+def numbers(found: Sample | None) -> Tidy:
+    """Mean, standard deviation and n as a CSV has them; absent ones empty."""
+    return {
+        "mean": round(found.mean, 6) + 0.0 if found else None,
+        "sd": round(found.sd, 6) if found and found.sd is not None else None,
+        "n": found.n if found else 0,
+    }

@@ -13,7 +13,7 @@ from functools import partial
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
 from airepair.report.grid import Grid, Sample, baseline, faulty, gain, sample, status
-from airepair.report.layout import Entry, Heading, Row, Table, spread
+from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
 from airepair.report.paper import Paper
 
@@ -69,9 +69,7 @@ def _reading(cells: Grid, paper: Paper) -> list[str]:
     return notes
 
 
-def _tidy(
-    cells: Grid, paper: Paper, gains: Mapping[tuple[Column, str, str], Sample | None]
-) -> Iterator[dict[str, str | int | float | None]]:
+def _tidy(cells: Grid, paper: Paper, gains: Mapping[tuple[Column, str, str], Sample | None]) -> Iterator[Tidy]:
     """One row a column x row x metric, with the claim in columns of its own."""
     for place in cells.columns:
         claim = _claim_columns(cells.of(place))
@@ -85,25 +83,21 @@ def _tidy(
                 yield _line(place, method, metric, "percentage points", found, "/".join(words), paper) | claim
 
 
-def _line(
-    place: Column, row: str, metric: str, unit: str, found: Sample | None, word: str, paper: Paper
-) -> dict[str, str | int | float | None]:
+def _line(place: Column, row: str, metric: str, unit: str, found: Sample | None, word: str, paper: Paper) -> Tidy:
     return {
         "dataset": place[0],
         "model": place[1],
         "row": row,
         "metric": metric,
         "unit": unit,
-        "mean": round(found.mean, 6) + 0.0 if found else None,
-        "sd": round(found.sd, 6) if found and found.sd is not None else None,
-        "n": found.n if found else 0,
+        **numbers(found),
         "status": word,
         "paper": paper.number(place, row, metric),
         "paper_exceeds_100": "yes" if paper.impossible(place, row, metric) else None,
     }
 
 
-def _claim_columns(records: list[Record]) -> dict[str, str | int | float | None]:
+def _claim_columns(records: list[Record]) -> Tidy:
     def each(values: list[object]) -> str:
         return " / ".join(sorted({str(v) for v in values if v is not None})) or "not recorded"
 

@@ -6,11 +6,11 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from airepair.report.layout import Entry, Table
+from airepair.report.layout import Entry, Table, Tidy
 
 WIDTH = 140
 
@@ -77,7 +77,7 @@ def _width(table: Table) -> int:
     return max(len(line) for line in _grid(table, False).splitlines())
 
 
-def tidy(rows: Sequence[Mapping[str, str | int | float | None]]) -> str:
+def tidy(rows: Sequence[Tidy]) -> str:
     """CSV with a heading: one line a row, absent values empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()

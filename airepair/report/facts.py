@@ -1,0 +1,27 @@
+"""What the records of one cell say besides their scores: category, where the options come from, whether a gain is only confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from airepair.records import Record
+from airepair.report.grid import Grid, gain, sample
+
+
+def temperature_alone(records: list[Record]) -> bool:
+    """Whether the constraint gained on average but not at the best temperature: over-confidence, not repair."""
+    plain, tempered = (sample(records, partial(gain, metric=m)) for m in ("constraint", "constraint_tempered"))
+    return plain is not None and tempered is not None and plain.mean > 0 and tempered.mean <= 0
+
+
+def settings(records: Iterable[Record]) -> str:
+    """Where a row's options come from: "default", "tuned", "given" or the settings table."""
+    origins = {str(o.get("origin") or ("given" if o.get("given") else "default")) for r in records for o in r.options.values()}
+    words = {"tuned" if "tun" in o else o if o in ("default", "given") else "settings table" for o in origins} - {"default"}
+    return " + ".join(sorted(words)) or "default"
+
+
+def category(cells: Grid, method: str) -> str:
+    """The method's category as its records have it (a crashed cell has none)."""
+    return next((r.category for r in cells.records if r.case.method == method and r.category), "category unknown")

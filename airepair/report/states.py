@@ -1,0 +1,90 @@
+"""The states of one cell that a report can show: the repaired model, what the method handed in on the way, and the controls beside it.
+
+The control beside a method is the last kept state of `finetune` whose training images do not exceed the method's, seed by seed (protocol:
+"Budget"); `random` stands beside direct weight modifications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from airepair.records import Record
+from airepair.report.grid import Grid, Sample
+from airepair.report.order import Column
+
+DIRECT = "direct weight modification"
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class State:
+    """One row: `seeds` maps a seed to (training images, scores); `kind` is final, phase or beside."""
+
+    kind: str
+    label: str
+    seeds: Mapping[int, tuple[int, Scores]]
+
+    def sample(self, metric: str, scale: float) -> Sample | None:
+        """The metric over seeds, times `scale`."""
+        values = tuple(scores[metric] * scale for _, scores in self.seeds.values() if metric in scores)
+        return Sample(values) if values else None
+
+    @property
+    def images(self) -> Sample | None:
+        """Training images (forward and backward) over seeds."""
+        values = tuple(float(n) for n, _ in self.seeds.values())
+        return Sample(values) if values else None
+
+
+def states(cells: Grid, place: Column, method: str) -> list[State]:
+    """The repaired model first, then its phases, then its controls; empty where no seed was repaired."""
+    ran = [r for r in cells.cell(place, method) if r.status == "repaired"]
+    if not ran:
+        return []
+    found = [State("final", "", {r.case.seed: (trained(r), r.after) for r in ran}), *_phases(ran)]
+    if ran[0].category == "control":
+        return found
+    found += _beside(cells, place, ran)
+    if any(r.category == DIRECT for r in ran):
+        others = [r for r in cells.cell(place, _variant(cells, place, "random", ran[0])) if r.status == "repaired"]
+        seeds = {r.case.seed: (trained(r), r.after) for r in others if r.case.seed in found[0].seeds}
+        found += [State("beside", "random", seeds)] if seeds else []
+    return found
+
+
+def trained(record: Record) -> int:
+    """Images through forward and backward."""
+    return int(record.budget.get("backward", 0))
+
+
+def _phases(ran: list[Record]) -> list[State]:
+    names = list(dict.fromkeys(p.name for r in ran for p in r.phases))
+    return [State("phase", name, {r.case.seed: (p.images, p.scores) for r in ran for p in r.phases if p.name == name}) for name in names]
+
+
+def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
+    """The control with the same suffix as the method (tuned beside tuned), else the bare one."""
+    same = control + record.case.method.removeprefix(record.case.base_method)
+    return same if cells.cell(place, same) else control
+
+
+def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
+    controls = {r.case.seed: r for r in cells.cell(place, _variant(cells, place, "finetune", ran[0])) if r.status == "repaired"}
+    seeds: dict[int, tuple[int, Scores]] = {}
+    names: set[str] = set()
+    for record in ran:
+        state = largest_within(controls.get(record.case.seed), trained(record))
+        if state:
+            names.add(state[0])
+            seeds[record.case.seed] = state[1:]
+    return [State("beside", f"finetune, {' / '.join(sorted(names))}", seeds)] if seeds else []
+
+
+def largest_within(control: Record | None, images: int) -> tuple[str, int, Scores] | None:
+    """Name, images and scores of the control's last kept state that used no more than `images`; None where none is that small."""
+    if control is None:
+        return None
+    kept = [(p.name, p.images, p.scores) for p in control.phases] + [("its whole budget", trained(control), control.after)]
+    fitting = [state for state in kept if state[1] <= images]
+    return max(fitting, key=lambda state: state[1], default=None)
