@@ -41,6 +41,7 @@ METHODS = MethodRegistry(
         "deeprepair": "airepair.methods.deeprepair:DeepRepair",
         "dl2": "airepair.methods.dl2:DL2",
         "best": "airepair.methods.best:Best",
+        "arachne": "airepair.methods.arachne:Arachne",
     },
 )
 

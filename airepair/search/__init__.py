@@ -1,0 +1,13 @@
+"""What search-based and causal methods share: localisation, cached prefixes, batched candidates, particle swarms, differential evolution.
+
+pareto      members that nothing dominates
+swarm       particle swarm optimisation
+evolution   differential evolution, DE/rand/1/bin
+layers      weighted layers, in the order in which they run
+localise    forward impact and gradient loss of each weight
+prefix      outputs of everything that runs before the first changed layer, recorded once and replayed
+batched     one call of a function over many candidates
+patch       some weights of a module as a vector; the logits under a whole population of such vectors
+intervene   layer outputs changed by hooks, many changes in one pass
+sampling    low-discrepancy and cross-entropy samplers of a unit cube
+"""

@@ -1,0 +1,104 @@
+"""Outputs of everything that runs before the first changed layer: recorded once, replayed in every later pass.
+
+Works for any module, residual connections included: a submodule whose calls all end before the first changed layer starts cannot depend
+on it, so its recorded outputs stand in for its forward. What a forward does between submodules still runs; it is cheap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from airepair.exam import evaluating
+
+
+class Prefix:
+    """The replay for images `x` (N) when only the layers in `changed` (or, with `outputs`, only their outputs) differ between passes.
+
+    `widest` is the largest number of floats that one image needs in one submodule's output.
+    """
+
+    @torch.no_grad()
+    def __init__(self, module: nn.Module, changed: Collection[nn.Module], x: Tensor, *, outputs: bool = False) -> None:
+        self.module, self.x = module, x
+        spans, self.widest = _trace(module, x[:2])
+        edge = 1 if outputs else 0
+        self.first = min((span[edge] for layer in changed for span in spans.get(layer, [])), default=math.inf)
+        self.recorded: dict[nn.Module, list[Tensor]] = {m: [] for m in _before(module, spans, self.first, outputs)}
+        handles = [m.register_forward_hook(_append(outs)) for m, outs in self.recorded.items()]
+        try:
+            with evaluating(module):
+                module(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x` to the module."""
+        for layer, outs in self.recorded.items():
+            layer.forward = _in_turn(outs)
+        try:
+            with evaluating(self.module):
+                yield
+        finally:
+            for layer in self.recorded:
+                del layer.forward
+
+
+def _trace(module: nn.Module, x: Tensor) -> tuple[dict[nn.Module, list[list[float]]], int]:
+    """Start and end of each submodule's calls on a common clock, and the widest output. A call that returns no tensor never ends."""
+    spans: dict[nn.Module, list[list[float]]] = {}
+    clock, widest = 0, 1
+
+    def enter(layer: nn.Module, _: object) -> None:
+        nonlocal clock
+        clock += 1
+        spans.setdefault(layer, []).append([clock, math.inf])
+
+    def leave(layer: nn.Module, _: object, out: object) -> None:
+        nonlocal clock, widest
+        clock += 1
+        if isinstance(out, Tensor):
+            widest = max(widest, out.numel() // max(1, len(x)))
+            spans[layer][-1][1] = clock
+
+    layers = [m for m in module.modules() if m is not module]
+    handles = [h for m in layers for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    try:
+        with evaluating(module):
+            module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return spans, widest
+
+
+def _before(module: nn.Module, spans: dict[nn.Module, list[list[float]]], first: float, inclusive: bool) -> Iterator[nn.Module]:
+    """The largest submodules whose calls all end before `first` (or at it)."""
+    for child in dict.fromkeys(module.children()):
+        ends = [end for _, end in spans.get(child, [])]
+        if ends and all(math.isfinite(e) and (e < first or (inclusive and e == first)) for e in ends):
+            yield child
+        else:
+            yield from _before(child, spans, first, inclusive)
+
+
+def _append(outs: list[Tensor]) -> Callable[[nn.Module, object, Tensor], None]:
+    return lambda _module, _args, out: outs.append(out.clone())
+
+
+def _in_turn(outs: list[Tensor]) -> Callable[..., Tensor]:
+    calls = 0
+
+    def forward(*_: object) -> Tensor:
+        nonlocal calls
+        calls += 1
+        # A copy, because an in-place activation may write into it.
+        return outs[(calls - 1) % len(outs)].clone()
+
+    return forward
