@@ -54,6 +54,15 @@ METRICS: dict[str, Entry] = {
     "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "protocol"),
     "drawdown": Entry("airepair.metrics.drawdown:drawdown", "drawdown", "difference", "lower", "PRDNN"),
     "worst_class_loss": Entry("airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "protocol"),
+    "top5": Entry("airepair.metrics.top5:top5", "top-5 accuracy", "share", "higher", "top-5"),
+    "group_accuracy": Entry("airepair.metrics.group_accuracy:group_accuracy", "group accuracy", "share", "higher", "DL2's code (GroupAcc)"),
+    "calibration_error": Entry("airepair.metrics.calibration:calibration_error", "calibration error", "share", "lower", "Guo 2017"),
+    "pgd_accuracy": Entry("airepair.metrics.pgd:pgd_accuracy", "accuracy under PGD", "share", "higher", "Madry 2018"),
+    "churn": Entry("airepair.metrics.churn:churn", "churn", "share", "none", "model-update literature"),
+    "negative_flips": Entry("airepair.metrics.churn:negative_flips", "negative flip rate", "share", "lower", "model-update literature"),
+    "backward_compatibility": Entry(
+        "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "model-update literature"
+    ),
 }
 
 

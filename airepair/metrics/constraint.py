@@ -27,6 +27,8 @@ def constraint(before: Exams, after: Exams) -> float | Missing:
     """Share of test images that satisfy the group constraint."""
     if not after.groups:
         return Missing("the data set has no groups")
+    if not len(after.test.y):
+        return Missing("the test split is empty")
     return float(satisfied(after.test.logits, after.groups).double().mean())
 
 
@@ -46,6 +48,8 @@ def constraint_tempered(before: Exams, after: Exams) -> float | Missing:
     """The group constraint with the logits divided by the temperature that fits the validation split."""
     if not after.groups:
         return Missing("the data set has no groups")
+    if not len(after.test.y):
+        return Missing("the test split is empty")
     if not len(after.validation.y):
         return Missing("no validation images to fit a temperature on")
     scaled = after.test.logits / temperature(after.validation)

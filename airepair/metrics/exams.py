@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,7 +27,10 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Exams:
-    """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs."""
+    """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs.
+
+    `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see pgd.py).
+    """
 
     test: Exam
     failing: Exam
@@ -34,13 +38,16 @@ class Exams:
     groups: tuple[tuple[int, ...], ...]
     pair: tuple[int, int] | None
     pairs: Pairs
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:
-    """`count` pairs of different images, the same for every model and seed (PAIR_SEED)."""
+    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none where there are no two images."""
     n, generator = len(split), torch.Generator().manual_seed(PAIR_SEED)
+    count = count if n > 1 else 0
+    n = max(n, 2)
     i = torch.randint(n, (count,), generator=generator)
-    j = (i + torch.randint(1, max(2, n), (count,), generator=generator)) % n
+    j = (i + torch.randint(1, n, (count,), generator=generator)) % n
     distances = [
         (split.images(a.to(split.x.device)) - split.images(b.to(split.x.device))).flatten(1).norm(dim=1).cpu()
         for a, b in zip(i.split(chunk), j.split(chunk), strict=True)

@@ -14,17 +14,17 @@ def repair_rate(before: Exams, after: Exams) -> float | Missing:
 def generalisation(before: Exams, after: Exams) -> float | Missing:
     """Share of the test inputs wrong before that are right after."""
     wrong = ~before.test.right
-    return float((after.test.right & wrong).sum() / wrong.sum()) if wrong.any() else Missing("no test input was wrong before")
+    return float(after.test.right[wrong].double().mean()) if wrong.any() else Missing("no test input was wrong before")
 
 
 def break_rate(before: Exams, after: Exams) -> float | Missing:
     """Share of the test inputs right before that are wrong after."""
     right = before.test.right
-    return float((~after.test.right & right).sum() / right.sum()) if right.any() else Missing("no test input was right before")
+    return float((~after.test.right[right]).double().mean()) if right.any() else Missing("no test input was right before")
 
 
 def net_change(before: Exams, after: Exams) -> float | Missing:
     """Fixed minus broken, over all test inputs."""
     if not len(after.test.y):
         return Missing("the test split is empty")
-    return float((after.test.right.float() - before.test.right.float()).mean())
+    return float((after.test.right.double() - before.test.right.double()).mean())

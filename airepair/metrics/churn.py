@@ -1,0 +1,29 @@
+"""churn and negative flips (model-update literature): what changes for a user when the model is replaced.
+
+break_rate divides by the inputs that were right before, negative_flips by all: the same images, two denominators.
+"""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+
+def churn(before: Exams, after: Exams) -> float | Missing:
+    """Share of test images whose prediction changed, right or wrong."""
+    if not len(after.test.y):
+        return Missing("the test split is empty")
+    return float((before.test.predictions != after.test.predictions).double().mean())
+
+
+def negative_flips(before: Exams, after: Exams) -> float | Missing:
+    """Share of all test images that were right before and are wrong after."""
+    if not len(after.test.y):
+        return Missing("the test split is empty")
+    return float((before.test.right & ~after.test.right).double().mean())
+
+
+def backward_compatibility(before: Exams, after: Exams) -> float | Missing:
+    """Share of the test images right before that are right after."""
+    right = before.test.right
+    return float(after.test.right[right].double().mean()) if right.any() else Missing("no test image was right before")

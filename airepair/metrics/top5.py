@@ -1,0 +1,14 @@
+"""top5: is the label among the five largest logits? Missing where there are no more than five classes."""
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+
+def top5(before: Exams, after: Exams) -> float | Missing:
+    """Share of test images whose label is among the five classes with the largest logits."""
+    exam = after.test
+    if not len(exam.y):
+        return Missing("the test split is empty")
+    if exam.logits.shape[1] <= 5:
+        return Missing(f"with {exam.logits.shape[1]} classes the label is always among five")
+    return float((exam.logits.topk(5, 1).indices == exam.y[:, None]).any(1).double().mean())
