@@ -48,12 +48,15 @@ def render(tables: list[Table], form: str) -> str:
     return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)
 
 
-def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None) -> list[Path]:
-    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError where the folder cannot be written."""
-    cells = grid(records)
+def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None, *, cells: Path | None = None) -> list[Path]:
+    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError where the folder cannot be written.
+
+    `cells`: the folder that holds `cells/<key>/` (predictions, curves), if it is another one.
+    """
+    table = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, tables in documents(cells, paper, folder).items():
+    for name, tables in documents(table, paper, cells or folder).items():
         for form in ("txt", "md", "tex", "csv"):
             written.append(_replace(folder / f"{name}.{form}", render(tables, form)))
     return written

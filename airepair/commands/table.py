@@ -1,0 +1,52 @@
+"""Render Table I and the other reports again, from records alone: no model is loaded, torch is not needed.
+
+airepair table reports/out                              Table I, as the run printed it
+airepair table reports/out --table extended --format md
+airepair table reports/out --out paper/                 every report in every form
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from airepair.errors import UsageError
+from airepair.records import read
+from airepair.report import documents, render, terminal, write_all
+from airepair.report.grid import grid
+from airepair.report.paper import default_path
+
+TABLES = ("table1", "extended", "cost", "paired", "table2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECORDS..., --table, --format, --out, --paper."""
+    parser.add_argument("records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them")
+    parser.add_argument("--table", choices=TABLES, default="table1", help="which report to print")
+    parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write every report in every form into this folder")
+    parser.add_argument(
+        "--paper", type=Path, metavar="CSV", help="the paper's own numbers, to stand beside ours (default: those of this package)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints one report, with --out writes all."""
+    paper = args.paper or default_path()
+    records, remarks = read(args.records)
+    folder = args.records[0] if args.records[0].is_dir() else args.records[0].parent
+    if (args.table, args.format) == ("table1", "txt"):
+        print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
+    else:
+        found = documents(grid(records), paper, folder)
+        if args.table not in found:
+            raise UsageError(f"these records hold nothing for {args.table}; accepted: {', '.join(found)}")
+        print(render(found[args.table], args.format), end="")
+    lines = remarks if args.format == "txt" else []
+    if args.out:
+        lines = [*lines, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, cells=folder))]
+    for line in lines:
+        print(line)
+    return 0
