@@ -5,11 +5,13 @@ A registered thing is a function without arguments that returns a `Source`. This
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airepair.registry import Registry
 
 if TYPE_CHECKING:
+    from airepair.data.source import Source
     from airepair.types import Dataset
 
 DATASETS = Registry(
@@ -25,8 +27,30 @@ DATASETS = Registry(
 )
 
 
-def load(name: str) -> Dataset:
-    """The data set divided into its four splits. UsageError for an unknown name, Unavailable where its files are not at hand."""
-    from airepair.data.splits import divide
+def load(name: str, *, trained_on: str = "split") -> Dataset:
+    """The data set divided into its four splits, for a subject that has seen `trained_on` (seen.py says what may stand there).
 
-    return divide(DATASETS.get(name)())
+    `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name, Unavailable where its files are not at hand.
+    """
+    from airepair.data.seen import divide_for
+
+    return divide_for(whole(name), trained_on)
+
+
+def whole(name: str) -> Source:
+    """The data set as it lies on the disk, undivided."""
+    if name.startswith(("npz:", "folder:")):
+        from airepair.data import own
+
+        return own.source(name)
+    found: Source = DATASETS.get(name)()
+    return found
+
+
+def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) -> str:
+    """Fetches an official data set unless it is at hand; the place where it lies. progress(file, bytes so far, bytes in all)."""
+    from airepair import places
+    from airepair.data import files
+    from airepair.data.official import OFFICIAL
+
+    return files.get(name, places.data(), progress).where if name in OFFICIAL else f"nothing to fetch for {DATASETS.check(name)}"
