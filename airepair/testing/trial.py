@@ -61,8 +61,9 @@ def answers(module: nn.Module, x: Tensor) -> Tensor:
 def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None) -> Trial:
     """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and may raise)."""
     diary, meter = Diary(), Meter()
-    module = copy.deepcopy(task.module)
-    module.register_forward_pre_hook(meter)
+    module, checkpoints = copy.deepcopy(task.module), {name: copy.deepcopy(m) for name, m in task.checkpoints.items()}
+    for counted in (module, *checkpoints.values()):
+        counted.register_forward_pre_hook(meter)
 
     def progress(phase: str, step: int, steps: int, loss: float) -> None:
         diary.progress.append((phase, step, steps, loss))
@@ -72,7 +73,7 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None)
     def keep(phase: str, kept: nn.Module) -> None:
         diary.kept.append((phase, copy.deepcopy(kept)))
 
-    watched = replace(task, module=module, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
+    watched = replace(task, module=module, checkpoints=checkpoints, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
     with counting_gradients(diary):

@@ -1,0 +1,126 @@
+"""What is registered: methods with their options, models, data sets, metrics, faults; built in, installed, and what cannot be imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from airepair.errors import UsageError
+from airepair.registry import Registry
+
+WHAT = ("methods", "models", "datasets", "metrics", "faults")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`what`, optionally one name, and JSON instead of text."""
+    parser.add_argument("what", choices=WHAT, help="what to list")
+    parser.add_argument("name", nargs="?", help="only this one; for methods also MODULE:CLASS or a+b")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the list; what cannot be imported is reported on standard error and does not stop the others."""
+    found, broken = LISTS[args.what](args.name)
+    if args.json:
+        print(json.dumps(found, indent=1, default=str))
+    else:
+        for name, about in found.items():
+            print("\n".join(_text(args.what, name, about)))
+    for reason in broken.values():
+        print(f"airepair: {reason}", file=sys.stderr)
+    return 0
+
+
+def _text(what: str, name: str, about: dict[str, Any]) -> Iterator[str]:
+    if what != "methods":
+        yield f"{name:<22}" + "  ".join(str(v) for v in about.values() if v)
+        return
+    yield f"{name}  [{about['category']}]  {about['paper']}"
+    yield f"    {about['idea']}"
+    for o in about["options"]:
+        ends = f" in {_end(o['low'], '-inf')}..{_end(o['high'], 'inf')}" if (o["low"], o["high"]) != (None, None) else ""
+        source = f" ({o['source']})" if o["source"] else ""
+        yield f"    {o['name']:<18} {_shown(o['default']):<14} {o['type']}{ends}: {o['help']}{source}"
+    yield f"    needs: {about['needs']}" if about["needs"] else "    needs: nothing beyond the core"
+    yield ""
+
+
+def _end(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:g}"
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Each method's card: category, paper, first sentence, options, needs."""
+    from airepair.methods import METHODS
+
+    return _each(METHODS, name, _card)
+
+
+def _card(cls: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from airepair.options import describe
+
+    text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+    return {
+        "category": cls.category,
+        "paper": cls.paper,
+        "idea": " ".join(text.split("\n\n")[0].split()),
+        "needs": getattr(cls, "needs", ""),
+        "options": [{k: v for k, v in asdict(o).items() if k != "tune"} for o in describe(cls)],
+    }
+
+
+def models(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The architectures with their places; `dataset/name` is for one data set."""
+    from airepair.models import MODELS
+
+    return _each(MODELS, name, _sentence)
+
+
+def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The data sets with what their functions say."""
+    from airepair.data import DATASETS
+
+    return _each(DATASETS, name, _sentence)
+
+
+def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The known faults that subjects can carry."""
+    registry = getattr(importlib.import_module("airepair.faults"), "FAULTS", {})
+    if isinstance(registry, Registry):
+        return _each(registry, name, _sentence)
+    return {k: _sentence(v) for k, v in registry.items() if name in (None, k)}, {}
+
+
+def _sentence(thing: Any) -> dict[str, Any]:
+    return {"about": (inspect.getdoc(thing) or "").split("\n")[0]}
+
+
+def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The metrics with title, unit, direction and source."""
+    from airepair.metrics import broken, entries
+
+    chosen = {k: e for k, e in entries().items() if name in (None, k)}
+    if not chosen:
+        raise UsageError(f"unknown metric {name!r}; accepted: {', '.join(entries())}")
+    return {k: {"title": e.title, "unit": e.unit, "better": f"better: {e.better}", "source": e.source} for k, e in chosen.items()}, broken()
+
+
+def _each(registry: Registry, name: str | None, about: Any) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    if name is not None:
+        return {name: about(registry.get(name))}, {}
+    broken = registry.broken()
+    return {n: about(registry.get(n)) for n in registry.names() if n not in broken}, broken
+
+
+LISTS = {"methods": methods, "models": models, "datasets": datasets, "metrics": metrics, "faults": faults}

@@ -1,0 +1,123 @@
+"""Names to things: built-in lines, installed packages, and `package.module:Class`; a broken plug-in does not stop the others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from airepair.cli import main
+from airepair.errors import UsageError
+from airepair.methods import METHODS, build
+from airepair.metrics import broken, entries
+
+METHOD = '''
+"""shift: adds a constant to the first bias. Made for this test."""
+from dataclasses import dataclass
+from typing import ClassVar
+from airepair.options import option
+from airepair.types import Category, Task
+
+@dataclass(frozen=True)
+class Shift:
+    """Shifts."""
+    name: ClassVar[str] = "shift"
+    category: ClassVar[Category] = "direct weight modification"
+    paper: ClassVar[str] = "made for this test"
+    by: float = option(0.5, "how far", low=0.0, high=2.0)
+
+    def repair(self, task: Task):
+        return task.module
+'''
+POINTS = """[airepair.methods]
+shift = outsider:Shift
+torn = outsider_torn:Torn
+noop = outsider:Shift
+
+[airepair.metrics]
+distance = outsider_metric:ENTRY
+torn_metric = outsider_torn:ENTRY
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like site-packages with one distribution: a sound method and metric, and torn ones."""
+    info = tmp_path / "outsider-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outsider\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    (tmp_path / "outsider.py").write_text(METHOD)
+    (tmp_path / "outsider_torn.py").write_text("import a_package_that_is_not_installed\n")
+    (tmp_path / "outsider_metric.py").write_text(
+        "from airepair.metrics import Entry\n"
+        "ENTRY = Entry('outsider_metric:distance', 'distance', 'value', 'none', 'this test')\n"
+        "def distance(before, after):\n    return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in ("outsider", "outsider_torn", "outsider_metric"):
+        sys.modules.pop(name, None)
+
+
+def test_an_installed_method_has_its_name(installed: Path):
+    """The entry point `airepair.methods` makes it one of the methods, with checked options."""
+    assert "shift" in METHODS.names()
+    assert build("shift", {"by": "1.5"}).by == 1.5
+    with pytest.raises(UsageError, match=r"shift.by=3.0 is out of range; accepted: 0.0..2.0"):
+        build("shift", {"by": 3})
+
+
+def test_a_built_in_name_cannot_be_taken(installed: Path):
+    """The package's `noop` is ignored."""
+    assert METHODS.get("noop").__module__ == "airepair.methods.noop"
+
+
+def test_a_class_by_hand_needs_no_installation(installed: Path):
+    """`module:Class` is enough, also in a combination."""
+    assert build("outsider:Shift", {}).name == "shift"
+    assert METHODS.get("outsider:Shift+noop").name == "shift+noop"
+
+
+def test_a_torn_plug_in_is_reported_and_does_not_stop_the_others(installed: Path):
+    """Method and metric that cannot be imported are named with the reason; the sound ones work."""
+    assert "a_package_that_is_not_installed" in METHODS.broken()["torn"]
+    assert "shift" not in METHODS.broken()
+    assert entries()["distance"].title == "distance"
+    assert list(broken()) == ["torn_metric"]
+    with pytest.raises(UsageError, match=r"'torn' .*cannot be imported: ModuleNotFoundError"):
+        METHODS.get("torn")
+
+
+def test_the_list_shows_the_sound_and_names_the_torn(installed: Path, capsys: pytest.CaptureFixture[str]):
+    """`airepair list methods` goes on past a plug-in that cannot be imported."""
+    assert main(["list", "methods"]) == 0
+    out, err = capsys.readouterr()
+    assert "shift  [direct weight modification]  made for this test" in out
+    assert "by                 0.5            float in 0..2: how far" in out
+    assert "'torn'" in err
+    assert "Traceback" not in out + err
+
+
+def test_the_list_shows_every_built_in_method_with_its_options(capsys: pytest.CaptureFixture[str]):
+    """Name, category, paper, and options with default, type and range."""
+    assert main(["list", "methods", "finetune"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("finetune  [control]  control")
+    assert "epochs" in out
+    assert "int in 1..inf" in out
+
+
+@pytest.mark.parametrize("what", ["models", "datasets", "metrics", "faults"])
+def test_every_kind_can_be_listed(what: str, capsys: pytest.CaptureFixture[str]):
+    """Each list names something that is built in."""
+    known = {"models": "digits/cnn", "datasets": "digits", "metrics": "generalisation", "faults": "mislabelled"}
+    assert main(["list", what]) == 0
+    assert known[what] in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]):
+    """One line and exit code 2."""
+    assert main(["list", "methods", "finetun"]) == 2
+    assert "did you mean 'finetune'?" in capsys.readouterr().err
