@@ -20,13 +20,20 @@ from airepair.report.layout import Table
 from airepair.report.markdown import markdown
 from airepair.report.paired import paired
 from airepair.report.table1 import table1
+from airepair.report.table2 import table2
 from airepair.report.text import terminal as as_text
 from airepair.report.text import tidy
 
 
 def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False) -> str:
-    """Table I as a terminal shows it; `bold` writes the best in bold (escape sequences), else it is starred."""
-    return as_text(table1(grid(records), paper_table.read(paper)), width, bold)
+    """Table I, and Table II if there are faults, as a terminal shows them; `bold` writes the best in bold (escape sequences), else it is starred.
+
+    Where nothing ran the last line says so.
+    """
+    cells = grid(records)
+    first, second = table1(cells, paper_table.read(paper)), table2(cells)
+    tables = [t for t in (first if first.headings or not second else None, second) if t]
+    return "\n".join(as_text(table, width, bold) for table in tables)
 
 
 def documents(cells: Grid, paper: Path | None, folder: Path) -> dict[str, list[Table]]:
@@ -37,8 +44,8 @@ def documents(cells: Grid, paper: Path | None, folder: Path) -> dict[str, list[T
         "extended": extended(cells),
         "cost": [costs(cells)],
     }
-    tests = paired(cells, folder)
-    return found | ({"paired": [tests]} if tests else {})
+    more = {"paired": paired(cells, folder), "table2": table2(cells)}
+    return found | {name: [table] for name, table in more.items() if table}
 
 
 def render(tables: list[Table], form: str) -> str:

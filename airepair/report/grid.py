@@ -92,9 +92,9 @@ def column(record: Record) -> Column:
     return record.case.dataset, record.case.model
 
 
-def faulty(record: Record) -> bool:
-    """Whether the record's subject is the same one with a fault put in (`cnn+imbalanced`): Table II, not Table I."""
-    return "+" in record.case.model and bool(record.subject.get("fault"))
+def faulty(cells: Grid) -> set[Column]:
+    """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`): Table II, not Table I. A crashed cell's record does not say."""
+    return {column(r) for r in cells.records if "+" in r.case.model and r.subject.get("fault")}
 
 
 def gain(record: Record, metric: str) -> float | None:

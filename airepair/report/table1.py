@@ -12,7 +12,7 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
-from airepair.report.grid import Grid, Sample, baseline, faulty, gain, sample, status
+from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
 from airepair.report.paper import Paper
@@ -22,7 +22,8 @@ METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 
 def table1(cells: Grid, paper: Paper) -> Table:
     """Table I of the records, faults left to Table II."""
-    cells = cells.where(lambda r: not faulty(r))
+    others = faulty(cells)
+    cells = cells.where(lambda r: column(r) not in others)
     gains = {
         (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
     }

@@ -1,0 +1,81 @@
+"""Table II: faults with a known cause in rows, methods in columns; recovery with spread, collateral below it, the attack's success for a backdoor.
+
+Recovery = (after - before) / (clean twin - before) on the test inputs that the fault spoils, in percent: 100 is the twin. Collateral is the
+accuracy lost on the other test inputs, in points.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+from airepair.records import Record
+from airepair.report.claims import claims
+from airepair.report.facts import category
+from airepair.report.grid import Grid, column, sample, score, status
+from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
+from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
+
+METRICS = {"recovery": "recovery", "collateral": "collateral", "attack_success": "attack success"}
+
+
+def table2(cells: Grid) -> Table | None:
+    """Table II of the records whose subjects have a fault; None where there is none."""
+    places = {column(r) for r in cells.records if r.subject.get("fault")}
+    if not places:
+        return None
+    cells = cells.where(lambda r: column(r) in places)
+    methods = sorted(cells.methods, key=lambda m: (category_rank(category(cells, m)), method_rank(m)))
+    usual = max(
+        (s.n for p in cells.columns for m in methods if (s := sample(cells.cell(p, m), partial(score, metric="recovery")))), default=0
+    )
+    rows = [row for place in cells.columns for row in _rows(cells, place, methods, usual)]
+    headings = tuple(Heading(category(cells, m), method_title(m)) for m in methods)
+    notes = (
+        "Recovery in % of the way from the faulty subject to its clean twin, on the test inputs that the fault spoils; collateral in points of"
+        " accuracy lost on the others; attack success in % of triggered inputs. The best recovery of a row stands out, if above zero.",
+    )
+    tidy = tuple(_tidy(cells, methods))
+    shown = [m for m in METRICS if m != "attack_success"]
+    title = "Table II: recovery from faults with a known cause"
+    return Table("table2", title, ("Subject", "Fault", "Score"), headings, tuple(rows), notes, claims(cells, shown, methods=methods), tidy)
+
+
+def fault(cells: Grid, place: Column) -> str:
+    """Name and severity of the column's fault, from the first record that has them (a crashed cell has none)."""
+    found = next(r.subject["fault"] for r in cells.of(place) if r.subject.get("fault"))
+    name, severity = str(found.get("name", "unnamed")), found.get("severity")
+    return name if severity is None else f"{name} ({severity:g})" if isinstance(severity, int | float) else f"{name} ({severity})"
+
+
+def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterator[Row]:
+    plain = place[1].partition("+")[0]
+    labels = (f"{dataset_title(place[0])} {model_title(plain)}", fault(cells, place))
+    for metric, title in METRICS.items():
+        if metric == "attack_success" and not any(metric in r.after for r in cells.of(place)):
+            continue
+        found = {m: sample(cells.cell(place, m), partial(score, metric=metric), 100) for m in methods}
+        top = max((round(s.mean, 2) for s in found.values() if s), default=0.0) if metric == "recovery" else 0.0
+        entries = []
+        for method in methods:
+            value, records = found[method], cells.cell(place, method)
+            text = spread(value, sign=metric == "collateral", usual=usual, others=_others(records)) if value else status(records)
+            entries.append(Entry(text, value is not None and top > 0 and round(value.mean, 2) == top))
+        yield Row((*labels, title), tuple(entries), rule=metric == "recovery")
+
+
+def _others(records: list[Record]) -> dict[str, int]:
+    return Counter(r.status for r in records if r.status != "repaired")
+
+
+def _tidy(cells: Grid, methods: list[str]) -> Iterator[Tidy]:
+    for place in cells.columns:
+        for method in methods:
+            records = cells.cell(place, method)
+            for metric in METRICS:
+                found = sample(records, partial(score, metric=metric), 100)
+                if found is None and metric == "attack_success":
+                    continue
+                start: Tidy = {"dataset": place[0], "model": place[1], "fault": fault(cells, place), "method": method, "metric": metric}
+                yield start | numbers(found) | {"status": "repaired" if found else status(records)}

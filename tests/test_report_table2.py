@@ -1,0 +1,108 @@
+"""Table II: faults in rows, methods in columns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airepair.records import Record
+from airepair.report import documents, render, terminal
+from airepair.report.grid import grid
+from airepair.report.layout import Table
+from airepair.report.table2 import table2
+from tests.report_records import BEFORE, record
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def faulty(case: str, name: str, severity: Any, status: Any = "repaired", **scores: float) -> Record:
+    """A record of a subject with a fault; a crashed one has no subject, as the controller files it."""
+    if status == "crashed":
+        return record(case, status, reason="the worker died", subject={}, provenance={}, category="")
+    subject = {"fault": {"name": name, "severity": severity}, "weights": case[-1], "trained_on": "split"}
+    return record(
+        case,
+        status,
+        subject=subject,
+        after=BEFORE | scores if status == "repaired" else {},
+        reason="needs a trigger" * (status != "repaired"),
+    )
+
+
+def example() -> list[Record]:
+    """Two faults and a plain column; three seeds, one crashed, one method unsupported."""
+    found = [record("digits-cnn-noop-s0")]
+    for seed in (0, 1, 2):
+        step = 0.1 * seed
+        found += [
+            faulty(f"digits-cnn+imbalanced-noop-s{seed}", "imbalanced", 0.1, recovery=0.0, collateral=0.0),
+            faulty(f"digits-cnn+imbalanced-finetune-s{seed}", "imbalanced", 0.1, recovery=0.5 + step, collateral=0.01),
+            faulty(
+                f"digits-cnn+imbalanced-apricot-s{seed}",
+                "imbalanced",
+                0.1,
+                "crashed" if seed else "repaired",
+                recovery=0.2,
+                collateral=-0.01,
+            ),
+            faulty(f"digits-cnn+backdoor-noop-s{seed}", "backdoor", "4x4 patch", recovery=0.0, collateral=0.0, attack_success=0.99),
+            faulty(f"digits-cnn+backdoor-finetune-s{seed}", "backdoor", "4x4 patch", recovery=-0.1, collateral=0.0, attack_success=0.98),
+            faulty(f"digits-cnn+backdoor-apricot-s{seed}", "backdoor", "4x4 patch", "unsupported"),
+        ]
+    return found
+
+
+def made() -> Table:
+    """Table II of the example."""
+    table = table2(grid(example()))
+    assert table is not None
+    return table
+
+
+def row(fault: str, score: str) -> list[str]:
+    """The texts of one row, in the order noop, finetune, apricot."""
+    return next([e.text for e in r.entries] for r in made().rows if r.labels[1:] == (fault, score))
+
+
+@pytest.mark.parametrize("form", ["txt", "md", "tex", "csv"])
+def test_golden(form: str) -> None:
+    """Table II of the example is byte for byte the golden file (AIREPAIR_GOLDEN=write writes it anew)."""
+    path, text = GOLDEN / f"table2.{form}", render([made()], form)
+    if os.environ.get("AIREPAIR_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_recovery_with_spread_and_collateral_below() -> None:
+    """.5, .6, .7 recovered print as 60.00 ± 10.00 percent; collateral is signed points; crashed seeds are counted."""
+    assert row("imbalanced (0.1)", "recovery") == ["0.00 ± 0.00", "60.00 ± 10.00", "20.00 (n=1, 2 crashed)"]
+    assert row("imbalanced (0.1)", "collateral")[1] == "+1.00 ± 0.00"
+
+
+def test_attack_success_stands_with_the_backdoor_only() -> None:
+    """The row is there for the fault that has the score, and an unsupported method says so in it."""
+    assert row("backdoor (4x4 patch)", "attack success") == ["99.00 ± 0.00", "98.00 ± 0.00", "unsupported"]
+    assert not any(r.labels[1:] == ("imbalanced (0.1)", "attack success") for r in made().rows)
+
+
+def test_the_best_recovery_stands_out_if_above_zero() -> None:
+    """finetune is best on the imbalance; where everything recovers nothing, nothing is best."""
+    best = {r.labels[1]: [e.best for e in r.entries] for r in made().rows if r.labels[2] == "recovery"}
+    assert best == {"imbalanced (0.1)": [False, True, False], "backdoor (4x4 patch)": [False, False, False]}
+
+
+def test_faults_stand_in_table_two_and_plain_columns_in_table_one() -> None:
+    """Neither table repeats the other's columns; the terminal shows both."""
+    found = documents(grid(example()), None, Path("/nonexistent"))
+    assert [h.title for h in found["table1"][0].headings] == ["CNN"]
+    text = terminal(example())
+    assert text.index("Table I:") < text.index("Table II:")
+    assert "+imbalanced" not in text.partition("Table II:")[0]
+
+
+def test_without_faults_there_is_no_table_two() -> None:
+    """No fault in the records: no table."""
+    assert table2(grid([record("digits-cnn-noop-s0")])) is None
