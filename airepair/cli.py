@@ -38,7 +38,8 @@ def available() -> dict[str, str]:
 def overview() -> str:
     """What `airepair --help` prints."""
     rows = "\n".join(f"  {name:<9}{about}" for name, about in available().items())
-    return f"usage: airepair COMMAND [options]\n\nAIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly.\n\n{rows}\n\nairepair COMMAND --help says more."
+    head = f"AIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly."
+    return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help says more."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

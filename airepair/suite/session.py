@@ -40,6 +40,11 @@ def out_folder(config: pytest.Config) -> Path:
     return Path(given).absolute() if given else config.rootpath / "reports" / "out"
 
 
+def profile_of(config: pytest.Config, dataset: str) -> str:
+    """The profile's name for a cell of that data set: digits is `smoke` unless the user names another."""
+    return "smoke" if dataset == "digits" and not config.getoption("profile") else config.stash[SELECTION].profile.name
+
+
 def expected_seconds(config: pytest.Config) -> dict[str, float]:
     """Seconds of each test in earlier runs, by node id."""
     try:

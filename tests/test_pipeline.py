@@ -1,0 +1,151 @@
+"""The pipeline: what a method sees, what is counted, and what becomes of its errors."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from airepair.case import Case
+from airepair.errors import Unsupported
+from airepair.filing import file_before, file_outcome
+from airepair.methods import build
+from airepair.pipeline import Outcome, prepare, run
+from airepair.records import read
+from airepair.testing import toy
+from airepair.types import Category, Limit, Method, Split, Subject, Task
+
+
+@dataclass(frozen=True)
+class Misbehaving:
+    """Does what `how` says."""
+
+    name: ClassVar[str] = "misbehaving"
+    category: ClassVar[Category] = "control"
+    paper: ClassVar[str] = "none"
+    how: str = "raise"
+
+    def repair(self, task: Task) -> nn.Module:
+        """Misbehaves."""
+        if self.how == "raise":
+            raise ValueError("a bug\nin two lines")
+        if self.how == "unsupported":
+            raise Unsupported("no such layer")
+        if self.how == "memory":
+            raise MemoryError("too large")
+        if self.how == "loop":
+            while True:
+                time.sleep(0.01)
+        if self.how == "nan":
+            with torch.no_grad():
+                next(task.module.parameters()).fill_(float("nan"))
+        if self.how == "shape":
+            return nn.Flatten()
+        if self.how == "train":
+            task.train.x.fill_(0.5)
+        return task.module
+
+
+def cell(method: Method, limit: Limit = Limit(), subject: Subject | None = None) -> Outcome:  # noqa: B008 (frozen)
+    """One run on the toy subject."""
+    return run(prepare(Case("toy", "mlp", str(method.name), 0), subject or toy.subject("mlp"), method, limit=limit))
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "why"),
+    [
+        ("raise", "failed", "ValueError: a bug in two lines"),
+        ("unsupported", "unsupported", "no such layer"),
+        ("memory", "out of memory", "too large"),
+        ("nan", "failed", "not finite"),
+        ("shape", "failed", "accepted: (8, 4)"),
+    ],
+)
+def test_a_method_that_misbehaves_becomes_a_status_with_a_reason(how: str, status: str, why: str) -> None:
+    """No exception leaves the cell, and the scores before are kept."""
+    record = cell(Misbehaving(how)).record
+    assert record.status == status
+    assert why in record.reason
+    assert record.before["accuracy"] > 0.5
+    assert not record.after
+
+
+def test_the_time_limit_ends_a_method_that_reports_nothing() -> None:
+    """A silent endless loop is a timeout, not a hang."""
+    record = cell(Misbehaving("loop"), Limit(seconds=0.3)).record
+    assert record.status == "timeout"
+    assert "0.3 s" in record.reason
+
+
+def test_noop_changes_no_score() -> None:
+    """Every difference is exactly 0."""
+    record = cell(build("noop", {})).record
+    assert record.after == record.before
+    assert record.after["repair_rate"] == record.after["net_change"] == 0
+
+
+def test_the_budget_counts_images_with_and_without_gradients() -> None:
+    """Fine-tuning for 3 epochs sees every labelled image 3 times; evaluation is counted apart."""
+    subject = toy.subject("mlp")
+    outcome = cell(build("finetune", {"epochs": 3, "batch_size": 31}), subject=subject)
+    labelled = len(subject.dataset.train) + outcome.record.provenance["n"]["failing"]
+    dropped = 1 if labelled % 31 == 1 else 0
+    assert outcome.record.budget["backward"] == 3 * (labelled - dropped)
+    assert outcome.record.budget["forward"] == 4 * len(subject.dataset.validation)
+    assert [p.images for p in outcome.record.phases] == sorted(p.images for p in outcome.record.phases)
+
+
+def test_the_meter_leaves_no_trace_on_the_repaired_module() -> None:
+    """The returned module carries no hook of the harness."""
+    module = cell(build("finetune", {"epochs": 1})).module
+    assert module is not None
+    assert not any(m._forward_pre_hooks for m in module.modules())
+
+
+def test_poisoned_test_data_does_not_change_the_repaired_weights() -> None:
+    """The test split cannot reach a method: with other test images and labels the same weights come out."""
+    subject = toy.subject("cnn")
+    x = torch.rand_like(subject.dataset.test.x)
+    poisoned = dataclasses.replace(subject, dataset=dataclasses.replace(subject.dataset, test=Split(x, subject.dataset.test.y.flip(0))))
+    for name in ("finetune", "apricot", "deeprepair", "dl2"):
+        options = {"finetune": {"epochs": 2}, "apricot": {"submodels": 3}, "deeprepair": {"epoch": 2}, "dl2": {"epochs": 2}}[name]
+        weights = [cell(build(name, options), subject=s).record.subject["repaired_weights"] for s in (subject, poisoned)]
+        assert weights[0] == weights[1]
+
+
+def test_a_cell_leaves_its_record_predictions_and_weights(tmp_path: Path) -> None:
+    """What reports need later is on disk: no repair is run again for a new metric."""
+    ready = prepare(Case("toy", "mlp", "finetune", 0), toy.subject("mlp"), build("finetune", {"epochs": 2}))
+    file_before(tmp_path, ready)
+    outcome = run(ready)
+    folder = file_outcome(tmp_path, outcome, "all")
+    arrays = np.load(folder / "predictions.npz")
+    assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(outcome.record.after["accuracy"])
+    assert arrays["confusion_after"].sum() == len(arrays["label"])
+    assert load_file(folder / "repaired.safetensors").keys() == ready.subject.module.state_dict().keys()
+    assert {p.name for p in folder.iterdir()} >= {"before.json", "curve.jsonl", "cost.jsonl", "log.txt"}
+    assert read([tmp_path])[0][0].key == "toy-mlp-finetune-s0"
+
+
+def test_only_the_best_repaired_model_keeps_its_weights(tmp_path: Path) -> None:
+    """With "best" one weight file a subject remains, the one with the best validation accuracy."""
+    for name, options in (("random", {"norm": 1.0}), ("finetune", {"epochs": 8}), ("noop", {})):
+        ready = prepare(Case("toy", "mlp", name, 0), toy.subject("mlp"), build(name, options))
+        file_outcome(tmp_path, run(ready), "best")
+    assert [p.parent.name for p in tmp_path.glob("cells/*/repaired.safetensors")] == ["toy-mlp-finetune-s0"]
+
+
+def test_every_record_says_where_its_numbers_come_from() -> None:
+    """Seed, n, device, threads, versions, commit, digests of data and weights."""
+    record = cell(build("noop", {})).record
+    assert {"commit", "dirty", "versions", "device", "threads", "time", "n"} <= record.provenance.keys()
+    assert record.provenance["n"]["test"] == 120
+    assert len(record.subject["weights"]) == 64
+    assert record.cost["seconds"] >= 0
+    assert record.cost["peak_bytes"] >= 0
