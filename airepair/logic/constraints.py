@@ -132,7 +132,7 @@ NAMED: dict[str, Named] = {
     "CSimilarityG": Named({"eps": 0.3, "delta": 1.0}, _similar("z", BOX), 0.2, steps=10, classes=CIFAR10),
     "SegmentG": Named(
         {"eps": 100.0, "delta": 1.5},
-        "forall z in segment(x, x2): y != y2 and dist(x, x2) <= {eps} => blend(z) < {delta}",
+        "forall z in segment(x, x2): given(y != y2 and dist(x, x2) <= {eps}) => blend(z) < {delta}",
         0.01,
         steps=5,
         radius="eps",

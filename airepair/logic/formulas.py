@@ -131,6 +131,25 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A fact about the data, no matter of degree (DL2's BoolConst): loss 0 where it holds and 1 elsewhere, without a gradient."""
+
+    fact: Formula
+
+    def loss(self, scope: Scope) -> Tensor:
+        return 1.0 - self.fact.satisfied(scope).float()
+
+    def satisfied(self, scope: Scope) -> Tensor:
+        return self.fact.satisfied(scope)
+
+    def negated(self) -> Formula:
+        return Given(self.fact.negated())
+
+    def terms(self) -> Iterator[Term]:
+        return self.fact.terms()
+
+
+@dataclass(frozen=True)
 class _Junction:
     members: tuple[Formula, ...]
 

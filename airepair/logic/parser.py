@@ -10,6 +10,8 @@ region       = "box" "(" point "," number ")" | "segment" "(" point "," point ")
 term         = sums and products of: number, y, y2, log|exp|abs "(" term ")", logit|logp|p "(" point "," class ")", groups "(" point ")",
                dist|change|kl "(" point "," point ")", blend "(" point ")", "(" term ")"
 class        = id | class name | y | y2 | "{" class { "," class } "}"
+
+A comparison of labels, and whatever stands in given(...), is a fact: its loss is 0 or 1. Class ids are names, so |y - y2| would mean nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Literal, NoReturn, cast
 
 from airepair.errors import UsageError
 from airepair.logic.constraints import NAMED, WEIGHT, Box, Constraint, Named, Region, Segment
-from airepair.logic.formulas import EQ, LE, LT, NE, And, Every, Formula, Or, Some, Truth, implies, walk
+from airepair.logic.formulas import EQ, LE, LT, NE, And, Every, Formula, Given, Or, Some, Truth, implies, walk
 from airepair.logic.terms import Apply, Blend, Change, Distance, Divergence, Groups, Label, Output, Term, Value
 from airepair.types import Robustness
 
@@ -154,6 +156,12 @@ class _Parser:
             return Truth(start.text == "true")
         if self.take("every", "some"):
             return self.over_groups(start)
+        if self.take("given"):
+            self.need("(")
+            after = self.next
+            fact = self.plain(self.formula(), after)
+            self.need(")")
+            return Given(fact)
         if start.text in NAMED:
             self.place += 1
             return self.published(NAMED[start.text], start)
@@ -198,7 +206,7 @@ class _Parser:
         formula = readings[sign.text]
         if not self.inside_groups and any(isinstance(t, Groups) for t in walk(formula)):
             self.fail("groups(...) may stand only inside every(...) or some(...)", start)
-        return formula
+        return Given(formula) if _nominal(formula) else formula
 
     inside_groups = False
 
@@ -387,7 +395,13 @@ class _At(UsageError):
 
 _PAIRS: Mapping[str, type[Distance] | type[Change] | type[Divergence]] = {"dist": Distance, "change": Change, "kl": Divergence}
 _FUNCTIONS = ("log", "exp", "abs", "logit", "logp", "p", "groups", "dist", "change", "kl", "blend")
-_RESERVED = ("y", "y2", "in", "and", "or", "not", "forall", "true", "false", "every", "some", "box", "segment", *_FUNCTIONS)
+_RESERVED = ("y", "y2", "in", "and", "or", "not", "forall", "true", "false", "every", "some", "given", "box", "segment", *_FUNCTIONS)
+
+
+def _nominal(formula: Formula) -> bool:
+    """Whether only labels and numbers are compared."""
+    terms = list(walk(formula))
+    return any(isinstance(t, Label) for t in terms) and all(isinstance(t, (Label, Value, Apply)) for t in terms)
 
 
 def _comparisons(formula: Formula) -> list[Formula]:
