@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MethodRegistry(Registry):
-    """Names methods, and combinations of them: `apricot+dl2` runs one after the other."""
+    """Names methods, combinations (`apricot+dl2` runs one after the other) and external tools (`tool:NAME`, see engines/tools.py)."""
 
     def check(self, name: str) -> str:
         """`name` if each of its parts is a method; UsageError otherwise."""
@@ -23,11 +23,13 @@ class MethodRegistry(Registry):
 
     def get(self, name: str) -> Any:
         """The method's class, imported now; that of a combination is made from its parts."""
+        if name.startswith("tool:") and "+" not in name:
+            return super().get(f"airepair.engines.tools:{name.removeprefix('tool:')}")
         if "+" not in name:
             return super().get(name)
         from airepair.methods.combined import combine
 
-        return combine([super(MethodRegistry, self).get(part) for part in name.split("+")])
+        return combine([self.get(part) for part in name.split("+")])
 
 
 METHODS = MethodRegistry(
@@ -42,6 +44,8 @@ METHODS = MethodRegistry(
         "dl2": "airepair.methods.dl2:DL2",
         "best": "airepair.methods.best:Best",
         "arachne": "airepair.methods.arachne:Arachne",
+        "care": "airepair.methods.care:Care",
+        "editable": "airepair.methods.editable:Editable",
     },
 )
 

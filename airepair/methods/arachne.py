@@ -34,6 +34,7 @@ from airepair.search.layers import Weighted, runs, weighted
 from airepair.search.localise import impacts
 from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places
+from airepair.search.sampling import drawn
 from airepair.search.swarm import Fitness, Found, Swarm, constriction, swarm
 from airepair.types import Category, Split, Task
 
@@ -61,7 +62,7 @@ class Arachne:
         """The module with the best vector found written into its localised weights."""
         if not len(task.failing):
             return task.module
-        negative, positive = _negative(task, self.target), _drawn(task.passing, self.positives, task.generator(1))
+        negative, positive = _negative(task, self.target), drawn(task.passing, self.positives, task.generator(1))
         layers = self._layers(task, negative)
         places = self._localise(task.module, layers, negative, positive, task.generator(2))
         names = ", ".join(f"{n} {int((places.which == i).sum())}" for i, n in enumerate(places.names))
@@ -169,10 +170,6 @@ def _negative(task: Task, target: str) -> Split:
     predicted = sit(task.module, task.failing).predictions.to(task.device)
     _, which, counts = (task.failing.y * len(task.classes) + predicted).unique(return_inverse=True, return_counts=True)
     return task.failing.select((which == counts.argmax()).nonzero()[:, 0])
-
-
-def _drawn(split: Split, most: int, generator: torch.Generator) -> Split:
-    return split.select(torch.randperm(len(split), generator=generator)[:most].sort().values.to(split.y.device))
 
 
 def _stratified(split: Split, n: int, generator: torch.Generator) -> Split:

@@ -1,0 +1,120 @@
+"""CARE: interventions, folding, search."""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import Unsupported
+from airepair.exam import logits_of, sit
+from airepair.methods.care import Care, badness, fold, neurons
+from airepair.testing import toy
+from airepair.testing.conformance import MethodConformance
+from airepair.types import Split, Task
+
+
+class TestCare(MethodConformance):
+    """CARE keeps the contract, also without batch norm."""
+
+    method = Care
+    options: ClassVar = {"values": 4, "iterations": 6, "sample": 16}
+    architectures = ("mlp", "cnn", "plain")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("mlp", "2"), ("cnn", "1"), ("cnn", "5"), ("plain", "3")])
+def test_folding_equals_scaling_the_outputs(kind: toy.Architecture, name: str) -> None:
+    """A factor in the layer's weight and bias is a factor on its output channels: batch norm, convolution, dense."""
+    task = toy.task(kind)
+    factors = torch.tensor([0.0, 1.5, 0.3])
+    channels = torch.tensor([0, 2, 4])
+
+    def scale(_m: nn.Module, _a: object, out: Tensor) -> Tensor:
+        out = out.clone()
+        out[:, channels] *= factors.view(1, -1, *([1] * (out.ndim - 2)))
+        return out
+
+    handle = task.module.get_submodule(name).register_forward_hook(scale)
+    expected = logits_of(task.module, task.passing.x)
+    handle.remove()
+    fold(task.module.get_submodule(name), channels, factors)
+    assert torch.allclose(logits_of(task.module, task.passing.x), expected, atol=1e-5)
+
+
+def test_neurons_are_norms_or_what_no_norm_follows() -> None:
+    """A convolution in front of a batch norm is left to it, and the output layer has no neurons."""
+    x = toy.dataset().train.images(slice(2))
+    assert [r.name for r in neurons(toy.architecture("cnn").eval(), x)] == ["1", "5"]
+    assert [r.name for r in neurons(toy.architecture("plain").eval(), x)] == ["1", "3"]
+
+
+def test_attribution_is_the_mean_over_interventions() -> None:
+    """Each neuron set to each value by hand, one at a time, gives the same attribution."""
+    task = toy.task("plain")
+    care = Care(values=3)
+    run = neurons(task.module, task.failing.images(slice(2)))[1]
+    found = care._attribution(task, run, task.failing)
+    seen: list[Tensor] = []
+    handle = run.layer.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    logits_of(task.module, task.failing.x)
+    handle.remove()
+    for neuron in (0, 7):
+        low, high = seen[0][:, neuron].min(), seen[0][:, neuron].max()
+        bad = []
+        for value in (low, (low + high) / 2, high):
+
+            def put(_m: nn.Module, _a: object, out: Tensor, value: Tensor = value, neuron: int = neuron) -> Tensor:
+                out = out.clone()
+                out[:, neuron] = value
+                return out
+
+            handle = run.layer.register_forward_hook(put)
+            bad.append(badness(logits_of(task.module, task.failing.x)[None], task.failing.y))
+            handle.remove()
+        assert torch.allclose(found[neuron], torch.cat(bad).mean(), atol=1e-5)
+
+
+def planted() -> Task:
+    """A hidden neuron that always speaks for class 3, put into a toy network that is otherwise as it was."""
+    task = toy.task("plain")
+    module = task.module
+    with torch.no_grad():
+        module[3].weight[5], module[3].bias[5] = 0, 1  # type: ignore[index]
+        module[5].weight[:, 5] = torch.tensor([-4.0, -4.0, -4.0, 12.0])  # type: ignore[index]
+    repair = toy.dataset().repair
+    right = sit(module, repair).right
+    task = copy.copy(task)
+    object.__setattr__(task, "failing", repair.select(~right))
+    object.__setattr__(task, "passing", repair.select(right))
+    return task
+
+
+def test_a_planted_neuron_is_found_and_switched_off() -> None:
+    """A constant neuron that pushes everything into one class is scaled down, and most failing inputs are right again."""
+    task = planted()
+    before = len(task.failing)
+    assert before > 60
+    assert sit(Care(share=0.3).repair(task), task.failing).accuracy > 0.5
+
+
+def test_it_never_ends_below_where_it_started() -> None:
+    """No change is one of the particles, so the weighted cost cannot rise."""
+    task = toy.task("mlp")
+
+    def cost(module: nn.Module, data: Split) -> Tensor:
+        return badness(logits_of(module, data.x)[None], data.y)
+
+    start = 0.7 * cost(task.module, task.failing) + 0.3 * (1 - sit(task.module, task.passing).accuracy)
+    module = Care(most=3).repair(task)
+    assert 0.7 * cost(module, task.failing) + 0.3 * (1 - sit(module, task.passing).accuracy) < start
+
+
+def test_a_network_without_hidden_layer_is_refused() -> None:
+    """There is nothing to scale in a single dense layer."""
+    task = toy.task("mlp")
+    object.__setattr__(task, "module", nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    with pytest.raises(Unsupported, match="no hidden layer"):
+        Care().repair(task)
