@@ -17,12 +17,15 @@ from airepair.report.extended import extended
 from airepair.report.grid import Grid, grid
 from airepair.report.latex import latex
 from airepair.report.layout import Table
+from airepair.report.leaderboard import leaderboard
 from airepair.report.markdown import markdown
 from airepair.report.paired import paired
 from airepair.report.table1 import table1
 from airepair.report.table2 import table2
 from airepair.report.text import terminal as as_text
 from airepair.report.text import tidy
+
+FORMS = ("txt", "md", "tex", "csv")
 
 
 def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False) -> str:
@@ -62,11 +65,10 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     """
     table = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, tables in documents(table, paper, cells or folder).items():
-        for form in ("txt", "md", "tex", "csv"):
-            written.append(_replace(folder / f"{name}.{form}", render(tables, form)))
-    return written
+    found = documents(table, paper, cells or folder)
+    texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
+    texts["leaderboard.html"] = leaderboard(table, [t for tables in found.values() for t in tables])
+    return [_replace(folder / name, text) for name, text in texts.items()]
 
 
 def _replace(path: Path, text: str) -> Path:
