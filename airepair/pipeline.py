@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from airepair.case import Case
 from airepair.cost import Cost, measure
-from airepair.errors import OutOfTime, Unsupported, one_line
+from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
 from airepair.exam import Exam, most_confused, sit
 from airepair.metrics import score
@@ -143,6 +143,8 @@ def run(ready: Prepared, call: Caller = lambda f: f(), show: Progress = lambda *
             call(repair)
     except Unsupported as error:
         status, reason = "unsupported", one_line(error)
+    except Unavailable as error:
+        status, reason = "skipped", one_line(error)
     except OutOfTime as error:
         status, reason = "timeout", one_line(error)
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:

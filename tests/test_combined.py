@@ -31,7 +31,7 @@ class TestCombination(MethodConformance):
 
 @dataclass(frozen=True)
 class Shaking:
-    """A direct modification that helps or harms as `norm` says, found by best as `test_combined:Shaking`."""
+    """A direct modification that helps or harms as `norm` says, found by best as `MODULE:Shaking`."""
 
     name: ClassVar[str] = "shaking"
     category: ClassVar[Category] = "direct weight modification"
@@ -136,7 +136,7 @@ def test_best_never_returns_worse_than_it_started_with():
 def test_best_takes_what_validation_prefers_and_goes_through_the_stages():
     """A harmful first stage is dropped, the second starts where the subject stood; the stages are in the paper's order."""
     task = toy.task()
-    trial = attempt(Best(candidates=("finetune@epochs=10", "test_combined:Shaking@norm=5")), task)
+    trial = attempt(Best(candidates=("finetune@epochs=10", f"{__name__}:Shaking@norm=5")), task)
     alone = attempt(build("finetune", {"epochs": 10}), task).module
     assert same(trial.module, alone)
     assert standing(alone, task) > standing(task.module, task)
@@ -145,7 +145,7 @@ def test_best_takes_what_validation_prefers_and_goes_through_the_stages():
 
 def test_best_stops_when_nothing_improves():
     """With patience 1 a direct modification without a gain ends it: fine-tuning is never tried."""
-    trial = attempt(Best(candidates=("test_combined:Shaking@norm=5", "finetune@epochs=2"), patience=1), toy.task())
+    trial = attempt(Best(candidates=(f"{__name__}:Shaking@norm=5", "finetune@epochs=2"), patience=1), toy.task())
     assert not any("finetune" in n for n in trial.diary.notes)
     assert any("without a gain" in n for n in trial.diary.notes)
 

@@ -46,6 +46,12 @@ METHODS = MethodRegistry(
         "arachne": "airepair.methods.arachne:Arachne",
         "care": "airepair.methods.care:Care",
         "editable": "airepair.methods.editable:Editable",
+        "counterexample": "airepair.methods.counterexample:Counterexample",
+        "minimal": "airepair.methods.minimal:Minimal",
+        "prdnn": "airepair.methods.prdnn:PRDNN",
+        "memit": "airepair.methods.memit:Memit",
+        "irepair": "airepair.methods.irepair:IRepair",
+        "lookup": "airepair.methods.lookup:Lookup",
     },
 )
 

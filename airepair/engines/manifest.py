@@ -1,0 +1,102 @@
+"""The manifest of an external tool: a folder with `tool.toml` says what it is, what it needs and how it is called. Free of torch."""
+
+from __future__ import annotations
+
+import os
+import string
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import airepair
+from airepair.errors import UsageError, choose
+
+PLACEHOLDERS = ("python", "folder", "job", "seed")
+CATEGORIES = ("retraining", "direct weight modification", "architecture extension")
+MODELS = ("torchscript", "layers")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One tool.
+
+    command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are filled in
+    model         how it gets the model: "torchscript" (model.pt) or "layers" (model.json and model.safetensors); see job.py
+    requirements  what its environment holds; `python` its version; `manager` "uv" or "conda"
+    inherit       whether packages of the calling environment (torch, say) are visible behind its own
+    timeout       seconds; `memory_gb` of address space, None: no limit
+    options       name -> {default, help, low, high, choices}
+    """
+
+    name: str
+    paper: str
+    command: tuple[str, ...]
+    folder: Path
+    about: str = ""
+    category: str = "retraining"
+    model: str = "torchscript"
+    requirements: tuple[str, ...] = ()
+    python: str = "3.11"
+    manager: str = "uv"
+    inherit: bool = False
+    timeout: float = 600.0
+    memory_gb: float | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a folder; UsageError says which entry of which file is wrong."""
+    path = folder / "tool.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is no readable manifest (TOML): {error}") from error
+    accepted = [f for f in Manifest.__dataclass_fields__ if f != "folder"]
+    for key in raw:
+        choose(f"entry of {path}", key, accepted)
+    for key in ("name", "paper", "command"):
+        if not raw.get(key):
+            raise UsageError(f"{path} lacks {key!r}; needed: name, paper, command")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    manifest = Manifest(folder=folder.resolve(), **values)
+    _check(manifest, path)
+    return manifest
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    if not manifest.name.isidentifier():
+        raise UsageError(f"{path}: name {manifest.name!r}; accepted: letters, digits and underscores")
+    choose(f"category in {path}", manifest.category, CATEGORIES)
+    choose(f"model in {path}", manifest.model, MODELS)
+    choose(f"manager in {path}", manifest.manager, ("uv", "conda"))
+    if not isinstance(manifest.timeout, (int, float)) or manifest.timeout <= 0:
+        raise UsageError(f"{path}: timeout {manifest.timeout!r}; accepted: seconds above 0")
+    for word in manifest.command:
+        for _, name, _, _ in string.Formatter().parse(word):
+            if name is not None:
+                choose(f"placeholder in {path}", name, [*PLACEHOLDERS, *manifest.options])
+
+
+def folders() -> list[Path]:
+    """Where tools are looked for: the folders of AIREPAIR_TOOLS, and `examples` of a checkout."""
+    given = [Path(p).expanduser() for p in os.environ.get("AIREPAIR_TOOLS", "").split(os.pathsep) if p]
+    return [*given, Path(airepair.__file__).resolve().parents[1] / "examples"]
+
+
+def installed() -> dict[str, Path]:
+    """Name of each tool's folder -> the folder; the first of a name counts."""
+    found: dict[str, Path] = {}
+    for place in folders():
+        for manifest in sorted(place.glob("*/tool.toml")) if place.is_dir() else ():
+            found.setdefault(manifest.parent.name, manifest.parent)
+    return found
+
+
+def find(name: str) -> Manifest:
+    """The tool of that name (its folder's), or of a folder that is given; UsageError lists what there is."""
+    if os.sep in name:
+        return read(Path(name))
+    found = installed()
+    return read(found[choose("external tool", name, list(found))])

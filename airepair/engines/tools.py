@@ -1,0 +1,110 @@
+"""External tools as repair methods: `--method tool:NAME`, or `airepair.engines.tools:NAME`, where NAME is the folder with the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from airepair.engines import child, environment, job
+from airepair.engines.manifest import Manifest, find
+from airepair.errors import UsageError
+from airepair.options import option
+from airepair.types import Category, Method, Task
+
+
+@dataclass(frozen=True)
+class ExternalTool:
+    """Runs the tool as a child process in its own environment; `method_of` makes a class with the tool's options."""
+
+    name: ClassVar[str]
+    category: ClassVar[Category]
+    paper: ClassVar[str]
+    needs: ClassVar[str]
+    manifest: ClassVar[Manifest]
+
+    def repair(self, task: Task) -> nn.Module:
+        """The module with the tool's weights; Unavailable where its environment is missing."""
+        python = environment.of(self.manifest).require().python
+        if not len(task.failing):
+            return task.module
+        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        log = new_log(self.name)
+        task.note(f"the tool's log: {log}")
+        with tempfile.TemporaryDirectory(prefix=f"airepair-{self.name}-") as name:
+            folder = Path(name)
+            job.write(folder, task, self.manifest.model, options)
+            filled = {"python": python, "folder": self.manifest.folder, "job": folder, "seed": task.seed, **options}
+            seconds = min(self.manifest.timeout, task.limit.seconds or self.manifest.timeout)
+            child.run(
+                [word.format_map(filled) for word in self.manifest.command],
+                log,
+                seconds=seconds,
+                memory_gb=self.manifest.memory_gb,
+                cwd=folder,
+                heard=lambda line: pass_on(line, task),
+            )
+            return job.read(folder, task)
+
+
+def pass_on(line: str, task: Task) -> None:
+    """Reports a line {"progress": [phase, step, steps, loss]}; other lines are for the log only."""
+    if not line.startswith('{"progress"'):
+        return
+    try:
+        phase, step, steps, loss = json.loads(line)["progress"]
+        found = str(phase), int(step), int(steps), float(loss)
+    except (ValueError, TypeError, KeyError):
+        return
+    task.progress(*found)
+
+
+def new_log(name: str) -> Path:
+    """An empty log file in the run's folder (AIREPAIR_RUN; the suite sets it), or in the system's temporary one."""
+    folder = Path(os.environ.get("AIREPAIR_RUN") or tempfile.gettempdir()) / "tools"
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=folder)
+    os.close(handle)
+    return Path(path)
+
+
+def method_of(manifest: Manifest) -> type[Method]:
+    """The tool as a method: its options are the manifest's."""
+    namespace = {
+        "name": manifest.name,
+        "category": manifest.category,
+        "paper": manifest.paper,
+        "needs": f"its environment: airepair env create {manifest.folder.name}",
+        "manifest": manifest,
+        "__doc__": manifest.about or manifest.paper,
+        "__module__": __name__,
+    }
+    fields = [_field(manifest, name, dict(raw)) for name, raw in manifest.options.items()]
+    made: Any = dataclasses.make_dataclass(manifest.name, fields, bases=(ExternalTool,), namespace=namespace, frozen=True)
+    found: type[Method] = made
+    return found
+
+
+def _field(manifest: Manifest, name: str, raw: dict[str, Any]) -> tuple[str, Any, Any]:
+    choices = tuple(raw.pop("choices", ()))
+    try:
+        default = raw.pop("default")
+        kind: Any = Literal[choices] if choices else type(default)
+        return name, kind, option(default, raw.pop("help"), **raw)
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{manifest.folder}/tool.toml: option {name!r}: {error}; accepted: default, help, low, high, source, choices"
+        ) from error
+
+
+def __getattr__(name: str) -> type[Method]:
+    """`airepair.engines.tools:NAME` is the tool of that name."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return method_of(find(name))
