@@ -1,94 +1,158 @@
-"""Apricot: the algebra of its strategies, its windows, its roll-back and its controls."""
+"""Apricot: roll-back, acceptance, phases, failing cases, variants, determinism, refusals."""
+
+from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from airepair.errors import Unsupported
 from airepair.exam import sit
-from airepair.methods.apricot import Apricot, combination, flatten, float_names, put, windows
-from airepair.provenance import digest
+from airepair.methods import apricot
+from airepair.methods.apricot import Apricot, correctness, failing_cases
+from airepair.submodels.stack import floating, stacked
 from airepair.testing import toy
+from airepair.training import snapshot
+from airepair.types import Task
+
+SMALL = Apricot(submodels=4, submodel_epochs=2, further_epochs=2)
 
 
-def one_after_another(w: torch.Tensor, subs: torch.Tensor, right: torch.Tensor, strategy: int, rate: float) -> torch.Tensor:
-    """The published loop, case by case."""
-    for case in right:
-        good, bad = subs[case], subs[~case]
-        towards = w - good.mean(0) if len(good) and strategy in (1, 2) else torch.zeros_like(w)
-        away = w - bad.mean(0) if len(bad) and strategy in (1, 3) else torch.zeros_like(w)
-        w = w - rate * towards + rate * away
-    return w
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submodels of these tests stay in a folder of their own."""
+    monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path))
 
 
-@pytest.mark.parametrize("strategy", [1, 2, 3])
-def test_a_block_is_one_affine_combination(strategy: int) -> None:
-    """K + 1 coefficients give what the published loop gives, for a block with empty sets in it."""
-    generator = torch.Generator().manual_seed(0)
-    w, subs = torch.randn(7, generator=generator).double(), torch.randn(5, 7, generator=generator).double()
-    right = torch.rand(9, 5, generator=generator) < 0.5
-    right[2], right[5] = True, False
-    own, others = combination(right, strategy, 0.03)
-    torch.testing.assert_close(own * w + others @ subs, one_after_another(w, subs, right, strategy, 0.03))
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    """Whether all parameters and buffers are the same bit for bit."""
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "right", "expected"),
-    [
-        (1, [True, False], 0.2),  # w + rate (C - I), C = 1, I = -1: towards the right ones
-        (2, [True, False], 0.1),  # w - rate (w - C)
-        (3, [True, False], 0.1),  # w + rate (w - I)
-        (2, [False, False], 0.0),  # nobody is right: the difference is 0
-        (3, [True, True], 0.0),  # nobody is wrong
-        (1, [False, False], 0.0 + 0.1 * (0 - 0)),  # I = mean(1, -1) = 0
-    ],
-)
-def test_the_sign_on_hand_made_weights(strategy: int, right: list[bool], expected: float) -> None:
-    """w = 0, submodels at 1 and -1, rate .1: the step goes towards those that are right and away from those that are wrong."""
-    own, others = combination(torch.tensor([right]), strategy, 0.1)
-    assert float(own * 0.0 + others @ torch.tensor([1.0, -1.0]).double()) == pytest.approx(expected)
+def test_a_block_that_does_not_help_is_rolled_back_bit_for_bit() -> None:
+    """With a step that ruins the model nothing remains of it: parameters, statistics and counters are the subject's."""
+    task = toy.task("mlp", seed=3)
+    start = copy.deepcopy(task.module)
+    repaired = replace(SMALL, strategy=3, rate=1.0, sets="swapped").repair(task)
+    assert equal(repaired, start)
 
 
-def test_windows_slide_over_all_of_train() -> None:
-    """The authors' numbers: 20 windows of 10,000 over 40,000 images, step 1,500."""
-    found = windows(40_000, 20, 0.25)
-    assert [(w.start, w.stop) for w in found[:3]] == [(0, 10_000), (1_500, 11_500), (3_000, 13_000)]
-    assert found[-1].stop <= 40_000
+def improving(task: Task, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """A task whose submodels all are a better model: any step towards them helps."""
+    better = nn.Sequential(*copy.deepcopy(list(task.module)))
+    good = snapshot(better)
+    worse = copy.deepcopy(task.module)
+    with torch.no_grad():
+        worse.get_parameter("4.bias").add_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    monkeypatch.setattr(apricot.training, "train", lambda *_: stacked([good, good], floating(better)))
+    wrong = ~sit(worse, toy.dataset().repair).right
+    return replace(task, module=worse, failing=toy.dataset().repair.select(wrong))
 
 
-def test_batch_norm_statistics_move_with_the_weights_and_stay_possible() -> None:
-    """Running means are part of the vector; a running variance never falls below 0; integer buffers stay."""
-    module = toy.subject("mlp").module
-    names = float_names(module)
-    assert "2.running_mean" in names
-    assert "2.num_batches_tracked" not in names
-    put(module, -flatten(module, names), names)
-    assert float(module.state_dict()["2.running_var"].min()) >= 0
+def test_steps_towards_better_submodels_repair_without_further_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weight arithmetic alone repairs a model whose bias was broken, and trains on no image at all."""
+    task = improving(toy.task("mlp"), monkeypatch)
+    before = sit(task.module, task.validation).accuracy
+    repaired = Apricot(submodels=2, rate=0.05, further_epochs=0).repair(task)
+    assert sit(repaired, task.validation).accuracy > before + 0.2
+    assert task.meter.backward == 0
 
 
-def test_without_an_improvement_the_weights_come_back_bit_by_bit() -> None:
-    """A step far too large never helps: every block is rolled back."""
-    task = toy.task("mlp")
-    before = digest(task.module)
+def test_each_accepted_block_is_strictly_better_and_phases_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adjustment is handed in before the first further training, the trained state after it; the note splits the gain."""
+    kept: list[tuple[str, float]] = []
     notes: list[str] = []
-    object.__setattr__(task, "note", notes.append)
-    repaired = Apricot(submodels=3, submodel_epochs=1, rate=1e6, strategy=3).repair(task)
-    assert digest(repaired) == before
-    assert any("0 of" in n for n in notes)
+    task = improving(toy.task("mlp"), monkeypatch)
+    start = sit(task.module, task.validation).accuracy
+    task = replace(task, keep=lambda name, m: kept.append((name, sit(m, task.validation).accuracy)), note=notes.append)
+    repaired = Apricot(submodels=2, rate=0.05, further_epochs=2).repair(task)
+    end = sit(repaired, task.validation).accuracy
+    assert [name for name, _ in kept] == ["adjustment", "further training"]
+    assert start < kept[0][1] <= kept[1][1] <= end
+    gains = [float(word) for word in notes[-1].split() if word.replace(".", "", 1).isdigit() and "." in word]
+    assert sum(gains) == pytest.approx(100 * (end - start), abs=0.02)
 
 
-def test_apricot_is_not_fine_tuning() -> None:
-    """Without any further training the adjustment alone moves the weights and gains on validation."""
-    task = toy.task("cnn")
-    start, names = flatten(task.module, float_names(task.module)), float_names(task.module)
-    repaired = Apricot(submodels=6, submodel_epochs=4, further_epochs=0, rate=0.05, strategy=1).repair(copy.deepcopy(task))
-    moved = flatten(repaired, names) - start
-    assert float(moved.norm()) > 0
-    assert sit(repaired, task.validation).accuracy > sit(task.module, task.validation).accuracy
+def test_equal_validation_accuracy_is_no_improvement() -> None:
+    """A rate of 0 changes nothing, so no block is kept and nothing is trained further."""
+    notes: list[str] = []
+    task = replace(toy.task("mlp"), note=notes.append)
+    start = copy.deepcopy(task.module)
+    assert equal(replace(SMALL, rate=0.0, submodel_epochs=1).repair(task), start)
+    assert "0 of" in notes[-1]
 
 
-def test_the_controls_change_who_counts_as_right() -> None:
-    """Swapped and random sets give other weights than the given ones."""
-    options = {"submodels": 6, "submodel_epochs": 4, "further_epochs": 0, "rate": 0.05, "strategy": 1}
-    found = {sets: digest(Apricot(**options, sets=sets).repair(toy.task("cnn"))) for sets in ("given", "random", "swapped")}  # type: ignore[arg-type]
-    assert len(set(found.values())) > 1
+def test_failing_cases_come_from_train_or_else_from_the_failing_inputs() -> None:
+    """The training images that the subject gets wrong; where there are none the repair split's, and the origin says which."""
+    task = toy.task("mlp")
+    guesses = sit(task.module, task.train).predictions
+    all_right = replace(task, train=replace(task.train, y=guesses))
+    cases, origin = failing_cases(all_right)
+    assert cases is task.failing
+    assert origin == "the repair split (train has none)"
+    one_wrong = replace(task, train=replace(task.train, y=torch.cat([(guesses[:1] + 1) % 4, guesses[1:]])))
+    cases, origin = failing_cases(one_wrong)
+    assert (len(cases), origin) == (1, "train")
+
+
+def test_correctness_is_a_case_by_submodel_matrix() -> None:
+    """Row n, column k: submodel k is right on case n (the authors' code has it reversed)."""
+    task = toy.task("mlp")
+    stuck = copy.deepcopy(task.module)
+    with torch.no_grad():
+        stuck.get_parameter("4.weight").zero_()
+        stuck.get_parameter("4.bias").copy_(torch.tensor([0.0, 0.0, 9.0, 0.0]))
+    right = correctness(task, stacked([snapshot(task.module), snapshot(stuck)], floating(stuck)), task.validation)
+    assert torch.equal(right[:, 0], sit(task.module, task.validation).right)
+    assert torch.equal(right[:, 1], task.validation.y == 2)
+
+
+def test_a_second_run_starts_at_the_adjustment_with_the_same_budget_and_result() -> None:
+    """The cached submodels give the same module bit for bit, and the same count of training images."""
+    first, second = toy.task("mlp", seed=4), toy.task("mlp", seed=4)
+    notes: list[str] = []
+    one = SMALL.repair(first)
+    two = SMALL.repair(replace(second, note=notes.append))
+    assert equal(one, two)
+    assert first.meter.backward == second.meter.backward > 0
+    assert any("from the cache" in note for note in notes)
+
+
+@pytest.mark.parametrize("variant", ["original", "plus", "lite"])
+def test_variants_follow_their_schedules(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plus goes through the cases three times, the others once; a block is 20 failing cases."""
+    task, steps = toy.task("mlp"), []
+    task = replace(task, progress=lambda phase, step, total, _: steps.append((step, total)) if phase == "adjustment" else None)
+    replace(SMALL, variant=variant, submodel_epochs=1, further_epochs=0).repair(task)  # type: ignore[arg-type]
+    blocks = -(-len(failing_cases(toy.task("mlp"))[0]) // 20) * (3 if variant == "plus" else 1)
+    assert steps == [(k + 1, blocks) for k in range(blocks)]
+
+
+def test_without_an_early_checkpoint_it_says_what_it_does_instead() -> None:
+    """The stated substitute: the subject's own weights."""
+    notes: list[str] = []
+    replace(SMALL, submodel_epochs=1).repair(replace(toy.task("mlp"), checkpoints={}, note=notes.append))
+    assert any("no early checkpoint; the submodels start from the subject's own weights" in note for note in notes)
+
+
+def test_without_training_data_it_refuses() -> None:
+    """Submodels need training data."""
+    task = toy.task("mlp")
+    with pytest.raises(Unsupported, match="train is empty"):
+        SMALL.repair(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.long))))
+
+
+def test_a_block_is_one_step_of_weight_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 failing cases move the weights twice, not 40 times."""
+    task = toy.task("mlp")
+    calls: list[int] = []
+    original = apricot.move
+    monkeypatch.setattr(apricot, "move", lambda *a: (calls.append(1), original(*a))[1])
+    monkeypatch.setattr(apricot, "failing_cases", lambda t: (t.train.select(torch.arange(40)), "a test"))
+    replace(SMALL, submodel_epochs=1, further_epochs=0).repair(task)
+    assert len(calls) == 2

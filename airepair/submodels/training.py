@@ -1,0 +1,99 @@
+"""Training the submodels: together or one by one, from the cache where they are at hand; their images count either way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from airepair.submodels.cache import cached, key_of
+from airepair.submodels.probe import GAIN, gain
+from airepair.submodels.stack import Stack, concatenated, floating, stacked
+from airepair.submodels.together import fit_together, without_meter
+from airepair.submodels.windows import images
+from airepair.training import Watch, fit, snapshot
+from airepair.types import Recipe, Task
+
+Way = Literal["auto", "together", "one by one"]
+SALT = 100  # submodel k draws from task.generator(SALT + k)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """K submodels: where they start, the window of train that each sees (all of one size), and the recipe."""
+
+    start: nn.Module
+    windows: Sequence[slice]
+    recipe: Recipe
+    way: Way = "auto"
+
+
+def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
+    """The trained submodels' tensors. Their images go to the task's meter, also when the cache has them: a budget is what a result costs."""
+    if cache is None:
+        return _train(task, plan)
+    counted = task.meter.backward
+    key = key_of(plan.start, task.train, plan.windows, plan.recipe, task.seed)
+    stack, hit = cached(cache, key, task.device, lambda: _train(task, plan))
+    if hit:
+        task.meter.add(len(plan.windows) * images(plan.windows[0].stop - plan.windows[0].start, plan.recipe), training=True)
+        task.note(f"submodels: from the cache; their {task.meter.backward - counted:,} training images are counted")
+    return stack
+
+
+def _train(task: Task, plan: Plan) -> Stack:
+    way = plan.way
+    if way == "auto":
+        way = "together" if gain(plan.start, task.train, plan.windows[0], plan.recipe) >= GAIN else "one by one"
+    task.note(f"submodels: {len(plan.windows)} trained {way}")
+    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=task.generator(SALT - 1))))  # dropout draws from the global generator
+        return _together(task, plan, len(plan.windows)) if way == "together" else _one_by_one(task, plan)
+
+
+def _one_by_one(task: Task, plan: Plan) -> Stack:
+    states = []
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(x), y, label_smoothing=plan.recipe.label_smoothing)
+
+    for k, window in enumerate(plan.windows):
+        module = without_meter(copy.deepcopy(plan.start))
+        data = task.train.select(torch.arange(window.start, window.stop, device=task.device))
+        phase = f"submodel {k + 1} of {len(plan.windows)}"
+        watch = Watch(progress=task.progress)
+        task.meter.add(fit(module, data, None, plan.recipe, task.generator(SALT + k), phase=phase, loss=loss, watch=watch), training=True)
+        states.append(snapshot(module))
+    return stacked(states, floating(plan.start))
+
+
+def _together(task: Task, plan: Plan, size: int) -> Stack:
+    """Groups of `size` submodels; half as many at once where the memory does not suffice."""
+    counted, count = task.meter.backward, len(plan.windows)
+    try:
+        return concatenated([_group(task, plan, range(k, min(count, k + size))) for k in range(0, count, size)])
+    except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
+        if not out_of_memory(error):
+            raise
+    task.meter.backward = counted  # all of it is done again
+    task.note(f"submodels: {size} at once do not fit into memory; now {f'{size // 2} at once' if size > 1 else 'one by one'}")
+    return _together(task, plan, size // 2) if size > 1 else _one_by_one(task, plan)
+
+
+def _group(task: Task, plan: Plan, chosen: range) -> Stack:
+    def epoch(number: int, seen: int, loss: float) -> None:
+        task.meter.add(seen, training=True)
+        task.progress("submodels", number, plan.recipe.epochs, loss)
+
+    generators = [task.generator(SALT + k) for k in chosen]
+    return fit_together(plan.start, task.train, [plan.windows[k] for k in chosen], plan.recipe, generators, epoch)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error)
