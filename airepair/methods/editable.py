@@ -35,7 +35,7 @@ from airepair.search.layers import runs, weighted
 from airepair.training import Best, Watch, cross_entropy, fit
 from airepair.types import Category, Recipe, Task
 
-Weights = Mapping[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,20 @@ class Editable:
         return task.module.eval()
 
     def edit(
-        self, module: nn.Module, start: Weights, x: Tensor, y: Tensor, kept: tuple[Tensor, Tensor] | None, *, differentiable: bool = False
+        self,
+        module: nn.Module,
+        start: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        kept: tuple[Tensor, Tensor] | None,
+        *,
+        differentiable: bool = False,
     ) -> tuple[Weights, bool]:
         """The block's weights after the edit of `x` to `y`, and whether all of `x` is right by the margin.
 
         `kept`: rehearsal images and the log-probabilities that they should keep.
         """
-        weights = start if differentiable else {k: v.detach().requires_grad_() for k, v in start.items()}
+        weights = dict(start) if differentiable else {k: v.detach().requires_grad_() for k, v in start.items()}
         square = {k: torch.zeros_like(v) for k, v in weights.items()}
         both = x if kept is None else torch.cat([x, kept[0]])
         with evaluating(module):
@@ -122,7 +129,7 @@ class Editable:
         done = bool((edit_loss(logits, y, self.margin) <= 0).all()) and bool((logits.argmax(1) == y).all())
         return (weights if differentiable else {k: v.detach() for k, v in weights.items()}), done
 
-    def _step(self, weight: Tensor, slope: Tensor | None, square: dict[str, Tensor], name: str, differentiable: bool) -> Tensor:
+    def _step(self, weight: Tensor, slope: Tensor | None, square: Weights, name: str, differentiable: bool) -> Tensor:
         """One RMSProp step; the root has its epsilon inside, so that its own derivative stays finite at 0."""
         if slope is None:
             return weight

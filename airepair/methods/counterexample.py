@@ -1,0 +1,149 @@
+"""counterexample: counterexample-guided data augmentation (Dreossi et al., IJCAI 2018).
+
+Idea: sample a space of named label-preserving modifications (rotation, shifts, brightness, contrast, blur, noise) for images on which the
+network fails; keep those in an error table, whose principal components (where in the space, and in which directions, failures lie)
+steer half of the next samples; retrain on the data plus the counterexamples; repeat until none is found or the rounds end.
+
+Images that are modified: training images that the network gets right as they are (one with a wrong label would be its own
+counterexample) and the failing ones. Control: `sampler=random` draws the same number of modified images without looking at the network.
+Changes all parameters and batch-norm statistics, through the common training loop; the best state on validation remains.
+Refuses a task without anything labelled. No image is mirrored: digits are not symmetric.
+
+Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features); the ranges are in search/modifications.py; samples, rounds and epochs
+are ours. `distance` is the paper's optional diversity constraint: a vector nearer than that to an earlier one of its turn is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import Unsupported
+from airepair.exam import logits_of
+from airepair.options import Space, option
+from airepair.search.modifications import MODIFICATIONS, modify, names_of
+from airepair.search.sampling import Cube
+from airepair.training import Watch, fit
+from airepair.types import Category, Recipe, Split, Task
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTable:
+    """One row a counterexample: modification vector (n x d, in [0, 1]), label and wrong prediction (n)."""
+
+    vectors: Tensor
+    labels: Tensor
+    predictions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def extended(self, other: ErrorTable) -> ErrorTable:
+        """The rows of both."""
+        pairs = zip((self.vectors, self.labels, self.predictions), (other.vectors, other.labels, other.predictions), strict=True)
+        return ErrorTable(*(torch.cat(p) for p in pairs))
+
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (d), principal directions (rows, d x d) and standard deviations along them (d, largest first) of the vectors."""
+        mean = self.vectors.mean(0)
+        _, sizes, directions = torch.linalg.svd(self.vectors - mean, full_matrices=False)
+        return mean, directions, sizes / max(1, len(self) - 1) ** 0.5
+
+    def near(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` new vectors where the failures lie: a Gaussian along the principal directions, clipped to the cube."""
+        mean, directions, spread = self.components()
+        return (mean + torch.randn(n, len(spread), generator=generator) * spread @ directions).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """Retrains on modified images that the network gets wrong."""
+
+    name: ClassVar[str] = "counterexample"
+    category: ClassVar[Category] = "retraining"
+    paper: ClassVar[str] = (
+        "Dreossi, Ghosh, Yue, Keutzer, Sangiovanni-Vincentelli, Seshia: Counterexample-guided data augmentation, IJCAI 2018"
+    )
+
+    sampler: Literal["halton", "uniform", "crossentropy", "random"] = option(
+        "halton", "how vectors are drawn; random: the control", source="IJCAI 2018"
+    )
+    steer: bool = option(True, "half of the samples follow the error table's principal components", source="IJCAI 2018")
+    modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="ours")
+    samples: int = option(2000, "modified images tried in a round", low=1, source="ours")
+    keep: int = option(500, "counterexamples kept in a round", low=1, source="ours", tune=Space(50, 5000, log=True))
+    distance: float = option(0.0, "least distance between the vectors of a turn", low=0.0, source="IJCAI 2018")
+    rounds: int = option(3, "rounds of sampling and retraining", low=1, source="ours")
+    epochs: int = option(20, "epochs of each retraining", low=1, source="60 in all, as finetune")
+    lr: float = option(0.01, "learning rate of SGD", low=0.0, source="as finetune", tune=Space(1e-4, 0.3, log=True))
+    batch_size: int = option(128, "images a step", low=2, source="as finetune", tune=Space(choices=(32, 64, 128, 256)))
+
+    def repair(self, task: Task) -> nn.Module:
+        """The module retrained on its counterexamples."""
+        if not len(task.failing):
+            return task.module
+        if not len(task.labelled):
+            raise Unsupported("there is nothing labelled to modify: train and failing are both empty")
+        names = names_of(self.modifications)
+        cube = Cube("uniform" if self.sampler == "random" else self.sampler, len(names), task.generator(1))
+        table, found = ErrorTable(torch.zeros(0, len(names)), *torch.zeros(2, 0, dtype=torch.int64)), None
+        recipe = Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment)
+        counts, generator = [], task.generator(2)
+        for number in range(1, self.rounds + 1):
+            images, rows = self._search(task, cube, table, names, generator)
+            counts.append(len(images))
+            task.progress("sampling", number, self.rounds, float(len(images)))
+            if not len(images):
+                break
+            table, found = table.extended(rows), images if found is None else found + images
+            data = task.labelled + found
+            fit(task.module, data, task.validation, recipe, generator, phase="retraining", watch=Watch(progress=task.progress))
+            task.keep(f"round {number}", task.module)
+        task.note(f"counterexamples in each round: {', '.join(map(str, counts))}{self._analysis(table, names)}")
+        return task.module
+
+    def _search(
+        self, task: Task, cube: Cube, table: ErrorTable, names: tuple[str, ...], generator: torch.Generator
+    ) -> tuple[Split, ErrorTable]:
+        """A round's new images with their labels, and their rows for the table."""
+        base = self._base(task)
+        vectors = cube.draw(self.samples)
+        steered = self.samples // 2 if self.steer and self.sampler != "random" and len(table) > 1 else 0
+        if steered:
+            vectors[:steered] = table.near(steered, generator)
+        if self.distance:
+            vectors = apart(vectors, self.distance)
+        index = torch.randint(len(base), (len(vectors),), generator=generator).to(task.device)
+        images, labels = modify(base.images(index), vectors, names, generator), base.y[index]
+        logits = logits_of(task.module, images)
+        predictions = logits.argmax(1)
+        if self.sampler == "crossentropy":
+            cube.learn(vectors[steered:], nn.functional.cross_entropy(logits, labels, reduction="none").cpu()[steered:])
+        wrong = (predictions != labels).nonzero()[:, 0]
+        # As many as there are counterexamples, but whichever come first: they are in random order.
+        chosen = (torch.arange(len(wrong), device=wrong.device) if self.sampler == "random" else wrong)[: self.keep]
+        return Split(images[chosen], labels[chosen]), ErrorTable(vectors[chosen.cpu()], labels[chosen].cpu(), predictions[chosen].cpu())
+
+    def _base(self, task: Task) -> Split:
+        """The images that are modified: training images that are right now, and the failing ones."""
+        if not len(task.train):
+            return task.failing
+        right = logits_of(task.module, task.train.x).argmax(1) == task.train.y
+        return task.train.select(right.nonzero()[:, 0]) + task.failing
+
+    def _analysis(self, table: ErrorTable, names: tuple[str, ...]) -> str:
+        """Which modification the first principal direction of the error table is mostly made of."""
+        if len(table) < 2 or self.sampler == "random":
+            return ""
+        mean, directions, _ = table.components()
+        top = int(directions[0].abs().argmax())
+        return f"; they spread most along {names[top]}, around {float(mean[top]):.2f} of its range"
+
+
+def apart(vectors: Tensor, distance: float) -> Tensor:
+    """The vectors that are at least `distance` from every earlier one (kept or not)."""
+    near = (torch.cdist(vectors, vectors) < distance).tril(-1)
+    return vectors[~near.any(1)]
