@@ -13,6 +13,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2},
     "apricot": {"submodels": 3, "submodel_epochs": 2, "further_epochs": 1},
     "dl2": {"epochs": 2},
+    "irepair": {"iterations": 20},
     "best": {"candidates": "random,finetune@epochs=2"},
 }
 

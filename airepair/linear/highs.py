@@ -1,0 +1,118 @@
+"""One linear program in the form that HiGHS takes (through scipy), and its verdict: an optimum, a proof that there is none, or a limit passed.
+
+    minimise   norm(change) + penalty * sum(slack)     subject to   G change + slack >= rhs,  |change| <= bound,  E change = 0
+
+The change is split into its positive and its negative part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize, sparse
+
+from airepair.errors import Unsupported
+from airepair.linear.margins import Array, Index
+
+Objective = Literal["l1", "linf", "linf+l1"]
+# HiGHS takes no tolerance below 1e-10; published optima come back to 1e-9 with this one.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What is minimised, summed over blocks of variables (their sizes in order; () is one block): L1, L-infinity, or the latter plus the mean |.|.
+
+    Only the first `bounded` variables (None: all) are held within +-bound.
+    """
+
+    objective: Objective = "l1"
+    bound: float | None = None
+    blocks: tuple[int, ...] = ()
+    bounded: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to give up: seconds of solving, and non-zero numbers in the program."""
+
+    seconds: float = 120.0
+    entries: int = 20_000_000
+
+
+def out_of_time(limits: Limits, rows: int, weights: int) -> str:
+    """Why the solver was stopped."""
+    return f"HiGHS did not finish in seconds={limits.seconds:g} ({rows:,} rows, {weights:,} weights); allow more seconds, or repair fewer points"
+
+
+class Program:
+    """One program in HiGHS's form. Columns: positive parts (V), negative parts (V), a bound on |.| for each block, slacks."""
+
+    def __init__(
+        self,
+        matrix: sparse.csr_array,
+        rhs: Array,
+        group: Index,
+        norm: Norm,
+        penalty: float | None,
+        slacks: int,
+        equalities: sparse.csr_array | None,
+    ) -> None:
+        self.size, self.slacks = matrix.shape[1], slacks
+        blocks = norm.blocks or (self.size,)
+        self.caps = 0 if norm.objective == "l1" else len(blocks)
+        each = {"l1": [1.0 for _ in blocks], "linf": [0.0 for _ in blocks], "linf+l1": [1 / b for b in blocks]}[norm.objective]
+        weight = np.repeat(each, blocks)
+        self.cost = np.concatenate([weight, weight, np.ones(self.caps), np.full(slacks, penalty or 0.0)])
+        bound = np.full(self.size, np.inf)
+        bound[: norm.bounded] = np.inf if norm.bound is None else norm.bound
+        top = np.concatenate([bound, bound, np.full(self.caps + slacks, np.inf)])
+        self.bounds = np.stack([np.zeros_like(top), top], 1)
+        upper = [sparse.hstack([-matrix, matrix, self._zeros(len(rhs), self.caps), self._slack(group)], format="csr")]
+        self.upper_rhs = -rhs
+        if self.caps:
+            eye = sparse.eye_array(self.size, format="csr")
+            owner = np.repeat(np.arange(len(blocks)), blocks)
+            cap = sparse.csr_array((-np.ones(self.size), (np.arange(self.size), owner)), shape=(self.size, self.caps))
+            upper.append(sparse.hstack([eye, eye, cap, self._zeros(self.size, slacks)], format="csr"))
+            self.upper_rhs = np.concatenate([self.upper_rhs, np.zeros(self.size)])
+        self.upper = sparse.vstack(upper, format="csr")
+        self.equal = None
+        if equalities is not None:
+            self.equal = sparse.hstack([equalities, -equalities, self._zeros(equalities.shape[0], self.caps + slacks)], format="csr")
+
+    def _zeros(self, rows: int, columns: int) -> sparse.csr_array:
+        return sparse.csr_array((rows, columns))
+
+    def _slack(self, group: Index) -> sparse.csr_array:
+        if not self.slacks:
+            return self._zeros(len(group), 0)
+        row = np.flatnonzero(group >= 0)
+        return sparse.csr_array((-np.ones(len(row)), (row, group[row])), shape=(len(group), self.slacks))
+
+    def run(self, seconds: float, limits: Limits) -> tuple[Array, Array, float] | None:
+        """Change, slacks and optimum; None if HiGHS proves that there is no solution."""
+        for options in ({"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}, {"presolve": False}):
+            found = self._highs({"time_limit": max(0.01, seconds), **options})
+            if found.status == 2:
+                return None
+            if found.status == 0:
+                x = found.x
+                return x[: self.size] - x[self.size : 2 * self.size], x[2 * self.size + self.caps :], float(found.fun)
+            if found.status == 1:
+                raise Unsupported(out_of_time(limits, self.upper.shape[0], self.size))
+        raise Unsupported("HiGHS gave up on numerical grounds, with and without presolve")
+
+    def _highs(self, options: dict[str, object]) -> optimize.OptimizeResult:
+        return optimize.linprog(
+            self.cost,
+            A_ub=self.upper,
+            b_ub=self.upper_rhs,
+            A_eq=self.equal,
+            b_eq=None if self.equal is None else np.zeros(self.equal.shape[0]),
+            bounds=self.bounds,
+            method="highs",
+            options=options,
+        )

@@ -1,0 +1,130 @@
+"""Solves a linear program over a change of weights, a large one by constraint generation.
+
+A program with many rows starts with the hardest row of each point, and takes in violated rows until none is left: its optimum is then the
+optimum of the whole program, and if a part is infeasible so is the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from airepair.errors import Unsupported
+from airepair.linear.highs import TOLERANCE, Limits, Norm, Program, out_of_time
+from airepair.linear.margins import Array, Index
+
+
+class Constraints(Protocol):
+    """Rows G change >= rhs. `group`: rows with the same number share one slack, -1 for none; `entries`: numbers in a row, at most."""
+
+    @property
+    def size(self) -> int:
+        """Variables."""
+        ...
+
+    @property
+    def rhs(self) -> Array:
+        """Right-hand sides."""
+        ...
+
+    @property
+    def group(self) -> Index:
+        """Slack groups."""
+        ...
+
+    @property
+    def entries(self) -> int:
+        """Numbers in one row."""
+        ...
+
+    def rows(self, index: Index) -> sparse.csr_array:
+        """Some rows of G."""
+        ...
+
+    def values(self, delta: Array) -> Array:
+        """G delta."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in the last program; `rounds`: programs."""
+
+    status: Literal["optimal", "infeasible"]
+    delta: Array
+    value: float
+    slack: Array
+    rows: int
+    rounds: int
+    seconds: float
+
+
+def solve(
+    constraints: Constraints,
+    norm: Norm,
+    limits: Limits,
+    *,
+    penalty: float | None = None,
+    equalities: sparse.csr_array | None = None,
+    at_once: int = 2000,
+    tick: Callable[[int, float], None] = lambda *_: None,
+) -> Solution:
+    """The proved optimum, or the proof that there is none. With `penalty` the rows of a group may miss by a common slack at that price.
+
+    Up to `at_once` rows are solved whole, more by constraint generation; `tick(round, worst violation)` after each program.
+    Unsupported where a limit is passed or HiGHS fails.
+    """
+    start, rhs, group = time.monotonic(), constraints.rhs, constraints.group
+    slacks = int(group.max(initial=-1)) + 1 if penalty is not None else 0
+    active = np.arange(len(rhs)) if len(rhs) <= at_once else _hardest(rhs, group)
+    _check_size(constraints, len(active), limits)
+    matrix = constraints.rows(active)
+    for number in range(1, 10_000):
+        left = limits.seconds - (time.monotonic() - start)
+        if left <= 0:
+            raise Unsupported(out_of_time(limits, len(active), constraints.size))
+        program = Program(matrix, rhs[active], group[active], norm, penalty, slacks, equalities)
+        found = program.run(left, limits)
+        seconds = time.monotonic() - start
+        if found is None:
+            return Solution("infeasible", np.zeros(constraints.size), np.inf, np.zeros(slacks), len(active), number, seconds)
+        delta, slack, value = found
+        missing = rhs - constraints.values(delta)
+        if slacks:
+            missing -= np.where(group >= 0, slack[group], 0.0)
+        missing[active] = 0
+        tick(number, float(missing.max(initial=0.0)))
+        if missing.max(initial=0.0) <= 10 * TOLERANCE:
+            return Solution("optimal", delta, value, slack, len(active), number, seconds)
+        worst = np.argsort(-missing, kind="stable")[:at_once]
+        new = np.sort(worst[missing[worst] > 10 * TOLERANCE])
+        active = np.concatenate([active, new])
+        _check_size(constraints, len(active), limits)
+        matrix = sparse.csr_array(sparse.vstack([matrix, constraints.rows(new)], format="csr"))
+    raise Unsupported("constraint generation did not end")
+
+
+def _hardest(rhs: Array, group: Index) -> Index:
+    """Per soft or repaired point the row that lacks most (the runner-up class first); rows without a point when they lack something."""
+    order = np.lexsort((-rhs, group))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = group[order][1:] != group[order][:-1]
+    chosen = order[first & (group[order] >= 0)]
+    free = np.flatnonzero((group < 0) & (rhs > 0))
+    found: Index = np.sort(np.concatenate([chosen, free]))
+    return found
+
+
+def _check_size(constraints: Constraints, rows: int, limits: Limits) -> None:
+    # Each number stands twice: for the positive and for the negative part of the change.
+    entries = 2 * rows * constraints.entries
+    if entries > limits.entries:
+        raise Unsupported(
+            f"the linear program has up to {entries:,} entries ({rows:,} rows, {constraints.size:,} weights), more than entries={limits.entries:,};"
+            " repair fewer points, keep fewer inputs or choose a smaller layer"
+        )

@@ -1,0 +1,94 @@
+"""The affine layer under repair: which layers there are, in the order in which they run, and which of them gives the logits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from airepair.errors import Unsupported, UsageError
+from airepair.exam import evaluating
+
+Affine = nn.Linear | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class Site:
+    """An affine layer by its name in the module. `final`: its output is the logits; `width` and `positions`: outputs, and places where it acts."""
+
+    name: str
+    final: bool
+    width: int
+    positions: int
+
+    def layer(self, module: nn.Module) -> Affine:
+        """The layer itself, in `module` or a copy of it."""
+        found = module.get_submodule(self.name)
+        assert isinstance(found, nn.Linear | nn.Conv2d)
+        return found
+
+
+@torch.no_grad()
+def sites(module: nn.Module, x: Tensor) -> list[Site]:
+    """The linear and convolutional layers that run exactly once on the images `x` (at least one), in the order in which they run."""
+    calls: list[tuple[str, Tensor]] = []
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+
+    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
+        return layers[name].register_forward_hook(lambda _m, _a, out: calls.append((name, out)))
+
+    handles = [listen(name) for name in layers]
+    try:
+        with evaluating(module):
+            logits = module(x[:2])
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, _ in calls]
+    return [
+        Site(name, out.shape == logits.shape and torch.equal(out, logits), _width(layers[name]), out[0].numel() // _width(layers[name]))
+        for name, out in calls
+        if names.count(name) == 1
+    ]
+
+
+def _width(layer: Affine) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def find_site(module: nn.Module, x: Tensor, which: str) -> Site:
+    """The layer called `which`: "last", a name, or its place from the end (-1 is the last that runs). UsageError lists the layers.
+
+    Places count from the end only, because the names in a Sequential are numbers.
+    """
+    found = sites(module, x)
+    if not found:
+        raise Unsupported("the module has no linear or convolutional layer that runs exactly once")
+    known = {s.name: s for s in found} | {str(i - len(found)): s for i, s in enumerate(found)} | {"last": found[-1]}
+    if which not in known:
+        listed = ", ".join(f"{s.name} ({i - len(found)})" for i, s in enumerate(found))
+        raise UsageError(f"layer {which!r} is not one that runs exactly once; accepted: last, or one of {listed}")
+    return known[which]
+
+
+def final_site(module: nn.Module, x: Tensor) -> Site:
+    """The linear layer whose output is the logits; Unsupported where the module does something after it."""
+    found = [s for s in sites(module, x) if s.final and isinstance(s.layer(module), nn.Linear)]
+    if not found:
+        raise Unsupported("no linear layer gives the logits: something runs after the last one, or it runs more than once")
+    return found[-1]
+
+
+def exact(module: nn.Module) -> nn.Module:
+    """A copy in float64 and evaluation mode, for the coefficients of a linear program."""
+    return copy.deepcopy(module).double().eval()
+
+
+@torch.no_grad()
+def change(layer: Affine, weight: Tensor, bias: Tensor | None) -> None:
+    """Adds to the layer's weight (out x in..., flattened or not) and bias, in place."""
+    layer.weight.add_(weight.reshape(layer.weight.shape).to(layer.weight))
+    if bias is not None and layer.bias is not None:
+        layer.bias.add_(bias.to(layer.bias))

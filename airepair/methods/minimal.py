@@ -1,0 +1,78 @@
+"""minimal: the smallest change of the last layer that repairs the failing inputs (Goldberger, Katz, Adi and Keshet, LPAR 2020).
+
+Idea: the logits are affine in the last layer's weights, so "the wanted class wins by a margin" is a linear constraint, and the smallest
+change is a linear program whose optimum is proved. Passing inputs may be kept: a class that wins goes on winning, by the margin or, where it
+had less, by what it had.
+
+Changes the last linear layer's weights (and bias, an option). Refuses modules that do something after that layer, programs over the size
+limit, and solving times over the time limit. What is proved goes to the record's notes: the optimum, or that no change of this layer can do
+it; then the program is softened (each point may fall short at a price), or refused with `infeasible=refuse`. The state is not selected on
+validation: the damage to other inputs shows. The paper's SMT form of the L1 objective is an LP when only the last layer changes.
+
+Defaults: L1 harms other inputs far less than Linf and touches few weights (methods.md 4); margin .05 is PRDNN's buffer, since a tie is no
+repair in float32; no bound on the change, as in the paper; `keep`, `points`, `penalty` and the limits are ours.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from airepair.exam import sit
+from airepair.linear.effect import effect
+from airepair.linear.highs import Limits, Norm
+from airepair.linear.margins import winning
+from airepair.linear.points import choose_kept, choose_points
+from airepair.linear.proof import Plan, settle
+from airepair.linear.sites import change, exact, final_site
+from airepair.options import Space, option
+from airepair.types import Category, Task
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """Solves one linear program over the last layer."""
+
+    name: ClassVar[str] = "minimal"
+    category: ClassVar[Category] = "direct weight modification"
+    paper: ClassVar[str] = "Goldberger et al., LPAR 2020"
+
+    objective: Literal["l1", "linf", "linf+l1"] = option(
+        "l1", "norm of the change to minimise", source="methods.md 4", tune=Space(choices=("l1", "linf", "linf+l1"))
+    )
+    margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
+    bias: bool = option(True, "the bias may change too", source="paper")
+    bound: float | None = option(None, "largest change of one weight", low=0.0, source="paper: none")
+    points: int | None = option(200, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
+    keep: int | None = option(500, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="ours")
+    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="ours")
+    penalty: float = option(
+        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="ours", tune=Space(0.01, 1000.0, log=True)
+    )
+    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
+    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+
+    @torch.no_grad()
+    def repair(self, task: Task) -> nn.Module:
+        """The module with the smallest change, proved smallest."""
+        if not len(task.failing):
+            return task.module
+        wanted, kept = choose_points(task, self.points), choose_kept(task, self.keep)
+        both = wanted + kept
+        site = final_site(task.module, both.images(slice(0, 2)))
+        answers = effect(exact(task.module), site, both.images().double(), bias=self.bias)
+        rows = winning(answers, both.y, self.margin, len(kept))
+        what = f"{site.name} lets {len(wanted)} points win by {self.margin:g} and keeps {len(kept)}"
+        plan = Plan(
+            Norm(self.objective, self.bound),
+            Limits(self.seconds, self.entries),
+            self.penalty if self.infeasible == "soften" else None,
+            what,
+        )
+        found = settle(rows, plan, note=task.note, tick=lambda number, worst: task.progress("solving", number, 0, worst))
+        weight, bias = answers.split(torch.from_numpy(found.delta).to(task.device))
+        change(site.layer(task.module), weight, bias)
+        right = int(sit(task.module, wanted).right.sum()), int(sit(task.module, kept).right.sum()) if len(kept) else 0
+        task.note(f"in the module's own precision {right[0]} of {len(wanted)} points are right and {right[1]} of {len(kept)} kept ones")
+        return task.module

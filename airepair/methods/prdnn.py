@@ -1,0 +1,88 @@
+"""prdnn: provable point repair of one layer of a decoupled network (Sotoudeh and Thakur, PLDI 2021).
+
+Idea: split the network into a channel that fixes the branches of all activations (the original) and a channel that computes the value (the
+edited one); then the output is exactly affine in one layer's change, for any layer, and the repair is a linear program. If that is
+infeasible, no change of this layer within the bounds repairs the points: the record's notes say what was proved.
+
+Changes one linear or convolutional layer, any (`layer`), of the value channel. The result has two channels and twice the cost, unless both
+are the same function (the last layer) or `fold` asks for one channel: then the points are checked again and the notes say how many hold,
+since that is not guaranteed. Refuses layers that run more than once, grouped convolutions, programs over the size or time limit, and with
+`infeasible=refuse` infeasible ones. The state is not selected on validation: the damage to other inputs shows.
+
+Defaults: margin .05, bounds +-3, objective Linf + normalised L1, no kept inputs, Jacobian batches of 128: the paper and its public code.
+The softened program (the code has slack variables, too) prices each point's shortfall; points, penalty and limits are ours.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from airepair.exam import sit
+from airepair.linear.decoupled import Decoupled, fold
+from airepair.linear.effect import effect
+from airepair.linear.highs import Limits, Norm
+from airepair.linear.margins import winning
+from airepair.linear.points import choose_kept, choose_points
+from airepair.linear.proof import Plan, settle
+from airepair.linear.sites import change, exact, find_site
+from airepair.options import Space, option
+from airepair.types import Category, Task
+
+
+@dataclass(frozen=True)
+class PRDNN:
+    """Solves one linear program over one layer of the value channel."""
+
+    name: ClassVar[str] = "prdnn"
+    category: ClassVar[Category] = "direct weight modification"
+    paper: ClassVar[str] = "Sotoudeh and Thakur, PLDI 2021"
+
+    layer: str = option("last", "layer to repair: last, a name, or a place from the end (-2: the last but one)", source="ours")
+    objective: Literal["l1", "linf", "linf+l1"] = option(
+        "linf+l1", "norm of the change to minimise", source="paper", tune=Space(choices=("l1", "linf", "linf+l1"))
+    )
+    margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="paper", tune=Space(1e-3, 3.0, log=True))
+    bias: bool = option(True, "the bias may change too", source="paper")
+    bound: float | None = option(3.0, "largest change of one weight; none: no bound", low=0.0, source="paper")
+    points: int | None = option(200, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
+    keep: int | None = option(0, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="paper: none")
+    fold: bool | None = option(None, "one channel; none: only where both are the same function (the last layer)", source="ours")
+    infeasible: Literal["soften", "refuse"] = option(
+        "soften", "what to do with a program that has no solution", source="public code: slack"
+    )
+    penalty: float = option(
+        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="ours", tune=Space(0.01, 1000.0, log=True)
+    )
+    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
+    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+
+    def repair(self, task: Task) -> nn.Module:
+        """The decoupled network (or its folded form) with the smallest change of the layer."""
+        if not len(task.failing):
+            return task.module
+        wanted, kept = choose_points(task, self.points), choose_kept(task, self.keep)
+        both = wanted + kept
+        module = task.module.eval()
+        site = find_site(module, both.images(slice(0, 2)), self.layer)
+        answers = effect(exact(module), site, both.images().double(), bias=self.bias, entries=self.entries)
+        if not site.final:  # vjp counts one backward pass of the K
+            task.meter.add(len(both) * (len(task.classes) - 1), training=True)
+        plan = Plan(
+            Norm(self.objective, self.bound),
+            Limits(self.seconds, self.entries),
+            self.penalty if self.infeasible == "soften" else None,
+            f"{site.name} within +-{self.bound} lets {len(wanted)} points win by {self.margin:g} in the decoupled network and keeps {len(kept)}",
+        )
+        rows = winning(answers, both.y, self.margin, len(kept))
+        found = settle(rows, plan, note=task.note, tick=lambda number, worst: task.progress("solving", number, 0, worst))
+        network = Decoupled(module, site)
+        change(network.value, *answers.split(torch.from_numpy(found.delta).to(task.device)))
+        task.note(f"decoupled network: {int(sit(network, wanted).right.sum())} of {len(wanted)} points are right in its own precision")
+        if not (site.final if self.fold is None else self.fold):
+            return network
+        folded = fold(network)
+        same = "the same function" if site.final else "not guaranteed, checked again"
+        task.note(f"folded into one channel ({same}): {int(sit(folded, wanted).right.sum())} of {len(wanted)} points hold")
+        return folded

@@ -1,0 +1,182 @@
+"""minimal, prdnn, aprnn and memit: what the papers prove of them, on a toy subject."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from airepair.errors import Unsupported
+from airepair.exam import sit
+from airepair.methods.memit import Memit, nearest_winning, write
+from airepair.methods.minimal import Minimal
+from airepair.methods.prdnn import PRDNN
+from airepair.testing import toy
+from airepair.types import Method, Task
+
+
+def fresh(task: Task, **other: object) -> tuple[Task, list[str]]:
+    """The task with a module of its own, and the notes that it will gather."""
+    notes: list[str] = []
+    return dataclasses.replace(task, module=copy.deepcopy(task.module), note=notes.append, **other), notes  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Task:
+    """A fully connected ReLU network."""
+    return toy.task("plain")
+
+
+@pytest.fixture(scope="module")
+def cnn() -> Task:
+    """Convolution, batch norm, ReLU, max pool, two linear layers."""
+    return toy.task("cnn")
+
+
+def optimum(notes: list[str]) -> float:
+    """The optimum that the first note states."""
+    return float(notes[0].split("optimum ")[1].split()[0])
+
+
+@pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
+def test_minimal_repairs_every_point_and_breaks_no_kept_one(plain: Task, objective: str) -> None:
+    """Proved optimal, and the float32 module agrees."""
+    task, notes = fresh(plain)
+    module = Minimal(objective=objective).repair(task)  # type: ignore[arg-type]
+    assert "proved optimal" in notes[0]
+    assert sit(module, plain.failing).accuracy == 1
+    assert sit(module, plain.passing).accuracy == 1
+
+
+def test_minimal_changes_the_last_layer_alone_and_l1_touches_few_weights(plain: Task) -> None:
+    """Every other tensor is bit-equal; most of the last layer too under L1."""
+    task, _ = fresh(plain)
+    before = copy.deepcopy(plain.module.state_dict())
+    after = Minimal(bias=False).repair(task).state_dict()
+    assert [k for k in before if not torch.equal(before[k], after[k])] == ["5.weight"]
+    assert int((before["5.weight"] != after["5.weight"]).sum()) < before["5.weight"].numel() / 2
+
+
+def test_each_objective_is_smallest_in_its_own_norm(plain: Task) -> None:
+    """No other objective's change has a smaller L1 or Linf norm than the one that minimises it."""
+    changes = {}
+    for objective in ("l1", "linf"):
+        task, _ = fresh(plain)
+        after = Minimal(objective=objective, bias=False).repair(task).state_dict()["5.weight"]  # type: ignore[arg-type]
+        changes[objective] = after - plain.module.state_dict()["5.weight"]
+    assert float(changes["l1"].abs().sum()) < float(changes["linf"].abs().sum())
+    assert float(changes["linf"].abs().max()) < float(changes["l1"].abs().max())
+
+
+def test_on_the_last_layer_prdnn_and_minimal_have_the_same_optimum(plain: Task) -> None:
+    """With Linf, the same margin, bias and bounds, to 1e-9; with another margin they differ."""
+    values = []
+    methods: list[Method] = [
+        Minimal(objective="linf", bound=3.0, keep=0),
+        PRDNN(objective="linf", bound=3.0),
+        PRDNN(objective="linf", bound=3.0, margin=0.1),
+    ]
+    for method in methods:
+        task, notes = fresh(plain)
+        method.repair(task)
+        values.append(optimum(notes))
+    assert values[0] == pytest.approx(values[1], abs=1e-9)
+    assert values[2] > values[0] + 1e-6
+
+
+@pytest.mark.parametrize("layer", ["-3", "-2", "-1"])
+def test_prdnn_repairs_every_point_in_the_decoupled_network(cnn: Task, layer: str) -> None:
+    """A convolution below batch norm, ReLU and max pool as well as the linear layers: efficacy 1."""
+    task, notes = fresh(cnn)
+    module = PRDNN(layer=layer).repair(task)
+    assert "proved optimal" in notes[0]
+    assert sit(module, cnn.failing).accuracy == 1
+
+
+def test_folding_checks_the_points_again_and_says_how_many_hold(cnn: Task) -> None:
+    """The single-channel network is another function; the note counts what it gets right, and the architecture is the subject's."""
+    task, notes = fresh(cnn)
+    module = PRDNN(layer="-3", fold=True).repair(task)
+    right = int(sit(module, cnn.failing).right.sum())
+    assert f"{right} of {len(cnn.failing)} points hold" in notes[-1]
+    assert module.state_dict().keys() == cnn.module.state_dict().keys()
+
+
+@pytest.mark.parametrize("method", [Minimal(bound=1e-4, infeasible="refuse"), PRDNN(bound=1e-4, infeasible="refuse")])
+def test_infeasible_is_reported_as_a_proof(plain: Task, method: Method) -> None:
+    """Within a tiny bound nothing can be repaired."""
+    with pytest.raises(Unsupported, match="proved infeasible: no change of 5"):
+        method.repair(fresh(plain)[0])
+
+
+def test_a_softened_program_keeps_what_must_be_kept(plain: Task) -> None:
+    """Within a small bound some points stay wrong, the notes say so, and no kept input breaks."""
+    task, notes = fresh(plain)
+    module = Minimal(bound=0.1).repair(task)
+    assert "proved infeasible" in notes[0]
+    assert "softened" in notes[1]
+    assert 0 < int(sit(module, plain.failing).right.sum()) < len(plain.failing)
+    assert sit(module, plain.passing).accuracy == 1
+
+
+def test_a_cap_on_the_points_is_drawn_by_the_seed_and_noted(plain: Task) -> None:
+    """Same seed, same points; what was left out is said."""
+    weights = []
+    for seed in (0, 0, 1):
+        task, notes = fresh(plain, seed=seed)
+        weights.append(Minimal(points=5).repair(task).state_dict()["5.weight"])
+        assert f"5 of {len(plain.failing)} failing inputs, drawn by the seed" in notes[0]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_memit_leaves_the_residual_of_its_formula() -> None:
+    """(V - W K) - D K = (V - W K)(I - K'(C0 + K K')^-1 K), with more keys than dimensions and lambda > 0."""
+    g = torch.Generator().manual_seed(0)
+    keys, lacking, usual = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 12), (3, 12), (8, 50)))
+    ordinary = 4.0 * usual @ usual.T / 50
+    left = lacking - write(keys, lacking, ordinary) @ keys
+    inner = torch.linalg.solve(ordinary + keys @ keys.T, keys)
+    formula = lacking @ (torch.eye(12, dtype=torch.float64) - keys.T @ inner)
+    assert torch.allclose(left, formula, atol=1e-10)
+    assert float(left.abs().max()) > 0.1
+
+
+def test_memit_is_exact_where_it_can_be() -> None:
+    """Independent keys and lambda 0: nothing is left."""
+    g = torch.Generator().manual_seed(0)
+    keys, lacking = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 5), (3, 5)))
+    assert torch.allclose(write(keys, lacking, torch.zeros(8, 8, dtype=torch.float64)) @ keys, lacking, atol=1e-10)
+
+
+def test_memit_with_few_points_and_no_ridge_repairs_them_all(plain: Task) -> None:
+    """As many points as the layer has independent inputs; a heavy ridge leaves the network as it was."""
+    task, _ = fresh(plain)
+    few = task.failing.select(torch.arange(6))
+    repaired = Memit(ridge=0.0).repair(dataclasses.replace(task, failing=few))
+    assert sit(repaired, few).accuracy == 1
+    task, _ = fresh(plain)
+    heavy = Memit(ridge=1e12).repair(task)
+    assert torch.allclose(sit(heavy, plain.passing).logits, sit(plain.module, plain.passing).logits, atol=1e-4)
+
+
+def test_the_nearest_winning_logits_win_by_the_margin_and_are_nearest() -> None:
+    """The class leads by exactly the margin where it did not lead before, and no projected-gradient step comes nearer."""
+    g = torch.Generator().manual_seed(1)
+    logits, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 6
+    target = nearest_winning(logits, y, 0.3)
+    own = target.gather(1, y[:, None])
+    lead = own - target.scatter(1, y[:, None], -torch.inf)
+    assert float(lead.min()) > 0.3 - 1e-12
+    first = logits.gather(1, y[:, None]) - logits.scatter(1, y[:, None], -torch.inf)
+    won = first.min(1).values >= 0.3
+    assert won.any()
+    assert torch.equal(target[won], logits[won])
+    # KKT: the step is a non-negative combination of the tight constraints' normals (e_y - e_c).
+    step = target - logits
+    pushed = step.scatter(1, y[:, None], 0.0)
+    assert float(pushed.max()) <= 1e-12
+    assert torch.allclose(step.gather(1, y[:, None]).squeeze(1), -pushed.sum(1), atol=1e-12)
+    assert float((pushed * (lead.clamp(max=10) - 0.3)).abs().max()) < 1e-10

@@ -1,0 +1,276 @@
+"""Linear programs over one layer: optima, proofs, constraint generation, limits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from torch import nn
+
+from airepair.errors import Unsupported, UsageError
+from airepair.linear.decoupled import Decoupled, fold
+from airepair.linear.effect import effect
+from airepair.linear.highs import Limits, Norm
+from airepair.linear.margins import Array, Index, Margins, orders, winning
+from airepair.linear.program import solve
+from airepair.linear.proof import Plan, settle
+from airepair.linear.sites import change, exact, final_site, find_site, sites
+from airepair.testing import toy
+from airepair.types import Task
+
+
+@pytest.fixture(scope="module")
+def plain() -> Task:
+    """A fully connected ReLU network with failing inputs."""
+    return toy.task("plain")
+
+
+@pytest.fixture(scope="module")
+def cnn() -> Task:
+    """Convolution, batch norm, ReLU, max pool, two linear layers."""
+    return toy.task("cnn")
+
+
+def last_layer(task: Task, margin: float = 0.05, kept: int = 0) -> Margins:
+    """Rows of the last layer for the failing inputs, and for the first `kept` passing ones."""
+    both = task.failing + task.passing.select(torch.arange(kept))
+    module = exact(task.module)
+    x = both.images().double()
+    return winning(effect(module, final_site(module, x), x), both.y, margin, kept)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A program written by hand: `g` x change >= rhs."""
+
+    g: Array
+    rhs: Array
+    group: Index
+
+    @property
+    def size(self) -> int:
+        return int(self.g.shape[1])
+
+    @property
+    def entries(self) -> int:
+        return self.size
+
+    def rows(self, index: Index) -> sparse.csr_array:
+        return sparse.csr_array(self.g[index])
+
+    def values(self, delta: Array) -> Array:
+        found: Array = self.g @ delta
+        return found
+
+
+def by_hand(g: list[list[float]], rhs: list[float]) -> Rows:
+    """Rows that all must hold."""
+    return Rows(np.array(g), np.array(rhs), np.full(len(rhs), -1))
+
+
+def test_optima_of_a_program_solved_by_hand() -> None:
+    """x + y >= 2 and x >= 1.5: L1 costs 2, Linf 1.5, Linf + mean 1.5 + 1 with both norms at their least."""
+    program = by_hand([[1, 1], [1, 0]], [2, 1.5])
+    for objective, value in (("l1", 2.0), ("linf", 1.5), ("linf+l1", 2.5)):
+        found = solve(program, Norm(objective), Limits())  # type: ignore[arg-type]
+        assert found.status == "optimal"
+        assert found.value == pytest.approx(value, abs=1e-9)
+
+
+def test_nothing_changes_where_the_constraints_already_hold(plain: Task) -> None:
+    """Passing inputs win already by margin 0: the optimum is 0 and so is the change, whatever the norm."""
+    module = exact(plain.module)
+    x = plain.passing.images().double()
+    rows = winning(effect(module, final_site(module, x), x), plain.passing.y, 0.0)
+    for objective in ("l1", "linf", "linf+l1"):
+        found = solve(rows, Norm(objective), Limits())  # type: ignore[arg-type]
+        assert found.value == 0
+        assert not found.delta.any()
+
+
+def test_the_bound_makes_a_program_infeasible_and_that_is_proved() -> None:
+    """x >= 2 within |x| <= 1 has no solution; without the bound it has."""
+    program = by_hand([[1.0]], [2.0])
+    assert solve(program, Norm("l1", bound=1.0), Limits()).status == "infeasible"
+    assert solve(program, Norm("l1"), Limits()).value == pytest.approx(2.0)
+
+
+def test_contradictory_labels_are_proved_infeasible(plain: Task) -> None:
+    """One image cannot be of two classes."""
+    module = exact(plain.module)
+    x = plain.failing.images(torch.tensor([0, 0])).double()
+    rows = winning(effect(module, final_site(module, x), x), torch.tensor([0, 1]), 0.05)
+    assert solve(rows, Norm(), Limits()).status == "infeasible"
+    assert solve(rows, Norm(), Limits(), at_once=1).status == "infeasible"
+
+
+@pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
+def test_constraint_generation_equals_the_whole_program(plain: Task, objective: str) -> None:
+    """Growing the program row by row ends at the optimum of the whole one, with fewer rows, and violates none of the rest."""
+    rows = last_layer(plain, kept=60)
+    whole = solve(rows, Norm(objective), Limits())  # type: ignore[arg-type]
+    grown = solve(rows, Norm(objective), Limits(), at_once=20)  # type: ignore[arg-type]
+    assert grown.value == pytest.approx(whole.value, abs=1e-8)
+    assert grown.rounds > 1
+    assert grown.rows < whole.rows == len(rows.rhs)
+    assert (rows.values(grown.delta) - rows.rhs).min() > -1e-7
+
+
+def test_constraint_generation_equals_the_whole_softened_program(plain: Task) -> None:
+    """The same with a shared slack for each point."""
+    rows = last_layer(plain, margin=1.0, kept=60)
+    whole = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0)
+    grown = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0, at_once=20)
+    assert whole.slack.sum() > 0.1
+    assert grown.value == pytest.approx(whole.value, abs=1e-7)
+
+
+def test_the_change_solves_the_network_itself(plain: Task) -> None:
+    """Put into the float64 network, the change lets every failing input win by the margin, to the solver's tolerance."""
+    rows = last_layer(plain)
+    found = solve(rows, Norm("linf"), Limits())
+    module = exact(plain.module)
+    x = plain.failing.images().double()
+    change(final_site(module, x).layer(module), *rows.effect.split(torch.from_numpy(found.delta)))
+    logits = module(x).detach()
+    own = logits.gather(1, plain.failing.y[:, None])
+    others = logits.scatter(1, plain.failing.y[:, None], -torch.inf)
+    assert float((own - others.max(1, keepdim=True).values).min()) == pytest.approx(0.05, abs=1e-7)
+
+
+def test_kept_points_never_make_a_program_infeasible(plain: Task) -> None:
+    """No change at all satisfies their rows, even those that win by less than the margin."""
+    module = exact(plain.module)
+    x = plain.passing.images().double()
+    rows = winning(effect(module, final_site(module, x), x), plain.passing.y, 5.0, kept=len(x))
+    assert rows.rhs.max() <= 0
+
+
+def test_limits_end_in_a_clear_refusal(plain: Task) -> None:
+    """Too many entries, or too little time: Unsupported says which limit and what to do."""
+    rows = last_layer(plain)
+    with pytest.raises(Unsupported, match=r"entries=10;"):
+        solve(rows, Norm(), Limits(entries=10))
+    with pytest.raises(Unsupported, match=r"did not finish in seconds=0"):
+        solve(rows, Norm("linf"), Limits(seconds=0.0))
+
+
+def test_an_infeasible_program_is_noted_and_softened_or_refused() -> None:
+    """The proof is in the note either way; softened, the shortfall is priced."""
+    program = Rows(np.array([[1.0]]), np.array([2.0]), np.array([0]))
+    notes: list[str] = []
+    found = settle(program, Plan(Norm("l1", 1.0), Limits(), 10.0, "x"), note=notes.append)
+    assert "proved infeasible" in notes[0]
+    assert "1 points fall short" in notes[1]
+    assert found.delta.tolist() == [1.0]
+    assert found.slack.tolist() == pytest.approx([1.0])
+    with pytest.raises(Unsupported, match="proved infeasible"):
+        settle(program, Plan(Norm("l1", 1.0), Limits(), None, "x"), note=notes.append)
+
+
+def two_channels(module: nn.Sequential, edited: int, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The decoupled network written out: each channel through every layer, branches of the value channel from the activation channel."""
+    a = v = x
+    for number, part in enumerate(module):
+        if isinstance(part, nn.ReLU):
+            a, v = a.relu(), v * (a > 0)
+        elif isinstance(part, nn.MaxPool2d):
+            a, index = nn.functional.max_pool2d(a, 2, return_indices=True)
+            v = v.flatten(2).gather(2, index.flatten(2)).reshape(a.shape)
+        else:
+            a, v = part(a), (layer if number == edited else part)(v)
+    return v
+
+
+@pytest.mark.parametrize("where", [-3, -2, -1])
+@pytest.mark.parametrize("kind", ["plain", "cnn"])
+def test_affine_prediction_decoupled_network_and_two_written_out_channels_agree(
+    kind: str, where: int, request: pytest.FixtureRequest
+) -> None:
+    """To 1e-8 in float64, for a linear or convolutional layer anywhere, below batch norm, ReLU and max pool, for a large change."""
+    task: Task = request.getfixturevalue(kind)
+    module = exact(task.module)
+    assert isinstance(module, nn.Sequential)
+    x = task.passing.images().double()
+    site = find_site(module, x, str(where))
+    answers = effect(module, site, x, batch_size=50)
+    delta = torch.randn(answers.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    network = Decoupled(module, site)
+    change(network.value, *answers.split(delta))
+    with torch.no_grad():
+        predicted, decoupled = answers.logits + answers.shift(delta), network(x)
+        written = two_channels(module, int(site.name), network.value, x)
+    assert float((decoupled - answers.logits).abs().max()) > 0.5
+    assert float((predicted - decoupled).abs().max()) < 1e-8
+    assert float((written - decoupled).abs().max()) < 1e-8
+
+
+def test_rows_and_values_agree(cnn: Task) -> None:
+    """The sparse rows of a convolution times a change are what `values` says without building them."""
+    module = exact(cnn.module)
+    x = cnn.failing.images().double()
+    rows = winning(effect(module, find_site(module, x, "-3"), x), cnn.failing.y, 0.05)
+    delta = np.random.default_rng(0).normal(size=rows.size)
+    index = np.arange(0, len(rows.rhs), 3)
+    assert np.allclose(rows.rows(index) @ delta, rows.values(delta)[index], atol=1e-10)
+
+
+def test_a_decoupled_network_lives_through_state_dict_copy_training_mode_and_inference_mode(cnn: Task) -> None:
+    """Its output is the same after each of them."""
+    site = find_site(cnn.module, cnn.failing.images(), "-2")
+    network = Decoupled(copy.deepcopy(cnn.module), site)
+    with torch.no_grad():
+        network.value.weight.mul_(1.5)
+    x = cnn.failing.images()
+    want = network(x).detach()
+    fresh = Decoupled(toy.architecture("cnn"), site)
+    fresh.load_state_dict(network.state_dict())
+    assert torch.equal(fresh(x), want)
+    assert torch.equal(copy.deepcopy(network)(x), want)
+    assert torch.equal(network.train()(x), want)
+    with torch.inference_mode():
+        assert torch.equal(network(x.clone()), want)
+    with torch.no_grad():
+        assert not network(x).requires_grad
+
+
+def test_folding_the_last_layer_is_the_same_function(cnn: Task) -> None:
+    """Both channels agree up to the last layer, so one is enough; for an earlier layer it is not."""
+    x = cnn.failing.images().double()
+    for which, same in (("-1", True), ("-2", False)):
+        network = Decoupled(exact(cnn.module), find_site(cnn.module, cnn.failing.images(), which))
+        with torch.no_grad():
+            network.value.weight.mul_(-1.0)
+        assert torch.allclose(network(x), fold(network)(x), atol=1e-10) is same
+
+
+def test_layers_are_found_in_order_and_a_wrong_name_lists_them(cnn: Task) -> None:
+    """Sites come as they run; only the last gives the logits."""
+    x = cnn.failing.images()
+    assert [(s.name, s.final) for s in sites(cnn.module, x)] == [("0", False), ("5", False), ("7", True)]
+    with pytest.raises(UsageError, match=r"layer 'fc'.*0 \(-3\), 5 \(-2\), 7 \(-1\)"):
+        find_site(cnn.module, x, "fc")
+
+
+def test_a_module_that_goes_on_after_its_last_layer_has_no_final_layer(plain: Task) -> None:
+    """A scaled or normalised output is not affine in the weights in the way that a last-layer repair needs."""
+    with pytest.raises(Unsupported, match="something runs after"):
+        final_site(nn.Sequential(plain.module, nn.LogSoftmax(1)), plain.failing.images())
+
+
+def test_orders_between_chosen_classes(plain: Task) -> None:
+    """A row for each triple alone: the runner-up must reach the winner (a published watermark-removal specification, margin 0)."""
+    module = exact(plain.module)
+    x = plain.passing.images(slice(0, 3)).double()
+    answers = effect(module, final_site(module, x), x)
+    top = answers.logits.topk(2, 1).indices
+    rows = orders(answers, torch.stack([torch.arange(3), top[:, 1], top[:, 0]], 1), 0.0)
+    found = solve(rows, Norm("linf"), Limits())
+    after = answers.logits + answers.shift(torch.from_numpy(found.delta))
+    gap = after.gather(1, top[:, 1:]) - after.gather(1, top[:, :1])
+    assert float(gap.min()) > -1e-8
+    assert found.value > 0
