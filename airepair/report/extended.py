@@ -144,10 +144,13 @@ def _notes(cells: Grid, place: Column) -> Iterator[str]:
         chosen = {f"{k}={o['value']} ({o.get('origin', 'given')})" for r in records for k, o in r.options.items() if o.get("given")}
         if chosen:
             yield f"Options of {method_title(method)} that are not its defaults: {', '.join(sorted(chosen))}."
-        own = dict.fromkeys(" ".join(n.split()).rstrip(".") for r in records for n in r.notes)
-        for note in own:
+        own: dict[str, list[str]] = {}
+        for r in records:
+            for note in r.notes:
+                own.setdefault(" ".join(note.split()).rstrip("."), []).append(str(r.case.seed))
+        for note, seeds in own.items():
             if note not in shared:
-                yield f"{method_title(method)} notes: {note}."
+                yield f"{method_title(method)} notes (s{','.join(dict.fromkeys(seeds))}): {note}."
 
 
 def _tidy(cells: Grid, place: Column, order: list[str], metrics: list[str]) -> Iterator[Tidy]:
