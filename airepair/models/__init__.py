@@ -5,8 +5,10 @@ A name may be registered for one data set only ("digits/cnn"); that line is pref
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
+from airepair.errors import UsageError
 from airepair.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,12 +20,33 @@ MODELS = Registry(
     {
         "digits/fc": "airepair.models.digits:fc",
         "digits/cnn": "airepair.models.digits:cnn",
+        "cnn": "airepair.models.plain:cnn",
+        "fc": "airepair.models.plain:fc",
+        "resnet18": "airepair.models.resnet:resnet18",
+        "resnet34": "airepair.models.resnet:resnet34",
+        "resnet50": "airepair.models.resnet:resnet50",
+        "resnet20": "airepair.models.resnet_cifar:resnet20",
+        "resnet32": "airepair.models.resnet_cifar:resnet32",
+        "resnet44": "airepair.models.resnet_cifar:resnet44",
+        "resnet56": "airepair.models.resnet_cifar:resnet56",
     },
 )
+UNDERTRAINED = "_undertrained"
+_WIDTH = re.compile(r"(resnet\d+)w(\d+)")
 
 
-def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """An untrained network of that name for images of `shape` (C, H, W). UsageError for an unknown name."""
-    special = f"{dataset}/{name}"
-    found: nn.Module = MODELS.get(special if special in MODELS.names() else name)(classes, shape)
+def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None) -> nn.Module:
+    """An untrained network of that name for images of `shape` (C, H, W). UsageError for an unknown name.
+
+    `resnet18w16` is resnet18 with 16 channels in its stem; what follows the architecture (`_undertrained`, `+fault`) is training, not
+    shape. `shortcut` "A" or "B" is for ResNet-20 and its family.
+    """
+    architecture = name.partition("+")[0].removesuffix(UNDERTRAINED)
+    width = _WIDTH.fullmatch(architecture)
+    architecture = width[1] if width else architecture
+    options: dict[str, Any] = ({"width": int(width[2])} if width else {}) | ({"shortcut": shortcut} if shortcut else {})
+    if options.get("width") == 0:
+        raise UsageError(f"model {name!r} would have no channels; accepted: a width of 1 or more")
+    special = f"{dataset}/{architecture}"
+    found: nn.Module = MODELS.get(special if special in MODELS.names() else architecture)(classes, shape, **options)
     return found
