@@ -1,0 +1,96 @@
+"""The examples work: the third-party package passes its own test and is discovered, the external tools repair."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from airepair.exam import sit
+from airepair.methods import METHODS, build
+from airepair.testing import toy
+from airepair.testing.trial import attempt
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The third-party package's sources on the path."""
+    folder = EXAMPLES / "third_party"
+    monkeypatch.syspath_prepend(folder / "src")
+    yield folder
+    sys.modules.pop("airepair_bias", None)
+
+
+def test_the_third_party_method_keeps_the_contract(package: Path):
+    """Its own test file of three lines passes under pytest."""
+    lines = [line for line in (package / "tests" / "test_bias.py").read_text().splitlines() if line.strip()]
+    assert len(lines) == 3
+    path = os.pathsep.join([str(package / "src"), str(ROOT)])
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(package / "tests")]
+    done = subprocess.run(words, cwd=package, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_the_third_party_method_runs_without_installation(package: Path):
+    """`--method airepair_bias:Bias` is enough."""
+    trial = attempt(build("airepair_bias:Bias", {"strength": "1.0"}), toy.task())
+    assert sit(trial.module, trial.task.validation).accuracy >= sit(trial.start, trial.task.validation).accuracy
+
+
+@pytest.mark.slow
+def test_the_third_party_package_is_installed_and_discovered(tmp_path: Path):
+    """A real installation puts it among the methods."""
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site")]
+    made = subprocess.run([*words, str(EXAMPLES / "third_party")], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
+    words = [sys.executable, "-m", "airepair", "list", "methods", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["bias"]["category"] == "direct weight modification"
+
+
+def _repaired_by(tool: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airepair.engines import environment, manifest
+    from airepair.errors import Unavailable
+
+    monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache" / "baselines"))
+    monkeypatch.setenv("AIREPAIR_RUN", str(tmp_path / "run"))
+    try:
+        environment.create(manifest.find(tool))
+    except Unavailable as error:
+        pytest.skip(f"its environment cannot be built here: {error}")
+    one, two = (attempt(build(f"tool:{tool}", options), toy.task("cnn")) for _ in range(2))
+    before, after = (sit(m, one.task.validation) for m in (one.start, one.module))
+    assert after.accuracy > before.accuracy
+    assert all(torch.equal(a, b) for a, b in zip(one.module.state_dict().values(), two.module.state_dict().values(), strict=True))
+    assert one.task.meter.backward > 0
+    assert len(one.diary.progress) == int(options["epochs"])
+    assert (tmp_path / "run" / "tools").is_dir()
+
+
+@pytest.mark.slow
+def test_adversarial_training_by_the_toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The adversarial-robustness-toolbox, in its own environment, repairs the toy subject; twice the same, counted, logged."""
+    _repaired_by("adversarial_training", {"epochs": "3", "eps": "0.02", "lr": "0.05"}, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A tool in TensorFlow/Keras rebuilds the network, trains it, and writes weights that fit."""
+    _repaired_by("keras_finetune", {"epochs": "4", "lr": "0.05"}, tmp_path, monkeypatch)
+
+
+def test_the_tools_of_the_examples_are_listed_with_what_they_need():
+    """Their cards come from their manifests."""
+    art = METHODS.get("tool:adversarial_training")
+    assert art.category == "retraining"
+    assert "airepair env create adversarial_training" in art.needs
