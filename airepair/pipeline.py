@@ -212,7 +212,7 @@ def _options(ready: Prepared) -> dict[str, dict[str, Any]]:
 
 def options_of(method: Method) -> dict[str, Any]:
     """The method's options with their values (JSON values only)."""
-    return {name: getattr(method, name) for name in getattr(method, "__dataclass_fields__", {})}
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
 
 
 def _counts(ready: Prepared) -> dict[str, int]:
@@ -231,6 +231,7 @@ def _subject(ready: Prepared, module: nn.Module | None, after: Exams | None) -> 
     found = {
         "name": s.name,
         "origin": dict(s.origin),
+        "fault": s.origin.get("fault"),
         "trained_on": s.trained_on,
         "recipe": dataclasses.asdict(s.recipe),
         "data": dict(s.dataset.digests),

@@ -6,11 +6,23 @@ Places are text and are imported when asked for, so that the grid and the report
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from airepair.errors import UsageError, choose, one_line
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group), key=lambda e: e.name))
+
+
+def installed_points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, by name. Reading every distribution's metadata is slow, so it is done once for each sys.path."""
+    return _points(group, tuple(sys.path))
 
 
 class Registry:
@@ -21,7 +33,7 @@ class Registry:
 
     def places(self) -> dict[str, str]:
         """Name -> "module:attribute", built-in ones first; a built-in name cannot be taken by another package."""
-        installed = {e.name: e.value for e in sorted(entry_points(group=self.group), key=lambda e: e.name)}
+        installed = {e.name: e.value for e in installed_points(self.group)}
         return self.builtin | {k: v for k, v in installed.items() if k not in self.builtin}
 
     def names(self) -> list[str]:

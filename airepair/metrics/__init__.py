@@ -10,10 +10,10 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal
 
 from airepair.errors import one_line
+from airepair.registry import installed_points
 
 if TYPE_CHECKING:
     from airepair.metrics.exams import Exams
@@ -79,7 +79,7 @@ def broken() -> dict[str, str]:
 def _installed() -> tuple[dict[str, Entry], dict[str, str]]:
     found: dict[str, Entry] = {}
     reasons: dict[str, str] = {}
-    for point in sorted(entry_points(group="airepair.metrics"), key=lambda e: e.name):
+    for point in installed_points("airepair.metrics"):
         if point.name in METRICS:
             continue
         try:

@@ -1,0 +1,205 @@
+"""The suite as a user runs it: `pytest benchmarks` in a process of its own, with and without xdist."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airepair.records import read
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "--dataset",
+    "digits",
+    "--model",
+    "fc",
+    "--set",
+    "finetune.epochs=3",
+    "--set",
+    "apricot.submodels=3",
+    "--set",
+    "apricot.further_epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of baselines for the module."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def suite(out: Path, *words: str, cache: Path | None = None, timeout: int = 200) -> subprocess.CompletedProcess[str]:
+    """`pytest benchmarks` with the given words."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(out / "no-data"), "COLUMNS": "140"}
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def table(out: Path) -> str:
+    """Table I as it was written; a commit between two runs is no difference between them."""
+    return re.sub(r"commit\s+\w+(\s+\(dirty\))?", "commit", (out / "table1.txt").read_text())
+
+
+def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path, cache: Path) -> None:
+    """The same scores, the same Table I; pytest-benchmark's JSON has every cell under xdist, too."""
+    words = [*SMALL, "--method", "noop,finetune,apricot", "--seeds", "90,91"]
+    runs = {}
+    for name, extra in (("serial", []), ("parallel", ["-n", "2"])):
+        out = tmp_path / name
+        result = suite(out, *words, *extra, "--benchmark-json", str(tmp_path / f"{name}.json"), cache=cache)
+        assert result.returncode == 0, result.stdout + result.stderr
+        runs[name] = table(out)
+        assert "Table I" in result.stdout
+        assert str(out / "records.jsonl") in result.stdout
+        found = json.loads((tmp_path / f"{name}.json").read_text())["benchmarks"]
+        assert len(found) == 6
+        assert all(b["stats"]["rounds"] == 1 for b in found)
+    assert runs["serial"] == runs["parallel"]
+    scores = [{r.key: dict(r.after) for r in read([tmp_path / n])[0]} for n in runs]
+    assert scores[0] == scores[1]
+
+
+def test_a_worker_killed_in_mid_cell_is_recorded_and_the_run_goes_on(tmp_path: Path, cache: Path) -> None:
+    """The crashed cell has a record with its scores before; the other cells are repaired."""
+    result = suite(tmp_path, *SMALL, "--method", "noop,random,tests.suicidal:Suicidal", "--seeds", "90,91", "-n", "2", cache=cache)
+    records = {r.key: r for r in read([tmp_path])[0]}
+    crashed = records["digits-fc-tests.suicidal:Suicidal-s90"]
+    assert crashed.status == "crashed"
+    assert 0.5 < crashed.before["accuracy"] < 1
+    assert sorted(r.status for r in records.values()) == ["crashed"] * 2 + ["repaired"] * 4
+    assert result.returncode == 1
+    assert "crashed" in table(tmp_path)
+
+
+def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path) -> None:
+    """With --resume finished cells stand and only the others run; without it the old records are set aside, not lost."""
+    words = [*SMALL, "--method", "noop,random"]
+    suite(tmp_path, *words, "--seeds", "90", cache=cache)
+    result = suite(tmp_path, *words, "--seeds", "90,91", "--resume", cache=cache)
+    assert re.search(r"2 passed, 2 skipped", result.stdout), result.stdout
+    assert len(read([tmp_path / "records.jsonl"])[0]) == 4
+    suite(tmp_path, *words, "--seeds", "91", cache=cache)
+    assert len(read([tmp_path / "records.jsonl"])[0]) == 2
+    assert len(list((tmp_path / "previous").glob("*.jsonl"))) == 1
+
+
+def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Path) -> None:
+    """All cells are collected; `pytest benchmarks` alone runs digits."""
+    result = suite(tmp_path, "--collect-only", "-q")
+    cells = re.findall(r"test_repair\[([^\]]+)\]", result.stdout)
+    assert cells
+    assert {c.split("-")[0] for c in cells} == {"digits"}
+    assert {"digits-cnn-apricot-s0", "digits-fc-noop-s4"} <= set(cells)
+    assert "deselected" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "datasets"),
+    [
+        (["-k", "cifar10"], {"cifar10", "cifar100"}),  # -k matches substrings
+        (["--dataset", "cifar10"], {"cifar10"}),  # exact
+        (["-m", "cell(dataset='cifar10')"], {"cifar10"}),
+    ],
+)
+def test_selection_by_substring_and_exactly(tmp_path: Path, words: list[str], datasets: set[str]) -> None:
+    """-k is a substring, --dataset and the marker are exact."""
+    result = suite(tmp_path, "--collect-only", "-q", *words)
+    assert {c.split("-")[0] for c in re.findall(r"test_repair\[([^\]]+)\]", result.stdout)} == datasets
+
+
+def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path: Path) -> None:
+    """A comma inside brackets is no separator."""
+    result = suite(
+        tmp_path, "--collect-only", "-q", "--dataset", "digits", "--method", "finetune", "--set", "finetune.lr=.1,.01", "--seeds", "0"
+    )
+    assert "digits-cnn-finetune@lr=.01-s0" in result.stdout
+    assert "digits-cnn-finetune@lr=.1-s0" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
+        (["--dataset", "imagenet"], "unknown data set 'imagenet'"),
+        (["--set", "apricot.speed=1"], "unknown option of apricot 'speed'"),
+        (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),
+        (["--set", "apricot.block=many"], "apricot.block='many' is not of the accepted type: int"),
+        (["--set", "nonsense"], "accepted: METHOD.OPTION=VALUE"),
+        (["--seeds", "0,x"], "--seeds '0,x' is no list of different seeds"),
+        (["--profile", "huge"], "unknown profile 'huge'"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_usage_error(tmp_path: Path, words: list[str], why: str) -> None:
+    """The line shows the value and what would be accepted; no traceback; pytest's own exit code for usage."""
+    result = suite(tmp_path, *words)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert why in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_an_unreadable_record_file_stops_a_resumed_run_before_anything_is_lost(tmp_path: Path) -> None:
+    """The file stays as it is."""
+    (tmp_path / "records.jsonl").write_text("nonsense\n{}\n")
+    result = suite(tmp_path, "--dataset", "digits", "--resume")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "records.jsonl:1: not JSON" in result.stderr
+    assert (tmp_path / "records.jsonl").read_text() == "nonsense\n{}\n"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A file in the folder's place stands for it: root may write anywhere else."""
+    (tmp_path / "taken").write_text("")
+    result = suite(tmp_path / "taken" / "out", "--dataset", "digits", "--method", "noop")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "cannot write to" in result.stderr
+    assert "--out DIR" in result.stderr
+
+
+def test_an_absent_data_set_is_a_skip_that_says_what_to_do(tmp_path: Path) -> None:
+    """Nothing ran, and the last lines say so."""
+    result = suite(tmp_path, "--dataset", "cifar100", "--model", "resnet18", "--method", "noop", "--seeds", "0", "-rs")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 skipped" in result.stdout
+    assert "AIREPAIR_DATA" in result.stdout
+    assert "nothing ran" in result.stdout
+
+
+BENCHMARK_TEST = (
+    "import os, time\ndef test_speed(benchmark):\n    benchmark.pedantic(time.sleep, args=(float(os.environ['NAP']),), rounds=3)\n"
+)
+
+
+@pytest.mark.parametrize("extra", [[], ["-n", "2"]])
+def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, extra: list[str]) -> None:
+    """A slowdown fails the run; without the bridge it would exit 0 there."""
+    (tmp_path / "test_speed.py").write_text(BENCHMARK_TEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    def gate(nap: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "reports.bridge",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(tmp_path),
+            *extra,
+            *words,
+        ]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "NAP": nap}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    saved = gate("0.001", "--benchmark-autosave")
+    assert saved.returncode == 0, saved.stdout + saved.stderr
+    same = gate("0.001", "--benchmark-compare", "--benchmark-compare-fail=min:500%")
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert gate("0.1", "--benchmark-compare", "--benchmark-compare-fail=min:500%").returncode != 0
