@@ -231,7 +231,6 @@ def _subject(ready: Prepared, module: nn.Module | None, after: Exams | None) -> 
     found = {
         "name": s.name,
         "origin": dict(s.origin),
-        "fault": s.origin.get("fault"),
         "trained_on": s.trained_on,
         "recipe": dataclasses.asdict(s.recipe),
         "data": dict(s.dataset.digests),
