@@ -1,0 +1,48 @@
+"""Runs the benchmark suite, from an installed package as from a checkout: `airepair bench [pytest options]`.
+
+The options are those of `pytest benchmarks`: -k, -n 2, --dataset, --model, --method, --seeds, --profile, --set, --out, --collect-only and the rest.
+Results go to reports/out under the working directory, or to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import airepair
+from airepair.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything goes to pytest."""
+    parser.prefix_chars = "\0"  # no word is an option of ours: argparse would refuse a list that begins with one of pytest's
+    parser.add_argument("options", nargs="*", metavar="PYTEST OPTION", help="passed to pytest as they stand")
+
+
+def run(args: argparse.Namespace) -> int:
+    """pytest's exit code."""
+    if args.options in (["-h"], ["--help"]):
+        print(f"usage: airepair bench [pytest options]\n\n{__doc__}")
+        return 0
+    words, folder = command(Path(airepair.__file__).resolve().parents[1])
+    return subprocess.call([*words, *args.options], cwd=folder, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def command(root: Path) -> tuple[list[str], Path]:
+    """The pytest command and where it runs: the checkout at `root` if it is one, else the installed suite in the working directory.
+
+    UsageError if this installation carries no suite.
+    """
+    pytest = [sys.executable, "-m", "pytest"]
+    if (root / "benchmarks" / "grid.py").exists() and (root / "conftest.py").exists():
+        return [*pytest, "benchmarks"], root
+    if find_spec("airepair.suite.benchmarks") is None:
+        raise UsageError(f"no benchmark suite in {root}; accepted: a checkout, or a wheel that carries airepair.suite.benchmarks")
+    here = Path.cwd()
+    # No configuration of the working directory's own project applies: its addopts and plugins are about something else.
+    own = ["-c", os.devnull, "--rootdir", str(here), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
+    return [*pytest, *own, "-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"], here

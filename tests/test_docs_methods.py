@@ -1,0 +1,48 @@
+"""The pages about methods and tools say what the code does: their code runs, their lists are complete."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from airepair.engines.manifest import Manifest
+from airepair.testing.conformance import MethodConformance
+from airepair.testing.contract import CHECKS, check_method
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "adding-a-method.md").read_text()
+
+
+def test_the_method_of_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first block is a method; the second is its test, in three lines."""
+    method, test = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "mine.py").write_text(method)
+    (tmp_path / "mine_test.py").write_text(test)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        found = importlib.import_module("mine_test").TestMine
+        assert issubclass(found, MethodConformance)
+        for architecture in found.architectures:
+            check_method(found.method, found.options, architecture)
+    finally:
+        sys.modules.pop("mine", None)
+        sys.modules.pop("mine_test", None)
+    assert len(test.strip().splitlines()) == 3
+
+
+def test_the_page_lists_the_contract():
+    """Every check of the suite, in its own words."""
+    for check in CHECKS:
+        assert f"- {check.__doc__}" in PAGE
+
+
+def test_the_page_on_tools_explains_every_entry_of_a_manifest():
+    """And no entry that there is not."""
+    text = (DOCS / "external-tools.md").read_text()
+    table = text.split("## The manifest")[1].split("## The job")[0]
+    explained = {name for row in re.findall(r"^\| `\[?(\w+)", table, re.MULTILINE) for name in [row]}
+    assert explained == set(Manifest.__dataclass_fields__) - {"folder"}
