@@ -1,0 +1,119 @@
+"""TensorFlow files (frozen .pb, SavedModel): our side of the worker process. TensorFlow is never imported here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import airepair
+from airepair.errors import UsageError
+from airepair.models.checkpoint import replacing
+from airepair.models.formats import OpenOptions
+from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
+from airepair.models.formats.ir import IRModel, renamed, without_softmax
+from airepair.models.formats.keras_files import answer
+from airepair.models.formats.opened import Feed, Opened
+from airepair.models.formats.tf_jobs import restore, save
+from airepair.models.formats.to_torch import arrays_of, to_torch
+
+SECONDS = 600
+MEMORY = 24 << 30  # address space: TensorFlow maps several times what it uses
+
+
+def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+    """Opens a frozen graph or a SavedModel; see open_model."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        told = work(folder, do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes)
+        read = restore(folder, told["names"], told["momentum"])
+        outputs = _outputs(folder)
+    whole = renamed(read)
+    ir, cut = without_softmax(whole)
+    old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
+    module = to_torch(ir)
+    feed = Feed(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
+    fidelity = _check(outputs, module, ir, feed, cut, str(path))
+    places = {(node, k): told["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds}
+
+    def writer(repaired: nn.Module, out: Path) -> Fidelity:
+        if out.exists() and kind == "savedmodel":
+            raise UsageError(f"{out} exists; a SavedModel is written to a folder that does not")
+        new = arrays_of(repaired, ir)
+        keys = {f"a{i}": places[address] for i, address in enumerate(places)}
+        with replacing(out) as temporary, tempfile.TemporaryDirectory() as work_name:
+            folder = Path(work_name)
+            arrays: Any = {f"a{i}": new[n][k] for i, (n, k) in enumerate(places)}
+            np.savez(folder / "new.npz", **arrays)
+            work(folder, do="write", path=str(path.resolve()), kind=kind, out=str(temporary.resolve()), keys=keys, bytes=options.max_bytes)
+            return _check(_outputs(folder), repaired, ir, feed, cut, str(out))
+
+    notes = ["cut before the final softmax: the file keeps it"] if cut else []
+    notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
+    notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
+    notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
+    return Opened(
+        module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), dict(ir.names), path.suffix if kind == "frozen-pb" else ""
+    )
+
+
+def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
+    """Writes the IR as a frozen graph or SavedModel through MMdnn's TensorflowEmitter; `module` is what it must answer like."""
+    with replacing(out) as temporary, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save(model, folder)
+        work(folder, do="emit", kind=kind, out=str(temporary.resolve()), names=model.names, momentum=model.momentum, bytes=2 << 30)
+        outputs = _outputs(folder)
+        found = compare(outputs["logits"], answer(module, check_inputs(model.input_shape), None))
+        return require(found, str(out))
+
+
+def work(folder: Path, **job: Any) -> dict[str, Any]:
+    """Runs one job in the worker; what result.json says. UsageError for an error there, a crash, or no answer in time."""
+    limits = {"memory": MEMORY, "seconds": SECONDS}
+    (folder / "job.json").write_text(json.dumps({"folder": str(folder), **limits, **job}))
+    python = os.environ.get("AIREPAIR_TF_PYTHON") or sys.executable
+    root = folder / "path"
+    root.mkdir()
+    (root / "airepair").symlink_to(Path(airepair.__file__).parent)
+    quiet = {"CUDA_VISIBLE_DEVICES": "-1", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    command = [python, "-W", "ignore", "-m", "airepair.models.formats.worker", str(folder / "job.json")]
+    environment = {**os.environ, **quiet, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{job.get('path') or job.get('out')}: TensorFlow gave no answer in {SECONDS} s") from None
+    except OSError as error:
+        raise UsageError(f"the TensorFlow worker's interpreter {python!r} cannot be started: {error}") from None
+    if not (folder / "result.json").is_file():
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise UsageError(f"{job.get('path') or job.get('out')}: the TensorFlow worker died: {last[:200]}")
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    if "missing" in result:
+        raise ModuleNotFoundError(f"No module named {result['missing']!r}", name=result["missing"])
+    if "error" in result:
+        raise UsageError(result["error"])
+    return result
+
+
+def _outputs(folder: Path) -> dict[str, Any]:
+    with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
+        return {k: arrays[k] for k in arrays.files}
+
+
+def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str) -> Fidelity:
+    ours = answer(module, check_inputs(ir.input_shape), feed)
+    if outputs["logits"].ndim != 2:
+        raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")
+    found = require(compare(outputs["logits"], ours), what)
+    if cut:
+        require(compare(outputs["saved"], torch.softmax(torch.from_numpy(ours), 1).numpy()), what, "the softmax at the end")
+    return found

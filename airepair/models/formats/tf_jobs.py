@@ -1,0 +1,92 @@
+"""The worker's jobs: read a TensorFlow file into IR, write weights back into a copy of it, emit a TensorFlow file from IR."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from airepair.errors import UsageError
+from airepair.models.formats import ir as mmdnn
+from airepair.models.formats.fidelity import CHECK_INPUTS, check_inputs
+from airepair.models.formats.from_tensorflow import from_tensorflow
+from airepair.models.formats.tf_canonical import canonical
+from airepair.models.formats.tf_graph import Frozen, load, rewrite, run
+
+
+def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places, momentum, shape, scaling."""
+    frozen = load(Path(job["path"]), job["kind"], job["bytes"])
+    graph = canonical(frozen)
+    model = from_tensorflow(graph)
+    save(model, folder)
+    _outputs(frozen, graph, folder)
+    places = {k: v if v is None else frozen.places.get(v) for k, v in graph.places.items()}
+    lost = [
+        graph.places[k] for k, v in places.items() if v is None and graph.places[k] is not None and k.split("|")[1] not in ("scale", "bias")
+    ]
+    if lost:
+        raise UsageError(f"{job['path']}: the weight {lost[0]!r} is a constant of the graph, not a variable; it could not be written back")
+    scaled = graph.scale is not None and bool((graph.scale != 1).any() or (graph.offset != 0).any())
+    feed = [(graph.scale + 0 * graph.offset).tolist(), (graph.offset + 0 * graph.scale).tolist()] if scaled else None
+    return {"names": model.names, "places": places, "momentum": model.momentum, "shape": graph.shape, "feed": feed}
+
+
+def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """path, kind, out, and new.npz (place -> array) -> the written file, outputs.npz of it."""
+    import tensorflow as tf
+
+    path, out = Path(job["path"]), Path(job["out"])
+    with np.load(folder / "new.npz", allow_pickle=False) as arrays:
+        new = {job["keys"][name]: arrays[name] for name in arrays.files}
+    if job["kind"] == "savedmodel":
+        shutil.copytree(path, out)
+        rewrite(out, new)
+    else:
+        graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+        for node in graph.node:
+            if node.name in new:
+                old = tf.make_ndarray(node.attr["value"].tensor)
+                if not np.array_equal(old.ravel(), new[node.name].ravel()):
+                    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(new[node.name].astype(old.dtype).reshape(old.shape)))
+        out.write_bytes(graph.SerializeToString())
+    frozen = load(out, job["kind"], job["bytes"])
+    _outputs(frozen, canonical(frozen), folder)
+    return {}
+
+
+def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """ir.pb and weights.npz -> a frozen graph or SavedModel at `out`, outputs.npz of it."""
+    from airepair.models.formats.to_tensorflow import to_tensorflow
+
+    out = Path(job["out"])
+    to_tensorflow(restore(folder, job["names"], job["momentum"]), out, job["kind"])
+    frozen = load(out, job["kind"], job["bytes"])
+    _outputs(frozen, canonical(frozen), folder)
+    return {}
+
+
+def _outputs(frozen: Frozen, graph: Any, folder: Path) -> None:
+    inputs = check_inputs((graph.shape[2], *graph.shape[:2]), CHECK_INPUTS).transpose(0, 2, 3, 1)
+    saved, logits = run(frozen, inputs, [frozen.output, graph.logits or frozen.output])
+    np.savez(folder / "outputs.npz", saved=saved, logits=logits)
+
+
+def save(model: mmdnn.IRModel, folder: Path) -> None:
+    """ir.pb and weights.npz."""
+    (folder / "ir.pb").write_bytes(model.graph.SerializeToString())
+    arrays: Any = {f"{node}|{kind}": a for node, kinds in model.weights.items() for kind, a in kinds.items()}
+    np.savez(folder / "weights.npz", **arrays)
+
+
+def restore(folder: Path, names: dict[str, str], momentum: dict[str, float]) -> mmdnn.IRModel:
+    """The IR that `save` left."""
+    graph = mmdnn.graph_pb2().GraphDef.FromString((folder / "ir.pb").read_bytes())
+    weights: dict[str, dict[str, Any]] = {}
+    with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+        for key in arrays.files:
+            node, _, kind = key.partition("|")
+            weights.setdefault(node, {})[kind] = arrays[key]
+    return mmdnn.IRModel(graph, weights, names, momentum)
