@@ -54,7 +54,7 @@ class Paper:
 
 def default_path() -> Path | None:
     """Where the paper's numbers lie: in the installed package, else in the checkout; None where they are in neither."""
-    installed = Path(str(files("airepair.report").joinpath("paper", "table1.csv")))
+    installed = Path(str(files("airepair.suite").joinpath("reports", "paper", "table1.csv")))
     checkout = Path(airepair.__file__).parents[1] / "reports" / "paper" / "table1.csv"
     return next((p for p in (installed, checkout) if p.is_file()), None)
 
