@@ -10,6 +10,10 @@ import torch
 
 from airepair.errors import Unsupported
 from airepair.exam import sit
+from airepair.linear.pattern import pattern_effect
+from airepair.linear.points import choose_points
+from airepair.linear.sites import exact, sites
+from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
@@ -20,7 +24,7 @@ from airepair.types import Method, Task
 def fresh(task: Task, **other: object) -> tuple[Task, list[str]]:
     """The task with a module of its own, and the notes that it will gather."""
     notes: list[str] = []
-    return dataclasses.replace(task, module=copy.deepcopy(task.module), note=notes.append, **other), notes  # type: ignore[arg-type]
+    return dataclasses.replace(task, **{"module": copy.deepcopy(task.module), "note": notes.append, **other}), notes  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +184,60 @@ def test_the_nearest_winning_logits_win_by_the_margin_and_are_nearest() -> None:
     assert float(pushed.max()) <= 1e-12
     assert torch.allclose(step.gather(1, y[:, None]).squeeze(1), -pushed.sum(1), atol=1e-12)
     assert float((pushed * (lead.clamp(max=10) - 0.3)).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("layer", ["-3", "-2", "-1"])
+def test_aprnn_repairs_in_the_ordinary_network_and_switches_no_unit(plain: Task, layer: str) -> None:
+    """All points right, and each later unit of each point is on where it was on."""
+    task, notes = fresh(plain)
+    module = APRNN(layer=layer, points=10).repair(task)
+    assert "proved optimal" in notes[1]
+    points = choose_points(plain, 10)
+    assert sit(module, points).accuracy == 1
+    double, before = exact(module), exact(plain.module)
+    x = points.images().double()
+    for depth in range({"-3": 2, "-2": 4, "-1": 6}[layer], 5, 2):
+        was, now = before[:depth](x).detach(), double[:depth](x).detach()  # type: ignore[index]
+        assert float(torch.where(was > 0, now, -now).min()) > -1e-6
+    assert module.state_dict().keys() == plain.module.state_dict().keys()
+
+
+def test_aprnn_is_affine_where_it_says_so(plain: Task) -> None:
+    """A small change of the layer's weights and of later biases moves logits and pre-activations exactly as the effect says."""
+    module = exact(plain.module)
+    x = plain.failing.images().double()
+    found = sites(module, x)
+    answers = pattern_effect(module, found[0], found[1:], x, classes=4, entries=10**9)
+    delta = 1e-7 * torch.randn(answers.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    apply(module, found[0], found[1:], answers, delta)
+    shift = answers.shift(torch.from_numpy(delta))
+    assert torch.allclose(module(x), (answers.logits + shift)[:, :4], atol=1e-12)
+    assert torch.allclose(module[:2](x), (answers.logits + shift)[:, 4:28], atol=1e-12)  # type: ignore[index]
+    assert float(shift[:, :4].abs().max()) > 1e-8
+
+
+def test_on_the_last_layer_aprnn_and_minimal_have_the_same_optimum(plain: Task) -> None:
+    """There is no later unit to freeze: with the same norm, margin and bounds both programs are one."""
+    values = []
+    for method in (Minimal(objective="linf", bound=3.0, keep=0), APRNN(layer="last", objective="linf", outputs=False, points=None)):
+        task, notes = fresh(plain)
+        method.repair(task)
+        values.append(optimum(notes))
+    assert values[0] == pytest.approx(values[1], abs=1e-9)
+
+
+def test_aprnn_refuses_what_is_not_affine_under_a_relu_pattern(cnn: Task) -> None:
+    """Max pooling after the layer, by its name; a functional non-linearity by the check of the result."""
+    with pytest.raises(Unsupported, match="MaxPool2d runs after layer '0'"):
+        APRNN(layer="-3").repair(fresh(cnn)[0])
+
+    class Bent(torch.nn.Module):
+        def __init__(self, inside: torch.nn.Module) -> None:
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * torch.tanh(self.inside(x))  # type: ignore[no-any-return]
+
+    with pytest.raises(Unsupported, match="not affine under its ReLU pattern"):
+        APRNN(layer="-2", points=4).repair(fresh(cnn, module=Bent(copy.deepcopy(cnn.module)))[0])

@@ -22,7 +22,7 @@ from airepair.linear.sites import Affine, Site
 class Effect:
     """logits: n x K; inputs: n x I x L, what the layer multiplies at each of its L positions; slope: n x K x O x L, None for the identity.
 
-    `bias`: whether the layer's bias may change too.
+    `bias`: whether the layer's bias may change too. `tail`: n x K x E, the effect of E more variables, such as later biases.
     """
 
     logits: Tensor
@@ -30,30 +30,36 @@ class Effect:
     slope: Tensor | None
     width: int
     bias: bool
+    tail: Tensor | None = None
 
     @property
     def size(self) -> int:
-        """Free parameters: O x I, and O more with a bias."""
-        return self.width * (self.inputs.shape[1] + int(self.bias))
+        """Free parameters: O x I, O more with a bias, and the tail's."""
+        return self.width * (self.inputs.shape[1] + int(self.bias)) + (0 if self.tail is None else self.tail.shape[2])
 
     def split(self, delta: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A flat change (weights row by row, then biases) as dW (O x I) and db (O)."""
+        """A flat change (weights row by row, biases, tail) as dW (O x I) and db (O)."""
         weights = self.width * self.inputs.shape[1]
-        return delta[:weights].reshape(self.width, -1), delta[weights:] if self.bias else None
+        return delta[:weights].reshape(self.width, -1), delta[weights : weights + self.width] if self.bias else None
 
     def shift(self, delta: Tensor) -> Tensor:
         """The change of the logits, n x K, under a flat change of the layer."""
         weight, bias = self.split(delta)
         out = weight @ self.inputs
         out = out if bias is None else out + bias[:, None]
-        return out.squeeze(2) if self.slope is None else torch.einsum("nkol,nol->nk", self.slope, out)
+        shift = out.squeeze(2) if self.slope is None else torch.einsum("nkol,nol->nk", self.slope, out)
+        return shift if self.tail is None else shift + self.tail @ delta[-self.tail.shape[2] :]
 
     def gradient(self, point: Tensor, combination: Tensor) -> Tensor:
         """d (combination . logits of a point) / d (flat change), R x size, for R points (R) and combinations (R x K)."""
         inputs = self.inputs[point]
         slope = combination[:, :, None] if self.slope is None else torch.einsum("rk,rkol->rol", combination, self.slope[point])
-        weight = torch.einsum("rol,ril->roi", slope, inputs).flatten(1)
-        return torch.cat([weight, slope.sum(2)], 1) if self.bias else weight
+        parts = [torch.einsum("rol,ril->roi", slope, inputs).flatten(1)]
+        if self.bias:
+            parts.append(slope.sum(2))
+        if self.tail is not None:
+            parts.append(torch.einsum("rk,rke->re", combination, self.tail[point]))
+        return torch.cat(parts, 1)
 
 
 def effect(module: nn.Module, site: Site, x: Tensor, *, bias: bool = True, batch_size: int = 128, entries: int = 10**9) -> Effect:

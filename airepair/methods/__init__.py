@@ -52,6 +52,7 @@ METHODS = MethodRegistry(
         "memit": "airepair.methods.memit:Memit",
         "irepair": "airepair.methods.irepair:IRepair",
         "lookup": "airepair.methods.lookup:Lookup",
+        "aprnn": "airepair.methods.aprnn:APRNN",
     },
 )
 
