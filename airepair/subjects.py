@@ -13,7 +13,7 @@ from airepair import data
 from airepair.data.splits import digest, stratified
 from airepair.faults import FAULTS
 from airepair.models.baseline import trained
-from airepair.models.recipes import TRAININGS, Training
+from airepair.models.recipes import Training, training_of
 from airepair.settings import profiles
 from airepair.types import Dataset, Split, Subject
 
@@ -30,7 +30,7 @@ def load(
 ) -> Subject:
     """The grid's subject: trained by the data set's recipe, at the size that the profile states."""
     found = profiles()[profile]
-    training = TRAININGS[dataset]
+    training = training_of(dataset, model)
     if dataset in found.epochs:
         training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, epochs=found.epochs[dataset]))
     divided = on_device(spoil(reduce(data.load(dataset), dict(found.images.get(dataset, {}))), training), device)

@@ -35,6 +35,20 @@ def read(name: str, root: Path) -> Arrays:
     raise Unavailable(absent(official, root))
 
 
+def place(name: str, root: Path) -> Path | None:
+    """The folder, archive or npz that `read` would take; None where there is none. Nothing is read or unpacked."""
+    official = OFFICIAL[name]
+    if not official.members:
+        found = _idx_at(official, root)
+    elif all((root / official.folder / m).exists() for m, _ in official.members):
+        found = root / official.folder
+    else:
+        archive = root / official.files[0].path
+        found = archive if archive.exists() else None
+    npz = root / f"{name}.npz"
+    return found or (npz if npz.exists() else None)
+
+
 def absent(official: Official, root: Path) -> str:
     """The sentence that says what to put where."""
     names = ", ".join(m for m, _ in official.members) or ", ".join(f"{n}[.gz]" for n in IDX)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from airepair.data.splits import SPLIT_VERSION, digest
 from airepair.exam import Exam
 from airepair.models import build
 from airepair.models.recipes import Training
-from airepair.training import Epoch, Watch, cross_entropy, fit
-from airepair.types import Dataset, Recipe, Subject
+from airepair.models.train import Plan, Watcher, early_epoch, save_atomically, train
+from airepair.types import Dataset, Subject
 
 Progress = Callable[[str, int, int, float], None]
+RESUMABLE = 10_000  # training images from which on a killed training goes on where it was
 EARLY = "early."  # prefix of the early checkpoint's tensors in the file
 
 
@@ -43,7 +45,7 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "torch": torch.__version__,
         "device": data.train.x.device.type,
         "split_version": SPLIT_VERSION,
-    }
+    } | ({"until": training.until} if training.until is not None else {})
 
 
 def trained(
@@ -60,28 +62,41 @@ def trained(
     early = copy.deepcopy(module)
     with FileLock(f"{file}.lock"):
         if not _restore(file, module, early):
-            _train(module, early, dataset, training.recipe, seed, progress)
+            _train(module, early, dataset, training, seed, file.with_suffix(".part"), progress)
             _store(file, module, early, key)
     origin = {"kind": "trained here", "model": model, "seed": seed, "key": content, "recipe_origin": training.origin}
+    if training.until is not None:
+        origin["until"] = training.until
     if training.fault:
         origin["fault"] = {"name": training.fault, **dict(training.fault_options)}
     return Subject(name, module.eval(), dataset, training.recipe, "split", origin, {"early": early.eval()})
 
 
-def _train(module: nn.Module, early: nn.Module, data: Dataset, recipe: Recipe, seed: int, progress: Progress) -> None:
-    at = max(1, round(recipe.early * recipe.epochs))
+def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
+    """Trains; a large one is resumable, with its state in `folder` until it is done.
 
-    def keep_early(epoch: Epoch) -> None:
-        if epoch.number == at:
-            early.load_state_dict(module.state_dict())
+    One that stops at an accuracy may end before its early checkpoint; then that is the last epoch before the end.
+    """
+    recipe, at = training.recipe, early_epoch(training.recipe)
+    large = len(data.train) >= RESUMABLE
+    kept = folder / "early.pt"
 
-    def loss(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(net(x), y, label_smoothing=recipe.label_smoothing)
+    def keep_early(_: int, trained_so_far: nn.Module) -> None:
+        early.load_state_dict(trained_so_far.state_dict())
+        if large:
+            save_atomically(early.state_dict(), kept)
 
-    generator = torch.Generator().manual_seed(seed)
-    chosen = loss if recipe.label_smoothing else cross_entropy
-    watch = Watch(progress=progress, epoch=keep_early)
-    fit(module, data.train, None, recipe, generator, phase="training the baseline", loss=chosen, watch=watch)
+    watch = Watcher(
+        epoch=lambda e: progress("training the baseline", e.number, recipe.epochs, e.loss),
+        kept=keep_early,
+        inside=lambda epoch, done, total, loss: progress(f"training the baseline, epoch {epoch} of {recipe.epochs}", done, total, loss),
+    )
+    plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,))
+    train(module, data.train, data.validation if training.until is not None else None, plan, folder if large else None, watch)
+    if large:
+        if kept.exists():
+            early.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _restore(file: Path, module: nn.Module, early: nn.Module) -> bool:

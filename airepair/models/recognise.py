@@ -54,7 +54,7 @@ def load(
     """
     weights, _ = weights_in(dict(found), "the file")
     state = cleaned(weights.state_dict() if isinstance(weights, nn.Module) else weights)
-    module = _built(state, name or _named(found), shape, classes)
+    module = _built(state, name or _named(found), shape or _size(found), classes)
     mean, std = (found.get("mean"), found.get("std")) if "conv1.weight" not in found else (None, None)
     if mean is not None and std is not None:
         module = Feed(module, torch.as_tensor(mean).flatten().tolist(), torch.as_tensor(std).flatten().tolist())
@@ -62,9 +62,18 @@ def load(
 
 
 def _named(found: Mapping[str, Any]) -> str | None:
-    """What a checkpoint says of itself; only a name that we know counts."""
-    arch = found.get("arch")
-    return arch if isinstance(arch, str) and arch in MODELS.names() and "layer" not in arch and "width" not in found else None
+    """What a checkpoint says of itself; only a name that we know counts, and a network of one data set's own comes first."""
+    arch, data = found.get("arch"), found.get("data")
+    names = [n for n in (f"{data}/{arch}", arch) if isinstance(arch, str) and n in MODELS.names() and "resnet" not in arch]
+    return names[0] if names else None
+
+
+def _size(found: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """The size of its images, where a checkpoint says it."""
+    size = found.get("shape")
+    if isinstance(size, (list, tuple)) and len(size) == 3 and all(isinstance(n, int) and 0 < n < 10_000 for n in size):
+        return size[0], size[1], size[2]
+    return None
 
 
 def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,93 @@
+"""The data sets: what there is and where it lies, fetching an official one, checking the files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from airepair.errors import AirepairError, UsageError, choose
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do, and with which sets."""
+    parser.add_argument(
+        "what", choices=("list", "get", "check"), help="list all; get: fetch what is missing; check: read it and compare it"
+    )
+    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; check: all that are at hand)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all is well; 1 when a set could not be fetched or is damaged."""
+    from airepair import places
+    from airepair.data import DATASETS
+
+    for name in args.names:
+        if not name.startswith(("npz:", "folder:")):
+            choose("data set", name, DATASETS.names())
+    if args.what == "get" and not args.names:
+        raise UsageError(f"airepair data get needs a name; accepted: {', '.join(DATASETS.names())}")
+    names = args.names or DATASETS.names()
+    if args.what == "list":
+        print(f"data folder: {places.data()} (AIREPAIR_DATA names another)")
+    lines = {"list": _listed, "get": _got, "check": _checked}[args.what]
+    good = [lines(name, places.data()) for name in names]
+    return 0 if all(good) else 1
+
+
+def _listed(name: str, root: Path) -> bool:
+    from airepair.data import official
+
+    if name not in official.OFFICIAL:
+        print(f"{name:<15} comes with a package")
+        return True
+    print(f"{name:<15} {_place(name, root) or f'not at hand (airepair data get {name})'}")
+    return True
+
+
+def _place(name: str, root: Path) -> str:
+    """Where the set lies, without reading its images ("" if it is not at hand)."""
+    from airepair.data.files import place
+
+    found = place(name, root)
+    return str(found) if found else ""
+
+
+def _got(name: str, root: Path) -> bool:
+    from airepair import data
+
+    moving = sys.stderr.isatty()
+
+    def show(file: str, done: int, total: int) -> None:
+        if moving:
+            share = f" of {total / 1e6:,.1f}" if total else ""
+            print(f"\r\033[K{file}  {done / 1e6:,.1f}{share} MB", end="", file=sys.stderr, flush=True)
+
+    try:
+        where = data.get(name, show)
+    except AirepairError as error:
+        print(("\n" if moving else "") + f"airepair: {error}", file=sys.stderr)
+        return False
+    print(("\r" if moving else "") + f"{name}: {where}")
+    return True
+
+
+def _checked(name: str, root: Path) -> bool:
+    from airepair import data
+    from airepair.data.official import OFFICIAL
+    from airepair.errors import Unavailable
+
+    try:
+        found = data.load(name)
+    except Unavailable as error:
+        print(f"{name}: not at hand" if name in OFFICIAL else f"{name}: {error}")
+        return True
+    except AirepairError as error:
+        print(f"airepair: {error}", file=sys.stderr)
+        return False
+    sizes = ", ".join(f"{part} {len(getattr(found, part)):,}" for part in ("train", "repair", "validation", "test"))
+    said = "; ".join(found.notes) or ("official, every image and label" if name in OFFICIAL else "as it comes")
+    print(
+        f"{found.name}: {said}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; {sizes}; test {found.digests['test'][:16]}"
+    )
+    return True

@@ -1,0 +1,187 @@
+"""Trains a baseline (the paper's train_baseline.py) and leaves a folder: model.pt, early.pt, the checkpoints asked for, log.jsonl.
+
+A run that was stopped or killed goes on where it was when the same command is given again. The recipe is the data set's; what is given
+here replaces parts of it. --until-accuracy watches the validation split, never test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airepair.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from airepair.models.recipes import Training
+    from airepair.models.train import Plan
+    from airepair.training import Epoch
+    from airepair.types import Dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The paper's flags, the recipe's, and where to."""
+    parser.add_argument("--dataset", required=True, help="a registered data set, npz:PATH or folder:PATH")
+    parser.add_argument(
+        "--net_arch", "--net-arch", required=True, help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`"
+    )
+    parser.add_argument("--depth", type=int, help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
+    parser.add_argument("--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)")
+    parser.add_argument("--until-accuracy", type=float, metavar="A", help="stop after the first epoch with this validation accuracy (0..1)")
+    parser.add_argument("--keep-epochs", default="", metavar="N,N", help="also keep the state after these epochs, as epoch-N.pt")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--lr", type=float, help="instead of the recipe's")
+    parser.add_argument("--batch_size", "--batch-size", type=int, help="instead of the recipe's")
+    parser.add_argument("--clean", action="store_true", help="without the fault that the data set's recipe puts into the training labels")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)")
+    parser.add_argument("--out", type=Path, help="folder (default: DATASET-MODEL-sSEED here)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains and writes; 0 when it is done, 1 when --until-accuracy was not reached."""
+    import torch
+
+    from airepair import data
+    from airepair.models import build
+    from airepair.models.paper_names import model_name
+    from airepair.models.recipes import training_of
+    from airepair.subjects import on_device, spoil
+
+    model = model_name(args.net_arch, args.depth, args.width)
+    plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
+    device = device_of(args.device)
+    torch.set_num_threads(args.threads)
+    found = data.load(args.dataset)
+    training = training_of(found.name, model)
+    training = replace(training, fault=None) if args.clean else training
+    dataset = on_device(spoil(found, training), device)
+    plan = plan_of(args, training)
+    torch.manual_seed(args.seed)
+    module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(device)
+    folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
+    history = _train(module, model, dataset, training, plan, folder)
+    reached = plan.until is None or (history[-1].accuracy or 0) >= plan.until
+    if not reached:
+        print(f"airepair: validation accuracy {history[-1].accuracy:.4f} did not reach {plan.until}; the model is kept", file=sys.stderr)
+    return 0 if reached else 1
+
+
+def device_of(text: str) -> Any:
+    """The torch device; UsageError where it is not there."""
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise UsageError(f"--device {text!r} is not known; accepted: auto, cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {text}: there are {torch.cuda.device_count()} CUDA devices; accepted: auto, cpu")
+    return device
+
+
+def plan_of(args: argparse.Namespace, training: Training) -> Plan:
+    """The recipe with what was given in its place; UsageError for a value out of range."""
+    from airepair.models.train import Plan, early_epoch
+
+    given = {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
+    for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
+        if value is not None and (not value > 0 or value == float("inf")):
+            raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
+    if args.until_accuracy is not None and args.until_accuracy > 1:
+        raise UsageError(f"--until-accuracy {args.until_accuracy} is out of range; accepted: a share in 0..1, for example 0.4684")
+    if args.seed < 0:
+        raise UsageError(f"--seed {args.seed} is negative; accepted: 0, 1, 2, ...")
+    recipe = replace(training.recipe, **{k: v for k, v in given.items() if v is not None})
+    words = [w for w in args.keep_epochs.replace(" ", "").split(",") if w]
+    if not all(w.isdigit() and 1 <= int(w) <= recipe.epochs for w in words):
+        raise UsageError(f"--keep-epochs {args.keep_epochs!r}; accepted: epochs in 1..{recipe.epochs}, for example 2,10")
+    until = args.until_accuracy if args.until_accuracy is not None else training.until
+    return Plan(recipe, args.seed, until, tuple(sorted({early_epoch(recipe), *map(int, words)})))
+
+
+def _train(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan, folder: Path) -> list[Epoch]:
+    from airepair.exam import sit
+    from airepair.models.train import STATE, Watcher, early_epoch, save_atomically, train
+
+    facts = _facts(module, model, dataset, training, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    show = Lines(plan.recipe.epochs)
+
+    def keep(epoch: int, kept: nn.Module) -> None:
+        for name in (["early.pt"] if epoch == early_epoch(plan.recipe) else []) + [f"epoch-{epoch}.pt"]:
+            save_atomically(facts | {"epochs": epoch, "state_dict": _cpu(kept)}, folder / name)
+
+    fault = f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})" if training.fault else ""
+    print(
+        f"{dataset.name} {model}: {plan.recipe.epochs} epochs of {len(dataset.train):,} images, recipe of {training.origin}{fault}",
+        flush=True,
+    )
+    history = train(module, dataset.train, dataset.validation, plan, folder, Watcher(show.epoch, keep, show.inside))
+    accuracy = {"validation": sit(module, dataset.validation).accuracy, "test": sit(module, dataset.test).accuracy}
+    save_atomically(facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)}, folder / "model.pt")
+    (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))
+    (folder / STATE).unlink(missing_ok=True)
+    print(f"{folder / 'model.pt'}: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {len(history)} epochs")
+    return history
+
+
+def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
+    """What a file says of itself beside its weights (plain values: it loads with weights_only)."""
+    return {
+        "arch": model,
+        "classes": len(dataset.classes),
+        "data": dataset.name,
+        "shape": list(dataset.shape),
+        "trained_on": "split",
+        "digests": dict(dataset.digests),
+        "recipe": asdict(plan.recipe),
+        "recipe_origin": training.origin,
+        "fault": training.fault or "",
+        "seed": plan.seed,
+        "parameters": sum(p.numel() for p in module.parameters()),
+    }
+
+
+def _cpu(module: nn.Module) -> dict[str, Any]:
+    return {k: v.detach().cpu() for k, v in module.state_dict().items()}
+
+
+class Lines:
+    """Progress for a person: a line an epoch with the time that is left; on a terminal also one that moves inside the epoch."""
+
+    def __init__(self, epochs: int):
+        self.epochs, self.start, self.first = epochs, time.monotonic(), 0
+        self.moving = sys.stdout.isatty()
+
+    def _left(self, done: float) -> str:
+        passed = done - self.first
+        seconds = (time.monotonic() - self.start) * (self.epochs - done) / passed if passed > 0 else 0.0
+        return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}:{int(seconds % 60):02}"
+
+    def epoch(self, epoch: Epoch) -> None:
+        """A line that stays."""
+        self.first = self.first or epoch.number - 1
+        accuracy = f"  validation {epoch.accuracy:.4f}" if epoch.accuracy is not None else ""
+        text = f"epoch {epoch.number}/{self.epochs}  loss {epoch.loss:.4f}{accuracy}  left at most {self._left(epoch.number)}"
+        print(("\r\033[K" if self.moving else "") + text, flush=True)
+
+    def inside(self, epoch: int, done: int, total: int, loss: float) -> None:
+        """A line that is overwritten; nothing where the output is no terminal."""
+        self.first = self.first or epoch - 1
+        if self.moving:
+            left = self._left(epoch - 1 + done / total)
+            print(
+                f"\r\033[Kepoch {epoch}/{self.epochs}  {done:,} of {total:,} images  loss {loss:.4f}  left at most {left}",
+                end="",
+                flush=True,
+            )

@@ -1,0 +1,147 @@
+"""Baselines: trained once, cached by content, and the fault that the digits subjects carry."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from airepair import data
+from airepair.exam import most_confused, sit
+from airepair.models import baseline
+from airepair.models.baseline import chance, key_of, trained
+from airepair.models.recipes import Training, training_of
+from airepair.provenance import digest
+from airepair.subjects import load, spoil
+from airepair.types import Dataset, Recipe
+
+SHORT = Training(Recipe(epochs=4, lr=0.05, early=0.25), "test", "mislabelled", (("severity", 0.4),))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return spoil(data.load("digits"), SHORT)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a training really ran."""
+    found: list[int] = []
+    real = baseline.train
+    monkeypatch.setattr(baseline, "train", lambda *a, **k: (found.append(1), real(*a, **k))[1])
+    return found
+
+
+def test_the_second_time_it_comes_from_the_cache(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
+    """Same weights, same early checkpoint, one training."""
+    first = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)
+    second = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)
+    assert runs == [1]
+    assert digest(first.module) == digest(second.module)
+    assert digest(first.checkpoints["early"]) == digest(second.checkpoints["early"]) != digest(first.module)
+    assert not first.module.training
+    assert not first.checkpoints["early"].training
+
+
+def test_a_damaged_cache_is_made_anew(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
+    """A truncated file is no obstacle, and no leftovers stay."""
+    first = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:200])
+    assert digest(trained("digits-fc", digits, "fc", SHORT, 0, tmp_path).module) == digest(first.module)
+    assert runs == [1, 1]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_parallel_workers_train_once(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
+    """Two threads want one baseline: the second waits for the first."""
+    threads = [threading.Thread(target=trained, args=("digits-fc", digits, "fc", SHORT, 0, tmp_path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert runs == [1]
+
+
+def test_the_key_covers_what_the_weights_depend_on(digits: Dataset) -> None:
+    """Data, fault, recipe, seed and the accuracy to stop at each give another key."""
+    from airepair.models import build
+
+    module = build("fc", "digits", 10, (1, 8, 8))
+    keys = [
+        key_of(module, digits, SHORT, 0),
+        key_of(module, digits, SHORT, 1),
+        key_of(module, data.load("digits"), SHORT, 0),
+        key_of(module, digits, replace(SHORT, recipe=replace(SHORT.recipe, lr=0.04)), 0),
+        key_of(module, digits, replace(SHORT, fault_options=()), 0),
+        key_of(module, digits, replace(SHORT, until=0.5), 0),
+        key_of(build("cnn", "digits", 10, (1, 8, 8)), digits, SHORT, 0),
+    ]
+    assert len({str(k) for k in keys}) == len(keys)
+    assert {"threads", "torch", "device", "split_version"} <= keys[0].keys()
+
+
+def test_a_large_training_goes_on_after_a_kill(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state lies beside the cache until the training is done; the early checkpoint survives too."""
+    whole = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path / "whole")
+    monkeypatch.setattr(baseline, "RESUMABLE", 1)
+
+    def kill(phase: str, step: int, steps: int, loss: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("digits-fc", digits, "fc", SHORT, 0, tmp_path / "cut", kill)
+    assert not list((tmp_path / "cut").glob("*.safetensors"))
+    resumed = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path / "cut")
+    assert digest(resumed.module) == digest(whole.module)
+    assert digest(resumed.checkpoints["early"]) == digest(whole.checkpoints["early"])
+    assert not [p for p in (tmp_path / "cut").iterdir() if p.is_dir()]
+
+
+def test_it_stops_at_the_accuracy_wanted(digits: Dataset, tmp_path: Path) -> None:
+    """An undertrained subject: at least that accuracy on validation, fewer epochs, an early checkpoint all the same."""
+    epochs: list[int] = []
+    training = replace(SHORT, recipe=replace(SHORT.recipe, epochs=40), until=0.3)
+    subject = trained("digits-fc", digits, "fc", training, 0, tmp_path, lambda phase, step, steps, loss: epochs.append(step))
+    assert sit(subject.module, digits.validation).accuracy >= 0.3
+    assert max(epochs) < 40
+    assert subject.origin["until"] == 0.3
+    assert set(subject.checkpoints) == {"early"}
+
+
+def test_the_noise_is_in_train_only_and_the_same_for_everybody() -> None:
+    """About 15 % + 40 % of the pair's labels; images, repair, validation and test are untouched."""
+    clean, training = data.load("digits"), training_of("digits", "cnn")
+    noisy = spoil(clean, training)
+    assert noisy.digests["train"] == spoil(clean, training).digests["train"] != clean.digests["train"]
+    assert torch.equal(noisy.train.x, clean.train.x)
+    for part in ("repair", "validation", "test"):
+        assert noisy.digests[part] == clean.digests[part]
+    changed = noisy.train.y != clean.train.y
+    pair = (clean.train.y == 3) | (clean.train.y == 8)
+    assert 0.10 < float(changed[~pair].float().mean()) < 0.20
+    swapped = noisy.train.y[pair] + clean.train.y[pair] == 11
+    assert 0.30 < float(swapped.float().mean()) < 0.50
+
+
+def test_chance_is_told_from_guessing() -> None:
+    """A network that answers one class is at chance, a trained one is not."""
+    from airepair.exam import Exam
+
+    y = torch.arange(500) % 10
+    assert chance(Exam(torch.zeros(500, 10), y), 10)
+    assert not chance(Exam(torch.nn.functional.one_hot(torch.where(y < 3, y, 0), 10).float(), y), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cnn", "fc"])
+def test_the_planted_pair_is_the_most_confused_one(model: str, tmp_path: Path) -> None:
+    """On three seeds; the accuracies lie in the region where the protocol found methods to differ."""
+    for seed in range(3):
+        subject = load("digits", model, seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
+        pair = most_confused(sit(subject.module, subject.dataset.repair), 10)
+        assert pair is not None
+        assert set(pair) == {3, 8}
+        assert 0.65 < sit(subject.module, subject.dataset.test).accuracy < 0.90
