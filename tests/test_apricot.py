@@ -42,6 +42,30 @@ def test_a_block_that_does_not_help_is_rolled_back_bit_for_bit() -> None:
     assert equal(repaired, start)
 
 
+def test_weights_that_are_no_numbers_are_rolled_back_too() -> None:
+    """A step that overflows leaves nothing behind."""
+    task = toy.task("mlp")
+    start = copy.deepcopy(task.module)
+    assert equal(replace(SMALL, strategy=3, rate=1e6).repair(task), start)
+
+
+def test_the_adjustment_alone_gains_on_validation() -> None:
+    """Without any further training the submodels' mean moves the weights to where validation is better."""
+    task = toy.task("cnn")
+    start = copy.deepcopy(task.module)
+    repaired = Apricot(submodels=6, submodel_epochs=4, further_epochs=0, rate=0.05, strategy=1).repair(task)
+    assert not equal(repaired, start)
+    assert sit(repaired, task.validation).accuracy > sit(start, task.validation).accuracy
+
+
+def test_the_controls_change_who_counts_as_right() -> None:
+    """Given, random and swapped sets lead to different weights."""
+    method = Apricot(submodels=6, submodel_epochs=4, further_epochs=0, rate=0.05, strategy=1)
+    repaired = [replace(method, sets=sets).repair(toy.task("cnn")) for sets in ("given", "random", "swapped")]  # type: ignore[arg-type]
+    assert not equal(repaired[0], repaired[1])
+    assert not equal(repaired[0], repaired[2])
+
+
 def improving(task: Task, monkeypatch: pytest.MonkeyPatch) -> Task:
     """A task whose submodels all are a better model: any step towards them helps."""
     better = nn.Sequential(*copy.deepcopy(list(task.module)))

@@ -1,6 +1,8 @@
 """Weighted regularisation: what each form changes, and what it refuses."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +10,14 @@ from torch import nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of, sit
-from airepair.methods.deeprepair import DeepRepair, confused_loss, cut_and_paste, distance_loss
+from airepair.methods.deeprepair import DeepRepair, target_pair
 from airepair.methods.finetune import Finetune
 from airepair.testing import toy
+from airepair.training import fit
+from airepair.types import Recipe, Split
+from airepair.weighting.cutmix import cut_and_paste, cutmix
+from airepair.weighting.losses import confused_loss, distance_loss
+from airepair.weighting.target_half import TargetHalf, moments
 
 OPTIONS = {"lr": 0.05, "epoch": 4, "batch_size": 32}
 
@@ -74,6 +81,15 @@ def test_w_dbr_rewards_the_distance_of_the_two_classes() -> None:
     torch.testing.assert_close(distance_loss(logits, y, (0, 1, None), 0.4), expected)
 
 
+def test_the_bias_form_makes_two_distances_equal() -> None:
+    """lam CE + (1 - lam) |d(a, c) - d(b, c)|; a batch without one of the classes has plain cross-entropy."""
+    logits, y = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]]), torch.tensor([0, 1, 2])
+    p, entropy = logits.softmax(1), nn.functional.cross_entropy(logits, y)
+    expected = 0.4 * entropy + 0.6 * ((p[0] - p[2]).norm() - (p[1] - p[2]).norm()).abs()
+    torch.testing.assert_close(distance_loss(logits, y, (0, 1, 2), 0.4), expected)
+    torch.testing.assert_close(distance_loss(logits[:2], y[:2], (0, 1, 2), 0.4), nn.functional.cross_entropy(logits[:2], y[:2]))
+
+
 def test_w_os_moves_mass_out_of_the_pair_and_cannot_exchange_its_classes() -> None:
     """It is log(eta) on two biases: within the pair every order stays."""
     task = toy.task("mlp")
@@ -98,7 +114,15 @@ def test_w_bn_without_batch_norm_names_the_forms_that_would_run() -> None:
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"variant": "w-dbr", "lam": 0.0}, "no cross-entropy"), ({"extra": 64}, "accepted: the same"), ({"first": 9}, "accepted: 0..3")],
+    [
+        ({"variant": "w-dbr", "lam": 0.0}, "no cross-entropy"),
+        ({"extra": 64}, "accepted: the same"),
+        ({"first": 9}, "accepted: 0..3"),
+        ({"first": 1, "second": 1}, "accepted: two classes"),
+        ({"first": 1, "second": 2, "third": 2}, "accepted: another class"),
+        ({"replace": False}, "plain fine-tuning"),
+        ({"variant": "w-loss", "third": 1}, "no meaning for w-loss"),
+    ],
 )
 def test_options_that_exclude_each_other_are_refused(options: dict[str, object], why: str) -> None:
     """One line with the value and what would be accepted."""
@@ -111,3 +135,110 @@ def test_cutmix_replaces_the_area_that_it_reports() -> None:
     x, other = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
     image, kept = cut_and_paste(x, other, 0.5, torch.Generator().manual_seed(3))
     assert float(1 - image.mean()) == pytest.approx(kept)
+
+
+def test_cutmix_is_one_forward_pass_with_both_labels_by_area() -> None:
+    """With probability 1 the loss lies between those of both labels, weighted by the area that was kept; one forward pass counts."""
+    task = toy.task("mlp")
+    task.module.eval().register_forward_pre_hook(task.meter)
+    x, y = task.train.images(slice(0, 32)), task.train.y[:32]
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def criterion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append((logits, labels))
+        return nn.functional.cross_entropy(logits, labels)
+
+    value = cutmix(criterion, 1.0, 1.0, torch.Generator().manual_seed(1))(task.module, x, y)
+    one, two = (float(nn.functional.cross_entropy(*s)) for s in seen)
+    assert seen[0][0] is seen[1][0]
+    assert torch.equal(seen[1][1].sort().values, y.sort().values)
+    assert min(one, two) < float(value) < max(one, two)
+    assert task.meter.backward == 32
+
+
+def test_cutmix_takes_part_only_when_asked_for() -> None:
+    """Probability 0 is off, and 1 gives other weights."""
+    results = [last_state(DeepRepair(**OPTIONS, variant="w-loss", cutmix_prob=p))["1.weight"] for p in (0.0, 0.0, 1.0)]  # type: ignore[arg-type]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_only_the_last_three_batch_norms_take_the_target_half_s_statistics() -> None:
+    """Of five layers the first two keep plain training's statistics, the last three follow ratio * normal + (1 - ratio) * target."""
+    layers = [nn.Flatten()]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for inputs in (64, 8, 8, 8, 8):
+            layers += [nn.Linear(inputs, 8), nn.BatchNorm1d(8), nn.ReLU()]
+        plain = nn.Sequential(*layers, nn.Linear(8, 4))
+    data, recipe = toy.images(64, 1), Recipe(lr=0.05, batch_size=32, epochs=1)
+    ours, targets = copy.deepcopy(plain), data.select((data.y >= 2).nonzero().flatten())
+    half = TargetHalf(ours, targets, 0.5, False, lambda x, _: x, torch.Generator().manual_seed(2))
+    loss = half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y))
+    fit(ours, data, None, recipe, torch.Generator().manual_seed(1), loss=loss)
+    fit(plain, data, None, recipe, torch.Generator().manual_seed(1))
+    differs = [not torch.allclose(ours[i].running_mean, plain[i].running_mean, atol=1e-6) for i in (2, 5, 8, 11, 14)]
+    assert differs == [False, False, True, True, True]
+
+
+def test_the_statistics_after_a_step_are_the_published_mixture() -> None:
+    """One step on hand-made halves: running mean .9 * 0 + .1 * (ratio * normal + (1 - ratio) * target), the variance likewise."""
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 4))
+    normal = torch.rand(16, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    target = Split(torch.full((4, 1, 2, 2), 0.9), torch.tensor([2, 3, 2, 3]))
+    half = TargetHalf(module, target, 0.7, False, lambda x, _: x, torch.Generator().manual_seed(2))
+    module.train()
+    half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y))(module, normal, torch.arange(16) % 4).backward()
+    mean, _, unbiased = moments(normal.flatten(1))
+    layer = module[1]
+    torch.testing.assert_close(layer.running_mean, 0.1 * (0.7 * mean + 0.3 * 0.9))
+    torch.testing.assert_close(layer.running_var, 0.9 + 0.1 * 0.7 * unbiased)
+    assert int(layer.num_batches_tracked) == 1
+
+
+def test_the_target_half_runs_without_autograd() -> None:
+    """It is counted as forward only: as many images as the normal half, none of them backward."""
+    task = toy.task("mlp")
+    task.module.register_forward_pre_hook(task.meter)
+    data = task.labelled
+    DeepRepair(**OPTIONS).repair(task)  # type: ignore[arg-type]
+    examined = 5 * len(task.validation) + len(task.failing)
+    assert task.meter.backward == 4 * len(data)
+    assert task.meter.forward == 4 * len(data) + examined
+
+
+def test_the_pair_is_the_most_confused_one_unless_given() -> None:
+    """Classes 2 and 3 are planted; a class that is given is kept, in its place; ties go to the lower ids."""
+    task = toy.task("mlp")
+    assert target_pair(task, None, None) == (2, 3)
+    assert target_pair(task, 1, 0) == (1, 0)
+    assert target_pair(task, 3, None) == (3, 2)
+    assert target_pair(task, None, 3) == (2, 3)
+    stuck = copy.deepcopy(task.module)
+    with torch.no_grad():
+        stuck.get_parameter("4.weight").zero_()
+        stuck.get_parameter("4.bias").copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))
+    images = toy.images(8, 7)
+    wrong = images.select((images.y != 1).nonzero().flatten())
+    assert target_pair(replace(task, module=stuck, failing=wrong), None, None) == (0, 1)
+
+
+def test_w_aug_draws_the_target_classes_more_often() -> None:
+    """With weight .05 the classes of the pair fill most of every batch."""
+    task, seen = toy.task("mlp"), []
+    task.module.register_forward_pre_hook(lambda m, args: seen.append(args[0]) if m.training else None)
+    DeepRepair(variant="w-aug", weight=0.05, first=0, second=1, epoch=2, batch_size=32, lr=0.01).repair(task)
+    horizontal = torch.cat(seen)[:, 0, :, 1:7].mean(2)
+    share = float(((horizontal[:, 1:3].mean(1) - horizontal[:, 3:5].mean(1)).abs() > 0.1).float().mean())
+    base = task.labelled.images()[:, 0, :, 1:7].mean(2)
+    before = float(((base[:, 1:3].mean(1) - base[:, 3:5].mean(1)).abs() > 0.1).float().mean())
+    assert share > before + 0.2
+
+
+def test_w_os_leaves_alone_a_model_whose_last_linear_layer_is_not_its_logits() -> None:
+    """A layer of the right size in the wrong place is refused, not changed."""
+    task = toy.task("mlp")
+    odd = nn.Sequential(*copy.deepcopy(list(task.module)), nn.Conv1d(1, 1, 1), nn.Softsign())
+    odd = nn.Sequential(odd[0], *list(odd)[1:5], nn.Unflatten(1, (1, 4)), odd[5], nn.Flatten(), odd[6])
+    with pytest.raises(Unsupported, match="not this model's logits"):
+        DeepRepair(variant="w-os", first=2, second=3).repair(replace(task, module=odd.eval()))

@@ -49,10 +49,10 @@ def rotate(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def stripe(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A vertical stripe in the middle, inverted: a thirtieth to a sixth of the width to each side."""
+    """A vertical stripe in the middle, inverted: a twentieth to a quarter of the width to each side."""
     w = x.shape[3]
     from_middle = (torch.arange(w, device=x.device) - (w - 1) / 2).abs()
-    inside = from_middle <= max(0.5, severity / 30 * w)
+    inside = from_middle <= max(0.5, severity / 20 * w)
     return torch.where(inside, 1 - x, x)
 
 
