@@ -13,8 +13,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2},
     "apricot": {"submodels": 3, "submodel_epochs": 2, "further_epochs": 1},
     "dl2": {"epochs": 2},
-    "irepair": {"iterations": 20},
     "best": {"candidates": "random,finetune@epochs=2"},
+    "arachne": {"population": 8, "generations": 4},
+    "care": {"particles": 5, "iterations": 4},
+    "editable": {"steps": 3},
+    "counterexample": {"samples": 100, "rounds": 1, "epochs": 2},
+    "irepair": {"iterations": 20},
+    "aprnn": {"points": 5},
+    "deeprepair": {"epoch": 2},
 }
 
 

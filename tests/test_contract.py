@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -129,6 +130,20 @@ class FloatsOnly(Good):
         return task.module
 
 
+class Peeking(Good):
+    def repair(self, task: Task) -> nn.Module:
+        """Finds the test images behind the harness's back, through the frames of its callers."""
+        frame, found = inspect.currentframe(), None
+        while frame is not None and found is None:
+            ready = frame.f_locals.get("ready")
+            found = ready.subject.dataset.test if ready is not None else None
+            frame = frame.f_back
+        if found is not None:
+            with torch.no_grad():
+                next(task.module.parameters()).add_(found.images().mean())
+        return task.module
+
+
 class Unnamed(Good):
     name: ClassVar[str] = "two words"
 
@@ -160,6 +175,7 @@ BROKEN = {
     Curt: ("carries a reason", "sentence"),
     Crashing: ("KeyError", 'raise Unsupported("why")'),
     FloatsOnly: ("uint8", "split.images"),
+    Peeking: ("test split has no influence", "in the task"),
     Unnamed: ("short word", "two words"),
     Undocumented: ("help text", "depth"),
     OutOfRange: ("range", "20"),

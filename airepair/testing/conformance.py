@@ -104,6 +104,11 @@ class MethodConformance:
         supported(bench)
         contract.bytes_as_well(bench)
 
+    def test_a_poisoned_test_split_changes_nothing(self, bench: Bench) -> None:
+        """The whole pipeline with another test split gives the same repaired weights."""
+        supported(bench)
+        contract.poisoned_test(bench)
+
     def test_it_refuses_with_a_reason(self, bench: Bench) -> None:
         """Where it cannot repair it says so, and does not crash."""
         contract.refusals(bench)

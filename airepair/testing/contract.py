@@ -18,8 +18,10 @@ from typing import Any, NoReturn, get_args
 import torch
 from torch import Tensor, nn
 
+from airepair.case import Case
 from airepair.errors import OutOfTime, Unsupported, UsageError
 from airepair.options import check_range, configure, describe
+from airepair.pipeline import prepare, run
 from airepair.testing import toy
 from airepair.testing.trial import Trial, answers, attempt, in_bytes, other_global_seed
 from airepair.types import Category, Method, Split, Task
@@ -321,6 +323,23 @@ def no_test_split(bench: Bench) -> None:
         violated("repair(self, task) takes nothing else", f"repair({', '.join(names)})", "take data from the task, settings from options")
 
 
+def poisoned_test(bench: Bench) -> None:
+    """Through the whole pipeline, a test split of inverted images and wrong labels changes nothing about the repaired weights."""
+    subject = toy.subject(bench.architecture)
+    split, classes = subject.dataset.test, len(subject.dataset.classes)
+    poison = replace(subject, dataset=replace(subject.dataset, test=Split(1 - split.images(), (split.y + 1) % classes)))
+    case = Case("toy", bench.architecture, "trial", 3)
+    one, two = (run(prepare(case, s, configure(bench.method, bench.options))) for s in (subject, poison))
+    weights = [{} if o.module is None else o.module.state_dict() for o in (one, two)]
+    same = weights[0].keys() == weights[1].keys() and all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    if not same or one.record.status != two.record.status:
+        violated(
+            "the test split has no influence on the repair",
+            f"with a poisoned one the result is another ({one.record.status}, {two.record.status})",
+            "load no data of your own: what a method may see is in the task",
+        )
+
+
 class Opaque(nn.Module):
     """A linear classifier without any layer that a method could look for: one raw parameter."""
 
@@ -347,6 +366,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     time_limit,
     budget,
     bytes_as_well,
+    poisoned_test,
     refusals,
 )
 
