@@ -47,6 +47,8 @@ METHODS = MethodRegistry(
         "care": "airepair.methods.care:Care",
         "editable": "airepair.methods.editable:Editable",
         "counterexample": "airepair.methods.counterexample:Counterexample",
+        "mode": "airepair.methods.mode:Mode",
+        "deepcorrect": "airepair.methods.deepcorrect:DeepCorrect",
         "minimal": "airepair.methods.minimal:Minimal",
         "prdnn": "airepair.methods.prdnn:PRDNN",
         "memit": "airepair.methods.memit:Memit",
