@@ -27,8 +27,9 @@ DEFAULT_DATASETS = ("digits",)
 FLOORS: dict[str, dict[str, float]] = {"digits-*-noop-*": {"repair_rate": 0.0}, "digits-*-finetune-*": {"repair_rate": 0.2}}
 
 
-# Runs several other methods in one cell: asked for with --method best, since it would cost as much as the rest of the grid.
-ON_REQUEST = ("best",)
+# Asked for with --method only: `best` runs several other methods in one cell, and `aprnn`'s linear program takes more than a minute a cell
+# on digits; each would cost as much as the rest of the grid.
+ON_REQUEST = ("best", "aprnn")
 
 
 def methods() -> list[str]:
