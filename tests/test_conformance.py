@@ -21,6 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "irepair": {"iterations": 20},
     "aprnn": {"points": 5},
     "deeprepair": {"epoch": 2},
+    "deepcorrect": {"distortion": "noise", "epochs": 2, "sample": 40, "draws": 1},
 }
 
 

@@ -31,7 +31,8 @@ def test_the_method_of_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: 
     finally:
         sys.modules.pop("mine", None)
         sys.modules.pop("mine_test", None)
-    assert len(test.strip().splitlines()) == 3
+    # Besides the method's own import and the blank lines that the formatter asks for.
+    assert len([line for line in test.splitlines() if line and not line.startswith("from mine")]) == 3
 
 
 def test_the_page_lists_the_contract():
