@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -110,15 +109,6 @@ def test_names_load_without_torch() -> None:
     """The page of data sets and the page of models are free of torch, so that selection is fast."""
     code = "import sys, airepair.data, airepair.models, airepair.data.official; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(data.__file__).parents[2]).returncode == 0
-
-
-def test_the_example_of_the_docs_is_a_data_set() -> None:
-    """The code of docs/adding-a-dataset.md runs and is divided."""
-    page = (Path(data.__file__).parents[2] / "docs" / "adding-a-dataset.md").read_text()
-    names: dict[str, Any] = {}
-    exec(page.partition("```python\n")[2].partition("```")[0], names)
-    found = divide_for(names["source"](), "split")
-    assert [len(getattr(found, p)) for p in PARTS] == [480, 60, 60, 150]
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
