@@ -67,6 +67,8 @@ def rate(recipe: Recipe, done: float) -> float:
         return recipe.lr * (0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0)
     if recipe.schedule == "onecycle":
         return recipe.lr * (0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7)))
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))
     return recipe.lr
 
 

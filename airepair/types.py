@@ -92,7 +92,8 @@ class Dataset:
 class Recipe:
     """How a subject was trained, so that submodels and further training can follow it.
 
-    `schedule`: "step" is x .1 at 50 % and x .01 at 75 % of the epochs; "onecycle" rises to `lr` at 30 % and falls to 0; "constant" stays.
+    `schedule`: "step" is x .1 at 50 % and x .01 at 75 % of the epochs; "onecycle" rises to `lr` at 30 % and falls to 0; "cosine"
+    falls from `lr` to 0; "constant" stays.
     `early` is the share of the epochs after which the early checkpoint is kept.
     """
 
@@ -102,7 +103,7 @@ class Recipe:
     weight_decay: float = 1e-4
     batch_size: int = 64
     epochs: int = 60
-    schedule: Literal["step", "onecycle", "constant"] = "step"
+    schedule: Literal["step", "onecycle", "cosine", "constant"] = "step"
     augment: Literal["none", "shift", "crop+flip"] = "none"
     label_smoothing: float = 0.0
     early: float = 0.05

@@ -21,6 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "irepair": {"iterations": 20},
     "aprnn": {"points": 5},
     "deeprepair": {"epoch": 2},
+    "deeprepair_style": {"corruption": "fog4", "epochs": 2},
     "deepcorrect": {"distortion": "noise", "epochs": 2, "sample": 40, "draws": 1},
 }
 

@@ -41,6 +41,7 @@ METHODS = MethodRegistry(
         "random": "airepair.methods.random_change:RandomChange",
         "apricot": "airepair.methods.apricot:Apricot",
         "deeprepair": "airepair.methods.deeprepair:DeepRepair",
+        "deeprepair_style": "airepair.methods.deeprepair_style:StyleGuidedDeepRepair",
         "dl2": "airepair.methods.dl2:DL2",
         "best": "airepair.methods.best:Best",
         "arachne": "airepair.methods.arachne:Arachne",
