@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "list": "the methods, models, data sets and metrics that are registered",
     "bench": "run the benchmark suite (pytest) from an installed package",
     "env": "build the environment of an external tool",
+    "carry": "cut files and folders into pieces, and put them together, digests checked",
     "solve": "solve a last-layer repair program for a module and inputs, and print its optimum",
 }
 
