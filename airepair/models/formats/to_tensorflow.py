@@ -53,6 +53,12 @@ def _code(model: IRModel) -> tuple[str, Any]:
         def emit_UNKNOWN(self, node: Any) -> None:
             raise UsageError(f"layer {model.names.get(node.name, node.name)!r} ({node.type}) cannot be written as TensorFlow")
 
+        def emit_Conv(self, node: Any) -> str:  # the original splits a grouped convolution into many; TensorFlow has them by now
+            node.layer.attr["group"].i = 1
+            text: str = super().emit_Conv(node)
+            dilation = list(node.get_attr("dilations") or [])[1:3]
+            return text if not dilation or max(dilation) == 1 else text.replace("strides=", f"dilations={dilation}, strides=")
+
         def emit_LeakyRelu(self, node: Any) -> str:  # the original adds the line and returns nothing
             alpha = node.get_attr("alpha")
             return f"{node.variable_name} = tf.nn.leaky_relu({self.parent_variable_name(node)}, alpha={alpha}, name='{node.name}')"

@@ -1,0 +1,217 @@
+"""ONNX files, through onnx and onnx2torch. MMdnn's ONNX support is older than what today's exporters write, and is not used.
+
+What is lost on this way: a batch norm that the exporter folded into its convolution stays folded, and dense layers written as MatMul + Add
+are no nn.Linear (their weights, which onnx2torch keeps as buffers, are made parameters here). What comes back is the user's own file with
+its initialisers replaced. Where the exporter let several layers share one initialiser because its numbers happened to be equal (torch does, by
+an Identity), each layer gets its own: a repair may change one and not the other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from airepair.errors import UsageError, one_line
+from airepair.models.checkpoint import replacing
+from airepair.models.formats import OpenOptions
+from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
+from airepair.models.formats.ir import Array
+from airepair.models.formats.opened import Opened
+
+_REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
+
+
+def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+    """Opens an ONNX model; see open_model."""
+    model, parted = _unshared(_load(path))
+    shape = _shape(model, path)
+    logits, cut = _without_softmax(model)
+    module = _module(logits, path)
+    places = _places(logits, module, path)
+    fidelity = _check(path, module, shape, cut, str(path))
+
+    def writer(repaired: nn.Module, out: Path) -> Fidelity:
+        changed, _ = _unshared(_load(path))
+        state = repaired.state_dict()
+        for tensor in changed.graph.initializer:
+            if tensor.name in places:
+                key, turned = places[tensor.name]
+                value = state[key].detach().cpu().numpy()
+                _fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
+        with replacing(out) as temporary:
+            temporary.write_bytes(changed.SerializeToString())
+            return _check(temporary, repaired, shape, cut, str(out))
+
+    notes = ["through onnx2torch: folded batch norms stay folded, and a dense layer written as MatMul + Add is no nn.Linear"]
+    notes += ["cut before the final softmax: the file keeps it"] if cut else []
+    notes += [f"{parted} initialisers that layers shared by an Identity are written once for each layer"] if parted else []
+    layers = {key: name for name, (key, _) in places.items()}
+    return Opened(module, "onnx", path, writer, shape, None, fidelity, tuple(notes), layers, ".onnx")
+
+
+def _load(path: Path) -> Any:
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file; such models are not read")
+        array = _array(tensor, path)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UsageError(f"{path}: {tensor.name!r} holds NaN or infinite numbers")
+    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign or model.functions:
+        raise UsageError(f"{path} uses custom operations ({', '.join(foreign) or 'functions'}); only ONNX's own are read")
+    return model
+
+
+def _unshared(model: Any) -> tuple[Any, int]:
+    """The model with an initialiser of its own for each Identity of one, and how many there were."""
+    held = {t.name: t for t in model.graph.initializer}
+    copies = [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in held]
+    for node in copies:
+        made = model.graph.initializer.add()
+        made.CopyFrom(held[node.input[0]])
+        made.name = node.output[0]
+        model.graph.node.remove(node)
+    return model, len(copies)
+
+
+def _array(tensor: Any, path: Path) -> Array:
+    from onnx import numpy_helper
+
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise UsageError(f"{path}: {tensor.name!r} is damaged: {one_line(error, 120)}") from None
+
+
+def _fill(tensor: Any, value: Array) -> None:
+    from onnx import helper, numpy_helper
+
+    name = tensor.name
+    tensor.CopyFrom(numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name))
+
+
+def _shape(model: Any, path: Path) -> tuple[int, int, int]:
+    held = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in held]
+    dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
+    if len(dims) != 4 or min(dims[1:]) < 1 or max(dims[1:]) > 4096 or len(model.graph.output) != 1:
+        raise UsageError(
+            f"{path}: inputs {[i.name for i in inputs]} with shape {dims}; one N x C x H x W input and one output were expected"
+        )
+    return dims[1], dims[2], dims[3]
+
+
+def _without_softmax(model: Any) -> tuple[Any, bool]:
+    """A copy cut before a final softmax, and whether there was one."""
+    last = next((n for n in model.graph.node if model.graph.output[0].name in n.output), None)
+    if last is None or last.op_type != "Softmax":
+        return model, False
+    copy = type(model)()
+    copy.CopyFrom(model)
+    copy.graph.node.remove(last)
+    copy.graph.output[0].name = last.input[0]
+    return copy, True
+
+
+def _module(model: Any, path: Path) -> nn.Module:
+    from airepair.models.vision import torchvision
+
+    torchvision()  # onnx2torch imports it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx2torch import convert
+    try:
+        module: nn.Module = convert(model)
+    except Exception as error:
+        raise UsageError(f"{path}: onnx2torch cannot convert it: {one_line(error, 160)}") from None
+    held = getattr(module, "initializers", None)
+    if held is None:
+        return module.eval()
+    for name, buffer in list(held.named_buffers(recurse=False)):
+        if buffer.is_floating_point() and buffer.ndim:
+            delattr(held, name)
+            held.register_parameter(name, nn.Parameter(buffer.clone()))
+    return module.eval()
+
+
+def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, bool]]:
+    """Initialiser -> (state-dict key, transposed), from a second conversion in which every initialiser holds its own number."""
+    tagged = type(model)()
+    tagged.CopyFrom(model)
+    floats = [t for t in tagged.graph.initializer if _array(t, path).dtype == np.float32 and len(t.dims)]
+    for i, tensor in enumerate(floats):
+        _fill(tensor, np.full(tuple(tensor.dims), i + 1, np.float32))
+    values = {t.name: _array(t, path) for t in model.graph.initializer}
+    state, found = module.state_dict(), {}
+    for key, tensor in _module(tagged, path).state_dict().items():
+        number = float(tensor.flatten()[0]) if tensor.numel() else 0.0
+        if not (number == int(number) and 1 <= number <= len(floats) and bool((tensor == number).all())):
+            continue
+        name = floats[int(number) - 1].name
+        ours = state[key].numpy()
+        if ours.shape == values[name].shape and np.array_equal(ours, values[name]):
+            found[name] = (key, False)
+        elif ours.T.shape == values[name].shape and np.array_equal(ours.T, values[name]):
+            found[name] = (key, True)
+    lost = [k for k, _ in module.named_parameters() if k not in {key for key, _ in found.values()}]
+    if lost:
+        raise UsageError(f"{path}: no initialiser of the file holds the weight {lost[0]}; it could not be written back")
+    return found
+
+
+def _check(path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, what: str) -> Fidelity:
+    from airepair.models.formats.keras_files import answer as ours_for
+
+    inputs = check_inputs(shape)
+    theirs = answer(path, inputs)
+    ours = ours_for(module, inputs[: len(theirs)], None)
+    return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)
+
+
+def answer(path: Path, inputs: Array) -> Array:
+    """What the ONNX file answers: by onnxruntime where it is installed, by onnx's evaluator (on fewer inputs) otherwise."""
+    try:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        (image,) = (i for i in session.get_inputs())
+        fixed = image.shape[0] if isinstance(image.shape[0], int) else 64
+        parts = [inputs[i : i + fixed] for i in range(0, len(inputs), fixed)]
+        return np.concatenate(
+            [session.run(None, {image.name: p})[0] for p in parts if len(p) == fixed or not isinstance(image.shape[0], int)]
+        )
+    except ImportError:
+        from onnx.reference import ReferenceEvaluator
+
+        evaluator = ReferenceEvaluator(str(path))
+        return np.concatenate([evaluator.run(None, {evaluator.input_names[0]: x[None]})[0] for x in inputs[:_REFERENCE_INPUTS]])
+
+
+def write(module: nn.Module, shape: tuple[int, int, int], out: Path) -> None:
+    """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older exporter: the newer one folds them)."""
+    import onnx
+
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, *shape),),
+        str(out),
+        dynamo=False,
+        opset_version=13,
+        do_constant_folding=False,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
+    )
+    out.write_bytes(_unshared(onnx.load(out))[0].SerializeToString())

@@ -1,0 +1,73 @@
+"""ONNX: read by onnx2torch with every weight trainable, written back into the same graph."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from airepair.errors import UsageError
+from airepair.models.formats import open_model
+
+onnx = pytest.importorskip("onnx")
+if importlib.util.find_spec("onnx2torch") is None:
+    pytest.skip("onnx2torch is not installed (pip install 'airepair[onnx]')", allow_module_level=True)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 6), nn.Softmax(1))
+    module[1].running_var.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    """The net with its softmax, as ONNX."""
+    from airepair.models.formats.onnx_files import write
+
+    place = tmp_path_factory.mktemp("onnx") / "in.onnx"
+    write(net(), (1, 8, 8), place)
+    return place
+
+
+def test_repair_comes_back_in_the_graph_it_came_in(path: Path, tmp_path: Path) -> None:
+    """Batch norm and dense weights are parameters; a repair changes initialisers only; names and operations stay."""
+    opened = open_model(path)
+    assert opened.fidelity is not None
+    assert opened.fidelity.faithful
+    assert sum(p.numel() for p in opened.module.parameters()) == sum(p.numel() for p in net().parameters())
+    with torch.no_grad():
+        for p in opened.module.parameters():
+            p.add_(0.1)
+    assert opened.write(opened.module, tmp_path / "out.onnx").faithful
+    before, after = onnx.load(path), onnx.load(tmp_path / "out.onnx")
+    assert before.graph.node == after.graph.node
+    assert [t.name for t in before.graph.initializer] == [t.name for t in after.graph.initializer]
+    assert before != after
+
+
+def test_damaged_and_hostile_models_are_refused(path: Path, tmp_path: Path) -> None:
+    """NaN, external data, custom operations, truncation: one line each."""
+
+    def nan(model):
+        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, "f"), model.graph.initializer[0].name))
+
+    def external(model):
+        model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+
+    def custom(model):
+        model.graph.node[0].domain = "evil"
+
+    for change, said in ((nan, "NaN"), (external, "another file"), (custom, "custom")):
+        model = onnx.load(path)
+        change(model)
+        (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(UsageError, match=said):
+            open_model(tmp_path / "b.onnx")
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UsageError):
+        open_model(tmp_path / "cut.onnx")

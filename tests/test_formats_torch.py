@@ -1,0 +1,123 @@
+"""torch through MMdnn: programs in and out, and networks exported to Keras and TensorFlow."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from airepair.errors import UsageError
+from airepair.models.formats import open_model
+
+pytest.importorskip("mmdnn")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:The structure of", "ignore::DeprecationWarning")
+
+
+class Net(nn.Module):
+    """What goes wrong: flatten by view, batch norm and ReLU behind it, a residual, channel dropout, pooling, grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.bn1 = nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4, momentum=0.2)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False)
+        self.pool, self.drop2, self.drop = nn.MaxPool2d(2), nn.Dropout2d(0.2), nn.Dropout(0.3)
+        self.norm, self.fc1, self.fc2 = nn.BatchNorm1d(4 * 3 * 2), nn.Linear(24, 7), nn.Linear(7, 5)
+        for m in self.modules():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm):
+                for t in (m.weight.data, m.bias.data, m.running_mean, m.running_var):
+                    t.uniform_(0.5, 1.5)
+
+    def forward(self, x):
+        """N x 1 x 12 x 10 -> N x 5."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.drop2(self.pool(x + self.conv2(x)))
+        x = torch.relu(self.norm(x.view(x.size(0), -1)))
+        return self.fc2(self.drop(torch.tanh(self.fc1(x))))
+
+
+def random_images(n: int = 32) -> torch.Tensor:
+    return torch.randn(n, 1, 12, 10, generator=torch.Generator().manual_seed(3))
+
+
+def test_ir_and_back_is_the_same_network() -> None:
+    """torch -> IR -> torch: equal logits, same parameter count, bit-equal weights in the IR, momentum and dropout kept."""
+    from airepair.models.formats.from_torch import from_torch
+    from airepair.models.formats.ir import renamed
+    from airepair.models.formats.to_torch import arrays_of, to_torch
+
+    net = Net().eval()
+    ir = renamed(from_torch(net, (1, 12, 10)).model)
+    again = to_torch(ir)
+    assert (again(random_images()) - net(random_images())).abs().max() < 1e-5
+    assert sum(p.numel() for p in again.parameters()) == sum(p.numel() for p in net.parameters())
+    back = arrays_of(again, ir)
+    assert all(np.array_equal(a, back[n][k]) for n, kinds in ir.weights.items() for k, a in kinds.items())
+    found = list(again.modules())
+    assert any(isinstance(m, nn.Dropout2d) for m in found)
+    assert any(isinstance(m, nn.BatchNorm2d) and m.momentum == 0.2 for m in found)
+    torch.nn.functional.cross_entropy(again.train()(random_images()), torch.zeros(32, dtype=torch.long)).backward()
+    assert all(p.grad is not None for p in again.parameters())
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted", "exported"])
+def test_programs_come_back_as_programs(tmp_path: Path, kind: str) -> None:
+    """A program is refused without trust; trusted, it becomes layers, and the repair comes back as the same kind of program."""
+    net = Net().eval()
+    path, out = tmp_path / "in.pt2", tmp_path / "out.pt2"
+    if kind == "exported":
+        torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 12, 10),)), path)
+    else:
+        torch.jit.save(torch.jit.trace(net, random_images()) if kind == "traced" else torch.jit.script(net), str(path))
+    with pytest.raises(UsageError, match="--trust-pickle"):
+        open_model(path)
+    opened = open_model(path, trust_pickle=True, shape=(1, 12, 10))
+    assert opened.fidelity is not None
+    assert opened.fidelity.faithful
+    assert any(isinstance(m, nn.Conv2d) for m in opened.module.modules())
+    with torch.no_grad():
+        for p in opened.module.parameters():
+            p.mul_(1.5)
+    assert opened.write(opened.module, out).faithful
+    again = torch.export.load(out).module() if kind == "exported" else torch.jit.load(str(out))
+    x = random_images(1)
+    assert (again(x) - opened.module(x)).abs().max() < 1e-5
+    assert (again(x) - net(x)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+def test_torch_to_keras(tmp_path: Path, ending: str) -> None:
+    """A torch network written as a Keras file answers the same, and opens again as the same network."""
+    pytest.importorskip("h5py")
+    from airepair.models.formats.export import export
+
+    net = Net().eval()
+    assert export(net, (1, 12, 10), tmp_path / f"net.{ending}").faithful
+    opened = open_model(tmp_path / f"net.{ending}")
+    assert (opened.module(random_images()) - net(random_images())).abs().max() < 1e-4
+    assert sum(p.numel() for p in opened.module.parameters()) == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["net.pb", "net"])
+def test_torch_to_tensorflow(tmp_path: Path, name: str) -> None:
+    """The same as a frozen graph and as a SavedModel, which opens again and takes a repair."""
+    from airepair.models.formats.export import export
+
+    net = Net().eval()
+    assert export(net, (1, 12, 10), tmp_path / name).faithful
+    opened = open_model(tmp_path / name)
+    assert (opened.module(random_images()) - net(random_images())).abs().max() < 1e-4
+    with torch.no_grad():
+        for p in opened.module.parameters():
+            p.mul_(1.1)
+    assert opened.write(opened.module, tmp_path / ("out" + Path(name).suffix)).faithful
+
+
+def test_what_is_not_converted_is_named(tmp_path: Path) -> None:
+    """An operation without a counterpart is refused by the name of its layer."""
+    from airepair.models.formats.from_torch import from_torch
+
+    with pytest.raises(UsageError, match=r"'0'.*conv_transpose"):
+        from_torch(nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten(), nn.Linear(121, 2)), (1, 10, 10))
