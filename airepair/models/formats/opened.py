@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -35,6 +36,7 @@ class Opened:
     feed      the scaling layers or mean/std found in the file; None where there are none
     fidelity  file against module on the check inputs; None where nothing was converted
     layers    the module's layer names -> the names in the user's file
+    facts     what a checkpoint dictionary says beside its weights (plain values)
     """
 
     module: nn.Module
@@ -47,6 +49,7 @@ class Opened:
     notes: tuple[str, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ".pt"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, module: nn.Module, out: str | Path) -> Fidelity | None:
         """Writes `module` as a copy of the user's own file with the weights replaced; the fidelity of the written file where it was converted.

@@ -39,7 +39,8 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     def writer(repaired: nn.Module, out: Path) -> None:
         _write_weights(path, kind, found, way, _back(repaired, origin, weights), out)
 
-    return Opened(module, kind, path, writer, feed=feed, notes=_notes(found, way), suffix=path.suffix or ".pt")
+    notes, facts = _notes(found, way), _facts(found, way)
+    return Opened(module, kind, path, writer, feed=feed, notes=notes, suffix=path.suffix or ".pt", facts=facts)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -146,6 +147,13 @@ def _feed(found: Mapping[Any, Any]) -> Feed | None:
             if len(m) == len(s) and all(v > 0 for v in s):
                 return Feed(tuple(1 / v for v in s), tuple(-a / v for a, v in zip(m, s, strict=True)), "mean and std in the checkpoint")
     return None
+
+
+def _facts(found: Any, way: tuple[str, ...]) -> dict[str, Any]:
+    """The plain values beside the weights: "trained_on", "classes", "arch", ..."""
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(k): v for k, v in found.items() if k not in way and isinstance(v, str | int | float | list | tuple | dict)}
 
 
 def _notes(found: Any, way: tuple[str, ...]) -> tuple[str, ...]:
