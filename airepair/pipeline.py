@@ -23,6 +23,7 @@ from airepair.events import Events, Progress, time_limit, without_meter
 from airepair.exam import Exam, most_confused, sit
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
+from airepair.metrics.pgd import attack
 from airepair.provenance import digest, provenance
 from airepair.records import Phase, Record, Status
 from airepair.types import Limit, Method, Split, Subject, Task
@@ -46,6 +47,7 @@ class Prepared:
     before: Exams
     scores: Mapping[str, float]
     missing: Mapping[str, str]
+    pgd: bool = False
 
 
 @dataclass(eq=False)
@@ -71,22 +73,27 @@ def prepare(
     limit: Limit = Limit(),  # noqa: B008 (frozen)
     failing: Split | None = None,
     pair: tuple[int, int] | None = None,
+    pgd: bool = False,
 ) -> Prepared:
-    """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there."""
+    """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there.
+
+    `pgd`: the subject and the repaired model are attacked as well (metrics/pgd.py), which costs twenty gradient steps on 512 images each.
+    """
     data = subject.dataset
     repair = sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if failing is None else failing
     pair = pair or most_confused(repair, len(data.classes))
-    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness))
+    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd)
     scores, missing = score(before, before)
     passing = data.repair.select(right)
-    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing)
+    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd)
 
 
-def _examine(subject: Subject, module: nn.Module, failing: Split, pair: tuple[int, int] | None, pairs: Pairs) -> Exams:
+def _examine(subject: Subject, module: nn.Module, failing: Split, pair: tuple[int, int] | None, pairs: Pairs, pgd: bool = False) -> Exams:
     data = subject.dataset
-    return Exams(sit(module, data.test), sit(module, failing), sit(module, data.validation), data.groups, pair, pairs)
+    extra = {"pgd_right": attack(module, data.test)} if pgd else {}
+    return Exams(sit(module, data.test), sit(module, failing), sit(module, data.validation), data.groups, pair, pairs, extra, data.classes)
 
 
 def task_of(ready: Prepared, events: Events) -> Task:
@@ -164,7 +171,7 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         if problem:
             module, status, reason = None, "failed", problem
         else:
-            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs)
+            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd)
             scores, missing = score(ready.before, after)
     record = Record(
         case=ready.case,

@@ -6,7 +6,11 @@ import math
 import pytest
 import torch
 
+from airepair.case import Case
 from airepair.exam import Exam, most_confused, sit
+from airepair.logic.constraints import CIFAR10
+from airepair.logic.parser import parse
+from airepair.methods import build
 from airepair.metrics import METRICS, Missing, score
 from airepair.metrics.accuracy import accuracy
 from airepair.metrics.calibration import calibration_error
@@ -19,7 +23,9 @@ from airepair.metrics.flips import break_rate, generalisation, net_change, repai
 from airepair.metrics.group_accuracy import group_accuracy
 from airepair.metrics.pgd import attack, margin, pgd_accuracy
 from airepair.metrics.robustness import close_pairs, robustness
+from airepair.metrics.similarity import similarity
 from airepair.metrics.top5 import top5
+from airepair.pipeline import prepare, run
 from airepair.testing import toy
 from airepair.types import Robustness, Split
 
@@ -199,3 +205,29 @@ def test_an_attack_never_helps():
     subject = toy.subject()
     clean = sit(subject.module, subject.dataset.test).right
     assert not (attack(subject.module, subject.dataset.test) & ~clean).any()
+
+
+def test_similarity_asks_the_five_orderings_of_cifar10_and_nothing_else():
+    """A car rather a truck than a dog: satisfied, broken by a tie (delta .01), and a bird, which has no rule; other classes are missing."""
+    logits = torch.zeros(4, 10)
+    logits[0, 9] = 1.0
+    logits[3, 9] = -1.0
+    seen = dataclasses.replace(exams(Exam(logits, torch.tensor([1, 1, 2, 5]))), classes=CIFAR10)
+    assert similarity(seen, seen) == pytest.approx(3 / 4)
+    assert isinstance(similarity(BEFORE, BEFORE), Missing)
+    wanted = parse("CSimilarityT(delta=0.01)", classes=CIFAR10)[0]
+    random = dataclasses.replace(seen, test=Exam(torch.randn(300, 10, generator=torch.Generator().manual_seed(1)), torch.arange(300) % 10))
+    scope = wanted.scope(lambda x: x[:, :, 0, 0], {"x": random.test.logits[:, :, None, None]}, {"y": random.test.y}, None)
+    assert similarity(random, random) == pytest.approx(float(wanted.formula.satisfied(scope).double().mean()))
+
+
+def test_the_attack_runs_where_it_is_asked_for():
+    """`pgd=True` attacks the subject and the repaired model, not the states on the way; without it the metric is missing with its reason."""
+    case, method = Case("toy", "mlp", "finetune", 0), build("finetune", {"epochs": 4})
+    asked, plain = (run(prepare(case, toy.subject("mlp"), method, pgd=pgd)).record for pgd in (True, False))
+    assert 0 < asked.before["pgd_accuracy"] <= asked.before["accuracy"]
+    assert 0 < asked.after["pgd_accuracy"] <= asked.after["accuracy"]
+    assert asked.phases
+    assert not any("pgd_accuracy" in p.scores for p in asked.phases)
+    assert "--pgd" in plain.missing["pgd_accuracy"]
+    assert {k: v for k, v in asked.after.items() if k != "pgd_accuracy"} == dict(plain.after)

@@ -16,6 +16,8 @@ from airepair.logic.formulas import Formula, walk
 from airepair.logic.terms import Disjunction, Scope
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# CSimilarity: an image of the first class is rather taken for the second than for the third.
+SIMILAR = ((1, 9, 5), (4, 7, 8), (0, 8, 6), (5, 3, 9), (3, 5, 1))
 WEIGHT = 0.6  # of an expression that is not a published constraint: that of the class groups
 STEPS = 7
 
@@ -114,8 +116,7 @@ class Named:
 
 def _similar(point: str, more: str = "") -> str:
     """y = car: truck >= dog; deer: horse >= ship; plane: ship >= frog; dog: cat >= truck; cat: dog >= car (+ delta)."""
-    rules = [(1, 9, 5), (4, 7, 8), (0, 8, 6), (5, 3, 9), (3, 5, 1)]
-    each = [f"(y == {y} => logit({point}, {near}) >= logit({point}, {far}) + {{delta}})" for y, near, far in rules]
+    each = [f"(y == {y} => logit({point}, {near}) >= logit({point}, {far}) + {{delta}})" for y, near, far in SIMILAR]
     return more + " and ".join(each)
 
 

@@ -44,6 +44,7 @@ METRICS: dict[str, Entry] = {
         "airepair.metrics.constraint:constraint_tempered", "constraint accuracy at the best temperature", "share", "higher", "protocol"
     ),
     "robustness": Entry("airepair.metrics.robustness:robustness", "pairwise robustness satisfaction", "share", "higher", "DL2 RobustnessT"),
+    "similarity": Entry("airepair.metrics.similarity:similarity", "class similarity", "share", "higher", "DL2 CSimilarityT"),
     "close_pairs": Entry("airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "protocol"),
     "confusion_ab": Entry("airepair.metrics.confusion:confusion_ab", "confusion accuracy (a, b)", "share", "higher", "AIREPAIR II-B"),
     "confusion_ba": Entry("airepair.metrics.confusion:confusion_ba", "confusion accuracy (b, a)", "share", "higher", "AIREPAIR II-B"),

@@ -29,7 +29,7 @@ class Pairs:
 class Exams:
     """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs.
 
-    `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see pgd.py).
+    `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see pgd.py). `classes`: their names.
     """
 
     test: Exam
@@ -39,6 +39,7 @@ class Exams:
     pair: tuple[int, int] | None
     pairs: Pairs
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:

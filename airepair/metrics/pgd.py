@@ -49,5 +49,5 @@ def pgd_accuracy(before: Exams, after: Exams) -> float | Missing:
     """Share of the attacked test images that stay right."""
     found = after.extra.get("pgd_right")
     if found is None:
-        return Missing("no attack was run on this model (it needs gradients: airepair.metrics.pgd.attack)")
+        return Missing("no attack was run on this model (it needs gradients; ask for it with --pgd)")
     return float(found.double().mean()) if len(found) else Missing("the test split is empty")

@@ -22,6 +22,7 @@ from airepair.report.states import State, states
 FLAG = "‡"
 HEADINGS = {
     "accuracy": Heading("Accuracy", "all"),
+    "top5": Heading("Accuracy", "top 5"),
     "drawdown": Heading("Accuracy", "drawdown"),
     "worst_class_loss": Heading("Accuracy", "worst class loss"),
     "repair_rate": Heading("Inputs", "repair rate"),
@@ -30,11 +31,18 @@ HEADINGS = {
     "net_change": Heading("Inputs", "net change"),
     "constraint": Heading("Constraint", "groups"),
     "constraint_tempered": Heading("Constraint", "at best temperature"),
+    "similarity": Heading("Constraint", "class similarity"),
+    "group_accuracy": Heading("Constraint", "group accuracy"),
+    "calibration_error": Heading("Constraint", "calibration error"),
     "robustness": Heading("Pairs", "robustness"),
     "close_pairs": Heading("Pairs", "share close"),
+    "pgd_accuracy": Heading("Robust", "under PGD"),
     "confusion_ab": Heading("Confusion", "(a, b)"),
     "confusion_ba": Heading("Confusion", "(b, a)"),
     "confusion": Heading("Confusion", "mean"),
+    "churn": Heading("Replacement", "churn"),
+    "negative_flips": Heading("Replacement", "negative flips"),
+    "backward_compatibility": Heading("Replacement", "compatibility"),
 }
 
 
