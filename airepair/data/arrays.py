@@ -39,24 +39,29 @@ class Arrays:
 
 def read_npz(path: Path) -> Arrays:
     """`x_train y_train [x_test y_test] [classes]` of an npz file. UsageError, one line, for anything else; objects are never unpickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise UsageError(f"{path} unpacks to {size:,} bytes; accepted: up to {MAX_BYTES:,}")
-        with np.load(path, allow_pickle=False) as file:
-            found = {k: file[k] for k in ("x_train", "y_train", "x_test", "y_test", "classes") if k in file.files}
-            names = ", ".join(sorted(file.files)) or "nothing"
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{path} is not a readable npz file of arrays: {one_line(error, 160)}") from None
+    found = read_arrays(path, ("x_train", "y_train", "x_test", "y_test", "classes"))
+    names = ", ".join(sorted(found)) or "none of its arrays"
     if not {"x_train", "y_train"} <= found.keys() or ("x_test" in found) != ("y_test" in found):
         raise UsageError(f"{path} holds {names}; accepted: x_train, y_train, x_test, y_test (uint8 images, N x H x W or N x H x W x C)")
     classes = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     arrays = Arrays(found["x_train"], _labels(found["y_train"]), found.get("x_test"), _labels(found.get("y_test")), str(path), classes)
     check(arrays)
     return arrays
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
+    """Those of the named arrays that the npz file has. UsageError, one line, for a file that is none, too large, or holds objects."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_BYTES:
+            raise UsageError(f"{path} unpacks to {size:,} bytes; accepted: up to {MAX_BYTES:,}")
+        with np.load(path, allow_pickle=False) as file:
+            return {k: file[k] for k in names if k in file.files}
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} is not a readable npz file of arrays: {one_line(error, 160)}") from None
 
 
 def _labels(y: Any) -> Any:

@@ -81,9 +81,15 @@ def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = dict(state)
     if {"mean", "std"} < state.keys() and all(k.startswith("net.") for k in state if k not in ("mean", "std")):
         state = {k: v for k, v in state.items() if k not in ("mean", "std")}  # a Feed's own state dict
-    while prefix := next((p for p in PREFIXES if state and all(k.startswith(p) for k in state)), None):
-        state = {k.removeprefix(prefix): v for k, v in state.items()}
+    while (shorter := without_prefix(state)) is not None:
+        state = shorter
     return {_renamed(k): v for k, v in state.items()}
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The state without one of PREFIXES that all its names have; None where there is none."""
+    prefix = next((p for p in PREFIXES if state and all(k.startswith(p) for k in state)), None)
+    return None if prefix is None else {k.removeprefix(prefix): v for k, v in state.items()}
 
 
 def _renamed(name: str) -> str:

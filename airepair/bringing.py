@@ -1,0 +1,192 @@
+"""Reads a brought file into a Subject and the way back (see airepair.brought, which is the door)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from airepair import data
+from airepair.data.asked import wanted
+from airepair.data.seen import divide_for
+from airepair.errors import UsageError
+from airepair.exam import logits_of
+from airepair.models import MODELS
+from airepair.models.feeding import FIELDS, Brought, Feeding, beside, case_name, stated
+from airepair.models.formats import open_model
+from airepair.models.formats.opened import Opened
+from airepair.models.own_code import OwnCode, is_own_code, own_code
+from airepair.models.paper_names import model_name
+from airepair.models.recipes import training_of
+from airepair.models.recognise import load as recognised
+from airepair.near_chance import refuse_near_chance
+from airepair.scaling import completed
+from airepair.settings import profile as profile_named
+from airepair.subjects import on_device, reduce, spoil
+from airepair.types import Dataset, Recipe, Split, Subject
+from airepair.wiring import wire
+
+
+def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
+    """See airepair.brought.bring."""
+    path = brought.path
+    source = data.whole(dataset)
+    shape = (int(source.train.x.shape[1]), int(source.train.x.shape[2]), int(source.train.x.shape[3]))
+    values, file = beside(path)
+    net_arch = brought.net_arch or values.get("net_arch")
+    depth = brought.depth if brought.depth is not None else values.get("depth")
+    own = own_code(str(net_arch)) if is_own_code(net_arch) else None
+    feeding = brought.feeding.over(stated(values, file, path.parent))
+    opened = open_model(
+        path,
+        architecture=_architecture(own, net_arch, depth, source.name, len(source.classes), shape),
+        classes=own.layers if own else (),
+        shape=(shape[1], shape[2], shape[0]) if feeding.layout == "NHWC" else shape,
+        trust_pickle=brought.trust_pickle,
+        trust_lambda=brought.trust_lambda,
+    )
+    feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
+    trained_on, said_by = _seen(brought, values, file, opened)
+    divided = divide_for(source, trained_on)
+    divided = reduce(divided, {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {})))
+    divided = _as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
+    divided = on_device(divided, device)
+    wiring = wire(opened, feeding, own.preprocess if own else None, divided, str(path))
+    module = wiring.module(feeding)
+    refuse_near_chance(str(path), module, None if own and own.preprocess else wiring.module, feeding, divided)
+    origin = _origin(path, opened, feeding, own, said_by, wiring.order)
+    recipe = _recipe(source.name, opened.facts)
+    return Subject(f"{source.name}-{case_name(path)}", module, divided, recipe, trained_on, origin), wiring.way_back(module)
+
+
+def _architecture(
+    own: OwnCode | None, net_arch: str | None, depth: int | None, dataset: str, classes: int, shape: tuple[int, int, int]
+) -> Callable[[Mapping[str, Tensor]], nn.Module]:
+    """Tensors of the file -> the network with them: the user's code, a registered architecture, or the one that the shapes tell."""
+    if own is not None:
+        return lambda tensors: own.load(tensors, classes)
+    if net_arch is None or (net_arch == "resnet" and depth is None):
+        return lambda tensors: recognised(tensors, shape=shape)
+    name = model_name(net_arch, depth)
+
+    def build(tensors: Mapping[str, Tensor]) -> nn.Module:
+        stem = next((len(v) for k, v in tensors.items() if k.endswith("conv1.weight")), 0) if name.startswith("resnet") else 0
+        usual = 16 if int(name.partition("w")[0].removeprefix("resnet")) in (20, 32, 44, 56) else 64 if stem else 0
+        width = f"w{stem}" if stem and "w" not in name and stem != usual else ""
+        special = f"{dataset}/{name}"
+        return recognised(tensors, special if special in MODELS.names() else name + width, shape)
+
+    return build
+
+
+def _told(opened: Opened, classes: tuple[str, ...]) -> Feeding:
+    """The order of the classes, where a checkpoint keeps their names and they are the data set's."""
+    for key in ("classes", "class_names", "labels"):
+        found = opened.facts.get(key)
+        if isinstance(found, list | tuple) and all(isinstance(c, str) for c in found) and sorted(found) == sorted(classes):
+            return Feeding(classes=tuple(found), origins={"classes": f"{key} in the checkpoint"})
+    return Feeding()
+
+
+def _completed(feeding: Feeding, opened: Opened, own: OwnCode | None) -> Feeding:
+    if own is None or own.preprocess is None:
+        return completed(feeding, opened)
+    given = [k for k in ("input_range", "mean", "std", "colours") if getattr(feeding, k) is not None]
+    if given:
+        raise UsageError(f"{own.text} brings its own preprocess, and {given[0]} is given too; accepted: one of both")
+    return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": f"preprocess of {own.text}"})
+
+
+def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened) -> tuple[str, str]:
+    """What the network was trained on, and who says so."""
+    told = opened.facts.get("trained_on")
+    for value, origin in ((brought.trained_on, "option"), (values.get("trained_on"), file), (told, "the checkpoint")):
+        if isinstance(value, str) and value:
+            return value, origin
+    return "official train", "default for a file that is brought"
+
+
+def _as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str, Any]) -> Dataset:
+    """The training data with the fault that the file was trained with, where it is the data set's own; a note where it cannot be had."""
+    if trained_on != "split" or not fault:
+        return divided
+    training = training_of(divided.name, "")
+    spoilt = spoil(divided, training) if training.fault == fault else divided
+    expected = (facts.get("digests") or {}).get("train")
+    if training.fault != fault or (expected and spoilt.digests["train"] != expected):
+        return replace(
+            divided, notes=(*divided.notes, f"the file was trained with the fault {fault}, which the training data here do not have")
+        )
+    return spoilt
+
+
+def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
+    """How the network was trained, where its file says it; else the data set's recipe stands in."""
+    told, names = facts.get("recipe"), {f.name for f in fields(Recipe)}
+    if isinstance(told, dict) and set(told) <= names:
+        return Recipe(**told)
+    return training_of(dataset, "").recipe
+
+
+def _origin(
+    path: Path, opened: Opened, feeding: Feeding, own: OwnCode | None, said_by: str, order: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """What the record keeps of the file and of its feeding (JSON values)."""
+    values = {k: getattr(feeding, k) for k in FIELDS if getattr(feeding, k) is not None}
+    found: dict[str, Any] = {
+        "kind": "brought",
+        "file": path.name,
+        "format": opened.kind,
+        "sha256": _digest(path),
+        "feeding": {
+            k: {"value": list(v) if isinstance(v, tuple) else v, "from": feeding.origins.get(k, "stated")} for k, v in values.items()
+        },
+        "trained_on_from": said_by,
+        "recipe": "the file's" if isinstance(opened.facts.get("recipe"), dict) else "unknown: the data set's stands in",
+        "notes": list(opened.notes),
+    }
+    if opened.feed is not None:
+        found["scaling_in_file"] = asdict(opened.feed)
+    if opened.fidelity is not None:
+        found["fidelity"] = {k: v for k, v in asdict(opened.fidelity).items() if isinstance(v, str | int | float | bool)}
+    if own is not None:
+        found["notes"].append(f"the code of {own.text} was run, named by --net_arch")
+        found["architecture"] = own.text
+    if order is not None:
+        found["outputs"] = list(order)
+    return found
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the file, or of a folder's files in the order of their names."""
+    sha = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                sha.update(block)
+    return sha.hexdigest()
+
+
+def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
+    """See airepair.brought.asked."""
+    dataset, device = subject.dataset, subject.dataset.validation.x.device
+    wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
+    kept = wanted(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None
+    if wrong is not None:
+        already = int((_answers(subject, wrong) == wrong.y).sum())
+        if already:
+            raise UsageError(
+                f"--failing {failing}: {already} of {len(wrong)} wanted labels are what the model says already; accepted: inputs it gets wrong"
+            )
+    if kept is not None:
+        kept = Split(kept.x, _answers(subject, kept))
+    return wrong, kept
+
+
+def _answers(subject: Subject, split: Split) -> Tensor:
+    return logits_of(subject.module, split.x).argmax(1)

@@ -1,0 +1,66 @@
+"""A model file of a user's own, brought as a Subject: how it is fed, what its outputs mean, what it was trained on. Free of torch until used.
+
+`bring` reads the file (any format), wraps the network so that it takes the data set's images in [0, 1] and answers in the data set's
+order of classes, and gives an `Opened` whose `write(repaired, path)` takes all of that off again: the file comes back fed as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airepair.models.feeding import Brought, Feeding, add_feeding_arguments, case_name, stated
+
+if TYPE_CHECKING:
+    import torch
+
+    from airepair.models.formats.opened import Opened
+    from airepair.types import Split, Subject
+
+__all__ = ["Brought", "Feeding", "add_feeding_arguments", "asked", "bring", "brought_from", "case_name", "wanted"]
+
+
+def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
+    """`path` (or `--pretrained`) with `--net_arch`, `--depth` and what add_feeding_arguments gave. UsageError for a value that cannot be."""
+    feeding = stated({k: getattr(arguments, k) for k in ("input_range", "mean", "std", "layout", "colours", "classes")}, "option", Path())
+    return Brought(
+        Path(arguments.pretrained if path is None else path).expanduser(),
+        getattr(arguments, "net_arch", None),
+        getattr(arguments, "depth", None),
+        feeding,
+        arguments.trained_on,
+        arguments.trust_pickle,
+        arguments.trust_lambda,
+    )
+
+
+def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
+    """The file's network as a subject on the data set (any name of data.load), at the profile's size ("none": whole), and the way back.
+
+    `opened.write(repaired, path)` takes the repaired module of the pipeline as it stands. UsageError, one line, where the file cannot be
+    read, does not fit the data set, or is near chance there; then the error lists what it would score with other scalings.
+    """
+    from airepair.bringing import bring as load
+
+    return load(brought, dataset, profile=profile, device=device)
+
+
+def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True) -> Split:
+    """The images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders) with labels in the order of `classes`.
+
+    With `labelled=False` labels may be absent, and are then 0. UsageError for images of another shape and labels outside the classes.
+    """
+    from airepair.data.asked import wanted as load
+
+    return load(text, classes, shape, labelled=labelled)
+
+
+def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
+    """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
+
+    The labels of `keep` are the subject's own answers. UsageError where a wanted label is what the subject answers already.
+    """
+    from airepair.bringing import asked as load
+
+    return load(subject, failing, keep)

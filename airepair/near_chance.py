@@ -1,0 +1,127 @@
+"""A subject that is near chance, or scores far better with another scaling, is not repaired but refused, with what it would score otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from airepair.errors import UsageError
+from airepair.exam import Exam, confusion_matrix, sit
+from airepair.models.baseline import chance
+from airepair.models.feeding import Feeding
+from airepair.types import Dataset, Split
+
+PROBED = 1000  # validation images that each common scaling is tried on
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CAFFE = ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0))  # of pixels in 0..255, blue first: the older ImageNet networks of Keras
+
+# A network as it would be fed otherwise.
+Refeed = Callable[[Feeding], nn.Module]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A common scaling: in words, as options, and the validation accuracy with it."""
+
+    words: str
+    options: str
+    accuracy: float
+
+
+def refuse_near_chance(what: str, module: nn.Module, refeed: Refeed | None, feeding: Feeding, data: Dataset) -> None:
+    """UsageError where `module` is near chance on validation, or where nothing states its scaling and another one is clearly better.
+
+    `refeed` None: the pre-processing is the user's own code, and no other is tried.
+    """
+    probes = data.validation if len(data.validation) <= PROBED else data.validation.select(_spread(data.validation))
+    exam = sit(module, probes)
+    classes = len(data.classes)
+    near, unsaid = chance(exam, classes), feeding.origins.get("input_range") == "default"
+    if not (near or unsaid) or (not near and exam.accuracy > 0.9):
+        return
+    if refeed is None:
+        raise UsageError(f"{what} is near chance on {data.name}: validation accuracy {_show(exam.accuracy)} with its own preprocess")
+    others = common(refeed, feeding, probes, data)
+    best = max(others, key=lambda t: t.accuracy)
+    clearly = 3 * (0.5 / len(probes)) ** 0.5  # three standard errors of a difference, at most
+    if not near and best.accuracy - exam.accuracy <= clearly:
+        return
+    listed = ", ".join(f"{t.words} {_show(t.accuracy)}" for t in sorted(others, key=lambda t: -t.accuracy)[1:6])
+    start = f"{what} is near chance on {data.name}" if near else f"{what} scores less on {data.name} than it would with another scaling"
+    start += f": validation accuracy {_show(exam.accuracy)} {words_of(feeding)}"
+    if best.accuracy - exam.accuracy > clearly:
+        advice = f"{best.words} it would be {_show(best.accuracy)}; give {best.options}"
+        stay = "" if near else f", or {options_of(feeding)} to keep it as it is"
+        raise UsageError(f"{start}; {advice}{stay} (others: {listed})")
+    raise UsageError(f"{start}; no common scaling helps ({best.words} {_show(best.accuracy)}, {listed}){_renamed(exam, classes)}")
+
+
+def common(refeed: Refeed, feeding: Feeding, probes: Split, data: Dataset) -> list[Tried]:
+    """The validation accuracy under the scalings that networks are usually trained with, other than the present one."""
+    bare = replace(feeding, mean=None, std=None, colours=None)
+    found = [replace(bare, input_range=r) for r in ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0), (1.0, 0.0))]
+    found.append(replace(bare, input_range=(0.0, 1.0), mean=_rounded(data, "mean"), std=_rounded(data, "std")))
+    if data.shape[0] == 3:
+        found.append(replace(bare, input_range=(0.0, 1.0), mean=IMAGENET[0], std=IMAGENET[1]))
+        found += [replace(f, colours="bgr") for f in found[:3]]
+        found.append(replace(bare, input_range=(0.0, 255.0), mean=CAFFE[0], std=CAFFE[1], colours="bgr"))
+    others = [f for f in found if options_of(f) != options_of(feeding)]
+    return [Tried(words_of(f), options_of(f), sit(refeed(f), probes).accuracy) for f in others]
+
+
+def words_of(feeding: Feeding) -> str:
+    """A feeding in a few words: "with pixels in 0..255"."""
+    words = f"with pixels in {_range(feeding)}"
+    if feeding.mean is not None and feeding.std is not None:
+        words += f", mean {_list(feeding.mean)} and std {_list(feeding.std)}"
+    return words + (" and colours bgr" if feeding.colours == "bgr" else "")
+
+
+def options_of(feeding: Feeding) -> str:
+    """A feeding as options of the command line."""
+    words = f"--input-range{'=' if _range(feeding).startswith('-') else ' '}{_range(feeding)}"
+    if feeding.mean is not None and feeding.std is not None:
+        words += f" --mean {_list(feeding.mean)} --std {_list(feeding.std)}"
+    return words + (" --colours bgr" if feeding.colours == "bgr" else "")
+
+
+def _range(feeding: Feeding) -> str:
+    return "..".join(f"{v:g}" for v in feeding.input_range or (0.0, 1.0))
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ",".join(f"{v:.6g}" for v in values)
+
+
+def _show(accuracy: float) -> str:
+    return f"{accuracy:.3f}".lstrip("0") if accuracy < 1 else "1.000"
+
+
+def _spread(split: Split) -> Tensor:
+    """PROBED of its images, evenly spaced."""
+    return torch.linspace(0, len(split) - 1, PROBED).long().to(split.x.device)
+
+
+def _rounded(data: Dataset, what: str) -> tuple[float, ...]:
+    """Mean or standard deviation of each channel of (up to PROBED) training images, as a person would write it."""
+    split = data.train if len(data.train) else data.validation
+    x = split.images(_spread(split)).transpose(0, 1).flatten(1)
+    values = x.mean(1) if what == "mean" else x.std(1).clamp_min(1e-3)
+    return tuple(round(float(v), 4) for v in values)
+
+
+def _renamed(exam: Exam, classes: int) -> str:
+    """What the best renaming of the classes would give, where that is far from chance: then their order is another one."""
+    counts = confusion_matrix(exam, classes).numpy()
+    rows, columns = linear_sum_assignment(-counts)
+    best = float(counts[rows, columns].sum() / max(1, counts.sum()))
+    fits = best > 0.5 and best > 3 * exam.accuracy
+    return (
+        f"; with its classes in another order it would be {_show(best)}: give --classes FILE, their names in the model's order"
+        if fits
+        else ""
+    )
