@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,76 +12,116 @@ from torch import nn
 from airepair.errors import UsageError
 from airepair.models.checkpoint import replacing
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
-from airepair.models.formats.from_torch import from_torch
-from airepair.models.formats.ir import renamed
+from airepair.models.formats.from_torch import from_torch, hushed
+from airepair.models.formats.ir import IRModel, renamed, with_scaling
+from airepair.models.formats.layers import Scaled
+from airepair.models.formats.opened import Feed
 
+# Ending -> what is written, and the extra that it needs.
 TARGETS = {
-    ".h5": "Keras, HDF5",
-    ".hdf5": "Keras, HDF5",
-    ".keras": "Keras 3",
-    ".pb": "frozen TensorFlow graph",
-    "": "TensorFlow SavedModel folder",
-    ".onnx": "ONNX",
-    ".pt2": "torch exported program",
-    ".pt": "torch state dict",
-    ".pth": "torch state dict",
-    ".safetensors": "torch state dict",
+    ".h5": ("Keras, HDF5", "keras,mmdnn"),
+    ".hdf5": ("Keras, HDF5", "keras,mmdnn"),
+    ".keras": ("Keras 3", "keras,mmdnn"),
+    ".pb": ("frozen TensorFlow graph", "tf,mmdnn"),
+    "": ("TensorFlow SavedModel folder", "tf,mmdnn"),
+    ".onnx": ("ONNX", "onnx"),
+    ".pt2": ("torch exported program", ""),
+    ".pt": ("TorchScript", ""),
+    ".pth": ("TorchScript", ""),
+    ".safetensors": ("state dict", ""),
 }
 
 
-def export(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
-    """Writes the network (N x C x H x W -> logits) to `out`; how faithful the written file is. UsageError above the tolerance."""
+def refuse_target(out: Path) -> None:
+    """UsageError where `out` has an ending that is not written, or is there already."""
     if out.suffix not in TARGETS:
-        raise UsageError(f"{out}: unknown ending {out.suffix!r}; accepted: {', '.join(k or '(none)' for k in TARGETS)}")
+        raise UsageError(f"{out}: unknown ending {out.suffix!r}; accepted: {', '.join(k or '(none: a folder)' for k in TARGETS)}")
     if out.exists():
-        raise UsageError(f"{out} exists; give a path that does not")
-    module = module.eval()
-    if out.suffix in (".h5", ".hdf5", ".keras"):
-        return _keras(module, shape, out)
-    if out.suffix in ("", ".pb"):
-        from airepair.models.formats.tf_files import emit
-
-        kind = "frozen-pb" if out.suffix else "savedmodel"
-        return emit(renamed(from_torch(module, shape).model), out, kind, module)
-    return _torch(module, shape, out)
+        raise UsageError(f"{out} exists and is not overwritten; give a path that does not")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}")
 
 
-def _keras(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
+def export(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed | None = None) -> Fidelity:
+    """Writes the network (N x C x H x W -> logits) to `out`; how faithful the written file is.
+
+    `feed` is a scaling that the written file does itself, at its input. UsageError above the tolerance, for an operation that the target
+    does not have, and for a path that is there already.
+    """
+    refuse_target(out)
+    training = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        if out.suffix in (".h5", ".hdf5", ".keras"):
+            return _keras(module, shape, out, feed)
+        if out.suffix in ("", ".pb"):
+            from airepair.models.formats.tf_files import emit
+
+            kind = "frozen-pb" if out.suffix else "savedmodel"
+            return emit(_ir(module, shape, feed), out, kind, _fed(module, feed))
+        return _torch(_fed(module, feed), shape, out)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("airepair"):
+            raise
+        extra = TARGETS[out.suffix][1]
+        raise UsageError(f"writing {out} needs {error.name}; install it with: pip install 'airepair[{extra}]'") from None
+    finally:
+        for part, was in training.items():
+            part.training = was
+
+
+def _ir(module: nn.Module, shape: tuple[int, int, int], feed: Feed | None) -> IRModel:
+    model = renamed(from_torch(module, shape).model)
+    return with_scaling(model, feed.scale, feed.offset) if feed else model
+
+
+def _fed(module: nn.Module, feed: Feed | None) -> nn.Module:
+    return Scaled(module, feed.scale, feed.offset).eval() if feed else module
+
+
+def _keras(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed | None) -> Fidelity:
     from airepair.models.formats.keras_files import answer, load, load_keras, outputs
     from airepair.models.formats.to_keras import to_keras
 
     keras = load_keras()
     inputs = check_inputs(shape)
-    with replacing(out) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras calls .h5 "legacy" each time
-        model = to_keras(renamed(from_torch(module, shape).model))
+    with replacing(out) as temporary, hushed():  # Keras calls .h5 "legacy" each time
+        model = to_keras(_ir(module, shape, feed))
         as_named = temporary.with_suffix(".keras" if out.suffix == ".keras" else ".h5")
         model.save(as_named)
         if as_named != temporary:
             as_named.rename(temporary)
         written = load(keras, temporary, "keras" if out.suffix == ".keras" else "keras-h5")
-        return require(compare(outputs(keras, written, inputs), answer(module, inputs, None)), str(out))
+        return require(compare(outputs(keras, written, inputs), answer(module, inputs, feed)), str(out))
 
 
 def _torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
     images = torch.from_numpy(check_inputs(shape))
-    with replacing(out) as temporary, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with replacing(out) as temporary, torch.no_grad(), hushed():
         ours = module(images).numpy()
         if out.suffix == ".onnx":
             from airepair.models.formats.onnx_files import answer, write
 
             write(module, shape, temporary)
-            return require(compare(answer(temporary, images.numpy()), ours), str(out))
+            theirs = answer(temporary, images.numpy())
+            return require(compare(theirs, ours[: len(theirs)]), str(out))
         if out.suffix == ".pt2":
             batch = torch.export.Dim("batch", min=1)
             torch.export.save(torch.export.export(module, (images[:2],), dynamic_shapes=({0: batch},)), temporary)
             return require(compare(torch.export.load(temporary).module()(images).numpy(), ours), str(out))
-        state = {k: v.contiguous() for k, v in module.state_dict().items()}
         if out.suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            save_file(state, temporary)
-        else:
-            torch.save(state, temporary)
-        return compare(ours, ours)
+            save_file({k: v.contiguous().clone() for k, v in module.state_dict().items()}, temporary)
+            return compare(ours, ours)
+        torch.jit.save(_script(module, images[:2]), str(temporary))
+        return require(compare(torch.jit.load(str(temporary)).eval()(images).numpy(), ours), str(out))
+
+
+def _script(module: nn.Module, images: torch.Tensor) -> Any:
+    """TorchScript, scripted where it can be (dropout stays), traced where not."""
+    whole = copy.deepcopy(module)
+    try:
+        return torch.jit.script(whole)
+    except Exception:  # whatever the compiler does not know of Python
+        return torch.jit.trace(whole, images)

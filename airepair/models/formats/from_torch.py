@@ -7,7 +7,10 @@ to MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone mis
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -33,22 +36,39 @@ _PASSED = ("clone", "detach", "alias", "contiguous", "to", "lift_fresh_copy", "_
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """IR of a torch network, and for each weight the torch name and the order of its first (dense: input) axis, if changed."""
+    """IR of a torch network, and for each weight the torch name and the order of its first (dense: input) axis, if changed.
+
+    `scale` and `offset` of the input (a number a channel, or one for all) are constants of the program that are left out of the IR.
+    """
 
     model: IRModel
     places: dict[tuple[str, str], str] = field(default_factory=dict)
     orders: dict[tuple[str, str], Array] = field(default_factory=dict)
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
 
 
 def from_torch(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
     """The IR of a module for images of `shape` (C, H, W). UsageError that names the first operation that is not converted."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with hushed():
             program = torch.export.export(module.eval(), (torch.zeros(1, *shape),))
     except Exception as error:
         raise UsageError(f"the network cannot be exported by torch: {one_line(error, 160)}") from error
     return from_program(program, shape)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """torch.export warns and logs about its own affairs: nothing that the user of a file could act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def from_program(program: Any, shape: tuple[int, int, int]) -> Traced:
@@ -60,7 +80,7 @@ def from_program(program: Any, shape: tuple[int, int, int]) -> Traced:
         parser.gen_IR()
     names = {n.name: reader.names.get(n.name, "input") for n in parser.IR_graph.node}
     weights = {k: {kind: np.ascontiguousarray(a) for kind, a in v.items()} for k, v in parser.weights.items()}
-    return Traced(IRModel(parser.IR_graph, weights, names, reader.momentum), reader.places, reader.orders)
+    return Traced(IRModel(parser.IR_graph, weights, names, reader.momentum), reader.places, reader.orders, *reader.scaling())
 
 
 class _Reader:
@@ -78,6 +98,8 @@ class _Reader:
         self.places: dict[tuple[str, str], str] = {}
         self.orders: dict[tuple[str, str], Array] = {}
         self.made: dict[Any, Any] = {}  # fx node -> our node, None for the input
+        self.scale: Array = np.ones(1)
+        self.offset: Array = np.zeros(1)
         self.turned: set[Any] = set()  # fx nodes in channels-last order
         self.order: dict[str | None, Array | None] = {None: None}  # our node -> order of its columns
 
@@ -118,7 +140,38 @@ class _Reader:
             return
         if name not in ("flatten", "view", "reshape") and any(n in self.turned for n in node.all_input_nodes):
             raise self._refuse(node, "it reads channels last")
+        if name in ("mul", "div", "add", "sub") and self._scaled(node, name):
+            self.made[node] = None
+            return
         self.made[node] = getattr(self, "op_" + name.rstrip("_"), self._other)(node, name)
+
+    def _scaled(self, node: Any, name: str) -> bool:
+        """Whether it scales the input by a constant, which is then taken up."""
+        left, right = node.args
+        if name in ("mul", "add") and self.made.get(right, 0) is None:
+            left, right = right, left
+        value = self._constant(right) if self.made.get(left, 0) is None and len(left.users) == 1 else None
+        if value is None or node.kwargs.get("alpha", 1) != 1:
+            return False
+        one, none = np.ones(1), np.zeros(1)
+        factor, shift = {"mul": (value, none), "div": (1 / value, none), "add": (one, value), "sub": (one, -value)}[name]
+        self.scale, self.offset = self.scale * factor, self.offset * factor + shift
+        return True
+
+    def _constant(self, value: Any) -> Array | None:
+        """One number, or one a channel, that is no parameter."""
+        if isinstance(value, int | float):
+            return np.full(1, float(value))
+        name = self.targets.get(getattr(value, "name", ""), self.constants.get(getattr(value, "name", "")))
+        if name is None or name in self.program.graph_signature.parameters:
+            return None
+        tensor = self.program.state_dict.get(name, self.program.constants.get(name))
+        fits = tensor is not None and (tensor.numel() == 1 or tuple(tensor.shape[-3:]) == (self.shape[0], 1, 1) == (tensor.numel(), 1, 1))
+        return tensor.detach().double().flatten().numpy() if fits and bool(torch.isfinite(tensor).all()) else None
+
+    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset of the input, of one length."""
+        return tuple(map(float, self.scale + 0 * self.offset)), tuple(map(float, self.offset + 0 * self.scale))
 
     def _other(self, node: Any, name: str) -> str:
         if name in _ELEMENTWISE:

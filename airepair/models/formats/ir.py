@@ -147,3 +147,36 @@ def without_nodes(model: IRModel, gone: set[str]) -> IRModel:
         del kept.input[:]
         kept.input.extend(inputs)
     return replace(model, graph=graph)
+
+
+def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, ...]) -> IRModel:
+    """The network (nodes already renamed) behind a node "scaling" that turns x into scale * x + offset, channel by channel."""
+    channels = model.input_shape[0]
+    graph = type(model.graph)()
+    for node in model.graph.node:
+        kept = graph.node.add()
+        kept.CopyFrom(node)
+        if node.op == "DataInput":
+            made = graph.node.add()
+            made.name, made.op = "scaling", "Rescaling"
+            made.input.append(node.name)
+            made.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"] if "_output_shapes" in node.attr else node.attr["shape"])
+            for key, values in (("scale", scale), ("offset", offset)):
+                made.attr[key].list.f.extend(values if len(values) == channels else values * channels)
+            source = node.name
+    for node in graph.node:
+        if node.name != "scaling" and source in node.input:
+            inputs = ["scaling" if i == source else i for i in node.input]
+            del node.input[:]
+            node.input.extend(inputs)
+    return replace(model, graph=graph, names={**model.names, "scaling": "scaling"})
+
+
+def scaling_of(node: Any) -> tuple[list[float], list[float]]:
+    """Scale and offset of a "Rescaling" node of `with_scaling`, without the noise of float32."""
+    return tuple([float(f"{v:.7g}") for v in node.layer.attr[key].list.f] for key in ("scale", "offset"))  # type: ignore[return-value]
+
+
+def elements(model: IRModel) -> int:
+    """How many numbers the weights have, running statistics included."""
+    return sum(int(a.size) for kinds in model.weights.values() for a in kinds.values())

@@ -1,7 +1,8 @@
-"""The two layers that a converted network may need and torch does not have."""
+"""The layers that a converted network may need and torch does not have."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,3 +27,21 @@ class SamePadAverage(nn.Module):
         inside = F.pad(x.new_ones(1, 1, *x.shape[2:]), self.pads)
         share = F.avg_pool2d(inside, self.kernel, self.stride)
         return F.avg_pool2d(F.pad(x, self.pads), self.kernel, self.stride) / share
+
+
+class Scaled(nn.Module):
+    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did itself. Buffers, no parameters."""
+
+    def __init__(self, net: nn.Module, scale: tuple[float, ...], offset: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("scale", torch.tensor(scale).reshape(-1, 1, 1))
+        self.register_buffer("offset", torch.tensor(offset).reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x K."""
+        scale, offset = self.scale, self.offset  # declared on the class, TorchScript could not read them
+        assert isinstance(scale, Tensor)
+        assert isinstance(offset, Tensor)
+        found: Tensor = self.net(x * scale + offset)
+        return found

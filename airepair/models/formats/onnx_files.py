@@ -21,7 +21,7 @@ from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.ir import Array
-from airepair.models.formats.opened import Opened
+from airepair.models.formats.opened import Feed, Opened
 
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
 
@@ -31,9 +31,10 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     model, parted = _unshared(_load(path))
     shape = _shape(model, path)
     logits, cut = _without_softmax(model)
+    logits, feed = _without_scaling(logits, shape[0])
     module = _module(logits, path)
     places = _places(logits, module, path)
-    fidelity = _check(path, module, shape, cut, str(path))
+    fidelity = _check(path, module, shape, cut, feed, str(path))
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed, _ = _unshared(_load(path))
@@ -45,13 +46,14 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
                 _fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
         with replacing(out) as temporary:
             temporary.write_bytes(changed.SerializeToString())
-            return _check(temporary, repaired, shape, cut, str(out))
+            return _check(temporary, repaired, shape, cut, feed, str(out))
 
     notes = ["through onnx2torch: folded batch norms stay folded, and a dense layer written as MatMul + Add is no nn.Linear"]
     notes += ["cut before the final softmax: the file keeps it"] if cut else []
     notes += [f"{parted} initialisers that layers shared by an Identity are written once for each layer"] if parted else []
+    notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     layers = {key: name for name, (key, _) in places.items()}
-    return Opened(module, "onnx", path, writer, shape, None, fidelity, tuple(notes), layers, ".onnx")
+    return Opened(module, "onnx", path, writer, shape, feed, fidelity, tuple(notes), layers, ".onnx")
 
 
 def _load(path: Path) -> Any:
@@ -124,6 +126,39 @@ def _without_softmax(model: Any) -> tuple[Any, bool]:
     return copy, True
 
 
+def _without_scaling(model: Any, channels: int) -> tuple[Any, Feed | None]:
+    """A copy without the products and sums with constants at the input, and these as one Feed."""
+    from onnx import numpy_helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    constants = {t.name: t for t in copy.graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in copy.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
+    start = now = next(i.name for i in copy.graph.input if i.name not in constants)
+    scale, offset = np.ones(1), np.zeros(1)
+    while True:
+        readers = [n for n in copy.graph.node if now in n.input]
+        node = readers[0] if len(readers) == 1 and readers[0].op_type in ("Mul", "Add", "Sub", "Div") else None
+        other = next((i for i in node.input if i != now), "") if node else ""
+        if node is None or other not in constants or (node.op_type in ("Sub", "Div") and node.input[0] != now):
+            break
+        value = numpy_helper.to_array(constants[other]).astype(np.float64)
+        if value.size != 1 and (value.size != channels or value.shape[-3:] != (channels, 1, 1)):
+            break
+        value = value.ravel()
+        one, none = np.ones(1), np.zeros(1)
+        factor, shift = {"Mul": (value, none), "Div": (1 / value, none), "Add": (one, value), "Sub": (one, -value)}[node.op_type]
+        scale, offset, now = scale * factor, offset * factor + shift, node.output[0]
+        copy.graph.node.remove(node)
+    if now == start:
+        return model, None
+    for node in copy.graph.node:
+        inputs = [start if i == now else i for i in node.input]
+        del node.input[:]
+        node.input.extend(inputs)
+    return copy, Feed(tuple(map(float, scale + 0 * offset)), tuple(map(float, offset + 0 * scale)), "constants at the input of the graph")
+
+
 def _module(model: Any, path: Path) -> nn.Module:
     from airepair.models.vision import torchvision
 
@@ -170,12 +205,12 @@ def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, b
     return found
 
 
-def _check(path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, what: str) -> Fidelity:
+def _check(path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str) -> Fidelity:
     from airepair.models.formats.keras_files import answer as ours_for
 
     inputs = check_inputs(shape)
     theirs = answer(path, inputs)
-    ours = ours_for(module, inputs[: len(theirs)], None)
+    ours = ours_for(module, inputs[: len(theirs)], feed)
     return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)
 
 

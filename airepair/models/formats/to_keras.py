@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from airepair.errors import UsageError, one_line
-from airepair.models.formats.ir import IRModel, graph_pb2, quiet
+from airepair.models.formats.ir import IRModel, elements, graph_pb2, quiet, scaling_of
 from airepair.models.formats.keras_files import load_keras
 
 # The emitted text asks for what Keras 3 has moved or dropped.
@@ -39,9 +39,12 @@ def to_keras(model: IRModel) -> Any:
     try:
         exec(compile(code, "<mmdnn>", "exec"), scope)  # node names are n0, n1, ...: no text of a foreign file is in it
         scope["load_weights_from_file"] = lambda _: emitter.weights_dict
-        return scope["KitModel"]("from memory")
+        made = scope["KitModel"]("from memory")
     except Exception as error:
         raise UsageError(f"MMdnn's Keras code does not run: {one_line(error, 160)}") from error
+    if made.count_params() != elements(model):
+        raise UsageError(f"the Keras network has {made.count_params()} numbers in its weights, the original {elements(model)}")
+    return made
 
 
 def _emitter_class() -> Any:
@@ -90,6 +93,10 @@ def _emitter_class() -> Any:
 
         def emit_Elu(self, node: Any, in_scope: bool = False) -> str:
             return f"{node.variable_name} = layers.ELU(name='{node.name}')({self.parent_variable_name(node)})"
+
+        def emit_Rescaling(self, node: Any, in_scope: bool = False) -> str:
+            scale, offset = (v[0] if len(set(v)) == 1 else v for v in scaling_of(node))
+            return f"{node.variable_name} = layers.Rescaling({scale!r}, offset={offset!r}, name='{node.name}')({self.parent_variable_name(node)})"
 
         def emit_Relu6(self, node: Any, in_scope: bool = False) -> str:
             return f"{node.variable_name} = layers.ReLU(6.0, name='{node.name}')({self.parent_variable_name(node)})"

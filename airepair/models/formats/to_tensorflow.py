@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from airepair.errors import UsageError, one_line
-from airepair.models.formats.ir import IRModel, graph_pb2, quiet
+from airepair.models.formats.ir import IRModel, elements, graph_pb2, quiet, scaling_of
 
 
 def to_tensorflow(model: IRModel, out: Path, kind: str) -> None:
@@ -29,6 +29,9 @@ def to_tensorflow(model: IRModel, out: Path, kind: str) -> None:
         except Exception as error:
             raise UsageError(f"MMdnn's TensorFlow code does not run: {one_line(error, 160)}") from error
         target = v1.identity(target, name="logits")
+        made = sum(int(v.shape.num_elements()) for v in v1.global_variables())
+        if made != elements(model):
+            raise UsageError(f"the TensorFlow network has {made} numbers in its weights, the original {elements(model)}")
         session.run(v1.global_variables_initializer())
         if kind == "savedmodel":
             v1.saved_model.simple_save(session, str(out), {"images": source}, {"logits": target})
@@ -58,6 +61,11 @@ def _code(model: IRModel) -> tuple[str, Any]:
             text: str = super().emit_Conv(node)
             dilation = list(node.get_attr("dilations") or [])[1:3]
             return text if not dilation or max(dilation) == 1 else text.replace("strides=", f"dilations={dilation}, strides=")
+
+        def emit_Rescaling(self, node: Any) -> str:
+            scale, offset = scaling_of(node)
+            source = self.parent_variable_name(node)
+            return f"{node.variable_name} = tf.add(tf.multiply({source}, tf.constant({scale})), tf.constant({offset}), name='{node.name}')"
 
         def emit_LeakyRelu(self, node: Any) -> str:  # the original adds the line and returns nothing
             alpha = node.get_attr("alpha")

@@ -6,7 +6,6 @@ Where MMdnn cannot, a TorchScript module itself is repaired: its parameters are 
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from airepair.errors import UsageError, one_line
 from airepair.models.checkpoint import replacing, sound_module
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
-from airepair.models.formats.from_torch import Traced, from_program
+from airepair.models.formats.from_torch import Traced, from_program, hushed
 from airepair.models.formats.ir import Array, IRModel, renamed, without_softmax
 from airepair.models.formats.keras_files import answer
-from airepair.models.formats.opened import Opened
+from airepair.models.formats.opened import Feed, Opened
 from airepair.models.formats.to_torch import arrays_of, to_torch
 
 _SIZES = {1: (28, 32, 8, 64), 3: (32, 64, 224, 28, 96, 299)}  # tried, where the file does not say its image size
@@ -31,20 +30,19 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     """Opens a file of torch.jit.save or torch.export.save; see open_model."""
     if not options.trust_pickle:
         raise UsageError(f"{path} is a {kind} file, a program; it is refused. If you trust its origin: --trust-pickle")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with hushed():
         return _script(path, options) if kind == "torchscript" else _exported(path)
 
 
 def _script(path: Path, options: OpenOptions) -> Opened:
     script = torch.jit.load(path, map_location="cpu").eval()
     sound_module(script, str(path))
-    shape = options.shape or _guess(script, path)
+    shape = options.shape or guessed_shape(script, str(path))
     try:
         from torch._export.converter import TS2EPConverter
 
         traced = from_program(TS2EPConverter(script, (torch.zeros(1, *shape),)).convert(), shape)
-        module, ir, places, fidelity, cut = _convert(traced, script, shape, str(path))
+        module, ir, places, fidelity, cut, feed = _convert(traced, script, shape, str(path))
     except (UsageError, RuntimeError, AttributeError, ImportError, KeyError, TypeError) as error:
         return _as_it_is(path, script, shape, one_line(error, 160))
 
@@ -53,9 +51,9 @@ def _script(path: Path, options: OpenOptions) -> Opened:
         _put(changed.state_dict(), arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.jit.save(changed, str(temporary))
-            return _against(torch.jit.load(temporary).eval(), repaired, shape, cut, str(out))
+            return _against(torch.jit.load(temporary).eval(), repaired, shape, cut, feed, str(out))
 
-    return Opened(module, "torchscript", path, writer, shape, None, fidelity, _notes(cut), dict(ir.names), path.suffix or ".pt")
+    return Opened(module, "torchscript", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), path.suffix or ".pt")
 
 
 def _exported(path: Path) -> Opened:
@@ -68,38 +66,41 @@ def _exported(path: Path) -> Opened:
     shape = int(size[1]), int(size[2]), int(size[3])
     traced = from_program(program, shape)
     batch = None if not isinstance(size[0], int) else int(size[0])
-    module, ir, places, fidelity, cut = _convert(traced, program.module(), shape, str(path), batch)
+    module, ir, places, fidelity, cut, feed = _convert(traced, program.module(), shape, str(path), batch)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.export.load(path)
         _put(changed.state_dict, arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.export.save(changed, temporary)
-            return _against(torch.export.load(temporary).module(), repaired, shape, cut, str(out), batch)
+            return _against(torch.export.load(temporary).module(), repaired, shape, cut, feed, str(out), batch)
 
-    return Opened(module, "exported", path, writer, shape, None, fidelity, _notes(cut), dict(ir.names), ".pt2")
+    return Opened(module, "exported", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), ".pt2")
 
 
-def _notes(cut: bool) -> tuple[str, ...]:
-    return ("cut before the final softmax: the file keeps it",) if cut else ()
+def _notes(cut: bool, feed: Feed | None) -> tuple[str, ...]:
+    notes = ["cut before the final softmax: the file keeps it"] if cut else []
+    return (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network") if feed else tuple(notes)
 
 
 def _convert(
     traced: Traced, source: Any, shape: Any, what: str, batch: int | None = None
-) -> tuple[nn.Module, IRModel, Any, Fidelity, bool]:
+) -> tuple[nn.Module, IRModel, Any, Fidelity, bool, Feed | None]:
     whole = renamed(traced.model)
     new = dict(zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True))
     ir, cut = without_softmax(whole)
     module = to_torch(ir)
     places = {(new[node], kind): (node, kind) for node, kind in traced.places}
-    return module, ir, places, _against(source, module, shape, cut, what, batch), cut
+    plain = set(traced.scale) == {1.0} and set(traced.offset) == {0.0}
+    feed = None if plain else Feed(traced.scale, traced.offset, "constants at the input of the program")
+    return module, ir, places, _against(source, module, shape, cut, feed, what, batch), cut, feed
 
 
-def _against(source: Any, module: nn.Module, shape: Any, cut: bool, what: str, batch: int | None = None) -> Fidelity:
+def _against(source: Any, module: nn.Module, shape: Any, cut: bool, feed: Feed | None, what: str, batch: int | None = None) -> Fidelity:
     inputs = check_inputs(shape)
     with torch.no_grad():
         theirs = torch.cat([source(x) for x in torch.from_numpy(inputs).split(batch or 64)]).numpy()
-    ours = answer(module, inputs, None)
+    ours = answer(module, inputs, feed)
     return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)
 
 
@@ -117,7 +118,7 @@ def _put(state: Any, arrays: dict[str, dict[str, Array]], places: Any, traced: T
             state[traced.places[origin]].copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
 
-class _Script(nn.Module):
+class AsItIs(nn.Module):
     """A TorchScript module with a clean name for its weights, for the case that it is repaired as it is."""
 
     def __init__(self, script: Any) -> None:
@@ -138,18 +139,18 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> Opened:
             torch.jit.save(changed, str(temporary))
 
     notes = (f"not converted ({why}): the TorchScript module itself is repaired; methods that look for layers find none",)
-    return Opened(_Script(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
+    return Opened(AsItIs(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
 
 
-def _guess(script: Any, path: Path) -> tuple[int, int, int]:
-    """C, H, W for which the program runs, tried in the order of how common they are."""
-    first = next((p for p in script.parameters() if p.ndim == 4), None)
+def guessed_shape(module: Any, what: str) -> tuple[int, int, int]:
+    """C, H, W for which the network in the file `what` runs, tried in the order of how common they are. UsageError where none fits."""
+    first = next((p for p in module.parameters() if p.ndim == 4), None)
     for channels in [int(first.shape[1])] if first is not None else [1, 3]:
         for size in _SIZES.get(channels, (32,)):
             try:
                 with torch.no_grad():
-                    if script(torch.zeros(1, channels, size, size)).ndim == 2:
+                    if module(torch.zeros(1, channels, size, size)).ndim == 2:
                         return channels, size, size
             except RuntimeError:
                 continue
-    raise UsageError(f"{path} does not say the size of its images, and none of the common ones fits; give it (C,H,W)")
+    raise UsageError(f"{what} does not say the size of its images, and none of the common ones fits; give it: --shape C,H,W")

@@ -1,0 +1,97 @@
+"""Converts a model file between PyTorch, Keras, TensorFlow and ONNX, through MMdnn; says how faithful the result is.
+
+IN is told by its content, OUT by its ending: .h5 .keras (Keras), .pb (frozen graph), no ending (SavedModel folder), .onnx,
+.pt2 (exported program), .pt .pth (TorchScript), .safetensors (state dict). OUT is never overwritten. What is written answers
+with logits: a final softmax is cut off, and scaling that IN does itself stays in OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airepair.errors import UsageError
+
+if TYPE_CHECKING:
+    from airepair.models.formats.opened import Opened
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two paths, and what IN does not say of itself."""
+    parser.add_argument("source", metavar="IN", type=Path)
+    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument(
+        "--shape", metavar="C,H,W", help="size of the images, where IN does not say it (default: the first common size that fits)"
+    )
+    parser.add_argument(
+        "--net_arch",
+        "--net-arch",
+        help="network of a bare state dict: resnet (with --depth), mnist, fmnist, or a name of `airepair list models`",
+    )
+    parser.add_argument("--depth", type=int, help="depth of a resnet")
+    parser.add_argument("--width", type=int, help="channels of a resnet's stem")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="IN may run code when it is read (TorchScript, pickled module): only if you trust its origin",
+    )
+    parser.add_argument("--trust-lambda", action="store_true", help="the same for Keras Lambda layers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts and prints; 0 when the written file is the same function."""
+    from airepair.models.formats import open_model
+    from airepair.models.formats.export import TARGETS, export, refuse_target
+    from airepair.models.formats.torch_programs import AsItIs, guessed_shape
+
+    shape = shape_of(args.shape)
+    refuse_target(args.target)
+    opened = open_model(
+        args.source,
+        architecture=_architecture(args, shape),
+        shape=shape,
+        trust_pickle=args.trust_pickle,
+        trust_lambda=args.trust_lambda,
+    )
+    if isinstance(opened.module, AsItIs):
+        raise UsageError(f"{args.source}: {opened.notes[0]}; that cannot be written in another format")
+    if shape and opened.shape and shape != opened.shape:
+        raise UsageError(f"--shape {args.shape}: {args.source} takes images of {','.join(map(str, opened.shape))}")
+    size = opened.shape or shape or guessed_shape(opened.module, str(args.source))
+    count = sum(p.numel() for p in opened.module.parameters())
+    print(f"{args.source}: {opened.kind}, images of {' x '.join(map(str, size))}, {count:,} parameters")
+    _say("read", opened)
+    written = export(opened.module, size, args.target, opened.feed)
+    print(f"{args.target}: {TARGETS[args.target.suffix][0]}")
+    print(f"  written: {written}")
+    if args.target.suffix == ".safetensors":
+        print("  a state dict holds weights only: who loads it needs the network, and the scaling of its input, from elsewhere")
+    return 0
+
+
+def shape_of(text: str | None) -> tuple[int, int, int] | None:
+    """`3,32,32` -> (3, 32, 32). UsageError for anything else."""
+    if text is None:
+        return None
+    words = text.replace("x", ",").split(",")
+    if len(words) != 3 or not all(w.strip().isdigit() and 0 < int(w) <= 4096 for w in words):
+        raise UsageError(f"--shape {text!r} is not understood; accepted: channels,height,width, for example 3,32,32")
+    return int(words[0]), int(words[1]), int(words[2])
+
+
+def _architecture(args: argparse.Namespace, shape: tuple[int, int, int] | None) -> Any:
+    from airepair.models.paper_names import model_name
+    from airepair.models.recognise import load
+
+    name = model_name(args.net_arch, args.depth, args.width) if args.net_arch else None
+    return lambda weights: load(weights, name, shape)
+
+
+def _say(verb: str, opened: Opened) -> None:
+    print(f"  {verb}: {opened.fidelity or 'as it is, nothing was converted'}")
+    for note in opened.notes:
+        print(f"  {note}")
+    if opened.feed:
+        scale, offset = (", ".join(f"{v:.6g}" for v in values) for values in (opened.feed.scale, opened.feed.offset))
+        print(f"  scaling at its input ({opened.feed.source}): x * ({scale}) + ({offset}); it is written into the target too")
