@@ -7,7 +7,9 @@ layers      weighted layers, in the order in which they run
 localise    forward impact and gradient loss of each weight
 prefix      outputs of everything that runs before the first changed layer, recorded once and replayed
 batched     one call of a function over many candidates
+sparse      what a few changed weights add to a layer's output
 patch       some weights of a module as a vector; the logits under a whole population of such vectors
 intervene   layer outputs changed by hooks, many changes in one pass
-sampling    low-discrepancy and cross-entropy samplers of a unit cube
+sampling    inputs drawn from a split; uniform, Halton and cross-entropy points of a unit cube
+modifications, distortions  seeded batched changes of images
 """

@@ -1,27 +1,29 @@
 """Some weights of a module as one vector, and the logits under a whole population of such vectors.
 
 If all of them sit in a last dense layer, the features below it are kept and one matrix product serves the population. Otherwise the
-outputs below the first changed layer are replayed (prefix.py) and the rest runs under `torch.func.functional_call` and vmap.
+outputs up to the first changed layer are replayed (prefix.py), changed layers add what their few changes are worth (sparse.py), and the rest
+runs under vmap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from airepair.exam import evaluating, logits_of
 from airepair.search.batched import chunk_of, counted, over
 from airepair.search.layers import runs
 from airepair.search.prefix import Prefix
+from airepair.search.sparse import SparseChange
 from airepair.types import Meter
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """D weights: `which` (D) numbers the parameter in `names`, `index` (D) is the place in that parameter, flattened."""
+    """D different weights: `which` (D) numbers the parameter in `names`, `index` (D) is the place in that parameter, flattened."""
 
     names: tuple[str, ...]
     which: Tensor
@@ -51,17 +53,6 @@ class Places:
             flat[self.index[here]] = vector[here].to(flat)
             parameter.copy_(flat.view_as(parameter))
 
-    def stacked(self, module: nn.Module, population: Tensor) -> tuple[Tensor, ...]:
-        """For each name its parameter under each of the P vectors (P x shape)."""
-        stacks = []
-        for number, name in enumerate(self.names):
-            here = self.which == number
-            parameter = module.get_parameter(name).detach()
-            flat = parameter.reshape(1, -1).repeat(len(population), 1)
-            flat[:, self.index[here]] = population[:, here].to(flat)
-            stacks.append(flat.view(-1, *parameter.shape))
-        return tuple(stacks)
-
 
 class PatchedLogits:
     """Logits (P x N x K) of images `x` (N) under a population (P x D) of values for `places`. `meter` counts P x N images a call."""
@@ -76,9 +67,10 @@ class PatchedLogits:
         if self.last_layer:
             self._keep_features()
         else:
-            self.prefix = Prefix(module, self.layers, x)
-            changed = sum(module.get_parameter(n).numel() for n in places.names)
-            self.chunk = chunk_of(max(changed, len(x) * self.prefix.widest), x.device)
+            self.prefix = Prefix(module, self.layers, x, outputs=True)
+            self.parts = [places.which == i for i in range(len(places.names))]
+            self.changes = [SparseChange(layer, places.index[here]) for layer, here in zip(self.layers, self.parts, strict=True)]  # type: ignore[arg-type]
+            self.chunk = chunk_of(len(x) * self.prefix.widest, x.device)
 
     @torch.no_grad()
     def __call__(self, population: Tensor) -> Tensor:
@@ -86,11 +78,7 @@ class PatchedLogits:
         if self.last_layer:
             self.meter.add(len(population) * len(self.x), training=False)
             return self._last(population)
-        parts = []
-        with self.prefix.replaying(), counted(self.meter, len(population) * len(self.x)):
-            for some in population.split(self.chunk):
-                parts.append(over(self._under, self.places.stacked(self.module, some), len(some)))
-        return torch.cat(parts)
+        return self._replayed(population - self.places.values(self.module))
 
     def one_by_one(self, population: Tensor) -> Tensor:
         """The same logits with nothing kept or batched: one full forward pass for each candidate. For comparison only."""
@@ -102,9 +90,28 @@ class PatchedLogits:
         self.places.write(self.module, original)
         return torch.stack(parts)
 
-    def _under(self, *weights: Tensor) -> Tensor:
-        out: Tensor = functional_call(self.module, dict(zip(self.places.names, weights, strict=True)), (self.x,))
-        return out
+    def _replayed(self, deltas: Tensor) -> Tensor:
+        """Logits under each of the changes (P x D)."""
+        current = deltas[0]
+
+        def hook(change: SparseChange, here: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+            return lambda _, args, out: change.added(out, args[0], current[here])
+
+        def under(delta: Tensor) -> Tensor:
+            nonlocal current
+            current = delta
+            out: Tensor = self.module(self.x)
+            return out
+
+        # Integer places, because a mask would have a length that vmap cannot know.
+        where = [here.nonzero()[:, 0] for here in self.parts]
+        handles = [la.register_forward_hook(hook(c, w)) for la, c, w in zip(self.layers, self.changes, where, strict=True)]
+        try:
+            with self.prefix.replaying(), counted(self.meter, len(deltas) * len(self.x)):
+                return over(under, (deltas,), self.chunk)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @torch.no_grad()
     def _keep_features(self) -> None:

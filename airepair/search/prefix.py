@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import evaluating
+from airepair.search.layers import NORMS
 
 
 class Prefix:
@@ -40,13 +41,16 @@ class Prefix:
     @contextmanager
     def replaying(self) -> Iterator[None]:
         """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x` to the module."""
+        norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.running_mean is not None and m not in self.recorded]
         for layer, outs in self.recorded.items():
             layer.forward = _in_turn(outs)
+        for norm in norms:
+            norm.forward = _affine(norm)  # type: ignore[method-assign,assignment]
         try:
             with evaluating(self.module):
                 yield
         finally:
-            for layer in self.recorded:
+            for layer in (*self.recorded, *norms):
                 del layer.forward
 
 
@@ -86,6 +90,20 @@ def _before(module: nn.Module, spans: dict[nn.Module, list[list[float]]], first:
             yield child
         else:
             yield from _before(child, spans, first, inclusive)
+
+
+def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
+    """A batch norm in evaluation mode as one product and sum for each channel: vmap's own rule copies its input twice."""
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+    return lambda x: torch.addcmul(channelwise(shift, x), x, channelwise(scale, x))
+
+
+def channelwise(vector: Tensor, out: Tensor) -> Tensor:
+    """`vector` (C) shaped to act on the channels of `out` (N x C x ...)."""
+    return vector.view(1, -1, *([1] * (out.ndim - 2)))
 
 
 def _append(outs: list[Tensor]) -> Callable[[nn.Module, object, Tensor], None]:
