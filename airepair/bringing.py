@@ -178,15 +178,9 @@ def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Spli
     wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
     kept = wanted(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None
     if wrong is not None:
-        already = int((_answers(subject, wrong) == wrong.y).sum())
+        already = int((logits_of(subject.module, wrong.x).argmax(1) == wrong.y).sum())
         if already:
             raise UsageError(
                 f"--failing {failing}: {already} of {len(wrong)} wanted labels are what the model says already; accepted: inputs it gets wrong"
             )
-    if kept is not None:
-        kept = Split(kept.x, _answers(subject, kept))
     return wrong, kept
-
-
-def _answers(subject: Subject, split: Split) -> Tensor:
-    return logits_of(subject.module, split.x).argmax(1)

@@ -59,7 +59,7 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
 def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
     """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
 
-    The labels of `keep` are the subject's own answers. UsageError where a wanted label is what the subject answers already.
+    The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted label is what the subject says already.
     """
     from airepair.bringing import asked as load
 

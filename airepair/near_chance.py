@@ -40,7 +40,8 @@ def refuse_near_chance(what: str, module: nn.Module, refeed: Refeed | None, feed
     probes = data.validation if len(data.validation) <= PROBED else data.validation.select(_spread(data.validation))
     exam = sit(module, probes)
     classes = len(data.classes)
-    near, unsaid = chance(exam, classes), feeding.origins.get("input_range") == "default"
+    near = chance(exam, classes) or (feeding.classes is None and bool(_renamed(exam, classes)))
+    unsaid = feeding.origins.get("input_range") == "default"
     if not (near or unsaid) or (not near and exam.accuracy > 0.9):
         return
     if refeed is None:
@@ -119,7 +120,7 @@ def _renamed(exam: Exam, classes: int) -> str:
     counts = confusion_matrix(exam, classes).numpy()
     rows, columns = linear_sum_assignment(-counts)
     best = float(counts[rows, columns].sum() / max(1, counts.sum()))
-    fits = best > 0.5 and best > 3 * exam.accuracy
+    fits = best > 0.5 and best > 2 * exam.accuracy
     return (
         f"; with its classes in another order it would be {_show(best)}: give --classes FILE, their names in the model's order"
         if fits

@@ -20,9 +20,10 @@ from airepair.case import Case
 from airepair.cost import Cost, measure
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
-from airepair.exam import Exam, most_confused, sit
+from airepair.exam import Exam, logits_of, most_confused, sit
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
+from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
 from airepair.provenance import digest, provenance
 from airepair.records import Phase, Record, Status
@@ -48,6 +49,7 @@ class Prepared:
     scores: Mapping[str, float]
     missing: Mapping[str, str]
     pgd: bool = False
+    keep: Split | None = None
 
 
 @dataclass(eq=False)
@@ -74,25 +76,37 @@ def prepare(
     failing: Split | None = None,
     pair: tuple[int, int] | None = None,
     pgd: bool = False,
+    keep: Split | None = None,
 ) -> Prepared:
     """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there.
 
     `pgd`: the subject and the repaired model are attacked as well (metrics/pgd.py), which costs twenty gradient steps on 512 images each.
+    `keep`: images whose answers must not change: they join the passing inputs with the subject's own answers as labels.
     """
     data = subject.dataset
+    keep = Split(keep.x, logits_of(subject.module, keep.x).argmax(1)) if keep is not None else None
     repair = sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if failing is None else failing
     pair = pair or most_confused(repair, len(data.classes))
-    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd)
+    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
     scores, missing = score(before, before)
-    passing = data.repair.select(right)
-    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd)
+    passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
+    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd, keep)
 
 
-def _examine(subject: Subject, module: nn.Module, failing: Split, pair: tuple[int, int] | None, pairs: Pairs, pgd: bool = False) -> Exams:
+def _examine(
+    subject: Subject,
+    module: nn.Module,
+    failing: Split,
+    pair: tuple[int, int] | None,
+    pairs: Pairs,
+    pgd: bool = False,
+    keep: Split | None = None,
+) -> Exams:
     data = subject.dataset
     extra = {"pgd_right": attack(module, data.test)} if pgd else {}
+    extra |= {KEPT: sit(module, keep).right} if keep is not None else {}
     return Exams(sit(module, data.test), sit(module, failing), sit(module, data.validation), data.groups, pair, pairs, extra, data.classes)
 
 
@@ -171,7 +185,7 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         if problem:
             module, status, reason = None, "failed", problem
         else:
-            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd)
+            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd, ready.keep)
             scores, missing = score(ready.before, after)
     record = Record(
         case=ready.case,
@@ -207,7 +221,7 @@ def interface_problem(module: nn.Module, ready: Prepared) -> str:
 
 
 def _phase(ready: Prepared, name: str, images: int, seconds: float, module: nn.Module) -> Phase:
-    exams = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs)
+    exams = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, keep=ready.keep)
     scores, _ = score(ready.before, exams)
     return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
 

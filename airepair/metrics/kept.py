@@ -1,0 +1,14 @@
+"""What became of the inputs whose answers must not change."""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+KEPT = "kept_right"  # in Exams.extra: for each of these inputs, whether the answer is the subject's
+
+
+def kept(before: Exams, after: Exams) -> float | Missing:
+    """Share of the inputs to keep whose answer is still the subject's."""
+    same = after.extra.get(KEPT)
+    return Missing("no inputs to keep were given") if same is None or not len(same) else float(same.double().mean())
