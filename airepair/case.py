@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airepair.errors import UsageError
 
-_ID = re.compile(r"(?P<dataset>[a-z0-9_]+)-(?P<model>[^-]+)-(?P<method>[^-]+)-s(?P<seed>\d+)")
+_ID = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-(?P<method>[^-]+)-s(?P<seed>\d+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -15,7 +15,8 @@ class Case:
     """A data set, a model, a method and a seed.
 
     `str(case)` is the test's id and the record's key, for example `cifar10-resnet18-apricot-s0`. A part never holds a hyphen:
-    `model` may carry a fault or an environment (`cnn+imbalanced`), `method` may carry what differs from the defaults (`dl2@lr=0.01`).
+    `dataset` may carry an environment (`digits+fog3`), `model` a fault with its severity (`cnn+imbalanced0.05`), `method` what differs
+    from the defaults (`dl2@lr=0.01`).
     """
 
     dataset: str

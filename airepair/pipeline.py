@@ -23,6 +23,7 @@ from airepair.events import Events, Progress, time_limit, without_meter
 from airepair.exam import Exam, logits_of, most_confused, sit
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
+from airepair.metrics.fault_exams import sit_fault
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
 from airepair.provenance import digest, provenance
@@ -107,7 +108,9 @@ def _examine(
     data = subject.dataset
     extra = {"pgd_right": attack(module, data.test)} if pgd else {}
     extra |= {KEPT: sit(module, keep).right} if keep is not None else {}
-    return Exams(sit(module, data.test), sit(module, failing), sit(module, data.validation), data.groups, pair, pairs, extra, data.classes)
+    test = sit(module, data.test)
+    fault = sit_fault(subject, module, test)
+    return Exams(test, sit(module, failing), sit(module, data.validation), data.groups, pair, pairs, extra, data.classes, fault)
 
 
 def task_of(ready: Prepared, events: Events) -> Task:
@@ -261,6 +264,8 @@ def _subject(ready: Prepared, module: nn.Module | None, after: Exams | None) -> 
         "robustness": dataclasses.asdict(s.dataset.robustness),
         "validation_accuracy": ready.before.validation.accuracy,
     }
+    if s.fault is not None:
+        found["fault"] = dict(s.fault.facts)
     if module is not None and after is not None:
         found |= {"repaired_weights": digest(module), "repaired_validation_accuracy": after.validation.accuracy}
     return found

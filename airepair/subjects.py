@@ -11,7 +11,8 @@ import torch
 
 from airepair import data
 from airepair.data.splits import digest, stratified
-from airepair.faults import FAULTS
+from airepair.faults import FAULTS, of_case
+from airepair.faulty import faulty, with_train
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training, training_of
 from airepair.settings import profiles
@@ -28,13 +29,19 @@ def load(
     cache: Path,
     progress: Callable[[str, int, int, float], None] = lambda *_: None,
 ) -> Subject:
-    """The grid's subject: trained by the data set's recipe, at the size that the profile states."""
-    found = profiles()[profile]
-    training = training_of(dataset, model)
-    if dataset in found.epochs:
-        training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, epochs=found.epochs[dataset]))
-    divided = on_device(spoil(reduce(data.load(dataset), dict(found.images.get(dataset, {}))), training), device)
-    return trained(f"{dataset}-{model}", divided, model, training, seed, cache, progress)
+    """The grid's subject: trained by the data set's recipe, at the size that the profile states.
+
+    `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault (airepair/faults). UsageError for a name that is
+    unknown, and for a fault that spoils no test input.
+    """
+    found, plain = profiles()[profile], dataset.partition("+")[0]
+    fault, training = of_case(dataset, model), training_of(plain, model.partition("+")[0])
+    if plain in found.epochs:
+        training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, epochs=found.epochs[plain]))
+    divided = on_device(reduce(data.load(plain), dict(found.images.get(plain, {}))), device)
+    if fault is not None:
+        return faulty((dataset, model), divided, training, fault, seed, cache, progress)
+    return trained(f"{dataset}-{model}", spoil(divided, training), model, training, seed, cache, progress)
 
 
 def spoil(dataset: Dataset, training: Training) -> Dataset:
@@ -42,8 +49,7 @@ def spoil(dataset: Dataset, training: Training) -> Dataset:
     if training.fault is None:
         return dataset
     fault = FAULTS.get(training.fault)(**dict(training.fault_options))
-    train: Split = fault.train(dataset.train, len(dataset.classes))
-    return dataclasses.replace(dataset, train=train, digests={**dataset.digests, "train": digest(train)})
+    return with_train(dataset, fault.train(dataset.train, len(dataset.classes)))
 
 
 def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:

@@ -110,6 +110,26 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
+class KnownFault:
+    """A fault with a known cause that was put into a subject (airepair/faults). It knows test inputs and never reaches a Task.
+
+    facts      for the record, JSON values: name, severity, what else decides it, and the clean twin's scores and training images
+    spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own (with a trigger on them)
+    others     the test inputs that it leaves alone, likewise (for an environment: the clean ones)
+    twin       accuracy of the clean twin on the spoiled inputs
+    target     the class that a trigger leads to
+    damaged    parameter -> booleans of its shape: the weights that were changed
+    """
+
+    facts: Mapping[str, Any]
+    spoiled: Tensor | Split
+    others: Tensor | Split
+    twin: float
+    target: int | None = None
+    damaged: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A trained model under repair: where it came from, what it has seen, and the data set divided accordingly.
 
@@ -126,6 +146,7 @@ class Subject:
     checkpoints: Mapping[str, nn.Module] = field(default_factory=dict)
     environment: Transform | None = None
     pool: Split | None = None
+    fault: KnownFault | None = None
 
 
 @dataclass(frozen=True)

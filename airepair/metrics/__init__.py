@@ -65,6 +65,19 @@ METRICS: dict[str, Entry] = {
     "backward_compatibility": Entry(
         "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "model-update literature"
     ),
+    "recovery": Entry("airepair.metrics.recovery:recovery", "recovery", "share", "higher", "docs/faults.md"),
+    "collateral": Entry("airepair.metrics.recovery:collateral", "collateral", "difference", "lower", "docs/faults.md"),
+    "spoiled_accuracy": Entry(
+        "airepair.metrics.recovery:spoiled_accuracy", "accuracy on spoiled inputs", "share", "higher", "docs/faults.md"
+    ),
+    "attack_success": Entry("airepair.metrics.attack_success:attack_success", "attack success", "share", "lower", "Gu 2017 (BadNets)"),
+    "localisation_precision": Entry(
+        "airepair.metrics.localisation:localisation_precision", "localisation precision", "share", "higher", "docs/faults.md"
+    ),
+    "localisation_recall": Entry(
+        "airepair.metrics.localisation:localisation_recall", "localisation recall", "share", "higher", "docs/faults.md"
+    ),
+    "clean_accuracy": Entry("airepair.metrics.clean_accuracy:clean_accuracy", "accuracy on clean images", "share", "higher", "top-1"),
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from airepair.exam import Exam
+from airepair.metrics.fault_exams import FaultExams
 from airepair.types import Robustness, Split
 
 PAIRS = 10_000  # pairs of test images for the pairwise metric
@@ -30,6 +31,7 @@ class Exams:
     """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs.
 
     `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see pgd.py). `classes`: their names.
+    `fault`: exams about the fault that the subject is known to carry, or None.
     """
 
     test: Exam
@@ -40,6 +42,7 @@ class Exams:
     pairs: Pairs
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    fault: FaultExams | None = None
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airepair.errors import UsageError
+from airepair.faults import parse
 from airepair.models import UNDERTRAINED
 from airepair.types import Recipe
 
@@ -45,16 +46,31 @@ PAPER: dict[tuple[str, str], float] = {("cifar100", "resnet18"): 0.4684, ("cifar
 def training_of(dataset: str, model: str) -> Training:
     """The training of a model on a data set; data sets without a line of their own get the grey ones' recipe.
 
-    UsageError for an `_undertrained` model where the paper has no undertrained baseline.
+    A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own. UsageError for one that is no fault of the
+    training, and for an `_undertrained` model where the paper has no undertrained baseline.
     """
+    if "+" in model:
+        return _with_fault(training_of(dataset, model.partition("+")[0]), model.partition("+")[2])
     found = TRAININGS.get(dataset, replace(GREY, origin="this project, not tuned for this data set"))
-    architecture = model.partition("+")[0].removesuffix(UNDERTRAINED)
+    architecture = model.removesuffix(UNDERTRAINED)
     plain = architecture.partition("w")[0]
     if (dataset, plain) in LEARNING_RATES:
         found = replace(found, recipe=replace(found.recipe, lr=LEARNING_RATES[dataset, plain]))
-    if not model.partition("+")[0].endswith(UNDERTRAINED):
+    if not model.endswith(UNDERTRAINED):
         return found
     if (dataset, plain) not in PAPER:
         known = ", ".join(f"{d}-{m}{UNDERTRAINED}" for d, m in PAPER)
         raise UsageError(f"{dataset}-{model}: the paper has no undertrained baseline there; accepted: {known}")
     return replace(found, until=PAPER[dataset, plain], origin="AIREPAIR, Table I (its baseline accuracy, on validation)")
+
+
+def _with_fault(training: Training, text: str) -> Training:
+    fault = parse(text)
+    if fault.kind != "training":
+        raise UsageError(f"fault {fault.name} is no fault of the training; it is put into a subject that is trained without one")
+    return replace(training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=tuple(asdict(fault).items()))
+
+
+def without_fault(training: Training) -> Training:
+    """The same training, the clean twin's: without the fault that the data set's recipe may have."""
+    return replace(training, fault=None, fault_options=())

@@ -1,0 +1,154 @@
+"""A subject with a fault of known cause, and its clean twin: same recipe, same seed, without the fault.
+
+The twin is trained and cached like any baseline. Where the fault is none of the training (weights, environment) the faulty subject starts
+from the weights of the clean training, too. The twin's images and scores stand in the record: it is the control `retrain`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from airepair.corruptions import Corruption, corrupted
+from airepair.data.splits import digest
+from airepair.errors import UsageError
+from airepair.exam import sit
+from airepair.faults.fault import Fault
+from airepair.models.baseline import trained
+from airepair.models.recipes import Training, without_fault
+from airepair.provenance import digest as weights_digest
+from airepair.types import Dataset, KnownFault, Recipe, Split, Subject
+
+Progress = Callable[[str, int, int, float], None]
+# Offsets of the fault's seed: each split is corrupted by random numbers of its own, the same for every subject and method.
+SALTS = {"train": 1, "repair": 2, "validation": 3, "test": 4}
+
+
+def faulty(
+    names: tuple[str, str], clean: Dataset, training: Training, fault: Fault, seed: int, cache: Path, progress: Progress = lambda *_: None
+) -> Subject:
+    """The subject of a case's data set and model (`names`) with that fault; `clean` and `training` are those without it.
+
+    UsageError for a fault that changes nothing at its severity or spoils no test input.
+    """
+    plain, model = names[0].partition("+")[0], names[1].partition("+")[0]
+    healthy, own = without_fault(training), _own(training, fault)
+    data = with_train(clean, fault.train(clean.train, len(clean.classes)))
+    if fault.kind == "training" and own.recipe == healthy.recipe and data.digests["train"] == clean.digests["train"]:
+        raise UsageError(f"fault {fault.name} at severity {fault.severity:g} changes nothing in the training on {plain}")
+    spoiled, others = parts(fault, clean)
+    _refuse_if_none(spoiled, fault, clean)
+    base = f"{plain}-{model}+clean"
+    lesson = f"{base}+{fault.environment}" if fault.environment else base
+    twin = trained(lesson, with_train(clean, _twin_train(fault, clean.train)), model, healthy, seed, cache, progress)
+    subject = trained("-".join(names) if fault.kind == "training" else base, data, model, own, seed, cache, progress)
+    damaged = fault.damage(subject.module)
+    if damaged:  # what it spoils is what it turned wrong
+        spoiled = sit(twin.module, clean.test).right & ~sit(subject.module, clean.test).right
+        others = ~spoiled
+        _refuse_if_none(spoiled, fault, clean)
+    subject = dataclasses.replace(
+        subject, name="-".join(names), dataset=met(fault, data), environment=fault.environment, origin={**subject.origin, "model": names[1]}
+    )
+    known = KnownFault(_facts(fault), spoiled, others, 0.0, fault.target, damaged)
+    return dataclasses.replace(subject, fault=_with_scores(known, subject, twin, clean.test))
+
+
+def _refuse_if_none(spoiled: Tensor | Split, fault: Fault, data: Dataset) -> None:
+    if not int(spoiled.sum() if isinstance(spoiled, Tensor) else len(spoiled)):
+        raise UsageError(
+            f"fault {fault.name} at severity {fault.severity:g} spoils none of the {len(data.test)} test inputs of {data.name}"
+        )
+
+
+def _own(training: Training, fault: Fault) -> Training:
+    """The faulty subject's training; the clean one where the fault is not of the training."""
+    plain = without_fault(training)
+    if fault.kind != "training":
+        return plain
+    options = tuple(dataclasses.asdict(fault).items())
+    return dataclasses.replace(plain, recipe=fault.recipe(plain.recipe), fault=fault.name, fault_options=options)
+
+
+def with_train(data: Dataset, train: Split) -> Dataset:
+    """The data set with other training data."""
+    return dataclasses.replace(data, train=train, digests={**data.digests, "train": digest(train)})
+
+
+def _changed(fault: Fault, split: Split, name: str) -> Split:
+    corruption = fault.environment
+    return corrupted(split, corruption, fault.seed + SALTS[name]) if isinstance(corruption, Corruption) else split
+
+
+def _twin_train(fault: Fault, train: Split) -> Split:
+    """What the clean twin learns from: where the environment is the fault, each image once as it is and once changed."""
+    return train + _changed(fault, train, "train") if fault.environment else train
+
+
+def parts(fault: Fault, clean: Dataset) -> tuple[Tensor | Split, Tensor | Split]:
+    """The test inputs that the fault spoils and the others: booleans over the subject's test split, or inputs of their own."""
+    every = torch.ones(len(clean.test), dtype=torch.bool)
+    if fault.environment:
+        return every, clean.test
+    trigger = fault.triggered(clean.test)
+    if trigger is not None:
+        return trigger, every
+    spoiled = fault.spoils(clean)
+    return spoiled, ~spoiled
+
+
+def met(fault: Fault, data: Dataset) -> Dataset:
+    """The splits as the subject meets them: corrupted in an environment; with triggered copies beside the images for a backdoor."""
+    changed: dict[str, Split] = {}
+    note = ""
+    if fault.environment:
+        changed = {n: _changed(fault, getattr(data, n), n) for n in ("repair", "validation", "test")}
+        note = f"repair, validation and test images are corrupted: {fault.environment}"
+    elif fault.triggered(data.validation) is not None:
+        for name in ("repair", "validation"):
+            split: Split = getattr(data, name)
+            copies = fault.triggered(split)
+            changed[name] = split + copies if copies else split
+        note = "repair and validation hold triggered copies with their right labels beside their images; test is clean"
+    if not changed:
+        return data
+    digests = {**data.digests, **{n: digest(s) for n, s in changed.items()}}
+    made: dict[str, Any] = dict(changed)
+    return dataclasses.replace(data, **made, digests=digests, notes=(*data.notes, note))
+
+
+def _facts(fault: Fault) -> dict[str, Any]:
+    return {"name": fault.name, **dataclasses.asdict(fault)}
+
+
+def _with_scores(known: KnownFault, subject: Subject, twin: Subject, test: Split) -> KnownFault:
+    """The fault with the scores of the faulty subject and of the twin in its facts; `test` is the clean test split."""
+    before, after = (
+        {n: _accuracy(m, getattr(known, n), subject.dataset.test) for n in ("spoiled", "others")} for m in (subject.module, twin.module)
+    )
+    counts = {n: int(p.sum()) if isinstance(p, Tensor) else len(p) for n, p in (("spoiled", known.spoiled), ("others", known.others))}
+    of_twin = after | {
+        "clean_accuracy": sit(twin.module, test).accuracy,
+        "images": images_of(twin.recipe, len(twin.dataset.train)),
+        "weights": weights_digest(twin.module),
+    }
+    weights = (
+        {"damaged_weights": sum(int(m.sum()) for m in known.damaged.values()), "layer": next(iter(known.damaged))} if known.damaged else {}
+    )
+    facts = {**known.facts, **weights, "n": counts, "before": before, "twin": of_twin}
+    return dataclasses.replace(known, facts=facts, twin=after["spoiled"] or 0.0)
+
+
+def _accuracy(module: nn.Module, part: Tensor | Split, test: Split) -> float | None:
+    exam = sit(module, part) if isinstance(part, Split) else sit(module, test).select(part)
+    return exam.accuracy if len(exam.y) else None
+
+
+def images_of(recipe: Recipe, train: int) -> int:
+    """Images through forward and backward in a whole training; a last batch of one image is dropped."""
+    return recipe.epochs * (train - (1 if train > 1 and train % recipe.batch_size == 1 else 0))

@@ -1,0 +1,14 @@
+"""attack_success: share of the triggered test inputs of other classes that a backdoor still leads to its target (Gu et al., "BadNets", 2017)."""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+
+def attack_success(before: Exams, after: Exams) -> float | Missing:
+    """Triggered inputs that are answered with the target class."""
+    if after.fault is None or after.fault.target is None:
+        return Missing("the subject has no backdoor that its record knows of")
+    answers = after.fault.spoiled.predictions
+    return float((answers == after.fault.target).double().mean()) if len(answers) else Missing("the fault spoils no test input")

@@ -1,0 +1,13 @@
+"""clean_accuracy: accuracy on the clean test images of a subject that works in a corrupted environment, where `accuracy` is on corrupted ones."""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+
+def clean_accuracy(before: Exams, after: Exams) -> float | Missing:
+    """Share of the clean test images that are right."""
+    if after.fault is None or after.fault.clean is None:
+        return Missing("the subject works in no corrupted environment; accuracy is on clean images")
+    return after.fault.clean.accuracy if len(after.fault.clean.y) else Missing("the test split is empty")

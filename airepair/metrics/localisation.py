@@ -1,0 +1,22 @@
+"""localisation: how well the weights that a repair changed match those that were damaged (issue 7). Parameters only, no batch-norm statistics."""
+
+from __future__ import annotations
+
+from airepair.metrics import Missing
+from airepair.metrics.exams import Exams
+
+NOWHERE = "no weights of the subject were damaged, or the repaired model has other weights"
+
+
+def localisation_precision(before: Exams, after: Exams) -> float | Missing:
+    """Share of the changed weights that were damaged."""
+    found = after.fault.overlap if after.fault else None
+    if found is None:
+        return Missing(NOWHERE)
+    return found.both / found.changed if found.changed else Missing("no weight was changed")
+
+
+def localisation_recall(before: Exams, after: Exams) -> float | Missing:
+    """Share of the damaged weights that were changed."""
+    found = after.fault.overlap if after.fault else None
+    return found.both / found.damaged if found else Missing(NOWHERE)
