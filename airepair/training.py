@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from airepair.augment import augmentation
+from airepair.errors import OutOfBudget
 from airepair.exam import Exam, sit
-from airepair.types import Recipe, Split, Transform
+from airepair.stepping import Stepper
+from airepair.types import Recipe, Split
 
 # loss(module, x, y) of one batch: x float in [0, 1] and augmented, y int64.
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -42,9 +45,17 @@ class Watch:
     marks: Mapping[str, int] = field(default_factory=dict)
 
 
-def cross_entropy(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of the module's logits."""
-    return nn.functional.cross_entropy(module(x), y)
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy of the module's logits. It depends on the batch alone, so a step on it may be recorded (stepping.py)."""
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(x), y, label_smoothing=self.label_smoothing)
+
+
+cross_entropy = CrossEntropy()
 
 
 def snapshot(module: nn.Module) -> State:
@@ -55,10 +66,11 @@ def snapshot(module: nn.Module) -> State:
 def optimizer_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters that require a gradient."""
     parameters = [p for p in module.parameters() if p.requires_grad]
+    cuda = bool(parameters) and parameters[0].is_cuda  # one kernel for all tensors; elsewhere torch's own choice
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=cuda or None, capturable=cuda)
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov)
+    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=cuda or None)
 
 
 def rate(recipe: Recipe, done: float) -> float:
@@ -128,27 +140,36 @@ def fit(
     best = Best(module, validation) if validation is not None else None
     per_epoch = len(data) - (1 if len(data) > 1 and len(data) % recipe.batch_size == 1 else 0)
     total, images, marks = per_epoch * recipe.epochs, 0, dict(watch.marks)
-    for number in range(1, recipe.epochs + 1):
-        module.train()
-        running = torch.zeros((), device=data.x.device)
-        for index in batches(len(data), recipe.batch_size, generator, weights):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(recipe, images / total)
-            value = step(module, data, index, loss, optimizer, change, generator)
-            running += value * len(index)
-            images += len(index)
-        mean = float(running) / max(1, per_epoch)
-        if best is not None:
-            best.offer()
-        watch.progress(phase, number, recipe.epochs, mean)
-        watch.epoch(Epoch(number, images, mean, best.last[0] if best else None))
-        for name in [m for m, count in marks.items() if images >= count]:
-            del marks[name]
-            _keep_best(module, best, name, watch)
+    with until_spent(best), Stepper(module, optimizer, loss, change, generator, plain=isinstance(loss, CrossEntropy)) as step:
+        for number in range(1, recipe.epochs + 1):
+            module.train()
+            running = torch.zeros((), device=data.x.device)
+            for index in batches(len(data), recipe.batch_size, generator, weights):
+                running.add_(step(data, index, rate(recipe, images / total)), alpha=len(index))
+                images += len(index)
+            mean = float(running) / max(1, per_epoch)
+            if best is not None:
+                best.offer()
+            watch.progress(phase, number, recipe.epochs, mean)
+            watch.epoch(Epoch(number, images, mean, best.last[0] if best else None))
+            for name in [m for m, count in marks.items() if images >= count]:
+                del marks[name]
+                _keep_best(module, best, name, watch)
     if best is not None:
         best.restore()
     module.eval()
     return images
+
+
+@contextmanager
+def until_spent(best: Best | None) -> Iterator[None]:
+    """Ends the block where the budget of training images is used up; the last state is still offered. Without `best` the error goes on."""
+    try:
+        yield
+    except OutOfBudget:
+        if best is None:
+            raise
+        best.offer()
 
 
 def _keep_best(module: nn.Module, best: Best | None, name: str, watch: Watch) -> None:
@@ -157,21 +178,3 @@ def _keep_best(module: nn.Module, best: Best | None, name: str, watch: Watch) ->
         best.restore()
     watch.keep(name, module)
     module.load_state_dict(current)
-
-
-def step(
-    module: nn.Module,
-    data: Split,
-    index: Tensor,
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    change: Transform,
-    generator: torch.Generator,
-) -> Tensor:
-    """One optimiser step on the chosen images; the loss, detached."""
-    index = index.to(data.x.device, non_blocking=True)
-    value = loss(module, change(data.images(index), generator), data.y[index])
-    optimizer.zero_grad(set_to_none=True)
-    value.backward()
-    optimizer.step()
-    return value.detach()

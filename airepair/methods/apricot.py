@@ -37,7 +37,7 @@ from airepair.submodels import training
 from airepair.submodels.stack import Stack, move, put
 from airepair.submodels.steps import block, one_each, regrouped
 from airepair.submodels.windows import windows
-from airepair.training import Watch, fit, snapshot
+from airepair.training import CrossEntropy, Watch, fit, snapshot
 from airepair.types import Category, Split, Task
 
 # rate, epochs of further training, loops over the cases (methods.md 2a)
@@ -134,10 +134,7 @@ class Apricot:
         """Trains on with the subject's recipe; the module keeps its best state on validation, whose accuracy is returned."""
         watch = Watch(progress=task.progress)
         recipe, generator = replace(task.recipe, epochs=epochs), task.generator(1000 + salt)
-
-        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(module(x), y, label_smoothing=recipe.label_smoothing)
-
+        loss = CrossEntropy(recipe.label_smoothing)
         fit(task.module, task.labelled, task.validation, recipe, generator, phase="further training", loss=loss, watch=watch)
         return sit(task.module, task.validation).accuracy
 

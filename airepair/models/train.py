@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from airepair.augment import augmentation
 from airepair.errors import UsageError, one_line
 from airepair.exam import sit
-from airepair.training import Epoch, Loss, batches, cross_entropy, optimizer_of, rate, step
+from airepair.stepping import Stepper
+from airepair.training import CrossEntropy, Epoch, batches, optimizer_of, rate
 from airepair.types import Recipe, Split
 
 # inside(epoch, images of this epoch so far, of how many, mean loss): about once a second.
@@ -65,51 +66,36 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(plan.seed)  # dropout draws from the global generator
         history = _resume(folder, module, optimizer, generator, plan, device) if folder else []
-        for number in range(len(history) + 1, recipe.epochs + 1):
-            if plan.until is not None and history and (history[-1].accuracy or 0) >= plan.until:
-                break
-            images, loss = _epoch(module, data, recipe, optimizer, generator, number, watch.inside)
-            accuracy = sit(module, validation).accuracy if validation is not None else None
-            history.append(Epoch(number, images, loss, accuracy))
-            if number in plan.keep:
-                watch.kept(number, module)
-            if folder:
-                _save(folder, module, optimizer, generator, plan, history, device)
-            watch.epoch(history[-1])
+        loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
+        with Stepper(module, optimizer, loss, change, generator, plain=True) as step:
+            for number in range(len(history) + 1, recipe.epochs + 1):
+                if plan.until is not None and history and (history[-1].accuracy or 0) >= plan.until:
+                    break
+                images, mean = _epoch(step, data, recipe, number, watch.inside)
+                accuracy = sit(module, validation).accuracy if validation is not None else None
+                history.append(Epoch(number, images, mean, accuracy))
+                if number in plan.keep:
+                    watch.kept(number, module)
+                if folder:
+                    _save(folder, module, optimizer, generator, plan, history, device)
+                watch.epoch(history[-1])
     module.eval()
     return history
 
 
-def _epoch(
-    module: nn.Module,
-    data: Split,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    number: int,
-    inside: Inside,
-) -> tuple[int, float]:
+def _epoch(step: Stepper, data: Split, recipe: Recipe, number: int, inside: Inside) -> tuple[int, float]:
     """One pass over the data: images through the module since the start of training, mean loss."""
-    change, loss = augmentation(recipe.augment), _loss(recipe)
     per_epoch = len(data) - (1 if len(data) > 1 and len(data) % recipe.batch_size == 1 else 0)
     done, running, told = 0, torch.zeros((), device=data.x.device), time.monotonic()
-    module.train()
-    for index in batches(len(data), recipe.batch_size, generator):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(recipe, ((number - 1) * per_epoch + done) / (per_epoch * recipe.epochs))
-        running += step(module, data, index, loss, optimizer, change, generator) * len(index)
+    step.module.train()
+    for index in batches(len(data), recipe.batch_size, step.generator):
+        share = ((number - 1) * per_epoch + done) / (per_epoch * recipe.epochs)
+        running.add_(step(data, index, rate(recipe, share)), alpha=len(index))
         done += len(index)
         if time.monotonic() - told > 1:
             told = time.monotonic()
             inside(number, done, per_epoch, float(running) / done)
     return number * per_epoch, float(running) / max(1, per_epoch)
-
-
-def _loss(recipe: Recipe) -> Loss:
-    def smoothed(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(net(x), y, label_smoothing=recipe.label_smoothing)
-
-    return smoothed if recipe.label_smoothing else cross_entropy
 
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from airepair.augment import augmentation
+from airepair.recorded import Recorded, Work
 from airepair.submodels.stack import Stack, floating
 from airepair.submodels.windows import images
 from airepair.training import optimizer_of, rate
@@ -30,6 +31,10 @@ class Together:
         self.buffers = {n: _repeated(b, count) for n, b in self.module.named_buffers()}
         self.optimizer = optimizer_of(nn.ParameterList(self.parameters.values()), recipe)
         self._losses = vmap(self._loss, randomness="different")
+        self.work: Work = self._step
+        if self.optimizer.param_groups[0]["params"][0].is_cuda:  # twelve times one by one, eight without a graph (gpu.md)
+            self.work, self.rate = Recorded(self._step), torch.zeros((), device=self.optimizer.param_groups[0]["params"][0].device)
+            self.optimizer.param_groups[0]["lr"] = self.rate
 
     def _loss(self, parameters: dict[str, nn.Parameter], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits = functional_call(self.module, {**parameters, **buffers}, (x,))
@@ -37,8 +42,13 @@ class Together:
 
     def step(self, x: Tensor, y: Tensor, done: float) -> Tensor:
         """One optimiser step of all K on their own batches (x: K x B x C x H x W, y: K x B); their mean loss, detached."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.recipe, done)
+        if isinstance(self.work, Recorded):
+            self.rate.fill_(rate(self.recipe, done))
+        else:
+            self.optimizer.param_groups[0]["lr"] = rate(self.recipe, done)
+        return self.work(x, y)
+
+    def _step(self, x: Tensor, y: Tensor) -> Tensor:
         losses = self._losses(self.parameters, self.buffers, x, y)
         self.optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # the submodels share nothing: the gradient of the sum is each one's own
@@ -69,7 +79,8 @@ def fit_together(
         total = torch.zeros((), device=train.x.device)
         for at in starts:
             index = order[:, at : at + recipe.batch_size].to(train.x.device)
-            x = change(train.images(index.flatten()), generators[0]).unflatten(0, index.shape)
+            x = change(train.x.index_select(0, index.flatten()), generators[0]).unflatten(0, index.shape)
+            x = x.float().div_(255) if x.dtype == torch.uint8 else x
             total += group.step(x, train.y[index], number / recipe.epochs + at / each)
         epoch(number + 1, len(parts) * each // recipe.epochs, float(total) / len(starts))
     return group.stack()

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from airepair.submodels.cache import cached, key_of
 from airepair.submodels.probe import GAIN, gain
 from airepair.submodels.stack import Stack, concatenated, floating, stacked
 from airepair.submodels.together import fit_together, without_meter
 from airepair.submodels.windows import images
-from airepair.training import Watch, fit, snapshot
+from airepair.training import CrossEntropy, Watch, fit, snapshot
 from airepair.types import Recipe, Task
 
 Way = Literal["auto", "together", "one by one"]
@@ -57,11 +57,7 @@ def _train(task: Task, plan: Plan) -> Stack:
 
 
 def _one_by_one(task: Task, plan: Plan) -> Stack:
-    states = []
-
-    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(module(x), y, label_smoothing=plan.recipe.label_smoothing)
-
+    states, loss = [], CrossEntropy(plan.recipe.label_smoothing)
     for k, window in enumerate(plan.windows):
         module = without_meter(copy.deepcopy(plan.start))
         data = task.train.select(torch.arange(window.start, window.stop, device=task.device))

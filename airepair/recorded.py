@@ -1,0 +1,75 @@
+"""Work of fixed shapes, recorded once as a CUDA graph and replayed: at small batches launching kernels costs more than the arithmetic.
+
+(On one H100 the paper's MNIST CNN trained six times as fast at batch 64.) The first calls run as they stand, on a side stream; they are real
+calls, nothing is thrown away. Then the call is recorded, and from there on its inputs are copied into fixed places and the graph is replayed.
+Inputs of other shapes (a last batch) run as they stand, and so does everything where recording fails: an operation that waits for the device,
+control flow that depends on data, no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3  # calls before recording: lazily made state (optimiser buffers, cuDNN plans) must exist by then
+
+Work = Callable[..., Tensor]
+Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+
+
+def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The work as a CUDA graph: recorded here without being executed, executed by each call of what is returned."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return value.clone()  # the graph's own place is overwritten by the next call
+
+    return replay
+
+
+class Recorded:
+    """`work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record` makes the replay."""
+
+    def __init__(self, work: Work, record: Record = graph_of) -> None:
+        self.work, self.record = work, record
+        self.shapes: tuple[torch.Size, ...] | None = None
+        self.calls = 0
+        self.places: tuple[Tensor, ...] = ()
+        self.replay: Callable[[], Tensor] | None = None
+        self.failed = False
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        shapes = tuple(t.shape for t in tensors)
+        self.shapes = self.shapes or shapes
+        if self.failed or shapes != self.shapes:
+            return self.work(*tensors)
+        self.calls += 1
+        if self.calls <= WARM_UP:
+            return aside(lambda: self.work(*tensors), tensors[0].device)
+        if self.replay is None:
+            self.places = tuple(t.clone(memory_format=torch.preserve_format) for t in tensors)
+            try:
+                self.replay = self.record(lambda: self.work(*self.places))
+            except RuntimeError:  # whatever the reason, the work itself is done below, and an error of its own is raised there
+                self.failed = True
+                return self.work(*tensors)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        return self.replay()
+
+
+def aside(work: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """The work on a side stream, in order with the current one: what recording wants of the calls before it. Elsewhere than on CUDA, plainly."""
+    if device.type != "cuda":
+        return work()
+    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        value = work()
+    here.wait_stream(side)
+    return value

@@ -1,0 +1,104 @@
+"""One training step: draw the images, augment them as they are kept, convert, forward, backward, optimiser.
+
+On the CPU plainly so. On CUDA (gpu.md's recipe, each measured there): channels_last for the time of the training, and where the loss is
+plain cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (recorded.py). A loss of a method's own keeps full
+precision and is not recorded: it may search, hook layers, or depend on what happened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from airepair.recorded import Record, Recorded, graph_of
+from airepair.types import Meter, Split, Transform
+
+
+def recordable(module: nn.Module) -> bool:
+    """Whether nothing but the harness's meter listens to the module: a hook runs once when a step is recorded, and never in a replay."""
+    return all(
+        isinstance(hook, Meter)
+        for part in module.modules()
+        for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values(), *part._backward_hooks.values())
+    )
+
+
+class Stepper:
+    """The steps of one training; a context, since the module's memory layout is its own within. `plain`: the loss depends on the batch alone."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
+        change: Transform,
+        generator: torch.Generator,
+        *,
+        plain: bool = False,
+        record: Record | None = None,
+    ) -> None:
+        self.module, self.optimizer, self.loss, self.change, self.generator = module, optimizer, loss, change, generator
+        self.cuda = next(module.parameters()).device.type == "cuda"
+        self.autocast = plain and self.cuda
+        record = record or (graph_of if self.cuda else None)
+        self.recorded = Recorded(self._step, record) if record and plain and recordable(module) else None
+        self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+
+    def __enter__(self) -> Self:
+        if self.cuda:
+            _laid_out(self.module, self.optimizer, torch.channels_last)
+        if self.recorded:  # a graph reads the rate from where it lies
+            self.rate = torch.zeros((), device=next(self.module.parameters()).device)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.recorded = None
+        if self.cuda:
+            _laid_out(self.module, self.optimizer, torch.contiguous_format)
+
+    def __call__(self, data: Split, index: Tensor, rate: float) -> Tensor:
+        """One step on the chosen images at that learning rate; the loss, detached."""
+        index = index.to(data.x.device, non_blocking=True)
+        x, y = self.change(data.x.index_select(0, index), self.generator), data.y.index_select(0, index)
+        x = x.float().div_(255) if x.dtype == torch.uint8 else x
+        if self.cuda:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.recorded is None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            return self._step(x, y)
+        self.rate.fill_(rate)
+        counted = [m.backward for m in self.meters]
+        value = self.recorded(x, y)
+        for meter, before in zip(self.meters, counted, strict=True):
+            meter.add(len(x) - (meter.backward - before), training=True)  # a replay calls no hook
+        return value
+
+    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+        with self._precision():
+            value = self.loss(self.module, x, y)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        self.optimizer.step()
+        return value.detach()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        # No cache of cast weights: it would outlive the step that is recorded.
+        return torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if self.autocast else nullcontext()
+
+
+def _laid_out(module: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
+    """Weights of four dimensions in that layout, and the optimiser's state beside them: a fused step walks both in the order of memory."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    for state in optimizer.state.values():
+        for name, tensor in state.items():
+            if isinstance(tensor, Tensor) and tensor.ndim == 4:
+                state[name] = tensor.contiguous(memory_format=layout)

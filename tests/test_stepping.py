@@ -1,0 +1,154 @@
+"""The training step, its recording, and the augmentation of bytes. Without CUDA the graph is played by the work itself: same order, same result."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from airepair.augment import AUGMENTATIONS, crop_flip, none, shift
+from airepair.recorded import WARM_UP, Recorded
+from airepair.stepping import Stepper, recordable
+from airepair.testing import toy
+from airepair.training import CrossEntropy, batches, optimizer_of
+from airepair.types import Meter, Recipe, Split
+
+RECIPE = Recipe(lr=0.1, batch_size=32)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator of that seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+class Tape:
+    """Stands for a CUDA graph: counts recordings and replays, and does in a replay what was recorded, on the fixed places."""
+
+    def __init__(self) -> None:
+        self.recorded, self.replayed = 0, 0
+
+    def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        self.recorded += 1
+
+        def replay() -> Tensor:
+            self.replayed += 1
+            return work().clone()
+
+        return replay
+
+
+def trained(record: Tape | None, meter: Meter | None = None) -> tuple[nn.Module, list[float]]:
+    """The toy network after two epochs of 160 images (a last batch of 20 when batches hold 28), and the losses."""
+    module = copy.deepcopy(toy.subject("cnn").module)
+    if meter:
+        module.register_forward_pre_hook(meter)
+    data, generator, losses = toy.dataset().train, seeded(), []
+    with Stepper(module.train(), optimizer_of(module, RECIPE), CrossEntropy(0.1), shift, generator, plain=True, record=record) as step:
+        for epoch in range(2):
+            losses += [float(step(data, index, 0.1 / (epoch + 1))) for index in batches(len(data), 28, generator)]
+    return module, losses
+
+
+def test_replayed_steps_are_the_plain_ones() -> None:
+    """Bit for bit, through warm-up, recording, a batch of another length and a changing learning rate; one recording serves both epochs."""
+    tape = Tape()
+    one, two = trained(None), trained(tape)
+    assert one[1] == two[1]
+    assert all(torch.equal(a, b) for a, b in zip(one[0].state_dict().values(), two[0].state_dict().values(), strict=True))
+    assert (tape.recorded, tape.replayed) == (1, 2 * 5 - WARM_UP)
+
+
+def test_replays_count_their_images() -> None:
+    """A replay calls no hook of a module; the meter has every image all the same, once."""
+
+    class Silent(Tape):
+        def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            value = work()  # hooks run here, as when a graph is recorded
+            return lambda: value
+
+    for tape in (None, Tape(), Silent()):
+        meter = Meter()
+        trained(tape, meter)
+        assert meter.backward == 2 * 160
+
+
+def test_work_that_cannot_be_recorded_runs_as_it_stands() -> None:
+    """An error while recording is no error of the training; one of the work itself is raised."""
+
+    def refuses(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    work = Recorded(lambda x: x + 1, refuses)
+    assert [float(work(torch.tensor(float(i)))) for i in range(6)] == [1, 2, 3, 4, 5, 6]
+
+    def broken(x: Tensor) -> Tensor:
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        Recorded(broken)(torch.zeros(1))
+
+
+def test_a_module_that_something_listens_to_is_not_recorded() -> None:
+    """The harness's meter is known and counted for; any other hook would run once instead of every step."""
+    module = toy.architecture("cnn")
+    module.register_forward_pre_hook(Meter())
+    assert recordable(module)
+    module[1].register_forward_hook(lambda *_: None)
+    assert not recordable(module)
+
+
+def test_a_loss_of_a_method_s_own_is_never_recorded() -> None:
+    """Only `plain` allows it."""
+    module, tape = toy.architecture("cnn"), Tape()
+    loss = CrossEntropy()
+    with Stepper(module, optimizer_of(module, RECIPE), lambda m, x, y: loss(m, x, y), none, seeded(), record=tape) as step:
+        for _ in range(WARM_UP + 2):
+            step(toy.dataset().train, torch.arange(32), 0.1)
+    assert tape.recorded == 0
+
+
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+def test_bytes_are_augmented_as_floats_are(name: str) -> None:
+    """The loop augments before it converts: the same images come out."""
+    x = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8, generator=seeded(1))
+    changed = AUGMENTATIONS[name](x, seeded(2))
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed.float().div_(255), AUGMENTATIONS[name](x.float().div_(255), seeded(2)))
+
+
+def test_a_shift_is_a_crop_of_the_padded_image() -> None:
+    """Every image is one of the crops of itself with zeros around, all channels alike; the same places occur for other images."""
+    x = torch.rand(64, 3, 6, 9, generator=seeded(3))
+    y = shift(x, seeded(4), pad=2)
+    padded = nn.functional.pad(x, (2, 2, 2, 2))
+    crops = padded.unfold(2, 6, 1).unfold(3, 9, 1)  # N x C x 5 x 5 x 6 x 9
+    same = (crops == y[:, :, None, None]).flatten(4).all(4).all(1)
+    assert bool(same.flatten(1).any(1).all())
+    assert len(same.flatten(1).int().argmax(1).unique()) > 15
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    """With nothing to shift into view a symmetric frame shows the mirror image."""
+    x = torch.zeros(2000, 1, 8, 8)
+    x[..., 3, 1] = 1
+    moved = crop_flip(x, seeded(5))[..., :].sum((1, 2)).argmax(1)
+    assert float((moved > 3).float().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_step_draws_the_chosen_images() -> None:
+    """The module sees exactly these, in [0, 1], with their labels."""
+    seen: list[Tensor] = []
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        seen.extend((x, y))
+        return module(x).sum()
+
+    module = toy.architecture("mlp")
+    data = Split(torch.randint(256, (9, 1, 8, 8), dtype=torch.uint8, generator=seeded(6)), torch.arange(9))
+    with Stepper(module, optimizer_of(module, RECIPE), loss, none, seeded()) as step:
+        step(data, torch.tensor([7, 2, 2]), 0.0)
+    assert torch.equal(seen[0], data.images(torch.tensor([7, 2, 2])))
+    assert seen[1].tolist() == [7, 2, 2]
