@@ -27,7 +27,7 @@ class Bitflips(Fault):
     name: ClassVar[str] = "bitflips"
     kind: ClassVar = "weights"
 
-    severity: float = option(0.02, "share of the layer's weights in which a bit is flipped", low=0.00001, high=1.0)
+    severity: float = option(0.1, "share of the layer's weights in which a bit is flipped", low=0.00001, high=1.0)
     layer: int = option(-2, "of the linear and convolutional layers in order; negative: from the end")
 
     def damage(self, module: nn.Module) -> dict[str, Tensor]:

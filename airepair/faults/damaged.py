@@ -25,7 +25,7 @@ class Damaged(Fault):
     name: ClassVar[str] = "damaged"
     kind: ClassVar = "weights"
 
-    severity: float = option(0.1, "share of the layer's weights that is perturbed", low=0.00001, high=1.0)
+    severity: float = option(0.3, "share of the layer's weights that is perturbed", low=0.00001, high=1.0)
     scale: float = option(4.0, "standard deviation, in those of the layer's weights", low=0.01)
     layer: int = option(-2, "of the linear and convolutional layers in order; negative: from the end")
 

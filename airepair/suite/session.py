@@ -42,7 +42,7 @@ def out_folder(config: pytest.Config) -> Path:
 
 def profile_of(config: pytest.Config, dataset: str) -> str:
     """The profile's name for a cell of that data set: digits is `smoke` unless the user names another."""
-    return "smoke" if dataset == "digits" and not config.getoption("profile") else config.stash[SELECTION].profile.name
+    return "smoke" if dataset.partition("+")[0] == "digits" and not config.getoption("profile") else config.stash[SELECTION].profile.name
 
 
 def expected_seconds(config: pytest.Config) -> dict[str, float]:
