@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from airepair.fallback import halving
 from airepair.types import Split
 
 
@@ -71,12 +72,15 @@ def sit(module: nn.Module, split: Split, batch_size: int = 1024) -> Exam:
 @torch.no_grad()
 def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
     """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1]."""
-    parts = []
+    if not len(x):
+        return x.new_zeros((0, 1), dtype=torch.float32)
+
+    def answered(size: int) -> Tensor:
+        batches = x.split(size)
+        return torch.cat([module(b.float().div_(255) if b.dtype == torch.uint8 else b) for b in batches])
+
     with evaluating(module):
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size]
-            parts.append(module(batch.float().div_(255) if batch.dtype == torch.uint8 else batch))
-    return torch.cat(parts) if parts else x.new_zeros((0, 1), dtype=torch.float32)
+        return halving(answered, min(batch_size, len(x)), "images at once in an evaluation")
 
 
 def confusion_matrix(exam: Exam, classes: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import evaluating
+from airepair.fallback import halving
 from airepair.logic.constraints import Box, Constraint
 from airepair.logic.terms import Disjunction
 
@@ -132,9 +133,39 @@ def counterexamples(
     generator: torch.Generator,
     disjunction: Disjunction = "product",
 ) -> dict[str, Tensor]:
-    """For each quantified point of the constraint, N images in its region that minimise the loss of the constraint's negation."""
+    """For each quantified point of the constraint, N images in its region that minimise the loss of the constraint's negation.
+
+    All N at once; where memory does not suffice, half as many at a time (airepair/fallback.py).
+    """
     if not constraint.regions:
         return {}
+    state = generator.get_state()
+
+    def found(size: int) -> dict[str, Tensor]:
+        generator.set_state(state)
+        parts = [
+            _found(network, constraint, _rows(points, i, size), _rows(labels, i, size), groups, search, generator, disjunction)
+            for i in range(0, len(points["x"]), size)
+        ]
+        return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    return halving(found, len(points["x"]), "points at once in the oracle")
+
+
+def _rows(tensors: Mapping[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
+    return {name: tensor[start : start + size] for name, tensor in tensors.items()}
+
+
+def _found(
+    network: nn.Module,
+    constraint: Constraint,
+    points: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    groups: Tensor | None,
+    search: Search,
+    generator: torch.Generator,
+    disjunction: Disjunction,
+) -> dict[str, Tensor]:
     samples = len(points["x"])
     points = {k: v.repeat(search.restarts, 1, 1, 1) for k, v in points.items()}
     labels = {k: v.repeat(search.restarts) for k, v in labels.items()}

@@ -21,6 +21,7 @@ from airepair.cost import Cost, measure
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
 from airepair.exam import Exam, logits_of, most_confused, sit
+from airepair.fallback import noting, out_of_memory
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
 from airepair.metrics.fault_exams import sit_fault
@@ -151,6 +152,12 @@ def _metered(checkpoints: Mapping[str, nn.Module], events: Events) -> dict[str, 
 def run(ready: Prepared, call: Caller = lambda f: f(), show: Progress = lambda *_: None) -> Outcome:
     """Repairs and examines. A method's error becomes a status with a reason; KeyboardInterrupt passes through."""
     events = Events(ready.limit, show)
+    with noting(events.notes.append):
+        return _outcome(ready, events, *_repaired(ready, events, call))
+
+
+def _repaired(ready: Prepared, events: Events, call: Caller) -> tuple[nn.Module | None, Status, str, Cost | None]:
+    """The repaired module (None where there is none), how it ended and why, what it cost."""
     task = task_of(ready, events)
     repaired: list[nn.Module] = []
     costs: list[Cost] = []
@@ -171,12 +178,10 @@ def run(ready: Prepared, call: Caller = lambda f: f(), show: Progress = lambda *
         status, reason = "skipped", one_line(error)
     except OutOfTime as error:
         status, reason = "timeout", one_line(error)
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        status, reason = "out of memory", one_line(error)
     except Exception as error:
-        status, reason = "failed", one_line(error)
+        status, reason = ("out of memory" if out_of_memory(error) else "failed"), one_line(error)
     module = without_meter(repaired[0]).eval() if repaired and status == "repaired" else None
-    return _outcome(ready, events, module, status, reason, costs[0] if costs else None)
+    return module, status, reason, costs[0] if costs else None
 
 
 def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: Status, reason: str, cost: Cost | None) -> Outcome:

@@ -74,11 +74,9 @@ class Stepper:
                 group["lr"] = rate
             return self._step(x, y)
         self.rate.fill_(rate)
-        counted = [m.backward for m in self.meters]
-        value = self.recorded(x, y)
-        for meter, before in zip(self.meters, counted, strict=True):
-            meter.add(len(x) - (meter.backward - before), training=True)  # a replay calls no hook
-        return value
+        for meter in self.meters if self.recorded.replays(x, y) else ():  # no hook counts a replay
+            meter.add(len(x), training=True)
+        return self.recorded(x, y)
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
         with self._precision():

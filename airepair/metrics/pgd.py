@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import logits_of
+from airepair.fallback import halving
 from airepair.metrics import Missing
 from airepair.metrics.exams import Exams
 from airepair.oracle import BoxGround, Search, frozen, worst
@@ -31,8 +32,12 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 def attack(module: nn.Module, split: Split, images: int = IMAGES, batch_size: int = 256) -> Tensor:
     """Whether each of the first `images` is right as it is and at the worst point found within EPSILON; booleans on the CPU."""
-    generator, answers = torch.Generator().manual_seed(SEED), []
     first = Split(split.x[:images], split.y[:images])
+    return halving(lambda size: _attacked(module, first, size), batch_size, "images at once in an attack")
+
+
+def _attacked(module: nn.Module, first: Split, batch_size: int) -> Tensor:
+    generator, answers = torch.Generator().manual_seed(SEED), []
     for x, y in first.batches(batch_size):
         right = logits_of(module, x).argmax(1) == y
 

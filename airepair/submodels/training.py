@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from airepair.fallback import out_of_memory
 from airepair.submodels.cache import cached, key_of
 from airepair.submodels.probe import GAIN, gain
 from airepair.submodels.stack import Stack, concatenated, floating, stacked
@@ -69,7 +70,7 @@ def _one_by_one(task: Task, plan: Plan) -> Stack:
 
 
 def _together(task: Task, plan: Plan, size: int) -> Stack:
-    """Groups of `size` submodels; half as many at once where the memory does not suffice."""
+    """Groups of `size` submodels; half as many at once where the memory does not suffice, one by one where two at once are too many."""
     counted, count = task.meter.backward, len(plan.windows)
     try:
         return concatenated([_group(task, plan, range(k, min(count, k + size))) for k in range(0, count, size)])
@@ -88,8 +89,3 @@ def _group(task: Task, plan: Plan, chosen: range) -> Stack:
 
     generators = [task.generator(SALT + k) for k in chosen]
     return fit_together(plan.start, task.train, [plan.windows[k] for k in chosen], plan.recipe, generators, epoch)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -1,0 +1,67 @@
+"""Where memory does not suffice: the same work in smaller parts, and a line that says so, instead of a cell that dies.
+
+`halving` runs a batched call, with half the size each time memory ran out. Whoever runs a cell listens with `noting`, so that its record has
+the line; elsewhere it is a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+_note: ContextVar[Callable[[str], None] | None] = ContextVar("airepair_fallback_note", default=None)
+
+
+@contextmanager
+def noting(note: Callable[[str], None]) -> Iterator[None]:
+    """What is said within the block goes to `note`, each line once."""
+    said: set[str] = set()
+
+    def once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            note(text)
+
+    token = _note.set(once)
+    try:
+        yield
+    finally:
+        _note.reset(token)
+
+
+def say(text: str) -> None:
+    """Tells whoever listens, else warns."""
+    note = _note.get()
+    if note is None:
+        warnings.warn(text, ResourceWarning, stacklevel=2)
+    else:
+        note(text)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def halving(call: Callable[[int], T], size: int, what: str) -> T:
+    """call(size), or with half the size as often as memory does not suffice; what even size 1 raises passes through.
+
+    `what` names the parts: "images at once in an evaluation".
+    """
+    while True:
+        try:
+            return call(size)
+        except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
+            if size <= 1 or not out_of_memory(error):
+                raise
+        # Outside the handler: the traceback holds the tensors of the failed call.
+        tried, size = size, size // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say(f"memory did not suffice for {tried:,} {what}; done with {size:,}")

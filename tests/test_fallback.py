@@ -1,0 +1,133 @@
+"""Where memory does not suffice: smaller parts, a line in the record, the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from airepair.case import Case
+from airepair.exam import logits_of
+from airepair.fallback import halving, noting, out_of_memory, say
+from airepair.logic.parser import parse
+from airepair.methods import build
+from airepair.metrics.pgd import attack
+from airepair.oracle import Search, counterexamples
+from airepair.pipeline import prepare, run
+from airepair.testing import toy
+
+CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+ERRORS: tuple[Callable[[], Exception], ...] = (
+    MemoryError,
+    lambda: torch.cuda.OutOfMemoryError("CUDA out of memory"),
+    lambda: RuntimeError(CPU),
+)
+
+
+class Small(nn.Module):
+    """A network on a device that holds `most` images at a time."""
+
+    def __init__(self, inside: nn.Module, most: int, error: Callable[[], Exception] = MemoryError) -> None:
+        super().__init__()
+        self.inside, self.most, self.error = inside, most, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's logits; the error where the images are too many."""
+        if len(x) > self.most:
+            raise self.error()
+        logits: Tensor = self.inside(x)
+        return logits
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_size_is_halved_until_it_fits(error: Callable[[], Exception]) -> None:
+    """100, 50, 25, 12: each step is said; the result is the one that fitted."""
+    notes: list[str] = []
+
+    def call(size: int) -> int:
+        if size > 12:
+            raise error()
+        return size
+
+    with noting(notes.append):
+        assert halving(call, 100, "things") == 12
+    assert [n.split(";")[0] for n in notes] == [f"memory did not suffice for {n} things" for n in (100, 50, 25)]
+
+
+def test_what_does_not_fit_at_all_and_what_is_another_error_is_raised() -> None:
+    """One thing alone that is too large; a bug; both at once, without a note."""
+
+    def fails(error: Exception) -> Callable[[int], Any]:
+        def call(size: int) -> None:
+            raise error
+
+        return call
+
+    notes: list[str] = []
+    with noting(notes.append):
+        with pytest.raises(MemoryError):
+            halving(fails(MemoryError()), 1, "things")
+        with pytest.raises(RuntimeError, match="shapes"):
+            halving(fails(RuntimeError("shapes do not fit")), 64, "things")
+    assert not notes
+    assert not out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_a_line_is_said_once_and_without_a_listener_it_is_a_warning() -> None:
+    """Every evaluation of a cell would say the same."""
+    notes: list[str] = []
+    with noting(notes.append):
+        say("a")
+        say("a")
+        say("b")
+    assert notes == ["a", "b"]
+    with pytest.warns(ResourceWarning, match="nobody listens"):
+        say("nobody listens")
+
+
+def test_an_evaluation_that_does_not_fit_gives_the_same_logits() -> None:
+    """In parts of 31 instead of 250."""
+    network, x = toy.subject("cnn").module, toy.images(250, 9).x
+    notes: list[str] = []
+    with noting(notes.append):
+        found = logits_of(Small(network, 40), x)
+    assert torch.allclose(found, logits_of(network, x), atol=1e-5)
+    assert notes[-1].endswith("done with 31")
+
+
+def test_an_oracle_that_does_not_fit_searches_fewer_points_at_a_time() -> None:
+    """From the same starts the same points."""
+    network, data = toy.subject("plain").module, toy.images(20, 3)
+    constraint = parse("forall z in box(x, 0.1): logp(z, y) >= log(0.5)", classes=toy.CLASSES)[0]
+    notes: list[str] = []
+
+    def searched(module: nn.Module) -> Tensor:
+        points, labels = {"x": data.x}, {"y": data.y}
+        return counterexamples(module, constraint, points, labels, None, Search(5), torch.Generator().manual_seed(1))["z"]
+
+    with noting(notes.append):
+        found = searched(Small(network, 6))
+    assert torch.allclose(found, searched(network), atol=1e-5)
+    assert [n.split()[-1] for n in notes] == ["10", "5"]
+
+
+def test_an_attack_that_does_not_fit_attacks_fewer_images_at_a_time() -> None:
+    """With the same answers."""
+    network, data = toy.subject("plain").module, toy.images(40, 3)
+    with noting(lambda _: None):
+        assert torch.equal(attack(Small(network, 25), data), attack(network, data))
+
+
+def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None:
+    """The record has the line and the scores; it is no failure."""
+    subject = toy.subject("plain")
+    ready = prepare(Case("toy", "plain", "noop", 0), subject, build("noop", {}))
+    plain = run(ready).record
+    object.__setattr__(subject, "module", Small(subject.module, 50))
+    record = run(ready).record
+    assert record.status == "repaired"
+    assert dict(record.after) == dict(plain.after)
+    assert any("memory did not suffice for 120 images at once in an evaluation" in n for n in record.notes)
