@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "bench": "run the benchmark suite (pytest) from an installed package",
     "env": "build the environment of an external tool",
     "carry": "cut files and folders into pieces, and put them together, digests checked",
+    "tune": "search each method's options on validation, with the same trials and budget for all",
     "solve": "solve a last-layer repair program for a module and inputs, and print its optimum",
 }
 

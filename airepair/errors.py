@@ -21,6 +21,10 @@ class OutOfTime(AirepairError):
     """The cell's time limit passed."""
 
 
+class OutOfBudget(OutOfTime):
+    """The cell's budget of training images is used up: training ends with its best state, a method that has none ends like out of time."""
+
+
 def one_line(error: BaseException, width: int = 300) -> str:
     """The text of an error on one line, with its type where that is not one of ours."""
     text = " ".join(str(error).split()) or "no message"

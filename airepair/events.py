@@ -12,21 +12,41 @@ from typing import Any
 
 from torch import nn
 
-from airepair.errors import OutOfTime
+from airepair.errors import OutOfBudget, OutOfTime
 from airepair.types import Limit, Meter
 
 # progress(phase, step, steps, loss), shown to the person who waits.
 Progress = Callable[[str, int, int, float], None]
 
 
+class Budget(Meter):
+    """Counts as a Meter does, and refuses the batch that would pass `most` training images; `spent` hears it once."""
+
+    def __init__(self, most: int | None, spent: Callable[[str], None]) -> None:
+        super().__init__()
+        self.most, self.spent, self.refused = most, spent, False
+
+    def add(self, images: int, *, training: bool) -> None:
+        """Counts `images` more; OutOfBudget, and nothing counted, where they do not fit."""
+        if not training or self.most is None or self.backward + images <= self.most:
+            super().add(images, training=training)
+            return
+        reason = f"the budget of {self.most:,} training images was used up ({self.backward:,} counted)"
+        if not self.refused:
+            self.refused = True
+            self.spent(reason)
+        raise OutOfBudget(reason)
+
+
 class Events:
     """What a method reports while it runs, and the limits that act there."""
 
     def __init__(self, limit: Limit, show: Progress) -> None:
-        self.limit, self.show, self.meter = limit, show, Meter()
+        self.limit, self.show = limit, show
         self.curve: list[dict[str, Any]] = []
         self.kept: list[tuple[str, int, float, nn.Module]] = []
         self.notes: list[str] = []
+        self.meter: Meter = Budget(limit.images, self.notes.append)
         self.start = time.perf_counter()
 
     def progress(self, phase: str, step: int, steps: int, loss: float) -> None:

@@ -1,6 +1,7 @@
 """The reviewed table of settings: which options a method gets where, and where each setting came from. Free of torch.
 
-`settings.toml` holds the profiles (how much is run) and the settings; `tuned.toml`, written by `airepair tune`, is read after it by `--auto`.
+`settings.toml` holds the profiles (how much is run) and the settings; `tuned.toml`, written by `airepair tune --install`, is read after it by
+`--auto`. A combination (`apricot+dl2`) gets the settings of its steps.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from airepair.errors import UsageError, choose
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is run: `seeds` by default, the data sets it selects, and per data set how many images of each split and epochs a subject gets."""
+    """How much is run: `seeds` by default, the data sets it selects, and per data set how many images of each split and epochs a subject gets.
+
+    `for_gpu`: patterns of models that run on a CPU only when they are asked for by name.
+    """
 
     name: str
     about: str
@@ -27,6 +31,7 @@ class Profile:
     models: tuple[str, ...] = ()
     images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
+    for_gpu: tuple[str, ...] = ()
     minutes: str = "unknown"
 
 
@@ -44,6 +49,21 @@ def _table(path: Path | None) -> dict[str, Any]:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{source} is not a readable settings table (TOML): {error}") from error
+
+
+def tuned_table() -> Path:
+    """Where the packaged table of tuned settings lies, whether it is there or not."""
+    return Path(str(files("airepair").joinpath("tuned.toml")))
+
+
+def tables(auto: bool) -> tuple[Path | None, ...]:
+    """The tables that settings are read from: settings.toml, and with `auto` the tuned one after it, where there is one."""
+    return (None, tuned_table()) if auto and tuned_table().exists() else (None,)
+
+
+def is_tuned(dataset: str, model: str, method: str, profile_name: str) -> bool:
+    """Whether the tuned table has a row for this cell."""
+    return bool(tables(True)[1:]) and bool(choose_options(dataset, model, method, profile_name, {}, tables(True)[1:]).origins)
 
 
 def profiles() -> dict[str, Profile]:
@@ -64,13 +84,20 @@ def profile(name: str) -> Profile:
 def choose_options(
     dataset: str, model: str, method: str, profile_name: str, given: Mapping[str, Any], tables: Sequence[Path | None] = (None,)
 ) -> Chosen:
-    """The options of a cell: every matching setting in order (later ones win), then what the user gave."""
+    """The options of a cell: every matching setting in order (later ones win), then what the user gave.
+
+    A combination's rows come after those of its steps, whose options it has as `<step>_<option>`.
+    """
     options: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    names = [(method, "")] if "+" not in method else [*((step, f"{step}_") for step in method.split("+")), (method, "")]
     for path in tables:
-        for row in _table(path).get("setting", []):
-            wanted = {"dataset": dataset, "model": model, "method": method, "profile": profile_name}
-            if all(fnmatchcase(value, row.get(key, "*")) for key, value in wanted.items()):
-                options |= row["options"]
-                origins |= dict.fromkeys(row["options"], row["origin"])
+        rows = _table(path).get("setting", [])
+        for name, prefix in names:
+            wanted = {"dataset": dataset, "model": model, "method": name, "profile": profile_name}
+            for row in rows:
+                if all(fnmatchcase(value, row.get(key, "*")) for key, value in wanted.items()):
+                    found = {prefix + key: value for key, value in row["options"].items()}
+                    options |= found
+                    origins |= dict.fromkeys(found, row["origin"])
     return Chosen(options | dict(given), origins | dict.fromkeys(given, "given"))

@@ -21,6 +21,7 @@ each edit from the original weights; here edits accumulate, and `group` inputs m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from airepair.errors import Unsupported, UsageError
+from airepair.errors import OutOfBudget, Unsupported, UsageError
 from airepair.exam import evaluating, logits_of
 from airepair.options import Space, option
 from airepair.search.layers import runs, weighted
@@ -74,17 +75,18 @@ class Editable:
         answers, generator = logits_of(task.module, memory.x).log_softmax(1) if len(memory) else None, task.generator(1)
         best, accepted = Best(task.module, task.validation), 0
         order = torch.randperm(len(task.failing), generator=generator).split(self.group)
-        for number, index in enumerate(order, 1):
-            data = task.failing.select(index.to(task.device))
-            weights = {n: task.module.get_parameter(n) for n in names}
-            near = torch.randint(len(memory), (self.rehearsal,), generator=generator).to(task.device) if answers is not None else None
-            kept = None if near is None or answers is None else (memory.images(near), answers[near])
-            edited, done = self.edit(task.module, weights, data.images(), data.y, kept)
-            task.progress("editing", number, len(order), float(number - accepted))
-            if done:
-                accepted += 1
-                load(task.module, edited)
-                best.offer()
+        with suppress(OutOfBudget):
+            for number, index in enumerate(order, 1):
+                data = task.failing.select(index.to(task.device))
+                weights = {n: task.module.get_parameter(n) for n in names}
+                near = torch.randint(len(memory), (self.rehearsal,), generator=generator).to(task.device) if answers is not None else None
+                kept = None if near is None or answers is None else (memory.images(near), answers[near])
+                edited, done = self.edit(task.module, weights, data.images(), data.y, kept)
+                task.progress("editing", number, len(order), float(number - accepted))
+                if done:
+                    accepted += 1
+                    load(task.module, edited)
+                    best.offer()
         best.restore()
         task.note(f"{accepted} of {len(order)} edits of up to {self.group} inputs were accepted, in {', '.join(names)}")
         return task.module.eval()

@@ -15,14 +15,15 @@ Defaults: the public code's 500 iterations and 1e-8, learning rate 1e-4 and 40 g
 most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from airepair.errors import Unsupported
-from airepair.exam import evaluating
+from airepair.errors import OutOfBudget, Unsupported
+from airepair.exam import evaluating, sit
 from airepair.linear.points import choose_points
 from airepair.options import Space, option
 from airepair.types import Category, Split, Task
@@ -56,7 +57,8 @@ class IRepair:
         sx, sy = specific.images(), specific.y
         parameters = [p for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.RMSprop(parameters, lr=self.lr)
-        with evaluating(module):
+        number = 0
+        with evaluating(module), suppress(OutOfBudget):
             for number in range(1, self.iterations + 1):
                 logits = module(sx)
                 wrong = logits.argmax(1) != sy
@@ -69,9 +71,8 @@ class IRepair:
                 value = nn.functional.cross_entropy(module(torch.cat([x, sx])), torch.cat([y, sy]))
                 masked_step(optimizer, parameters, value, [mask(s, g, self.gamma) for s, g in zip(on_specific, on_general, strict=True)])
                 task.progress("masked steps", number, self.iterations, float(value.detach()))
-            with torch.no_grad():
-                right = int((module(sx).argmax(1) == sy).sum())
-        task.note(f"{right} of {len(sy)} points right after all {self.iterations} iterations")
+        right = int(sit(module, specific).right.sum())
+        task.note(f"{right} of {len(sy)} points right when it stopped, in iteration {number} of {self.iterations}")
         return module
 
 

@@ -1,0 +1,191 @@
+"""Tunes methods fairly: the same number of trials and the same budget of training images for each, selection on validation alone.
+
+airepair tune --dataset digits --model fc,cnn --method finetune,random,apricot,deeprepair,dl2 --trials 12
+
+Trial 0 is the default settings. Trials are kept in --out (study.journal, trials.jsonl): the same command goes on where it stopped, and
+several processes with the same --out share the trials. The best settings are written to OUT/tuned.toml; --install puts them into the
+table that `--auto` reads. The tuning seeds are not the grid's (0, 1, 2, ...).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airepair.errors import UsageError
+
+if TYPE_CHECKING:
+    from airepair.options import Option
+    from airepair.tuning.study import Trials
+    from airepair.tuning.trial import Bench
+
+SEEDS = "100"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is tuned, and how much a trial may use."""
+    parser.add_argument("--dataset", default="digits", metavar="A,B", help="data sets (default: digits)")
+    parser.add_argument("--model", default="fc,cnn", metavar="A,B", help="models (default: fc,cnn)")
+    parser.add_argument("--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)")
+    parser.add_argument("--trials", type=int, default=12, help="trials of each method, the default settings included (default: 12)")
+    parser.add_argument("--images", type=int, help="training images of each repair (default: what finetune's settings would see)")
+    parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
+    parser.add_argument("--seeds", default=SEEDS, metavar="A,B", help=f"tuning seeds, each trial is the mean over them (default: {SEEDS})")
+    parser.add_argument("--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)")
+    parser.add_argument("--out", type=Path, default=Path("reports/tuning"), help="where trials and the table go (default: reports/tuning)")
+    parser.add_argument("--install", action="store_true", help="put the rows into the table that --auto reads")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the trials that are left and writes the table; 0 when every method has one that was repaired."""
+    from airepair.tuning.space import require_optuna, space_of
+
+    methods = _methods(args.method)
+    spaces = {m: space_of(m) for m in methods}
+    places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
+    seeds = _seeds(args.seeds)
+    for name in ("trials", "images", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
+    require_optuna()
+    found: dict[str, dict[str, Any] | None] = {}
+    for dataset, model in places:
+        bench = _bench(args, dataset, model, seeds)
+        for method in methods:
+            found[f"{dataset}-{model}-{method}"] = _tune(args, bench, method, spaces[method])
+    return _finish(args, [r for r in found.values() if r is not None], [name for name, r in found.items() if r is None])
+
+
+def _words(option: str, text: str) -> list[str]:
+    from airepair.data import DATASETS
+    from airepair.errors import choose
+
+    found = [w.strip() for w in text.split(",") if w.strip()]
+    if not found:
+        raise UsageError(f"{option} {text!r} names nothing; accepted: one name or several with commas")
+    if option == "--dataset":
+        for name in found:
+            choose("data set", name.partition("+")[0], DATASETS.names())
+    return found
+
+
+def _methods(text: str) -> list[str]:
+    from airepair.methods import METHODS
+    from airepair.tuning.space import space_of
+
+    named = [w.strip() for w in text.split(",") if w.strip()]
+    for name in named:
+        METHODS.check(name)
+    if named:
+        return list(dict.fromkeys(named))
+    found = []
+    for name in METHODS.names():
+        try:
+            space_of(name)
+            found.append(name)
+        except UsageError as error:
+            print(f"left out: {error}")
+    return found
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = [w.strip() for w in text.split(",") if w.strip()]
+    if not words or not all(w.isdigit() for w in words) or len(set(words)) < len(words):
+        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 100 or 100,101")
+    return tuple(map(int, words))
+
+
+def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
+    from functools import partial
+
+    import torch
+
+    from airepair.commands.train import device_of
+    from airepair.places import cache
+    from airepair.settings import profile
+    from airepair.subjects import load
+    from airepair.tuning.trial import Bench, default_images
+    from airepair.types import Limit
+
+    device = device_of(args.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # the same scores on every run (docs/protocol.md)
+    usual = "smoke" if dataset == "digits" else "paper" if device.type == "cuda" else "cpu"
+    name = profile(args.profile or usual).name
+    bench = Bench(dataset, model, name, seeds, Limit(), partial(load, profile=name, device=device, cache=cache()))
+    bench.limit = Limit(images=args.images or default_images(bench), seconds=args.seconds)
+    return bench
+
+
+def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
+    """Runs this process's share of the method's trials; its row of the table, or None where no trial was repaired or others still run."""
+    from airepair.tuning.space import distributions, nearest
+    from airepair.tuning.study import Trials
+    from airepair.tuning.trial import try_out
+
+    name = f"{bench.dataset}-{bench.model}-{method}"
+    facts = {"trials": args.trials, "images": bench.limit.images, "seconds": bench.limit.seconds, "profile": bench.profile}
+    facts["seeds"] = list(bench.seeds)
+    default = _default(bench, method, space)
+    first = {name: nearest(default[name], option) for name, option in space.items()}
+    trials = Trials(args.out, name, distributions(space), first, facts, bench.seeds[0])
+    while claim := trials.claim():
+        options = {} if claim.number == 0 else dict(claim.options)
+        result = try_out(bench, method, claim.number, options, args.out, facts)
+        trials.tell(claim.number, result.value, result.reason)
+        words = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()) or "default settings"
+        images = max((r.budget.get("backward", 0) for r in result.records), default=0)
+        said = result.reason if result.value is None else f"validation {result.value:.4f}, {images:,} images"
+        print(f"{name}  trial {claim.number + 1} of {args.trials}: {said}  ({words})", flush=True)
+    return _row(bench, method, trials, default, args)
+
+
+def _default(bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any]:
+    """What the default settings have for the options that are searched."""
+    from airepair.settings import choose_options
+
+    given = choose_options(bench.dataset, bench.model, method, bench.profile, {}).options
+    return {name: given.get(name, option.default) for name, option in space.items()}
+
+
+def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
+    from airepair.provenance import commit
+    from airepair.settings import profile
+    from airepair.tuning.trial import on
+
+    finished, best = trials.finished(), trials.best()
+    if len(finished) < args.trials:
+        print(f"{trials.name}: {args.trials - len(finished)} of {args.trials} trials are still run by other processes; no row yet")
+        return None
+    if best is None:
+        reason = finished[0].user_attrs.get("reason", "unknown")
+        print(f"{trials.name}: no trial was repaired ({reason}); no row")
+        return None
+    head, dirty = commit()
+    where = f"commit {head[:7]}{' with changes' if dirty else ''}" if head else "no checkout"
+    seeds = ", ".join(map(str, bench.seeds))
+    size = f"{args.trials} trials of {bench.limit.images:,} images, seeds {seeds}"
+    won = ", the default settings won" if best.number == 0 else f", trial {best.number}"
+    device = on(bench.subject(bench.seeds[0]).dataset.train.x.device)
+    row = {"dataset": bench.dataset, "model": bench.model, "method": method}
+    found = profile(bench.profile)
+    if bench.dataset in found.images or bench.dataset in found.epochs:
+        row["profile"] = bench.profile
+    return {**row, "origin": f"tuned: {where}, {device}, {size}{won}", "options": default if best.number == 0 else dict(best.params)}
+
+
+def _finish(args: argparse.Namespace, rows: list[dict[str, Any]], failed: list[str]) -> int:
+    from airepair.settings import tuned_table
+    from airepair.tuning.table import merged, read_rows, write_rows
+
+    places = [args.out / "tuned.toml", *([tuned_table()] if args.install else [])]
+    for path in places:
+        if rows:
+            write_rows(path, merged(read_rows(path), rows))
+            print(f"{path}: {len(rows)} rows written")
+    if failed:
+        print(f"no row for {', '.join(failed)}")
+    return 1 if failed else 0
