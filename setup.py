@@ -8,7 +8,7 @@ setup(
     packages=[*find_packages(include=["airepair*"]), *(f"airepair.suite.{name}" for name in SUITE)],
     package_dir={f"airepair.suite.{name}": name for name in SUITE},
     package_data={
-        "airepair": ["py.typed", "*.toml", "**/*.toml", "**/*.j2"],
+        "airepair": ["py.typed", "*.toml", "**/*.toml", "**/*.j2", "models/shipped/*.h5"],
         "airepair.suite.reports": ["paper/*.csv"],
     },
 )

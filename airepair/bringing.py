@@ -61,7 +61,8 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     refuse_near_chance(str(path), module, None if own and own.preprocess else wiring.module, feeding, divided)
     origin = _origin(path, opened, feeding, own, said_by, wiring.order)
     recipe = _recipe(source.name, opened.facts)
-    return Subject(f"{source.name}-{case_name(path)}", module, divided, recipe, trained_on, origin), wiring.way_back(module)
+    name = f"{source.name}-{brought.name or case_name(path)}"
+    return Subject(name, module, divided, recipe, trained_on, origin), wiring.way_back(module)
 
 
 def _architecture(

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airepair.models.feeding import Brought, Feeding, add_feeding_arguments, case_name, stated
+from airepair.models.feeding import Brought, Feeding, add_feeding_arguments, case_name, shipped, stated
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airepair.models.formats.opened import Opened
     from airepair.types import Split, Subject
 
-__all__ = ["Brought", "Feeding", "add_feeding_arguments", "asked", "bring", "brought_from", "case_name", "wanted"]
+__all__ = ["Brought", "Feeding", "add_feeding_arguments", "asked", "bring", "brought_from", "case_name", "shipped", "wanted"]
 
 
 def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:

@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Brought:
 
     net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that code is the user's, and is run)
     trained_on  as Subject.trained_on; "official train" where nothing says so
+    name        the model of its cases; the file's name where None
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Brought:
     trained_on: str | None = None
     trust_pickle: bool = False
     trust_lambda: bool = False
+    name: str | None = None
 
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
@@ -145,6 +148,16 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
     return {}, ""
 
 
+def shipped(dataset: str, model: str) -> Brought | None:
+    """The model file that this package itself brings under that name, with the TOML file beside it; None where there is none.
+
+    `digits-keras_cnn` is a small Keras network: the way of a brought file is walked in every run that has the extra for it.
+    """
+    if (dataset, model) != ("digits", "keras_cnn"):
+        return None
+    return Brought(Path(str(files("airepair.models").joinpath("shipped/digits_keras_cnn.h5"))), name=model)
+
+
 def case_name(path: Path) -> str:
     """The file's name as the model of a case: lower-case letters, digits and underscores; never that of a registered architecture."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "model"
@@ -152,25 +165,31 @@ def case_name(path: Path) -> str:
     return f"{name}_file" if name in taken or re.fullmatch(r"resnet\d+w\d+", name) else name
 
 
+# Options of every door that takes a model file: name, what its value looks like (None: a flag), help.
+OPTIONS: tuple[tuple[str, str | None, str], ...] = (
+    ("--input-range", "LOW..HIGH", "the numbers that the network wants for black and white: 0..255, 0..1, or with = for a minus: -1..1"),
+    ("--mean", "M[,M,M]", "subtracted afterwards: one number, or one a channel, in the units of the range"),
+    ("--std", "S[,S,S]", "divided by afterwards"),
+    ("--layout", "NCHW|NHWC", "axes of the network's input, where the format does not tell"),
+    ("--colours", "rgb|bgr", "order of the channels"),
+    ("--classes", "FILE", "class names, one a line, in the order of the network's outputs"),
+    ("--trained-on", "TEXT", '"official train" (default), "split", "unknown" or ranges such as 0..39999'),
+    ("--trust-pickle", None, "the file may run code when it is read: only if you trust its origin"),
+    ("--trust-lambda", None, "the same for Keras Lambda layers"),
+)
+
+
 def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
     """How a brought file is fed, what it was trained on, how far it is trusted, and which inputs are to be repaired or kept.
 
     The file itself and its architecture (`--pretrained`, `--net_arch`, `--depth`) are the command's own options.
     """
-    group = parser.add_argument_group(
-        "a model file of your own",
-        "Each of these may also stand in STEM.toml or subject.toml beside the file; what the file says counts last.",
-    )
-    group.add_argument(
-        "--input-range", metavar="LOW..HIGH", help="the numbers that the network wants for black and white: 0..255, 0..1, -1..1"
-    )
-    group.add_argument("--mean", metavar="M[,M,M]", help="subtracted afterwards: one number, or one a channel, in the units of the range")
-    group.add_argument("--std", metavar="S[,S,S]", help="divided by afterwards")
-    group.add_argument("--layout", metavar="NCHW|NHWC", help="axes of the network's input, where the format does not tell")
-    group.add_argument("--colours", metavar="rgb|bgr", help="order of the channels")
-    group.add_argument("--classes", metavar="FILE", help="class names, one a line, in the order of the network's outputs")
-    group.add_argument("--trained-on", metavar="TEXT", help='"official train" (default), "split", "unknown" or ranges such as 0..39999')
+    about = "Each of these may also stand in STEM.toml or subject.toml beside the file; what the file itself says counts last."
+    group = parser.add_argument_group("a model file of your own", about)
+    for name, value, text in OPTIONS:
+        if value is None:
+            group.add_argument(name, action="store_true", help=text)
+        else:
+            group.add_argument(name, metavar=value, help=text)
     group.add_argument("--failing", metavar="npz:PATH|folder:PATH", help="the inputs to repair with their wanted labels; default: found")
     group.add_argument("--keep", metavar="npz:PATH|folder:PATH", help="inputs whose answers must not change")
-    group.add_argument("--trust-pickle", action="store_true", help="the file may run code when it is read: only if you trust its origin")
-    group.add_argument("--trust-lambda", action="store_true", help="the same for Keras Lambda layers")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from airepair.case import Case
 from airepair.errors import UsageError
+from airepair.models.feeding import Brought
 from airepair.settings import Profile
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
@@ -19,7 +20,10 @@ DURATIONS = "durations.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for the id; all of them)."""
+    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for the id; all of them).
+
+    `brought`: model files by the name that they have in cases.
+    """
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
@@ -29,6 +33,7 @@ class Selection:
     sets: dict[str, list[tuple[str, dict[str, str]]]]
     explicit: bool
     by_profile: bool
+    brought: dict[str, Brought] = field(default_factory=dict)
 
 
 SELECTION = pytest.StashKey[Selection]()
