@@ -17,6 +17,9 @@ from typing import Any
 from airepair.errors import UsageError, choose
 
 
+TUNED = "tuned"  # what stands behind the @ of a cell with tuned options
+
+
 @dataclass(frozen=True)
 class Profile:
     """How much is run: `seeds` by default, the data sets it selects, and per data set how many images of each split and epochs a subject gets.
