@@ -71,6 +71,8 @@ def load_keras() -> Any:
         os.environ["KERAS_BACKEND"] = "torch"
         try:
             import keras
+
+            _leave_tensorflow_out()
         finally:
             if before is None:
                 del os.environ["KERAS_BACKEND"]
@@ -79,6 +81,16 @@ def load_keras() -> Any:
     import keras
 
     return keras
+
+
+def _leave_tensorflow_out() -> None:
+    """Keras on torch still imports TensorFlow, where it is installed, to compare types while it writes: seconds, and gigabytes of GPU memory."""
+    import sys
+
+    from keras.src.utils import module_utils
+
+    if "tensorflow" not in sys.modules and hasattr(module_utils.tensorflow, "_available"):
+        module_utils.tensorflow._available = False
 
 
 def renamed_without(ir: IRModel, scaling: set[str]) -> IRModel:

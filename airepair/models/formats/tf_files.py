@@ -96,7 +96,11 @@ def work(folder: Path, **job: Any) -> dict[str, Any]:
     if not (folder / "result.json").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UsageError(f"{job.get('path') or job.get('out')}: the TensorFlow worker died: {last[:200]}")
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return told(json.loads((folder / "result.json").read_text()))
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a job; UsageError (ModuleNotFoundError) where it tells of one."""
     if "missing" in result:
         raise ModuleNotFoundError(f"No module named {result['missing']!r}", name=result["missing"])
     if "error" in result:

@@ -8,6 +8,7 @@ fall, and the way back is still unambiguous.
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,11 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
-    return tensors
+    return {k: tensors[k] for k in sorted(tensors, key=_natural)}  # the format keeps no order; the last layer should come last
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...]) -> Opened:

@@ -19,18 +19,22 @@ def main(job_file: str) -> int:
     job = json.loads(Path(job_file).read_text())
     folder = Path(job["folder"])
     _limit(job)
-    try:
-        result = _run(job, folder)
-    except AirepairError as error:
-        result = {"error": str(error)}
-    except ModuleNotFoundError as error:
-        result = {"missing": error.name or "tensorflow"}
-    except MemoryError:
-        result = {"error": "the file asks for more memory than a conversion may use"}
-    except Exception as error:  # a foreign library met a foreign file
-        result = {"error": one_line(error, 200)}
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(result(job, folder)))
     return 0
+
+
+def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What the job gives; "error" or "missing" says why it gives nothing."""
+    try:
+        return _run(job, folder)
+    except AirepairError as error:
+        return {"error": str(error)}
+    except ModuleNotFoundError as error:
+        return {"missing": error.name or "tensorflow"}
+    except MemoryError:
+        return {"error": "the file asks for more memory than a conversion may use"}
+    except Exception as error:  # a foreign library met a foreign file
+        return {"error": one_line(error, 200)}
 
 
 def _limit(job: dict[str, Any]) -> None:

@@ -1,0 +1,210 @@
+"""The fidelity of every route, measured: `python -m airepair.models.formats.table [--into docs/formats.md]`.
+
+Each network is written in each format, opened from there, changed as a repair would change it, written back into a copy of that file, and
+opened again; what is shown is the largest difference of logits at each step, on the inputs of every conversion (fidelity.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from airepair.errors import AirepairError, UsageError, choose, one_line
+from airepair.models import build
+from airepair.models.formats import open_model
+from airepair.models.formats.export import export
+from airepair.models.formats.fidelity import CHECK_INPUTS, TOLERANCE, Fidelity, check_inputs, compare
+from airepair.models.formats.ir import Array
+from airepair.models.formats.keras_files import answer
+from airepair.models.recognise import load
+
+Shape = tuple[int, int, int]
+NETWORKS: dict[str, Shape] = {"digits/cnn": (1, 8, 8), "cnn": (1, 28, 28), "resnet18w8": (3, 32, 32)}
+# Name of the file -> what it is, and what MMdnn does on the way in and out.
+FILES = {
+    "weights.pt": ("state dict", "nothing to convert"),
+    "module.pt": ("pickled module", "nothing to convert"),
+    "weights.safetensors": ("safetensors", "nothing to convert"),
+    "net.pt": ("TorchScript", "PytorchParser, PytorchEmitter"),
+    "net.pt2": ("exported program", "PytorchParser, PytorchEmitter"),
+    "net.h5": ("Keras HDF5", "Keras2Emitter, Keras2Parser, PytorchEmitter"),
+    "net.keras": ("Keras 3", "Keras2Emitter, Keras2Parser, PytorchEmitter"),
+    "net.pb": ("frozen graph", "TensorflowEmitter, TensorflowParser2, PytorchEmitter"),
+    "net": ("SavedModel", "TensorflowEmitter, TensorflowParser2, PytorchEmitter"),
+    "net.onnx": ("ONNX", "none (onnx2torch)"),
+}
+MARKS = ("<!-- fidelity table: begin -->", "<!-- fidelity table: end -->")
+PACKAGES = ("torch", "keras", "tensorflow-cpu", "mmdnn", "protobuf", "numpy", "onnx", "onnx2torch", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network through one format; None where nothing was converted at that step. `error` says why there are no numbers."""
+
+    network: str
+    file: str
+    written: Fidelity | None = None
+    read: Fidelity | None = None
+    back: Fidelity | None = None
+    parameters: tuple[int, int] = (0, 0)
+    error: str = ""
+
+
+def measure(network: str, file: str, folder: Path) -> Row:
+    """One row; the files are left in `folder`."""
+    shape = NETWORKS[network]
+    module, path, out = made(network), folder / file, folder / f"repaired-{file}"
+
+    def architecture(weights: object) -> nn.Module:
+        return load(weights, network, shape)  # type: ignore[arg-type]
+
+    def reopened(place: Path) -> nn.Module:
+        return open_model(place, architecture=architecture, shape=shape, trust_pickle=True).module
+
+    try:
+        written = _write(module, shape, path)
+        opened = open_model(path, architecture=architecture, shape=shape, trust_pickle=True)
+        read = compare(_logits(module, shape), _logits(opened.module, shape))
+        _change(opened.module)
+        opened.write(opened.module, out)
+        back = compare(_logits(opened.module, shape), _logits(reopened(out), shape))
+    except AirepairError as error:
+        return Row(network, file, error=one_line(error))
+    return Row(network, file, written, read, back, (_count(module), _count(opened.module)))
+
+
+def made(network: str) -> nn.Module:
+    """The network, seeded, with batch-norm statistics that are not trivial."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        module = build(network, "", 10, NETWORKS[network])
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                assert part.running_mean is not None
+                assert part.running_var is not None
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.normal_(part.bias, 0, 0.2)
+                part.running_mean.normal_(0, 0.2)
+                part.running_var.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+def _write(module: nn.Module, shape: Shape, path: Path) -> Fidelity | None:
+    if path.name == "weights.pt":
+        torch.save(module.state_dict(), path)
+    elif path.name == "module.pt":
+        torch.save(module, path)
+    else:
+        found = export(module, shape, path)
+        return None if path.suffix == ".safetensors" else found
+    return None
+
+
+def _logits(module: nn.Module, shape: Shape) -> Array:
+    return answer(module, check_inputs(shape), None)
+
+
+def _change(module: nn.Module) -> None:
+    """Every parameter and running statistic a few per cent off, differently for each number."""
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1 + 0.05 * torch.rand(tensor.shape, generator=noise))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def rows(networks: list[str], files: list[str], tell: Callable[[str], None]) -> Iterator[Row]:
+    """All rows, network by network."""
+    for network in networks:
+        for file in files:
+            tell(f"{network} as {file}")
+            with tempfile.TemporaryDirectory() as folder:
+                yield measure(network, file, Path(folder))
+
+
+def rendered(found: list[Row]) -> str:
+    """The rows as a Markdown table, with the claim line under it."""
+    lines = [
+        "| network | format | MMdnn's part | written | read | repair written back | parameters |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found:
+        name, part = FILES[row.file]
+        if row.error:
+            lines.append(f"| {row.network} | {name} | {part} | {row.error} | | | |")
+            continue
+        steps = " | ".join(_shown(f) for f in (row.written, row.read, row.back))
+        same = f"{row.parameters[0]:,}" if row.parameters[0] == row.parameters[1] else "{:,} -> {:,}".format(*row.parameters)
+        lines.append(f"| {row.network} | {name} | {part} | {steps} | {same} |")
+    return "\n".join([*lines, "", _claim()])
+
+
+def _shown(found: Fidelity | None) -> str:
+    if found is None:
+        return "as it is"
+    text = f"{found.difference:.1e}" if found.difference else "0"
+    return text if found.faithful else f"**{text}**, arg-max {found.agreement:.3f}"
+
+
+def _claim() -> str:
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"{package} absent")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        "Written: the file, run by its own framework, against the network; read: the network opened from it against the original; written "
+        "back: the changed network against what its file gives when opened again. Largest absolute difference of logits on "
+        f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, standard deviation of the logits), and the same arg-max. "
+        f"One seed, CPU, Python {python}; {', '.join(versions)}."
+    )
+
+
+def into(page: Path, table: str) -> None:
+    """Puts the table between the page's two marks. UsageError where they are not there."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        raise UsageError(f"{page} lacks the lines {' and '.join(MARKS)}")
+    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures and prints; the exit code is 1 where a route is not faithful."""
+    parser = argparse.ArgumentParser("python -m airepair.models.formats.table", description=__doc__)
+    parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,NAME")
+    parser.add_argument("--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="replace the table of this page")
+    given = parser.parse_args(arguments)
+    try:
+        networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
+        files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
+        found = list(rows(networks, files, lambda text: print(text, file=sys.stderr, flush=True)))
+        table = rendered(found)
+        if given.into:
+            into(given.into, table)
+    except AirepairError as error:
+        print(f"airepair: {error}", file=sys.stderr)
+        return 2
+    print(table)
+    steps = [f for row in found for f in (row.written, row.read, row.back) if f is not None]
+    return 1 if any(row.error for row in found) or not all(f.faithful for f in steps) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
