@@ -23,6 +23,7 @@ FLAG = "‡"
 HEADINGS = {
     "accuracy": Heading("Accuracy", "all"),
     "top5": Heading("Accuracy", "top 5"),
+    "clean_accuracy": Heading("Accuracy", "on clean images"),
     "drawdown": Heading("Accuracy", "drawdown"),
     "worst_class_loss": Heading("Accuracy", "worst class loss"),
     "repair_rate": Heading("Inputs", "repair rate"),
@@ -43,6 +44,12 @@ HEADINGS = {
     "churn": Heading("Replacement", "churn"),
     "negative_flips": Heading("Replacement", "negative flips"),
     "backward_compatibility": Heading("Replacement", "compatibility"),
+    "spoiled_accuracy": Heading("Fault", "accuracy where it spoils"),
+    "recovery": Heading("Fault", "recovery"),
+    "collateral": Heading("Fault", "collateral"),
+    "attack_success": Heading("Fault", "attack success"),
+    "localisation_precision": Heading("Fault", "localisation precision"),
+    "localisation_recall": Heading("Fault", "localisation recall"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Table II: faults with a known cause in rows, methods in columns; recovery with spread, collateral below it, the attack's success for a backdoor.
+"""Table II: faults with a known cause in rows, methods in columns; recovery with spread, collateral below it, and what only some faults have.
 
 Recovery = (after - before) / (clean twin - before) on the test inputs that the fault spoils, in percent: 100 is the twin. Collateral is the
 accuracy lost on the other test inputs, in points.
@@ -11,13 +11,21 @@ from collections.abc import Iterator
 from functools import partial
 
 from airepair.records import Record
+from airepair.report import retrain
 from airepair.report.claims import claims
 from airepair.report.facts import category
 from airepair.report.grid import Grid, column, sample, score, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
 
-METRICS = {"recovery": "recovery", "collateral": "collateral", "attack_success": "attack success"}
+METRICS = {
+    "recovery": "recovery",
+    "collateral": "collateral",
+    "attack_success": "attack success",
+    "localisation_precision": "localisation precision",
+    "localisation_recall": "localisation recall",
+}
+ALWAYS = ("recovery", "collateral")  # the others stand where a record has them: a backdoor's, a damaged layer's
 
 
 def table2(cells: Grid) -> Table | None:
@@ -35,9 +43,11 @@ def table2(cells: Grid) -> Table | None:
     notes = (
         "Recovery in % of the way from the faulty subject to its clean twin, on the test inputs that the fault spoils; collateral in points of"
         " accuracy lost on the others; attack success in % of triggered inputs. The best recovery of a row stands out, if above zero.",
+        *retrain.notes(cells, methods),
     )
-    tidy = tuple(_tidy(cells, methods))
-    shown = [m for m in METRICS if m != "attack_success"]
+    faults = {place: fault(cells, place) for place in cells.columns}
+    tidy = (*_tidy(cells, methods), *retrain.tidy(cells, methods, faults))
+    shown = list(ALWAYS)
     title = "Table II: recovery from faults with a known cause"
     return Table("table2", title, ("Subject", "Fault", "Score"), headings, tuple(rows), notes, claims(cells, shown, methods=methods), tidy)
 
@@ -53,7 +63,7 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
     plain = place[1].partition("+")[0]
     labels = (f"{dataset_title(place[0])} {model_title(plain)}", fault(cells, place))
     for metric, title in METRICS.items():
-        if metric == "attack_success" and not any(metric in r.after for r in cells.of(place)):
+        if metric not in ALWAYS and not any(metric in r.after for r in cells.of(place)):
             continue
         found = {m: sample(cells.cell(place, m), partial(score, metric=metric), 100) for m in methods}
         top = max((round(s.mean, 2) for s in found.values() if s), default=0.0) if metric == "recovery" else 0.0
@@ -75,7 +85,7 @@ def _tidy(cells: Grid, methods: list[str]) -> Iterator[Tidy]:
             records = cells.cell(place, method)
             for metric in METRICS:
                 found = sample(records, partial(score, metric=metric), 100)
-                if found is None and metric == "attack_success":
+                if found is None and metric not in ALWAYS:
                     continue
                 start: Tidy = {"dataset": place[0], "model": place[1], "fault": fault(cells, place), "method": method, "metric": metric}
                 yield start | numbers(found) | {"status": "repaired" if found else status(records)}
