@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,15 @@ def _peak_mark() -> int:
     return 0
 
 
+@cache
+def warm_up() -> None:
+    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair."""
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
 def measure(call: Callable[[], None], device: torch.device) -> Cost:
     """Runs `call` and says what it cost; an exception of the call passes through."""
+    warm_up()
     nvml, cuda = Nvml.of(device), device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
