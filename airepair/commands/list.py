@@ -98,8 +98,16 @@ def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]
     """The known faults that subjects can carry."""
     registry = getattr(importlib.import_module("airepair.faults"), "FAULTS", {})
     if isinstance(registry, Registry):
-        return _each(registry, name, _sentence)
+        return _each(registry, name, _fault)
     return {k: _sentence(v) for k, v in registry.items() if name in (None, k)}, {}
+
+
+def _fault(cls: Any) -> dict[str, Any]:
+    from airepair.options import describe
+
+    severity = next(o for o in describe(cls) if o.name == "severity")
+    ends = f"{_end(severity.low, '-inf')}..{_end(severity.high, 'inf')}"
+    return _sentence(cls) | {"severity": f"severity {severity.default:g} in {ends}: {severity.help}"}
 
 
 def _sentence(thing: Any) -> dict[str, Any]:
