@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
+
 from airepair.methods import METHODS
 from airepair.testing.conformance import MethodConformance
 
@@ -35,5 +37,13 @@ def suite(name: str) -> type[MethodConformance]:
 
 
 _broken = METHODS.broken()
+
+
+@pytest.mark.parametrize("name", METHODS.builtin)
+def test_a_built_in_method_can_be_imported(name: str) -> None:
+    """A method whose file does not import has no suite below: that is a failure, not a silence."""
+    assert name not in _broken, _broken[name]
+
+
 for _name in (n for n in METHODS.builtin if n not in _broken):
     globals()[f"Test{_name.capitalize()}"] = suite(_name)
