@@ -1,0 +1,89 @@
+"""Model files in the grid: `pytest benchmarks --pretrained FILE --dataset NAME`, as a user runs it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from airepair.data import load
+from airepair.models import build
+from airepair.models.feeding import shipped
+from airepair.records import read
+from tests.test_suite import suite
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A digits network that wants pixels in 0..255."""
+    train = load("digits").train
+    net = build("fc", "digits", 10, (1, 8, 8))
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(net(train.images() * 255), train.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("brought") / "My-net.pt"
+    torch.save(net.eval().state_dict(), path)
+    return path
+
+
+def cells(text: str) -> set[str]:
+    """The ids in a listing."""
+    return set(re.findall(r"test_repair\[([^\]]+)\]", text))
+
+
+def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file: Path) -> None:
+    """Every method times the seeds under the file's name; a name of the grid in --model brings the others back."""
+    found = cells(suite(tmp_path, "--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist").stdout)
+    assert {"mnist-my_net-noop-s0", "mnist-my_net-apricot-s2"} <= found
+    assert {c.rsplit("-", 2)[0] for c in found} == {"mnist-my_net"}
+    both = suite(
+        tmp_path, "--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist", "--model", "my_net,cnn", "--method", "noop"
+    )
+    assert {c.rsplit("-", 2)[0] for c in cells(both.stdout)} == {"mnist-my_net", "mnist-cnn"}
+
+
+@pytest.mark.slow
+def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> None:
+    """With the range as an option they run; the record says where it came from, and that the baseline is one file for all seeds."""
+    words = ["--pretrained", str(file), "--dataset", "digits", "--method", "noop,memit", "--seeds", "0,1"]
+    result = suite(tmp_path, *words, "--input-range", "0..255", "--trained-on", "split")
+    assert result.returncode == 0, result.stdout + result.stderr
+    records = read([tmp_path / "records.jsonl"])[0]
+    assert {r.key for r in records} == {f"digits-my_net-{m}-s{s}" for m in ("noop", "memit") for s in (0, 1)}
+    assert {r.subject["origin"]["feeding"]["input_range"]["from"] for r in records} == {"option"}
+    assert "repair seeds only" in re.sub(r"\s+", " ", result.stdout)
+    refused = suite(tmp_path / "refused", *words)
+    assert refused.returncode == 1
+    assert "give --input-range 0..255" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "--pretrained needs --dataset"),
+        (["--dataset", "digits", "--mean", "0.5"], "mean is given without std"),
+        (["--dataset", "digits", "--pretrained", "nowhere/My net.h5"], "there is no such file"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_ends_the_run_before_it_starts(tmp_path: Path, file: Path, words: list[str], why: str) -> None:
+    """One line, exit code 4 (pytest's usage error)."""
+    result = suite(tmp_path, "--collect-only", "-q", "--pretrained", str(file), *words)
+    assert result.returncode == 4
+    assert why in result.stderr
+
+
+def test_the_shipped_keras_network_stands_in_the_default_selection(tmp_path: Path) -> None:
+    """One seed, all methods; and its file is small, with what feeds it beside it."""
+    found = cells(suite(tmp_path, "--collect-only", "-q").stdout)
+    assert {"digits-keras_cnn-noop-s0", "digits-keras_cnn-apricot-s0"} <= found
+    assert not {c for c in found if "keras_cnn" in c and not c.endswith("-s0")}
+    ours = shipped("digits", "keras_cnn")
+    assert ours is not None
+    assert ours.path.stat().st_size < 100_000
+    assert ours.path.with_suffix(".toml").exists()
+    assert shipped("mnist", "keras_cnn") is None
