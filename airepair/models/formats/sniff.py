@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from airepair.errors import UsageError
@@ -69,6 +70,7 @@ def _archive(path: Path, max_bytes: int) -> str:
     unpacked = sum(e.file_size for e in entries)
     if unpacked > max_bytes or len(entries) > 100_000:
         raise UsageError(f"{path} unpacks to {unpacked / 1e9:.1f} GB in {len(entries)} parts; at most {max_bytes / 1e9:.1f} GB are read")
+    _intact(path)
     for name in names:
         if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts:
             raise UsageError(f"{path} holds a part with an unsafe name: {name!r}")
@@ -79,6 +81,17 @@ def _archive(path: Path, max_bytes: int) -> str:
     if any(n.endswith("/data.pkl") for n in names):
         return "torchscript" if any("/code/" in n for n in names) else "torch"
     raise UsageError(f"{path} is an archive, but of no model format that is read (first parts: {', '.join(names[:3]) or 'none'})")
+
+
+def _intact(path: Path) -> None:
+    """UsageError where a part's checksum is wrong: not every reader looks."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise UsageError(f"{path} is a damaged or truncated archive: {error}") from None
+    if broken:
+        raise UsageError(f"{path} is a damaged archive: the checksum of {broken!r} is wrong")
 
 
 def _safetensors(path: Path, head: bytes, size: int) -> bool:

@@ -74,8 +74,7 @@ def measure(network: str, file: str, folder: Path) -> Row:
         opened = open_model(path, architecture=architecture, shape=shape, trust_pickle=True)
         read = compare(_logits(module, shape), _logits(opened.module, shape))
         _change(opened.module)
-        opened.write(opened.module, out)
-        back = compare(_logits(opened.module, shape), _logits(reopened(out), shape))
+        back = opened.write(opened.module, out) or compare(_logits(opened.module, shape), _logits(reopened(out), shape))
     except AirepairError as error:
         return Row(network, file, error=one_line(error))
     return Row(network, file, written, read, back, (_count(module), _count(opened.module)))
@@ -134,21 +133,20 @@ def rows(networks: list[str], files: list[str], tell: Callable[[str], None]) -> 
                 yield measure(network, file, Path(folder))
 
 
-def rendered(found: list[Row]) -> str:
-    """The rows as a Markdown table, with the claim line under it."""
-    lines = [
-        "| network | format | MMdnn's part | written | read | repair written back | parameters |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in found:
-        name, part = FILES[row.file]
-        if row.error:
-            lines.append(f"| {row.network} | {name} | {part} | {row.error} | | | |")
-            continue
-        steps = " | ".join(_shown(f) for f in (row.written, row.read, row.back))
-        same = f"{row.parameters[0]:,}" if row.parameters[0] == row.parameters[1] else "{:,} -> {:,}".format(*row.parameters)
-        lines.append(f"| {row.network} | {name} | {part} | {steps} | {same} |")
-    return "\n".join([*lines, "", _claim()])
+HEAD = (
+    "| network | format | MMdnn's part | written | read | repair written back | parameters |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def line(row: Row) -> str:
+    """The row in Markdown."""
+    name, part = FILES[row.file]
+    if row.error:
+        return f"| {row.network} | {name} | {part} | {row.error} | | | |"
+    steps = " | ".join(_shown(f) for f in (row.written, row.read, row.back))
+    same = f"{row.parameters[0]:,}" if row.parameters[0] == row.parameters[1] else "{:,} -> {:,}".format(*row.parameters)
+    return f"| {row.network} | {name} | {part} | {steps} | {same} |"
 
 
 def _shown(found: Fidelity | None) -> str:
@@ -158,7 +156,8 @@ def _shown(found: Fidelity | None) -> str:
     return text if found.faithful else f"**{text}**, arg-max {found.agreement:.3f}"
 
 
-def _claim() -> str:
+def claim() -> str:
+    """What the numbers are, and with which versions."""
     versions = []
     for package in PACKAGES:
         try:
@@ -168,20 +167,23 @@ def _claim() -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         "Written: the file, run by its own framework, against the network; read: the network opened from it against the original; written "
-        "back: the changed network against what its file gives when opened again. Largest absolute difference of logits on "
+        "back: the changed network against its file, run by its own framework. Largest absolute difference of logits on "
         f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, standard deviation of the logits), and the same arg-max. "
         f"One seed, CPU, Python {python}; {', '.join(versions)}."
     )
 
 
-def into(page: Path, table: str) -> None:
-    """Puts the table between the page's two marks. UsageError where they are not there."""
+def into(page: Path, lines: list[str]) -> None:
+    """Puts the lines into the page's table, in place of those of the same network and format. UsageError where the page has no marks."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    inside, end, after = rest.partition(MARKS[1])
     if not begin or not end:
         raise UsageError(f"{page} lacks the lines {' and '.join(MARKS)}")
-    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    kept = {tuple(k.split(" | ")[:2]): k for k in [*inside.splitlines(), *lines] if k.startswith("| ") and k not in HEAD}
+    order = [(f"| {network}", FILES[file][0]) for network in NETWORKS for file in FILES]
+    table = "\n".join([*HEAD, *(kept[k] for k in order if k in kept)])
+    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{claim()}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,19 +191,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m airepair.models.formats.table", description=__doc__)
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,NAME")
     parser.add_argument("--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}")
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="replace the table of this page")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the rows into the table of this page")
     given = parser.parse_args(arguments)
     try:
         networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
         files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
         found = list(rows(networks, files, lambda text: print(text, file=sys.stderr, flush=True)))
-        table = rendered(found)
+        lines = [line(row) for row in found]
         if given.into:
-            into(given.into, table)
+            into(given.into, lines)
     except AirepairError as error:
         print(f"airepair: {error}", file=sys.stderr)
         return 2
-    print(table)
+    print("\n".join([*HEAD, *lines, "", claim()]))
     steps = [f for row in found for f in (row.written, row.read, row.back) if f is not None]
     return 1 if any(row.error for row in found) or not all(f.faithful for f in steps) else 0
 

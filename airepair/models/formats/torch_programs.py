@@ -22,6 +22,7 @@ from airepair.models.formats.ir import Array, IRModel, renamed, without_softmax
 from airepair.models.formats.keras_files import answer
 from airepair.models.formats.opened import Feed, Opened
 from airepair.models.formats.to_torch import arrays_of, to_torch
+from airepair.models.formats.torch_records import check_program, check_records
 
 _SIZES = {1: (28, 32, 8, 64), 3: (32, 64, 224, 28, 96, 299)}  # tried, where the file does not say its image size
 
@@ -35,6 +36,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
 
 
 def _script(path: Path, options: OpenOptions) -> Opened:
+    check_records(path)
     script = torch.jit.load(path, map_location="cpu").eval()
     sound_module(script, str(path))
     shape = options.shape or guessed_shape(script, str(path))
@@ -58,6 +60,7 @@ def _script(path: Path, options: OpenOptions) -> Opened:
 
 def _exported(path: Path) -> Opened:
     program = torch.export.load(path)
+    check_program(path, program)
     inputs = [n for n in program.graph.nodes if n.op == "placeholder"]
     images = [n for n in inputs if n.name in program.graph_signature.user_inputs]
     size = list(images[0].meta["val"].shape) if len(images) == 1 else []
