@@ -77,7 +77,7 @@ def _architecture(
 
     def build(tensors: Mapping[str, Tensor]) -> nn.Module:
         stem = next((len(v) for k, v in tensors.items() if k.endswith("conv1.weight")), 0) if name.startswith("resnet") else 0
-        usual = 16 if int(name.partition("w")[0].removeprefix("resnet")) in (20, 32, 44, 56) else 64 if stem else 0
+        usual = 16 if name.partition("w")[0] in ("resnet20", "resnet32", "resnet44", "resnet56") else 64
         width = f"w{stem}" if stem and "w" not in name and stem != usual else ""
         special = f"{dataset}/{name}"
         return recognised(tensors, special if special in MODELS.names() else name + width, shape)
