@@ -134,7 +134,7 @@ def _with_scores(known: KnownFault, subject: Subject, twin: Subject, test: Split
     counts = {n: int(p.sum()) if isinstance(p, Tensor) else len(p) for n, p in (("spoiled", known.spoiled), ("others", known.others))}
     of_twin = after | {
         "clean_accuracy": sit(twin.module, test).accuracy,
-        "images": images_of(twin.recipe, len(twin.dataset.train)),
+        "images": None if "until" in twin.origin else images_of(twin.recipe, len(twin.dataset.train)),  # None: it stopped at an accuracy
         "weights": weights_digest(twin.module),
     }
     weights = (
