@@ -25,6 +25,7 @@ def main(job_file: str) -> int:
 
 def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the job gives; "error" or "missing" says why it gives nothing."""
+    place = job.get("path") or job.get("out")
     try:
         return _run(job, folder)
     except AirepairError as error:
@@ -32,9 +33,9 @@ def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         return {"missing": error.name or "tensorflow"}
     except MemoryError:
-        return {"error": "the file asks for more memory than a conversion may use"}
+        return {"error": f"{place}: the file asks for more memory than a conversion may use"}
     except Exception as error:  # a foreign library met a foreign file
-        return {"error": one_line(error, 200)}
+        return {"error": f"{place} is damaged, or no graph that can be converted: {one_line(error, 200)}"}
 
 
 def _limit(job: dict[str, Any]) -> None:
