@@ -116,7 +116,6 @@ def warm_up() -> None:
 
 def measure(call: Callable[[], None], device: torch.device) -> Cost:
     """Runs `call` and says what it cost; an exception of the call passes through."""
-    warm_up()
     nvml, cuda = Nvml.of(device), device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.cost import Cost, measure
+from airepair.cost import Cost, measure, warm_up
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
 from airepair.exam import Exam, logits_of, most_confused, sit
@@ -151,6 +151,7 @@ def _metered(checkpoints: Mapping[str, nn.Module], events: Events) -> dict[str, 
 
 def run(ready: Prepared, call: Caller = lambda f: f(), show: Progress = lambda *_: None) -> Outcome:
     """Repairs and examines. A method's error becomes a status with a reason; KeyboardInterrupt passes through."""
+    warm_up()
     events = Events(ready.limit, show)
     with noting(events.notes.append):
         return _outcome(ready, events, *_repaired(ready, events, call))
