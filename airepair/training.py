@@ -63,14 +63,15 @@ def snapshot(module: nn.Module) -> State:
     return {k: v.detach().clone() for k, v in module.state_dict().items()}
 
 
-def optimizer_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that require a gradient."""
+def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA."""
     parameters = [p for p in module.parameters() if p.requires_grad]
-    cuda = bool(parameters) and parameters[0].is_cuda  # one kernel for all tensors; elsewhere torch's own choice
+    cuda = bool(parameters) and parameters[0].is_cuda
+    one = True if fused or cuda else None
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=cuda or None, capturable=cuda)
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=one, capturable=cuda)
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=cuda or None)
+    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=one)
 
 
 def rate(recipe: Recipe, done: float) -> float:

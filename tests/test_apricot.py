@@ -172,11 +172,27 @@ def test_without_training_data_it_refuses() -> None:
 
 
 def test_a_block_is_one_step_of_weight_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 failing cases move the weights twice, not 40 times."""
+    """40 failing cases are two models, made in one product."""
     task = toy.task("mlp")
     calls: list[int] = []
-    original = apricot.move
-    monkeypatch.setattr(apricot, "move", lambda *a: (calls.append(1), original(*a))[1])
+    original = apricot.moved
+    monkeypatch.setattr(apricot, "moved", lambda *a: (calls.append(len(a[1])), original(*a))[1])
     monkeypatch.setattr(apricot, "failing_cases", lambda t: (t.train.select(torch.arange(40)), "a test"))
     replace(SMALL, submodel_epochs=1, further_epochs=0).repair(task)
-    assert len(calls) == 2
+    assert calls == [2]
+
+
+def test_models_made_ahead_are_those_of_one_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is made ahead, a block that is kept is where the next starts from."""
+    results = []
+    for ahead in (1, 3, 10):
+        monkeypatch.setattr(apricot, "AHEAD", ahead)
+        notes: list[str] = []
+        task = replace(improving(toy.task("mlp"), monkeypatch), note=notes.append)
+        module = Apricot(submodels=2, block=2, further_epochs=0, rate=0.03).repair(task)
+        results.append((module.state_dict(), notes[-1]))
+    assert all(note == results[0][1] for _, note in results)
+    assert int(results[0][1].split()[1]) >= 2
+    for state, _ in results[1:]:
+        for name, tensor in state.items():
+            torch.testing.assert_close(tensor, results[0][0][name], rtol=1e-6, atol=1e-7)

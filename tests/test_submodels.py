@@ -13,12 +13,23 @@ from torch import Tensor, nn
 
 from airepair.submodels import together, training
 from airepair.submodels.probe import gain
-from airepair.submodels.stack import floating, move, put, stacked
-from airepair.submodels.steps import ABSENT, block, one_each, regrouped
+from airepair.submodels.stack import Stack, floating, moved, put, stacked
+from airepair.submodels.steps import ABSENT, combinations, one_each, regrouped
 from airepair.submodels.windows import images, windows
 from airepair.testing import toy
 from airepair.training import snapshot
 from airepair.types import Recipe, Task
+
+
+def block(rows: Tensor, strategy: int, rate: float, proportional: bool = False) -> tuple[float, Tensor]:
+    """The combination of a single block."""
+    own, others = combinations([rows], strategy, rate, proportional)
+    return float(own[0]), others[0]
+
+
+def move(module: nn.Module, own: float, others: Tensor, stack: Stack) -> None:
+    """A single combination, in place."""
+    put(module, moved(module, torch.tensor([own]), others[None], stack), 0)
 
 
 def test_windows_are_the_authors() -> None:
@@ -85,6 +96,17 @@ def test_a_block_equals_its_cases_one_after_another(strategy: int) -> None:
         expected = expected - 0.05 * towards + 0.05 * away
     own, others = block(rows, strategy, 0.05)
     torch.testing.assert_close(own * w + others @ submodels, expected)
+
+
+def test_blocks_of_different_length_do_not_touch_each_other() -> None:
+    """All in one call are each alone."""
+    generator = torch.Generator().manual_seed(4)
+    parts = [torch.randint(-1, 2, (n, 5), generator=generator) for n in (20, 20, 7, 1)]
+    own, others = combinations(parts, 1, 0.05)
+    for b, part in enumerate(parts):
+        factor, weights = block(part, 1, 0.05)
+        assert float(own[b]) == pytest.approx(factor)
+        assert torch.allclose(others[b], weights)
 
 
 def test_every_step_keeps_the_coefficients_sum_at_one() -> None:

@@ -34,14 +34,17 @@ from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
 from airepair.options import Space, option
 from airepair.submodels import training
-from airepair.submodels.stack import Stack, move, put
-from airepair.submodels.steps import block, one_each, regrouped
+from airepair.submodels.stack import Stack, moved, put
+from airepair.submodels.steps import combinations, one_each, regrouped
 from airepair.submodels.windows import windows
 from airepair.training import CrossEntropy, Watch, fit, snapshot
 from airepair.types import Category, Split, Task
 
 # rate, epochs of further training, loops over the cases (methods.md 2a)
 VARIANTS = {"original": (0.005, 20, 1), "plus": (0.0005, 3, 3), "lite": (0.01, 0, 1)}
+
+AHEAD = 10  # models made in one product; more are wasted where a block is kept
+FLOATS = 2**27  # of those models together: half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -101,18 +104,27 @@ class Apricot:
                 yield one_each(rows, generator) if self.variant == "lite" else rows
 
     def _adjust(self, task: Task, stack: Stack, right: Tensor) -> None:
-        """One affine combination a block; kept and trained further if validation improves, rolled back otherwise."""
-        rate, further, loops = VARIANTS[self.variant]
+        """One affine combination a block; kept and trained further if validation improves, rolled back otherwise.
+
+        The models of the next blocks are made in one product; the first that is kept makes the others void.
+        """
+        rate, further, _ = VARIANTS[self.variant]
         rate, further = (rate if self.rate is None else self.rate), (further if self.further_epochs is None else self.further_epochs)
+        own, others = combinations(list(self._blocks(right, task.generator(1))), self.strategy, rate, self.proportional)
+        ahead = max(1, min(AHEAD, FLOATS // sum(rows[0].numel() for rows in stack.values())))
         task.module.eval()
         best, state = sit(task.module, task.validation).accuracy, snapshot(task.module)
-        done, kept, total, gained = 0, 0, loops * -(-len(right) // self.block), {"adjustment": 0.0, "further training": 0.0}
-        for rows in self._blocks(right, task.generator(1)):
-            done += 1
-            move(task.module, *block(rows, self.strategy, rate, self.proportional), stack)
-            exam = sit(task.module, task.validation)
-            task.progress("adjustment", done, total, exam.loss)
-            if not exam.accuracy > best:
+        done, kept, gained = 0, 0, {"adjustment": 0.0, "further training": 0.0}
+        while done < len(own):
+            models = moved(task.module, own[done : done + ahead], others[done : done + ahead], stack)
+            for k in range(len(own[done : done + ahead])):
+                put(task.module, models, k)
+                done += 1
+                exam = sit(task.module, task.validation)
+                task.progress("adjustment", done, len(own), exam.loss)
+                if exam.accuracy > best:
+                    break
+            else:
                 task.module.load_state_dict(state)
                 continue
             kept += 1
@@ -128,7 +140,7 @@ class Apricot:
                     task.keep("further training", task.module)
             state = snapshot(task.module)
         points = ", ".join(f"{100 * gain:.2f} points by {what}" for what, gain in gained.items())
-        task.note(f"apricot: {kept} of {total} blocks improved validation; gained there: {points}")
+        task.note(f"apricot: {kept} of {len(own)} blocks improved validation; gained there: {points}")
 
     def _further(self, task: Task, epochs: int, salt: int) -> float:
         """Trains on with the subject's recipe; the module keeps its best state on validation, whose accuracy is returned."""

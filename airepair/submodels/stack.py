@@ -43,12 +43,17 @@ def put(module: nn.Module, stack: Stack, index: int) -> None:
 
 
 @torch.no_grad()
-def move(module: nn.Module, own: float, others: Tensor, stack: Stack) -> None:
-    """w <- own * w + others @ submodels, in place, for every floating-point tensor, computed in double precision.
+def moved(module: nn.Module, own: Tensor, others: Tensor, stack: Stack) -> Stack:
+    """B models: own * w + others @ submodels, for every floating-point tensor, computed in double precision (`own`: B, `others`: B x K).
 
-    `others`: K. Strategies that move away from the submodels leave their convex hull: a running variance then stops at 0.
+    All B in one product, so that the submodels are read once. Strategies that move away from the submodels leave their convex hull: a running
+    variance then stops at 0.
     """
-    state = module.state_dict()
+    state, found = module.state_dict(), {}
     for name, rows in stack.items():
-        moved = own * state[name].double() + torch.tensordot(others.to(rows.device, torch.double), rows.double(), 1)
-        state[name].copy_(moved.clamp_min(0) if name.endswith("running_var") else moved)
+        w = state[name]
+        there = {"device": w.device, "dtype": torch.double}
+        flat = torch.outer(own.to(**there), w.flatten().double()).addmm_(others.to(**there), rows.flatten(1).double())
+        made = flat.reshape(len(own), *w.shape).to(w.dtype)
+        found[name] = made.clamp_min_(0) if name.endswith("running_var") else made
+    return found

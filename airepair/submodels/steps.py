@@ -9,6 +9,7 @@ and a missing set makes its difference 0. Each is w <- factor * w + step @ submo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -35,11 +36,18 @@ def affine(right: Tensor, strategy: int, rate: float, proportional: bool = False
     return 1 - towards + away, step
 
 
-def block(right: Tensor, strategy: int, rate: float, proportional: bool = False) -> tuple[float, Tensor]:
-    """All cases of a block, one after another, as w <- own * w + others @ submodels: `own` and `others` (K, double, CPU)."""
-    factors, steps = affine(right.cpu(), strategy, rate, proportional)
-    after = torch.cat([factors.flip(0).cumprod(0).flip(0)[1:], factors.new_ones(min(1, len(factors)))])  # factors of the later cases
-    return float(factors.prod()), after @ steps
+def combinations(blocks: Sequence[Tensor], strategy: int, rate: float, proportional: bool = False) -> tuple[Tensor, Tensor]:
+    """The cases of each of B blocks, one after another, as w <- own * w + others @ submodels: `own` (B) and `others` (B x K), double, CPU.
+
+    `blocks`: n x K each; a shorter one is filled up with cases in which no submodel takes part, which move nothing.
+    """
+    longest = max(map(len, blocks))
+    rows = torch.full((len(blocks), longest, blocks[0].shape[1]), ABSENT, dtype=torch.int8)
+    for b, cases in enumerate(blocks):
+        rows[b, : len(cases)] = cases
+    factors, steps = (t.unflatten(0, (len(blocks), longest)) for t in affine(rows.flatten(0, 1), strategy, rate, proportional))
+    later = torch.cat([factors.flip(1).cumprod(1).flip(1)[:, 1:], factors.new_ones(len(blocks), 1)], 1)  # factors of the cases that follow
+    return factors.prod(1), torch.einsum("bn,bnk->bk", later, steps)
 
 
 def one_each(right: Tensor, generator: torch.Generator) -> Tensor:

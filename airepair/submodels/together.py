@@ -20,6 +20,8 @@ from airepair.submodels.windows import images
 from airepair.training import optimizer_of, rate
 from airepair.types import Meter, Recipe, Split
 
+LARGE = 2**20  # floats
+
 
 class Together:
     """K copies of `start` with stacked parameters, one optimiser over the stacks, and one training step for all."""
@@ -29,7 +31,9 @@ class Together:
         self.recipe, self.names = recipe, floating(self.module)
         self.parameters = {n: nn.Parameter(_repeated(p, count), p.requires_grad) for n, p in self.module.named_parameters()}
         self.buffers = {n: _repeated(b, count) for n, b in self.module.named_buffers()}
-        self.optimizer = optimizer_of(nn.ParameterList(self.parameters.values()), recipe)
+        # A stack that no cache holds is read once by a fused step, five times otherwise.
+        large = sum(p.numel() for p in self.parameters.values()) > LARGE
+        self.optimizer = optimizer_of(nn.ParameterList(self.parameters.values()), recipe, fused=large)
         self._losses = vmap(self._loss, randomness="different")
         self.work: Work = self._step
         if self.optimizer.param_groups[0]["params"][0].is_cuda:  # twelve times one by one, eight without a graph (gpu.md)
