@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"airepair {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.add_arguments(parser)
-        return int(command.run(parser.parse_args(words[1:])))
+        prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
+        return int(command.run(parser.parse_args(prepared)))
     except AirepairError as error:
         print(f"airepair: {error}", file=sys.stderr)
     except OSError as error:

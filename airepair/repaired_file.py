@@ -1,0 +1,117 @@
+"""Repaired models on disk: in the format they came in, and as a .pt of plain values that says what it is and how it is fed.
+
+models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loads with weights_only=True and through --pretrained
+models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour order, layout, code of the user's own)
+models/KEY/NAME   the user's file with the repaired weights, under its own name
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import airepair
+from airepair.errors import AirepairError, one_line
+from airepair.models.feed import Feed
+from airepair.models.formats.opened import Opened, same_structure
+from airepair.models.train import save_atomically
+from airepair.pipeline import Outcome
+from airepair.types import Subject
+
+CONVERTED = "converted from {}: its own file holds the network"
+
+
+def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None = None) -> list[str]:
+    """Writes the repaired model of a cell; a line for each file, and one for what a format cannot hold. OSError where the disk is full."""
+    if outcome.module is None:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    key = outcome.record.key
+    facts, fed = facts_of(subject, outcome, opened, net_arch)
+    changed = _changed(subject.module, outcome.module)
+    if changed:
+        facts["changed"] = f"{outcome.record.case.method} {changed}: the state dict has tensors that the architecture does not name"
+    net = _network(outcome.module) if not changed else outcome.module
+    file = folder / f"{key}.pt"
+    save_atomically(facts | {"state_dict": {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}}, file)
+    lines = [f"{file.relative_to(folder.parent)}: state dict" + (f" ({facts['changed']})" if changed else "")]
+    if fed:
+        file.with_suffix(".toml").write_text("".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in fed.items()))
+        lines.append(f"{file.with_suffix('.toml').relative_to(folder.parent)}: how it is fed")
+    return lines + (_original(folder, key, outcome.module, opened) if opened is not None else [])
+
+
+def _original(folder: Path, key: str, module: nn.Module, opened: Opened) -> list[str]:
+    """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
+    out = folder / key / opened.source.name
+    out.parent.mkdir(exist_ok=True)
+    try:
+        fidelity = opened.write(module, out)
+    except AirepairError as error:
+        if not any(out.parent.iterdir()):
+            out.parent.rmdir()
+        return [f"{key}: not written as {opened.kind}: {one_line(error)}"]
+    return [f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")]
+
+
+def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the .pt says of itself (plain values), and what has to stand in a TOML file beside it."""
+    record, data, told = outcome.record, subject.dataset, dict(opened.facts) if opened else {}
+    fault = subject.origin.get("fault")
+    facts: dict[str, Any] = {
+        "arch": _architecture(subject, opened, net_arch),
+        "classes": len(data.classes),
+        "data": data.name.partition("+")[0],
+        "shape": list(data.shape),
+        "trained_on": subject.trained_on,
+        "digests": dict(data.digests),
+        "recipe": asdict(subject.recipe),
+        "fault": fault["name"] if isinstance(fault, Mapping) else str(told.get("fault") or ""),
+        "repaired_by": record.case.method,
+        "key": record.key,
+        "pair": list(record.subject.get("pair") or []),
+        "scores": {"before": dict(record.before), "after": dict(record.after)},
+        "airepair": airepair.__version__,
+    }
+    feed = subject.module if isinstance(subject.module, Feed) else None
+    own: dict[str, Any] = {"net_arch": net_arch} if net_arch and ":" in net_arch else {}
+    if feed is None:
+        return facts, own
+    mean, std = (t.flatten().tolist() for t in (feed.mean, feed.std))
+    if feed.scale == 1:
+        facts |= {"mean": mean, "std": std}
+    else:
+        own |= {"input_range": [0.0, feed.scale], "mean": mean, "std": std}
+    own |= {"colours": "bgr"} if feed.bgr else {}
+    own |= {"layout": "NHWC"} if feed.nhwc else {}
+    if feed.order is not None:
+        position = feed.order.tolist()
+        own["classes"] = [data.classes[position.index(k)] for k in range(len(position))]
+    return facts, own
+
+
+def _architecture(subject: Subject, opened: Opened | None, net_arch: str | None) -> str:
+    """A name of the registry where one is known, else what the weights belong to."""
+    if opened is None:
+        return str(subject.origin.get("model", "")).partition("+")[0]
+    if opened.kind not in ("torch", "safetensors"):
+        return CONVERTED.format(opened.kind)
+    return net_arch or str(opened.facts.get("arch") or "recognised from its shapes")
+
+
+def _network(module: nn.Module) -> nn.Module:
+    """The network without its feeding."""
+    return module.net if isinstance(module, Feed) else module
+
+
+def _changed(before: nn.Module, after: nn.Module) -> str:
+    try:
+        same_structure(before, after)
+    except AirepairError as error:
+        return one_line(error).partition(";")[0].removeprefix("the repair ")
+    return ""

@@ -1,0 +1,168 @@
+"""What a command line repairs: one subject of the grid, a model file of the user's own, or every pre-trained model there is (`--all`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airepair.errors import AirepairError, UsageError, one_line
+from airepair.models.feeding import Brought, case_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from airepair.models.formats.opened import Opened
+    from airepair.types import Subject
+
+Progress = Callable[[str, int, int, float], None]
+ENDINGS = (".pt", ".pth", ".pt2", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".onnx")
+_CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where subjects are loaded: profile, device and the folder of trained baselines."""
+
+    profile: str
+    device: torch.device
+    cache: Path
+
+
+@dataclass(eq=False)
+class Target:
+    """A model under repair. `model` is its name in cases; a file (`brought`) is opened once and is the same for all seeds."""
+
+    dataset: str
+    model: str
+    brought: Brought | None = None
+    seeds: tuple[int, ...] | None = None
+    trained: bool = False
+    _opened: list[tuple[Subject, Opened]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """For folders and for what is shown."""
+        return f"{short(self.dataset)}-{self.model}"
+
+    def load(self, seed: int, place: Place, progress: Progress) -> tuple[Subject, Opened | None]:
+        """The subject, and the way back to the user's file if there is one. With `trained` Unavailable instead of a training."""
+        if self.brought is None:
+            from airepair.subjects import load
+
+            show = _refuse_training if self.trained else progress
+            return load(self.dataset, self.model, seed, profile=place.profile, device=place.device, cache=place.cache, progress=show), None
+        if not self._opened:
+            from airepair.brought import bring
+
+            self._opened.append(bring(self.brought, self.dataset, profile=place.profile, device=place.device))
+        return self._opened[0]
+
+
+class NotTrained(AirepairError):
+    """The baseline is not in the cache as this profile and device need it."""
+
+
+def _refuse_training(phase: str, step: int, steps: int, loss: float) -> None:
+    raise NotTrained("the cache has no baseline of this name for this profile, device and version")
+
+
+def short(dataset: str) -> str:
+    """The data set's name in folders and cases: the file's or folder's own for `npz:PATH` and `folder:PATH`."""
+    if dataset.startswith(("npz:", "folder:")):
+        return re.sub(r"[^a-z0-9]+", "_", Path(dataset.partition(":")[2]).stem.lower()).strip("_") or "data"
+    return dataset
+
+
+def dataset_name(text: str) -> str:
+    """The registered name for the paper's spellings: cifar10, CIFAR-10, fmnist, Fashion-MNIST."""
+    if text.startswith(("npz:", "folder:")):
+        return text
+    plain, plus, environment = text.partition("+")
+    name = plain.lower().replace("-", "_")
+    known = {"fmnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "cifar_10": "cifar10", "cifar_100": "cifar100"}
+    return known.get(name, name) + plus + environment
+
+
+def told_dataset(path: Path) -> str | None:
+    """The data set that a torch file of ours names, where it is a registered one."""
+    from airepair.data import DATASETS
+    from airepair.models import checkpoint
+
+    try:
+        found = checkpoint.load(path) if path.is_file() else None
+    except UsageError:
+        return None
+    data = found.get("data") if isinstance(found, dict) else None
+    return data if data in DATASETS.names() else None
+
+
+def grid_model(net_arch: str, depth: int | None) -> str:
+    """`--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and `_undertrained` stay."""
+    from airepair.models import UNDERTRAINED
+    from airepair.models.paper_names import model_name
+
+    if ":" in net_arch:
+        raise UsageError(f"--net_arch {net_arch} is code for the weights of a file; accepted: with --pretrained FILE, or a registered name")
+    plain, plus, fault = net_arch.partition("+")
+    architecture = plain.removesuffix(UNDERTRAINED)
+    return model_name(architecture, depth) + plain.removeprefix(architecture) + plus + fault
+
+
+def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache: Path) -> list[Target]:
+    """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named. UsageError where there is none."""
+    found = list(_files(folder, dataset, asked) if folder else _baselines(cache, dataset))
+    if not found:
+        where = f"--models {folder} holds no model file ({', '.join(ENDINGS)})" if folder else f"there is no trained baseline in {cache}"
+        what = f" for {dataset}" if dataset else ""
+        raise UsageError(f"--all: {where}{what}; accepted: --models DIR with model files, or --dataset and --net_arch")
+    return found
+
+
+def _files(folder: Path, dataset: str | None, asked: Brought) -> Iterator[Target]:
+    if not folder.is_dir():
+        raise UsageError(f"--models {folder} is no folder; accepted: a folder of model files")
+    names: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.suffix in ENDINGS):
+        data, name = dataset or told_dataset(path), case_name(path)
+        if data is None:
+            raise UsageError(f"--all: {path} does not say which data set it is for; accepted: --dataset NAME")
+        if name in names:
+            raise UsageError(f"--all: {path.name} and {names[name].name} would have the same name in cases; rename one")
+        names[name] = path
+        yield Target(data, name, replace(asked, path=path))
+
+
+def _baselines(cache: Path, dataset: str | None) -> Iterator[Target]:
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for file in sorted(cache.glob("*.safetensors")) if cache.is_dir() else []:
+        match = _CACHED.fullmatch(file.stem)
+        if match and "+clean" not in match["model"] and dataset in (None, match["dataset"]):
+            seeds.setdefault((match["dataset"], match["model"]), set()).add(int(match["seed"]))
+    for (data, model), found in sorted(seeds.items()):
+        yield Target(data, model, seeds=tuple(sorted(found)), trained=True)
+
+
+def skipped(target: Target, error: AirepairError) -> str:
+    """The line for a model of `--all` that cannot be loaded."""
+    return f"left out: {target.name}: {one_line(error)}"
+
+
+def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
+    """How long `cells` repairs take, from the records of earlier runs beside this one; "unknown" where a method has none."""
+    from statistics import median
+
+    from airepair.records import read
+
+    try:
+        records = read([runs])[0] if runs.is_dir() else []
+    except UsageError:
+        records = []
+    times = {m: [float(r.cost["seconds"]) for r in records if r.case.base_method == m and "seconds" in r.cost] for m in methods}
+    unknown = [m for m in methods if not times[m]]
+    if unknown:
+        return f"unknown before they ran once ({', '.join(unknown)}); --time-limit bounds each"
+    seconds = sum(median(t) for t in times.values()) * cells / max(1, len(methods))
+    return f"about {seconds / 60:.1f} minutes, from {len(records)} earlier records in {runs}"
