@@ -89,12 +89,13 @@ def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path) -> None:
 
 
 def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Path) -> None:
-    """All cells are collected; `pytest benchmarks` alone runs digits."""
+    """All cells are collected; `pytest benchmarks` alone runs digits, and three seeds of its subjects with a fault or an environment."""
     result = suite(tmp_path, "--collect-only", "-q")
     cells = re.findall(r"test_repair\[([^\]]+)\]", result.stdout)
     assert cells
-    assert {c.split("-")[0] for c in cells} == {"digits"}
-    assert {"digits-cnn-apricot-s0", "digits-fc-noop-s4"} <= set(cells)
+    assert {c.split("-")[0].partition("+")[0] for c in cells} == {"digits"}
+    assert {"digits-cnn-apricot-s0", "digits-fc-noop-s4", "digits-fc+imbalanced-noop-s2", "digits+fog3-fc-dl2-s2"} <= set(cells)
+    assert not {c for c in cells if "+" in c.partition("-")[0] + c.split("-")[1] and c.endswith(("s3", "s4"))}
     assert "deselected" in result.stdout
 
 
