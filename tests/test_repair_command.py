@@ -1,0 +1,314 @@
+"""airepair repair: the paper's command line at toy size, the folder it leaves, and one line for whatever cannot be meant."""
+
+import argparse
+import io
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from airepair.additional import given_options, words_of
+from airepair.cli import main
+from airepair.commands import repair as command
+from airepair.errors import UsageError
+from airepair.records import Record, read
+from airepair.report.before_after import advice
+from airepair.report.grid import grid
+from airepair.run_folder import make
+from airepair.show import Lines, Live
+
+KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The paper's first step: a baseline, trained here."""
+    folder = tmp_path_factory.mktemp("base")
+    words = ["train", "--dataset", "digits", "--net_arch", "cnn", "--epochs", "8", "--lr", "0.05", "--out", str(folder / "out")]
+    assert main(words) == 0
+    (folder / "out" / "model.pt").rename(folder / "base.pt")
+    return folder / "base.pt"
+
+
+@pytest.fixture(scope="module")
+def ran(base: Path) -> Path:
+    """The paper's second step: its example command with two methods, at toy size. The folder that it left."""
+    words = ["--method", "apricot", "finetune", "--pretrained", str(base), "--dataset", "digits", "--net_arch", "cnn"]
+    toy = ["--additional_param", "--submodels 3 --epoch 4", "--set", "apricot.submodel_epochs=2", "--out", str(base.parent / "run")]
+    assert main(["repair", *words, *toy]) == 0
+    return base.parent / "run"
+
+
+def scores(folder: Path) -> dict[str, dict[str, float]]:
+    """Key -> scores after, without what depends on the clock."""
+    return {r.key: dict(r.after) for r in read([folder])[0]}
+
+
+def test_a_run_leaves_models_configuration_log_record_and_report(ran: Path) -> None:
+    """The folder of the paper's command: everything there, and nothing half written."""
+    assert sorted(scores(ran)) == list(KEYS)
+    for key in KEYS:
+        assert (ran / "models" / f"{key}.pt").exists()
+        assert (ran / "models" / key / "base.pt").exists()
+        assert (ran / "cells" / key / "predictions.npz").exists()
+    report = (ran / "report.md").read_text()
+    assert "| digits base | before |" in report
+    assert "## Which method suits" in report
+    assert "digits-base-finetune-s0: accuracy" in (ran / "log.txt").read_text()
+    assert tomllib.loads((ran / "config.toml").read_text())["options"]["finetune"]["epochs"] == 4
+    assert not list(ran.rglob("*.part"))
+
+
+def test_a_repaired_model_is_plain_values_that_say_what_it_is(ran: Path, base: Path) -> None:
+    """Loads with weights_only=True; the user's own file comes back with its names, and with other weights."""
+    ours = torch.load(ran / "models" / f"{KEYS[1]}.pt", weights_only=True)
+    assert (ours["arch"], ours["classes"], ours["data"], ours["shape"], ours["repaired_by"]) == ("cnn", 10, "digits", [1, 8, 8], "finetune")
+    before = torch.load(base, weights_only=True)["state_dict"]
+    after = torch.load(ran / "models" / KEYS[1] / "base.pt", weights_only=True)["state_dict"]
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+def test_testonly_on_the_repaired_file_gives_the_scores_of_the_record(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without data set and architecture: the file says them; accuracy, constraint and confusion of the same pair are the record's."""
+    assert main(["repair", "--testonly", "--pretrained", str(ran / "models" / f"{KEYS[1]}.pt")]) == 0
+    shown = capsys.readouterr().out
+    after = scores(ran)[KEYS[1]]
+    for title, metric in (
+        ("accuracy ", "accuracy"),
+        ("constraint accuracy (groups)", "constraint"),
+        ("confusion accuracy (a, b)", "confusion_ab"),
+    ):
+        line = next(row for row in shown.splitlines() if row.startswith(title))
+        assert float(line.split()[-1]) == round(after[metric], 4)
+    assert "true class in rows" in shown
+    assert main(["repair", "--testonly", "--pretrained", str(ran / "models" / KEYS[1] / "base.pt"), "--dataset", "digits"]) == 0
+    assert f"{after['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_the_configuration_gives_the_same_numbers_again(ran: Path) -> None:
+    """--config alone: the same cells, options with their origins, scores and images; what is given beside it counts first."""
+    again = ran.with_name("again")
+    assert main(["repair", "--config", str(ran / "config.toml"), "--out", str(again)]) == 0
+    assert scores(again) == scores(ran)
+    old, new = ({r.key: (r.options, r.budget, r.subject["repaired_weights"]) for r in read([f])[0]} for f in (ran, again))
+    assert old == new
+    args = command_line("--config", str(ran / "config.toml"), "--method", "noop")
+    from airepair.run_config import apply
+
+    assert apply(args, args.config)["finetune"].options["epochs"] == 4
+    assert (args.method, args.seeds, args.net_arch) == (["noop"], "0", "cnn")
+
+
+def test_input_logs_show_an_earlier_run(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder or its records file: before and after, the advice, Table I."""
+    for place in (ran, ran / "records.jsonl"):
+        assert main(["repair", "--input_logs", str(place)]) == 0
+        shown = capsys.readouterr().out
+        assert "Before and after" in shown
+        assert "Which method suits, by validation: digits base" in shown
+
+
+def test_every_model_of_a_folder_with_every_method_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--all --models: each file is a subject; the time is said first; a file that cannot be read is left out with a line, the others run."""
+    folder = base.parent / "models"
+    folder.mkdir()
+    (folder / "good.pt").write_bytes(base.read_bytes())
+    (folder / "bad.pt").write_bytes(base.read_bytes()[:5000])
+    out = base.parent / "all"
+    assert main(["repair", "--all", "--models", str(folder), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 0
+    shown = capsys.readouterr().err
+    assert "2 models x 2 methods, 4 repairs; time: unknown" in shown
+    assert "left out: digits-bad" in shown
+    assert sorted(scores(out)) == ["digits-good-lookup-s0", "digits-good-noop-s0"]
+    report = (out / "report.md").read_text()
+    assert "changed the architecture" in report  # lookup puts a table in front: the user's format cannot hold it
+    assert (out / "models" / "digits-good-lookup-s0.pt").exists()
+
+
+def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second cell: exit code 130; the first one's record, model and report are there."""
+    from airepair.methods.lookup import Lookup
+
+    def stop(self: Lookup, task: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lookup, "repair", stop)
+    out = base.parent / "stopped"
+    assert main(["repair", "--pretrained", str(base), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 130
+    assert list(scores(out)) == ["digits-base-noop-s0"]
+    assert "digits base" in (out / "report.md").read_text()
+    assert "interrupted" in (out / "log.txt").read_text()
+
+
+def command_line(*words: str) -> argparse.Namespace:
+    """The words as the command gets them."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(command.words(words))
+
+
+BAD = {
+    "no method": (["--dataset", "digits", "--net_arch", "fc"], "--method is missing"),
+    "unknown method": (["--method", "apricott", "--dataset", "digits", "--net_arch", "fc"], "did you mean 'apricot'"),
+    "unknown data set": (["--method", "noop", "--dataset", "cifar11", "--net_arch", "fc"], "unknown data set 'cifar11'"),
+    "no data set": (["--method", "noop", "--net_arch", "fc"], "--dataset is missing"),
+    "no architecture": (["--method", "noop", "--dataset", "digits"], "--net_arch is missing"),
+    "unknown architecture": (["--method", "noop", "--dataset", "digits", "--net_arch", "vgg"], "unknown --net_arch 'vgg'"),
+    "unknown depth": (["--method", "noop", "--dataset", "cifar10", "--net_arch", "resnet", "--depth", "35"], "--depth 35 is not known"),
+    "absent file": (["--method", "noop", "--dataset", "digits", "--pretrained", "no.pt"], "no.pt"),
+    "no model file": (["--method", "noop", "--dataset", "digits", "--pretrained", __file__], "test_repair_command.py"),
+    "unknown option": (
+        ["--method", "finetune", "dl2", "--dataset", "digits", "--net_arch", "fc", "--additional_param", "--rate 1"],
+        "no method of this run has an option 'rate'; accepted: finetune: lr, batch_size, epochs, weight_decay; dl2: constraint",
+    ),
+    "value out of range": (
+        ["--method", "finetune", "--dataset", "digits", "--net_arch", "fc", "--additional_param", "--lr=-1"],
+        "finetune.lr=-1.0 is out of range",
+    ),
+    "set of another method": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--set", "dl2.lr=1"],
+        "'dl2' is no method of this run",
+    ),
+    "seeds": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--seeds", "0,0"], "--seeds '0,0'"),
+    "profile": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--profile", "big"], "unknown profile 'big'"),
+    "device": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--device", "tpu9"], "--device 'tpu9'"),
+    "no logs": (["--input_logs", "nowhere"], "nowhere does not exist"),
+    "no configuration": (["--config", "nowhere.toml"], "--config nowhere.toml cannot be read"),
+    "models without all": (["--method", "noop", "--dataset", "digits", "--models", "."], "is for --all"),
+    "folder in use": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--out", str(Path(__file__).parent)],
+        "holds something",
+    ),
+    "own code without a file": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "net.py:Net"],
+        "accepted: with --pretrained FILE",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, the value and what would be accepted, no folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache"))
+    words, expected = BAD[name]
+    assert main(["repair", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if not line.startswith("[")] == [lines[-1]]
+    assert lines[-1].startswith("airepair: ")
+    assert expected in lines[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_additional_param_goes_to_the_methods_that_have_it() -> None:
+    """The paper's own words for DeepRepair; epoch and epochs are one; method.option is for one; --set counts last."""
+    paper = "--batch_size 128 --lr 0.1 --lam 0 --extra 128 --epoch 60 --beta 1.0 --cutmix_prob 0 --ratio 0.9"
+    assert given_options(["deeprepair"], [paper], [])["deeprepair"]["epoch"] == "60"
+    found = given_options(["deeprepair", "dl2"], ["--epochs=3 dl2.lr=0.5 --lr -1"], ["dl2.epochs=7"])
+    assert found == {"deeprepair": {"epoch": "3", "lr": "-1"}, "dl2": {"epochs": "7", "lr": "-1"}}
+    assert given_options(["dl2"], ["--dl2-weight 0.04"], []) == {"dl2": {"weight": "0.04"}}
+    assert given_options(["apricot+dl2"], ["--epochs 3"], []) == {"apricot+dl2": {"dl2_epochs": "3"}}
+    assert words_of("--replace --lr 1") == [("replace", "true"), ("lr", "1")]
+    for text in ("lr 0.1", "--lr '0.1", "=3"):
+        with pytest.raises(UsageError, match="--additional_param"):
+            words_of(text)
+
+
+def test_both_spellings_of_additional_param_and_of_pretrained_are_read() -> None:
+    """argparse would take `--lr=0.01` for an option of its own."""
+    for given in (["--additional_param", "--lr=0.01"], ["--additional_param", "--lr 0.01"], ["--additional_param=--lr=0.01"]):
+        assert words_of(command_line(*given).additional_param[0]) == [("lr", "0.01")]
+    assert command_line("--pre-trained", "a.pt", "--method", "dl2", "apricot").pretrained == "a.pt"
+
+
+def test_help_has_every_option_of_the_paper_in_groups_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """-h that a person can read: no line wider than a page of code, examples first."""
+    with pytest.raises(SystemExit) as ended:
+        main(["repair", "-h"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    paper = "--all --net_arch --dataset --pretrained --pre-trained --depth --method --auto --additional_param --input_logs --testonly"
+    assert all(option in shown for option in paper.split())
+    for group in ("what is repaired:", "how:", "instead of a repair:", "files:", "a model file of your own:"):
+        assert group in shown
+    assert "examples" in shown
+
+
+def test_a_folder_is_never_an_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs in the same second get two folders; --out refuses what is not empty."""
+    monkeypatch.chdir(tmp_path)
+    first, second = make(None, "digits-fc").path, make(None, "digits-fc").path
+    assert first != second
+    assert first.parent == second.parent == Path("runs")
+    make(tmp_path / "new", "x").log("a line")
+    with pytest.raises(UsageError, match="holds something"):
+        make(tmp_path / "new", "x")
+
+
+def test_plain_lines_are_few_and_say_what_is_left() -> None:
+    """A line at the start of a phase, then one every five seconds with the time that the phase has left."""
+    lines: list[str] = []
+    times = iter(range(100))
+    show = Lines(lines.append, clock=lambda: next(times))
+    show.begin("digits-cnn-finetune-s0", 1, 2)
+    for step in range(1, 13):
+        show.progress("fine-tuning", step, 12, 0.5)
+    assert lines[0] == "[1/2] digits-cnn-finetune-s0"
+    assert lines[1:] == [
+        "    fine-tuning  1/12  loss 0.5",
+        "    fine-tuning  6/12  loss 0.5  left 0:00:06",
+        "    fine-tuning  11/12  loss 0.5  left 0:00:01",
+    ]
+
+
+def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
+    """The moving display, drawn into a string as a terminal would show it."""
+    out = io.StringIO()
+    logged: list[str] = []
+    with Live(logged.append, Console(file=out, force_terminal=True, width=140)) as show:
+        show.begin("digits-cnn-dl2-s0", 1, 3)
+        show.progress("training", 2, 7, 0.25)
+        show.bars.refresh()
+        show.say("one line that stays")
+    for text in ("digits-cnn-dl2-s0", "training", "2/7", "loss 0.25", "one line that stays"):
+        assert text in out.getvalue()
+    assert logged == ["[1/3] digits-cnn-dl2-s0", "one line that stays"]
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        (
+            {"finetune": 0.05, "dl2": 0.02},
+            "none: DL2, the best repair method that ran, changes validation accuracy by +2.00 points, finetune",
+        ),
+        ({"apricot": -0.01}, "none: Apricot"),
+        ({"finetune": 0.01, "dl2": 0.3, "apricot": 0.02}, "DL2 changes validation accuracy by +30.00 points (finetune, a control: +1.00)"),
+        ({"finetune": 0.01, "dl2": 0.012}, "within the noise of 300 validation images"),
+        ({"dl2": 0.3}, "finetune, the control, was not run"),
+    ],
+)
+def test_advice_is_by_validation_and_may_be_none(gains: dict[str, float], expected: str) -> None:
+    """A method is named only where it beats the controls that ran; what was not compared is said."""
+    records = [
+        Record.from_json(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "case": {"dataset": "digits", "model": "fc", "method": m, "seed": 0},
+                    "status": "repaired",
+                    "category": "control" if m == "finetune" else "retraining",
+                    "subject": {"validation_accuracy": 0.6, "repaired_validation_accuracy": 0.6 + gain},
+                    "provenance": {"n": {"validation": 300}},
+                }
+            )
+        )
+        for m, gain in gains.items()
+    ]
+    assert expected in advice(grid(records))[0]
