@@ -20,7 +20,8 @@ from airepair.case import Case
 from airepair.cost import Cost, measure, warm_up
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, Progress, time_limit, without_meter
-from airepair.exam import Exam, logits_of, most_confused, sit
+from airepair.exam import Exam, logits_of, most_confused
+from airepair.examiner import Examiner
 from airepair.fallback import noting, out_of_memory
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
@@ -52,6 +53,7 @@ class Prepared:
     missing: Mapping[str, str]
     pgd: bool = False
     keep: Split | None = None
+    examiner: Examiner | None = None
 
 
 @dataclass(eq=False)
@@ -79,26 +81,33 @@ def prepare(
     pair: tuple[int, int] | None = None,
     pgd: bool = False,
     keep: Split | None = None,
+    examiner: Examiner | None = None,
 ) -> Prepared:
     """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there.
 
     `pgd`: the subject and the repaired model are attacked as well (metrics/pgd.py), which costs twenty gradient steps on 512 images each.
     `keep`: images whose answers must not change: they join the passing inputs with the subject's own answers as labels.
+    `examiner`: of this subject, where several cells repair it: what it has examined is not examined again.
     """
-    data = subject.dataset
+    data, examiner = subject.dataset, examiner or Examiner(subject.module)
     keep = Split(keep.x, logits_of(subject.module, keep.x).argmax(1)) if keep is not None else None
-    repair = sit(subject.module, data.repair)
+    repair = examiner.sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if failing is None else failing
     pair = pair or most_confused(repair, len(data.classes))
-    before = _examine(subject, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
+    before = _examine(subject, examiner, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
     scores, missing = score(before, before)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
-    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd, keep)
+    return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd, keep, examiner)
+
+
+def _examiner(ready: Prepared) -> Examiner:
+    return ready.examiner or Examiner(ready.subject.module)
 
 
 def _examine(
     subject: Subject,
+    examiner: Examiner,
     module: nn.Module,
     failing: Split,
     pair: tuple[int, int] | None,
@@ -108,10 +117,11 @@ def _examine(
 ) -> Exams:
     data = subject.dataset
     extra = {"pgd_right": attack(module, data.test)} if pgd else {}
-    extra |= {KEPT: sit(module, keep).right} if keep is not None else {}
-    test = sit(module, data.test)
+    extra |= {KEPT: examiner.sit(module, keep).right} if keep is not None else {}
+    test = examiner.sit(module, data.test)
     fault = sit_fault(subject, module, test)
-    return Exams(test, sit(module, failing), sit(module, data.validation), data.groups, pair, pairs, extra, data.classes, fault)
+    seen = examiner.sit(module, failing), examiner.sit(module, data.validation)
+    return Exams(test, *seen, data.groups, pair, pairs, extra, data.classes, fault)
 
 
 def task_of(ready: Prepared, events: Events) -> Task:
@@ -194,7 +204,9 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         if problem:
             module, status, reason = None, "failed", problem
         else:
-            after = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd, ready.keep)
+            after = _examine(
+                ready.subject, _examiner(ready), module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd, ready.keep
+            )
             scores, missing = score(ready.before, after)
     record = Record(
         case=ready.case,
@@ -230,7 +242,7 @@ def interface_problem(module: nn.Module, ready: Prepared) -> str:
 
 
 def _phase(ready: Prepared, name: str, images: int, seconds: float, module: nn.Module) -> Phase:
-    exams = _examine(ready.subject, module, ready.failing, ready.before.pair, ready.before.pairs, keep=ready.keep)
+    exams = _examine(ready.subject, _examiner(ready), module, ready.failing, ready.before.pair, ready.before.pairs, keep=ready.keep)
     scores, _ = score(ready.before, exams)
     return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
 
