@@ -103,6 +103,35 @@ def test_faults_stand_in_table_two_and_plain_columns_in_table_one() -> None:
     assert "+imbalanced" not in text.partition("Table II:")[0]
 
 
+def test_the_twin_is_the_control_retrain() -> None:
+    """Below the table: what the twin reaches, and each method's images as a share of its own and of finetune's; `retrain` has rows in the CSV."""
+    facts = {
+        "name": "environment",
+        "severity": 3,
+        "corruption": "fog",
+        "n": {"spoiled": 40, "others": 60},
+        "before": {"spoiled": 0.25, "others": 0.9},
+        "twin": {"spoiled": 0.75, "others": 0.88, "images": 30_000},
+    }
+    cells = [
+        record(
+            f"digits+fog3-fc-{m}-s0", subject={"fault": facts}, budget={"backward": n}, after=BEFORE | {"recovery": 0.5, "collateral": 0.0}
+        )
+        for m, n in (("finetune", 60_000), ("apricot", 15_000))
+    ]
+    table = table2(grid(cells))
+    assert table is not None
+    assert table.rows[0].labels == ("digits+fog3 FC", "environment (fog 3)", "recovery")
+    assert "digits+fog3-fc 25.0 to 75.0 (n = 40)" in table.notes[1]
+    assert "finetune 200 (100), Apricot 50 (25)" in table.notes[2]
+    found = {(r["method"], r["metric"]): r["mean"] for r in table.tidy}
+    assert found["apricot", "cost_of_retrain"] == 50
+    assert found["apricot", "cost_of_finetune"] == 25
+    assert found["retrain", "recovery"] == 100
+    assert found["retrain", "collateral"] == pytest.approx(2)
+    assert not documents(grid(cells), None, Path("/nonexistent"))["table1"][0].headings
+
+
 def test_without_faults_there_is_no_table_two() -> None:
     """No fault in the records: no table."""
     assert table2(grid([record("digits-cnn-noop-s0")])) is None

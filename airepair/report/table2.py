@@ -53,10 +53,13 @@ def table2(cells: Grid) -> Table | None:
 
 
 def fault(cells: Grid, place: Column) -> str:
-    """Name and severity of the column's fault, from the first record that has them (a crashed cell has none)."""
+    """Name and severity of the column's fault (an environment's with its corruption), from the first record that has them: a crashed one has none."""
     found = next(r.subject["fault"] for r in cells.of(place) if r.subject.get("fault"))
     name, severity = str(found.get("name", "unnamed")), found.get("severity")
-    return name if severity is None else f"{name} ({severity:g})" if isinstance(severity, int | float) else f"{name} ({severity})"
+    if severity is None:
+        return name
+    strength = f"{severity:g}" if isinstance(severity, int | float) else str(severity)
+    return f"{name} ({found['corruption']} {strength})" if found.get("corruption") else f"{name} ({strength})"
 
 
 def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterator[Row]:
