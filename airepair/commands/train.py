@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The paper's flags, the recipe's, and where to."""
     parser.add_argument("--dataset", required=True, help="a registered data set, npz:PATH or folder:PATH")
     parser.add_argument(
-        "--net_arch", "--net-arch", required=True, help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`"
+        "--net_arch",
+        "--net-arch",
+        required=True,
+        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; +FAULT behind it",
     )
     parser.add_argument("--depth", type=int, help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
     parser.add_argument("--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)")
@@ -55,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from airepair.models.recipes import training_of
     from airepair.subjects import on_device, spoil
 
-    model = model_name(args.net_arch, args.depth, args.width)
+    architecture, plus, fault = args.net_arch.partition("+")
+    model = model_name(architecture, args.depth, args.width) + plus + fault
     plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
