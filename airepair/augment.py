@@ -23,12 +23,12 @@ def shift(x: Tensor, generator: torch.Generator, pad: int | None = None) -> Tens
     pad = max(1, h // 8) if pad is None else pad
     width, area = w + 2 * pad, (w + 2 * pad) * (h + 2 * pad)
     flat = torch.nn.functional.pad(x, (pad, pad, pad, pad)).reshape(-1)
-    top = torch.randint(2 * pad + 1, (n, 1), generator=generator)
-    left = torch.randint(2 * pad + 1, (n, 1), generator=generator)
+    top = torch.randint(2 * pad + 1, (n, 1), generator=generator).to(x.device, non_blocking=True)
+    left = torch.randint(2 * pad + 1, (n, 1), generator=generator).to(x.device, non_blocking=True)
     # Each row of a crop is w neighbours of the padded images laid end to end: copied as a whole, faster than pixel by pixel.
-    first = (top + torch.arange(h)) * width + left
-    rows = torch.arange(0, n * c * area, area).reshape(n, c, 1) + first[:, None, :]
-    return flat.unfold(0, w, 1).index_select(0, rows.reshape(-1).to(x.device, non_blocking=True)).reshape(n, c, h, w)
+    first = (top + torch.arange(h, device=x.device)) * width + left
+    rows = torch.arange(0, n * c * area, area, device=x.device).reshape(n, c, 1) + first[:, None, :]
+    return flat.unfold(0, w, 1).index_select(0, rows.reshape(-1)).reshape(n, c, h, w)
 
 
 def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:

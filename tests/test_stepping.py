@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from airepair import stepping
 from airepair.augment import AUGMENTATIONS, crop_flip, none, shift
 from airepair.recorded import WARM_UP, Recorded
 from airepair.stepping import Stepper, recordable
@@ -108,6 +109,27 @@ def test_a_loss_of_a_method_s_own_is_never_recorded() -> None:
         for _ in range(WARM_UP + 2):
             step(toy.dataset().train, torch.arange(32), 0.1)
     assert tape.recorded == 0
+
+
+def test_the_layout_of_weights_and_of_the_optimiser_s_state_goes_there_and_back() -> None:
+    """Convolutions and their momenta together, the same numbers, the same parameters; afterwards as it was."""
+    module = toy.architecture("cnn")
+    optimizer = optimizer_of(module, RECIPE)
+    data = toy.dataset().train
+    with Stepper(module, optimizer, CrossEntropy(), none, seeded(), plain=True) as step:
+        step(data, torch.arange(32), 0.1)
+    weight, before = module[0].weight, copy.deepcopy(module.state_dict())
+    weight.data = torch.cat([weight.data] * 2, 1)  # one channel has no layout of its own
+    optimizer.state[weight]["momentum_buffer"] = torch.cat([optimizer.state[weight]["momentum_buffer"]] * 2, 1)
+    stepping._laid_out(module, optimizer, torch.channels_last)
+    for tensor in (weight, optimizer.state[weight]["momentum_buffer"]):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
+    stepping._laid_out(module, optimizer, torch.contiguous_format)
+    assert weight is module[0].weight
+    assert weight.is_contiguous()
+    assert optimizer.state[weight]["momentum_buffer"].is_contiguous()
+    assert torch.equal(weight[:, :1], before["0.weight"])
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))

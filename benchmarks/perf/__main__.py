@@ -26,7 +26,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.perf", description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", metavar="A,B", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
-    parser.add_argument("--repeats", type=int, default=7, help="pairs of each comparison")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of each comparison")
     parser.add_argument("--share", type=float, default=1.0, help="part of the images, for a quick look")
     parser.add_argument("--threads", type=int, default=1, help="on the CPU; the cells of the benchmark run with one")
     parser.add_argument("--out", type=Path, default=Path("reports/perf"), metavar="DIR")

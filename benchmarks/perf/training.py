@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -22,6 +22,17 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
     nets = [(net, 50_000) for net in (MNIST_CNN, *RESNETS)] if device.type == "cuda" else list(ON_CPU)
     for net, n in nets:
         yield measure(net, max(net.batch, int(n * share) // net.batch * net.batch), device, repeats)
+    if device.type == "cuda":  # half a minute of compilation
+        yield compiled(RESNETS[1], 50_000, device, repeats)
+
+
+def compiled(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
+    """What torch.compile would make of it: bare steps of the compiled network beside the loop's recorded ones. Above 1 it would not pay."""
+    data, recipe, looped = net.images(n, device), net.recipe(), net.module(device)
+    bare = bare_steps(net, n // net.batch, device, compile=True)
+    ratios, seconds = compared(bare, lambda: fit(looped, data, None, recipe, torch.Generator().manual_seed(0)), repeats, device)
+    slow = "bare steps, torch.compile(mode='reduce-overhead')"
+    return Measure("training", f"{net.name}, batch {net.batch}", slow, "the training loop", tuple(ratios), tuple(seconds), n)
 
 
 def measure(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
@@ -39,18 +50,20 @@ def measure(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
     return Measure("training", name, "bare steps", "the training loop", tuple(ratios), tuple(seconds), n, wanted=0.9, facts=facts)
 
 
-def bare_steps(net: Net, steps: int, device: torch.device):  # type: ignore[no-untyped-def]
+def bare_steps(net: Net, steps: int, device: torch.device, compile: bool = False) -> Callable[[], None]:
     """Forward, backward and step on one batch again and again; on CUDA bf16 and channels_last, launched one by one."""
     module, one = net.module(device).train(), net.images(net.batch, device)
     x, cuda = one.images(), device.type == "cuda"
     if cuda:
         module, x = module.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = optimizer_of(module, net.recipe())
+    optimizer, network = optimizer_of(module, net.recipe()), module
+    if compile:
+        network = torch.compile(module, mode="reduce-overhead")  # type: ignore[assignment]
 
     def run() -> None:
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                loss = nn.functional.cross_entropy(module(x), one.y)
+                loss = nn.functional.cross_entropy(network(x), one.y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
