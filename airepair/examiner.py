@@ -18,6 +18,7 @@ from airepair.types import Split
 
 BATCH = 1024  # as exam.sit: the same batches give the same bits
 MOST = 100_000_000  # numbers that are kept for one split
+SPLITS = 6  # that are kept at a time: test, validation, repair, failing, those to keep, and one more
 CHECKED = 8  # images on which a copy's last layer is compared with the copy itself
 
 
@@ -34,7 +35,9 @@ class Examiner:
         """The module's exam on the split."""
         if self.versions != _versions(self.subject):  # it was changed in place: nothing that is kept is true any more
             self.kept, self.versions = {}, _versions(self.subject)
-        known = self.kept.get(id(split))
+        known = self.kept.pop(id(split), None)
+        if known is not None:
+            self.kept[id(split)] = known  # the last to be dropped
         if module is self.subject:
             return known[1] if known else self._first(split)
         if known is None or known[2] is None or self.site is None or not _differs_in(self.site, self.subject, module):
@@ -57,6 +60,8 @@ class Examiner:
             exam = sit(self.subject, split, BATCH)
         whole = torch.cat(seen) if seen else None
         self.kept[id(split)] = split, exam, whole if whole is not None and whole.ndim == 2 and len(whole) == len(split) else None
+        while len(self.kept) > SPLITS:
+            del self.kept[next(iter(self.kept))]
         return exam
 
 

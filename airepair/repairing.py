@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airepair.case import Case
 from airepair.errors import AirepairError
+from airepair.examiner import Examiner
 from airepair.filing import file_before, file_outcome
 from airepair.methods import build
 from airepair.pipeline import Outcome, Prepared, prepare, run
@@ -69,6 +70,7 @@ class Run:
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     folder: RunFolder | None = None
+    examiner: Examiner | None = None  # of the subject in hand: what one method's cell has examined, the next does not
 
     def repair(self, targets: Sequence[Target]) -> None:
         """Every target with every method and seed. UsageError from a target ends it, unless the wish is lenient."""
@@ -81,6 +83,7 @@ class Run:
                 try:
                     subject, opened = target.load(seed, self.wish.place, self.show.progress)
                     self._say_subject(subject)
+                    self.examiner = Examiner(subject.module)
                     for number, (name, method) in enumerate(methods.items(), done + 1):
                         self._cell(target, subject, opened, name, method, seed, (number, total))
                 except AirepairError as error:
@@ -122,6 +125,7 @@ class Run:
             failing=failing,
             keep=keep,
             pgd=self.wish.pgd,
+            examiner=self.examiner,
         )
 
     def _file(self, folder: RunFolder, ready: Prepared, outcome: Outcome, opened: Opened | None) -> None:

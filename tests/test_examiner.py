@@ -8,7 +8,7 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.exam import sit
-from airepair.examiner import CHECKED, Examiner
+from airepair.examiner import CHECKED, SPLITS, Examiner
 from airepair.methods import build
 from airepair.pipeline import prepare, run
 from airepair.testing.toy import subject
@@ -62,6 +62,16 @@ def test_a_subject_that_was_changed_in_place_is_examined_anew(toy) -> None:
     with torch.no_grad():
         module[0].weight.mul_(0)
     assert not torch.equal(examiner.sit(module, test).logits, before.logits)
+
+
+def test_what_is_kept_does_not_grow_with_the_cells(toy) -> None:
+    """The failing inputs of cells long gone are let go; the test split, which every cell uses, stays."""
+    examiner, test = Examiner(toy.module), toy.dataset.test
+    for _ in range(3 * SPLITS):
+        examiner.sit(toy.module, test)
+        examiner.sit(toy.module, toy.dataset.repair.select(torch.arange(4)))
+    assert len(examiner.kept) == SPLITS
+    assert id(test) in examiner.kept
 
 
 def test_several_cells_share_what_was_examined(toy) -> None:
