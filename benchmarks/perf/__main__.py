@@ -16,7 +16,7 @@ import torch
 from airepair.provenance import provenance
 
 from .table import markdown
-from .timing import Measure
+from .timing import Measure, clock
 
 GROUPS = ("training", "submodels", "oracle", "population", "evaluation")
 
@@ -52,7 +52,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
             print(line(measure), flush=True)
             measured.append(measure.as_json())
         loads.append(load())
-    facts = {"load": loads, "seconds": round(time.monotonic() - start, 1), "share": options.share}
+    seconds = "CPU seconds of the process" if clock(device) is time.process_time else "seconds of the wall"
+    facts = {"clock": seconds, "load": loads, "seconds": round(time.monotonic() - start, 1), "share": options.share}
     content = {"provenance": provenance(device, "perf", {}), **facts, "measures": measured}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{kind}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -33,7 +33,7 @@ def claims(content: Mapping[str, Any]) -> list[str]:
     p, repeats = content["provenance"], sorted({m["repeats"] for m in content["measures"]})
     loads = content["load"]
     changed = " with local changes" if p["dirty"] else ""
-    how = f"n = {' or '.join(map(str, repeats))} pairs, both arms in turn; median, minimum and maximum of the pairs' ratios."
+    how = f"n = {' or '.join(map(str, repeats))} pairs, both arms in turn; median, minimum and maximum of the pairs' ratios, in {content['clock']}."
     where = f"{p['threads']} thread(s); torch {p['versions']['torch']}, Python {p['versions']['python']}; commit {p['commit']}{changed}; {p['time']}"
     return [
         f"{how} {where}; load average {min(loads)} to {max(loads)}; {content['seconds']} s in all. Made by `python -m benchmarks.perf`."
