@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import socket
 import subprocess
 import sys
 import tomllib
@@ -24,14 +23,14 @@ from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
 from airepair.options import Space, describe, option
 from airepair.pipeline import prepare, run
-from airepair.settings import choose_options
+from airepair.settings import choose_options, is_tuned, tables, tuned_table
 from airepair.testing.toy import subject as toy
 from airepair.tuning.space import distributions, nearest, space_of
 from airepair.tuning.table import merged, read_rows, write_rows
 from airepair.types import Category, Limit, Task
 
 optuna = pytest.importorskip("optuna")
-from airepair.tuning.study import Trials  # noqa: E402
+from airepair.tuning.study import Trials, me  # noqa: E402
 from airepair.tuning.trial import Bench, try_out  # noqa: E402
 
 FACTS = {"trials": 4, "images": 1000, "seconds": None, "profile": "smoke", "seeds": [100]}
@@ -148,7 +147,8 @@ def test_a_stopped_run_goes_on_with_the_same_trials(tmp_path: Path, monkeypatch:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with monkeypatch.context() as patch:
-        patch.setattr("airepair.tuning.study.me", lambda: [socket.gethostname(), ended.pid, 0.0])
+        here = me()[0]
+        patch.setattr("airepair.tuning.study.me", lambda: [here, ended.pid, 0.0])
         trials_of(tmp_path / "stopped").claim()
     again, found = trials_of(tmp_path / "stopped"), [first]
     while claim := again.claim():
@@ -255,7 +255,7 @@ def test_the_command_tunes_and_writes_the_table(tmp_path: Path, capsys: pytest.C
     words = ["tune", "--model", "fc", "--method", "random", "--trials", "3", "--seeds", "100", "--out", str(tmp_path)]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "trial 1 of 3" in out
+    assert "trial 0 of 0..2" in out
     assert "default settings" in out
     (row,) = read_rows(tmp_path / "tuned.toml")
     assert (row["dataset"], row["model"], row["method"]) == ("digits", "fc", "random")
@@ -271,3 +271,17 @@ def test_no_limit_is_no_budget() -> None:
     meter = Events(Limit(), lambda *_: None).meter
     meter.add(10**9, training=True)
     assert meter.backward == 10**9
+
+
+def test_the_packaged_table_is_what_auto_reads() -> None:
+    """Every row names a method and options that exist, and its origin says commit, device, n and seeds other than the grid's."""
+    rows = read_rows(tuned_table())
+    assert rows
+    for row in rows:
+        chosen = choose_options(row["dataset"], row["model"], row["method"], "smoke", {}, tables(auto=True))
+        build(row["method"], chosen.options)
+        assert set(chosen.origins.values()) >= {row["origin"]}
+        assert all(word in row["origin"] for word in ("tuned: commit", "trials of", "images, seeds 100"))
+        assert is_tuned(row["dataset"], row["model"], row["method"], "smoke")
+    assert {"finetune", "random"} <= {row["method"] for row in rows}
+    assert tables(auto=False) == (None,)

@@ -139,7 +139,7 @@ def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, 
         words = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()) or "default settings"
         images = max((r.budget.get("backward", 0) for r in result.records), default=0)
         said = result.reason if result.value is None else f"validation {result.value:.4f}, {images:,} images"
-        print(f"{name}  trial {claim.number + 1} of {args.trials}: {said}  ({words})", flush=True)
+        print(f"{name}  trial {claim.number} of 0..{args.trials - 1}: {said}  ({words})", flush=True)
     return _row(bench, method, trials, default, args)
 
 

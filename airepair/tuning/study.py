@@ -6,6 +6,7 @@ seed, on n and on the results known by then, so one process that is stopped and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -116,13 +117,17 @@ class Trials:
 
 
 def me() -> list[Any]:
-    """This process: machine, number, start."""
-    return [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+    """This process: machine (a digest, since the journal may be published), number, start."""
+    return [_machine(), os.getpid(), psutil.Process().create_time()]
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
 
 
 def _alive(worker: Any) -> bool:
     """Whether the process still runs; one on another machine counts as alive."""
-    if not worker or worker[0] != socket.gethostname():
+    if not worker or worker[0] != _machine():
         return bool(worker)
     try:
         return bool(abs(psutil.Process(int(worker[1])).create_time() - float(worker[2])) < 1.0)
