@@ -2,11 +2,13 @@
 
 models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loads with weights_only=True and through --pretrained
 models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour order, layout, code of the user's own)
-models/KEY/NAME   the user's file with the repaired weights, under its own name
+models/KEY.torchscript.pt   the whole network as a program, where a state dict does not tell its architecture (attached units, converted)
+models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside it where options said how it is fed
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,12 +19,15 @@ from torch import nn
 
 import airepair
 from airepair.errors import AirepairError, one_line
+from airepair.filing import write_atomically
 from airepair.models.feed import Feed
+from airepair.models.formats.export import export
 from airepair.models.formats.opened import Opened, same_structure
 from airepair.models.train import save_atomically
 from airepair.pipeline import Outcome
 from airepair.types import Subject
 
+STATE_DICTS = ("torch", "safetensors")
 CONVERTED = "converted from {}: its own file holds the network"
 
 
@@ -40,13 +45,34 @@ def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opene
     file = folder / f"{key}.pt"
     save_atomically(facts | {"state_dict": {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}}, file)
     lines = [f"{file.relative_to(folder.parent)}: state dict" + (f" ({facts['changed']})" if changed else "")]
-    if fed:
-        file.with_suffix(".toml").write_text("".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in fed.items()))
-        lines.append(f"{file.with_suffix('.toml').relative_to(folder.parent)}: how it is fed")
-    return lines + (_original(folder, key, outcome.module, opened) if opened is not None else [])
+    lines += _beside(file, fed, folder)
+    if changed or (opened is not None and opened.kind not in STATE_DICTS):
+        lines += _program(folder, subject, outcome.module, key)
+    return lines + (_original(folder, key, subject, outcome.module, opened) if opened is not None else [])
 
 
-def _original(folder: Path, key: str, module: nn.Module, opened: Opened) -> list[str]:
+def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
+    """A TOML file beside a model file, where there is something to say; a line for it."""
+    if not values:
+        return []
+    path = file.parent / f"{file.stem}.toml"
+    write_atomically(path, "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()).encode())
+    return [f"{path.relative_to(folder.parent)}: how it is fed"]
+
+
+def _program(folder: Path, subject: Subject, module: nn.Module, key: str) -> list[str]:
+    """The network with its feeding as TorchScript: images in [0, 1] to logits in the data set's order of classes."""
+    out = folder / f"{key}.torchscript.pt"
+    try:
+        export(copy.deepcopy(module).cpu(), subject.dataset.shape, out)
+    except Exception as error:  # whatever a method builds must not end the run: its record and its state dict are there
+        out.unlink(missing_ok=True)
+        return [f"{key}: not written as TorchScript: {one_line(error)}"]
+    line = f"{out.relative_to(folder.parent)}: the whole network, images in 0..1 to logits (read with --trust-pickle)"
+    return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
+
+
+def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened) -> list[str]:
     """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
     out = folder / key / opened.source.name
     out.parent.mkdir(exist_ok=True)
@@ -56,7 +82,11 @@ def _original(folder: Path, key: str, module: nn.Module, opened: Opened) -> list
         if not any(out.parent.iterdir()):
             out.parent.rmdir()
         return [f"{key}: not written as {opened.kind}: {one_line(error)}"]
-    return [f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")]
+    line = f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")
+    stated = {k: v["value"] for k, v in subject.origin["feeding"].items() if v["from"] == "option" or v["from"].endswith(".toml")}
+    if stated or subject.origin["trained_on_from"] == "option" or subject.origin["trained_on_from"].endswith(".toml"):
+        stated["trained_on"] = subject.trained_on
+    return [line, *_beside(out, stated, folder)]
 
 
 def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,7 +129,7 @@ def _architecture(subject: Subject, opened: Opened | None, net_arch: str | None)
     """A name of the registry where one is known, else what the weights belong to."""
     if opened is None:
         return str(subject.origin.get("model", "")).partition("+")[0]
-    if opened.kind not in ("torch", "safetensors"):
+    if opened.kind not in STATE_DICTS:
         return CONVERTED.format(opened.kind)
     return net_arch or str(opened.facts.get("arch") or "recognised from its shapes")
 

@@ -50,12 +50,12 @@ def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
     if method in wish.fixed:
         fixed = wish.fixed[method]
         return Chosen({**fixed.options, **given}, {**fixed.origins, **dict.fromkeys(given, "given")})
-    return choose_options(target.dataset, target.model, method, wish.place.profile, given, tables(wish.auto))
+    return choose_options(target.dataset, target.model, method, wish.place.profile(target.dataset), given, tables(wish.auto))
 
 
 def case_of(wish: Wish, target: Target, dataset: str, method: str, seed: int) -> Case:
     """The cell's name, `METHOD@tuned` where the tuned table has options for it."""
-    tuned = wish.auto and is_tuned(target.dataset, target.model, method, wish.place.profile)
+    tuned = wish.auto and is_tuned(target.dataset, target.model, method, wish.place.profile(target.dataset))
     return Case(dataset, target.model, f"{method}@{TUNED}" if tuned else method, seed)
 
 
@@ -82,7 +82,7 @@ class Run:
                 self.show.begin(f"{target.name}-s{seed}: loading", done + 1, total)
                 try:
                     subject, opened = target.load(seed, self.wish.place, self.show.progress)
-                    self._say_subject(subject)
+                    self._say_subject(target, subject)
                     self.examiner = Examiner(subject.module)
                     for number, (name, method) in enumerate(methods.items(), done + 1):
                         self._cell(target, subject, opened, name, method, seed, (number, total))
@@ -93,10 +93,12 @@ class Run:
                     self.show.say(self.left_out[-1])
                 done += len(methods)
 
-    def _say_subject(self, subject: Subject) -> None:
+    def _say_subject(self, target: Target, subject: Subject) -> None:
         data = subject.dataset
         sizes = ", ".join(f"{len(getattr(data, n)):,} {n}" for n in ("train", "repair", "validation", "test"))
-        self.show.say(f"  {subject.name}: {sizes} images; trained on: {subject.trained_on}; profile {self.wish.place.profile}")
+        self.show.say(
+            f"  {subject.name}: {sizes} images; trained on: {subject.trained_on}; profile {self.wish.place.profile(target.dataset)}"
+        )
 
     def _cell(
         self, target: Target, subject: Subject, opened: Opened | None, name: str, method: Method, seed: int, place: tuple[int, int]
@@ -120,7 +122,7 @@ class Run:
             subject,
             method,
             origins=chosen_for(self.wish, target, name).origins,
-            profile=self.wish.place.profile,
+            profile=self.wish.place.profile(target.dataset),
             limit=self.wish.limit,
             failing=failing,
             keep=keep,

@@ -24,11 +24,16 @@ _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-
 
 @dataclass(frozen=True)
 class Place:
-    """Where subjects are loaded: profile, device and the folder of trained baselines."""
+    """Where subjects are loaded: the profile if one is named, the device and the folder of trained baselines."""
 
-    profile: str
+    named: str | None
     device: torch.device
     cache: Path
+
+    def profile(self, dataset: str) -> str:
+        """The named profile, else the grid's: `smoke` for digits, `paper` on CUDA, `cpu` elsewhere."""
+        usual = "paper" if self.device.type == "cuda" else "cpu"
+        return self.named or ("smoke" if dataset.partition("+")[0] == "digits" else usual)
 
 
 @dataclass(eq=False)
@@ -53,11 +58,12 @@ class Target:
             from airepair.subjects import load
 
             show = _refuse_training if self.trained else progress
-            return load(self.dataset, self.model, seed, profile=place.profile, device=place.device, cache=place.cache, progress=show), None
+            profile = place.profile(self.dataset)
+            return load(self.dataset, self.model, seed, profile=profile, device=place.device, cache=place.cache, progress=show), None
         if not self._opened:
             from airepair.brought import bring
 
-            self._opened.append(bring(self.brought, self.dataset, profile=place.profile, device=place.device))
+            self._opened.append(bring(self.brought, self.dataset, profile=place.profile(self.dataset), device=place.device))
         return self._opened[0]
 
 

@@ -31,7 +31,7 @@ def examined(target: Target, seed: int, place: Place, show: Show, *, failing: st
     dataset = subject.dataset.name if target.brought else target.dataset
     wrong, _ = asked(subject, failing, None)
     case = Case(dataset, target.model, "noop", seed)
-    return prepare(case, subject, build("noop", {}), profile=place.profile, failing=wrong, pair=same, pgd=pgd)
+    return prepare(case, subject, build("noop", {}), profile=place.profile(target.dataset), failing=wrong, pair=same, pgd=pgd)
 
 
 def scores_table(prepared: Sequence[Prepared]) -> Table:

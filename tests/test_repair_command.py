@@ -4,11 +4,14 @@ import argparse
 import io
 import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from airepair.additional import given_options, words_of
 from airepair.cli import main
@@ -19,6 +22,7 @@ from airepair.report.before_after import advice
 from airepair.report.grid import grid
 from airepair.run_folder import make
 from airepair.show import Lines, Live
+from airepair.types import Category, Task
 
 KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
 
@@ -126,7 +130,53 @@ def test_every_model_of_a_folder_with_every_method_named(base: Path, capsys: pyt
     assert sorted(scores(out)) == ["digits-good-lookup-s0", "digits-good-noop-s0"]
     report = (out / "report.md").read_text()
     assert "changed the architecture" in report  # lookup puts a table in front: the user's format cannot hold it
-    assert (out / "models" / "digits-good-lookup-s0.pt").exists()
+    assert not (out / "models" / "digits-good-lookup-s0").exists()
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A method of somebody else's that attaches a unit: it scales the logits of class 0."""
+
+    name: ClassVar[str] = "attached"
+    category: ClassVar[Category] = "architecture extension"
+    paper: ClassVar[str] = "none"
+
+    def repair(self, task: Task) -> nn.Module:
+        unit = nn.Linear(10, 10)
+        with torch.no_grad():
+            unit.weight.copy_(torch.diag(torch.tensor([1.5] + [1.0] * 9)))
+            unit.bias.zero_()
+        return nn.Sequential(task.module, unit)
+
+
+def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """package.module:Class is a method too; what the state dict and the user's format cannot tell is there as TorchScript, same scores."""
+    out, key = base.parent / "attached", f"digits-base-{__name__}:Attached-s0"
+    words = ["--pretrained", str(base), "--dataset", "digits", "--method", f"{__name__}:Attached"]
+    assert main(["repair", *words, "--out", str(out)]) == 0
+    assert (out / "models" / f"{key}.pt").exists()
+    assert "not written as torch: the repair changed the architecture" in (out / "report.md").read_text().replace("\\", "")
+    capsys.readouterr()
+    program = out / "models" / f"{key}.torchscript.pt"
+    assert main(["repair", "--testonly", "--pretrained", str(program), "--dataset", "digits", "--trust-pickle"]) == 0
+    assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that wants other pixels, said by options: its repaired copies score what the record says without being told again."""
+    found = torch.load(base, weights_only=True)
+    found["state_dict"]["0.weight"] /= 255
+    folder = base.parent / "fed"
+    folder.mkdir()
+    torch.save(found, folder / "wide.pt")
+    words = ["--pretrained", str(folder / "wide.pt"), "--dataset", "digits"]
+    options = ["--input-range", "0..255", "--additional_param", "--epochs 2"]
+    assert main(["repair", "--method", "finetune", *words, *options, "--out", str(folder / "out")]) == 0
+    capsys.readouterr()
+    accuracy = next(iter(scores(folder / "out").values()))["accuracy"]
+    for file in ("digits-wide-finetune-s0.pt", "digits-wide-finetune-s0/wide.pt"):
+        assert main(["repair", "--testonly", "--pretrained", str(folder / "out" / "models" / file), "--dataset", "digits"]) == 0
+        assert f"{accuracy:.4f}" in capsys.readouterr().out
 
 
 def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

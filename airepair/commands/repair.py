@@ -2,7 +2,8 @@
 
 examples
   a file of your own, three methods:
-    airepair repair --method apricot deeprepair dl2 --pretrained cifar10_resnet34_baseline.pt --dataset cifar10 --net_arch resnet --depth 34
+    airepair repair --method apricot deeprepair dl2 --pretrained cifar10_resnet34_baseline.pt \\
+      --dataset cifar10 --net_arch resnet --depth 34
   a subject of the grid, trained here if need be, with options:
     airepair repair --method deeprepair --dataset digits --net_arch cnn --additional_param "--lr 0.01 --epoch 20"
   how good a model is, without any repair:
@@ -51,6 +52,7 @@ def words(given: Sequence[str]) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is repaired, how, and where it goes; then how a brought file is fed."""
+    parser.usage = "airepair repair --method M [M ...] --dataset NAME (--pretrained FILE | --net_arch ARCH) [options]"
     what = parser.add_argument_group("what is repaired")
     what.add_argument("--pretrained", "--pre-trained", metavar="FILE", help="a model file of any format of docs/formats.md (default: ours)")
     what.add_argument("--dataset", metavar="NAME", help="mnist, fmnist, cifar10, cifar100, digits, npz:PATH or folder:PATH")
@@ -158,14 +160,11 @@ def _place(args: argparse.Namespace) -> Place:
     device = device_of(args.device or "auto")
     if device.type == "cpu":
         torch.set_num_threads(1)  # the same scores on every run (docs/protocol.md)
-    digits = (args.dataset or "").partition("+")[0] == "digits"
-    usual = "smoke" if digits else "paper" if device.type == "cuda" else "cpu"
-    named = args.profile or usual
-    if named != "none":
-        settings.profile(named)
+    if args.profile not in (None, "none"):
+        settings.profile(args.profile)
     if args.time_limit is not None and not 0 < args.time_limit < float("inf"):
         raise UsageError(f"--time-limit {args.time_limit:g} is out of range; accepted: seconds above 0")
-    return Place(named, device, cache())
+    return Place(args.profile, device, cache())
 
 
 def _targets(args: argparse.Namespace, place: Place) -> list[Target]:
@@ -189,7 +188,7 @@ def _targets(args: argparse.Namespace, place: Place) -> list[Target]:
         return [Target(args.dataset, case_name(brought.path), brought)]
     if args.net_arch is None:
         raise UsageError("--net_arch is missing; accepted: a name of `airepair list models`, or --pretrained FILE")
-    if place.profile == "none":
+    if args.profile == "none":
         raise UsageError("--profile none is for --pretrained; accepted: paper, for the whole data set")
     return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
 
@@ -276,7 +275,8 @@ def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     from airepair.run_config import text_of
     from airepair.settings import Chosen
 
-    resolved = argparse.Namespace(**vars(args) | {"profile": args.profile or wish.place.profile, "device": wish.place.device.type})
+    profile = args.profile or (None if wish.lenient else wish.place.profile(targets[0].dataset))
+    resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": str(wish.place.device)})
     resolved.method, resolved.seeds = list(wish.methods), ",".join(map(str, wish.seeds))
     cells = {}
     for method in wish.methods:

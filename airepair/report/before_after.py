@@ -117,7 +117,7 @@ def _suits(cells: Grid, place: Column) -> str:
         elif found is not None:
             gains[method] = found.mean
     if not gains:
-        return "no repair method has a result here."
+        return "no repair method has a result here" + (", only controls." if len(controls) > 1 else ".")
     best = max(gains, key=lambda m: gains[m])
     bar = max(controls, key=lambda c: controls[c])
     finetuned = any(r.case.base_method == "finetune" and r.status == "repaired" for r in cells.of(place))
