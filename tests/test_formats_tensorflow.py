@@ -123,3 +123,13 @@ def test_a_graph_that_writes_files_is_refused(made: Path) -> None:
     with pytest.raises(UsageError, match="WriteFile"):
         open_model(made / "evil.pb")
     assert not (made / "ran").exists()
+
+
+@pytest.mark.slow
+def test_an_unfaithful_conversion_names_the_first_node(made: Path, monkeypatch) -> None:
+    """Where the conversion goes wrong (here: the published flatten order), opening fails and names a node of the graph."""
+    from airepair.models.formats.layers import ChannelsLastFlatten
+
+    monkeypatch.setattr(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1))
+    with pytest.raises(UsageError, match=r"not the same function.*first layer that differs: '.*[Rr]eshape"):
+        open_model(made / "keras3.pb")

@@ -121,3 +121,31 @@ def test_what_is_not_converted_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"'0'.*conv_transpose"):
         from_torch(nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten(), nn.Linear(121, 2)), (1, 10, 10))
+
+
+def test_an_unfaithful_conversion_names_the_first_layer(tmp_path: Path, monkeypatch) -> None:
+    """Where the conversion goes wrong (here: the published flatten order), opening fails and names the layer that reads the columns."""
+    from airepair.models.formats.layers import ChannelsLastFlatten
+
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
+    torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 8, 8),)), tmp_path / "net.pt2")
+    assert open_model(tmp_path / "net.pt2", trust_pickle=True).fidelity.faithful
+    monkeypatch.setattr(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1))
+    with pytest.raises(UsageError, match=r"not the same function.*first layer that differs: '3' \(linear"):
+        open_model(tmp_path / "net.pt2", trust_pickle=True)
+
+
+def test_the_data_sets_images_are_checked_too(tmp_path: Path) -> None:
+    """Images that are given join the random inputs; for a file that scales 0..255 itself they come as 0..255; of another size they do not."""
+    from airepair.models.formats.fidelity import check_inputs
+    from airepair.models.formats.layers import Scaled
+
+    net = Scaled(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (1 / 255,), (0.0,)).eval()
+    torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 8, 8),)), tmp_path / "net.pt2")
+    images = np.ones((40, 1, 8, 8), "f")
+    opened = open_model(tmp_path / "net.pt2", trust_pickle=True, images=images)
+    assert opened.fidelity.n == 296
+    assert opened.write(opened.module, tmp_path / "out.pt2").n == 296
+    assert check_inputs((1, 8, 8), images, opened.feed.largest)[-1].max() == 255
+    assert check_inputs((1, 8, 8), images, 1.0)[-1].max() == 1
+    assert len(check_inputs((1, 9, 9), images)) == 256

@@ -38,6 +38,7 @@ class OpenOptions:
     architecture  tensors of the file by name -> a module with those weights loaded (torch weight files)
     classes       nn.Module classes of the user's own code that a pickled module may hold
     shape         C, H, W of the input, where the file does not say it (TorchScript)
+    images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions are checked on them too
     max_bytes     the largest file (or unpacked archive) that is read
     """
 
@@ -47,6 +48,7 @@ class OpenOptions:
     trust_pickle: bool = False
     trust_lambda: bool = False
     max_bytes: int = MAX_BYTES
+    images: Any = None
 
 
 def open_model(
@@ -58,6 +60,7 @@ def open_model(
     trust_pickle: bool = False,
     trust_lambda: bool = False,
     max_bytes: int = MAX_BYTES,
+    images: Any = None,
 ) -> Opened:
     """Opens a model file of any of FORMATS; see OpenOptions and Opened.
 
@@ -66,7 +69,7 @@ def open_model(
     path = Path(path)
     kind = sniff(path, max_bytes)
     place, extra, _ = FORMATS[kind]
-    options = OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes)
+    options = OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images)
     try:
         reader = import_module(f"airepair.models.formats.{place}")
         opened: Opened = reader.open_file(path, kind, options)

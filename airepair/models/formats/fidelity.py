@@ -10,6 +10,7 @@ import numpy as np
 from airepair.errors import UsageError
 
 CHECK_INPUTS = 256
+WHOLE_BYTES = 0.05  # a factor below this one is meant for pixels of 0..255 (1/255, or 1/255 divided by a standard deviation)
 TOLERANCE = 1e-4  # relative to the standard deviation of the logits; conversions that are right stay below 8e-6
 
 
@@ -46,9 +47,15 @@ def compare(source: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], tolerance:
     return Fidelity(difference if np.isfinite(difference) else float("inf"), float(agree.mean()), len(source), limit)
 
 
-def check_inputs(shape: tuple[int, ...], n: int = CHECK_INPUTS, seed: int = 0) -> np.ndarray[Any, Any]:
-    """`n` seeded N(0, 1) inputs of `shape` (without the batch), float32."""
-    return np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
+def check_inputs(shape: tuple[int, ...], images: np.ndarray[Any, Any] | None = None, scale: float = 1.0) -> np.ndarray[Any, Any]:
+    """Seeded N(0, 1) inputs of `shape` (C, H, W), float32, and behind them the data set's images (in [0, 1]), where they are given and fit.
+
+    `scale` is the largest factor of the file's own scaling: where that turns 0..255 into small numbers, the images are given as 0..255.
+    """
+    drawn = np.random.default_rng(0).standard_normal((CHECK_INPUTS, *shape)).astype(np.float32)
+    if images is None or tuple(images.shape[1:]) != tuple(shape):
+        return drawn
+    return np.concatenate([drawn, images.astype(np.float32) * (255 if abs(scale) < WHOLE_BYTES else 1)])
 
 
 def require(fidelity: Fidelity, what: str, where: str = "") -> Fidelity:

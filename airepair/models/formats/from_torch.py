@@ -38,6 +38,7 @@ _PASSED = ("clone", "detach", "alias", "contiguous", "to", "lift_fresh_copy", "_
 class Traced:
     """IR of a torch network, and for each weight the torch name and the order of its first (dense: input) axis, if changed.
 
+    `sources` are the IR's nodes -> nodes of the program's graph, of those that answer in the same order.
     `scale` and `offset` of the input (a number a channel, or one for all) are constants of the program that are left out of the IR.
     """
 
@@ -46,6 +47,7 @@ class Traced:
     orders: dict[tuple[str, str], Array] = field(default_factory=dict)
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def from_torch(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
@@ -79,8 +81,9 @@ def from_program(program: Any, shape: tuple[int, int, int]) -> Traced:
     with quiet():
         parser.gen_IR()
     names = {n.name: reader.names.get(n.name, "input") for n in parser.IR_graph.node}
+    sources = {k: v for k, v in reader.sources.items() if reader.order[k] is None}
     weights = {k: {kind: np.ascontiguousarray(a) for kind, a in v.items()} for k, v in parser.weights.items()}
-    return Traced(IRModel(parser.IR_graph, weights, names, reader.momentum), reader.places, reader.orders, *reader.scaling())
+    return Traced(IRModel(parser.IR_graph, weights, names, reader.momentum), reader.places, reader.orders, *reader.scaling(), sources)
 
 
 class _Reader:
@@ -97,6 +100,7 @@ class _Reader:
         self.momentum: dict[str, float] = {}
         self.places: dict[tuple[str, str], str] = {}
         self.orders: dict[tuple[str, str], Array] = {}
+        self.sources: dict[str, str] = {}
         self.made: dict[Any, Any] = {}  # fx node -> our node, None for the input
         self.scale: Array = np.ones(1)
         self.offset: Array = np.zeros(1)
@@ -199,6 +203,7 @@ class _Reader:
         )
         stack = node.meta.get("nn_module_stack") or {}
         self.names[name] = next(reversed([v[0] for v in stack.values()]), "") or node.name
+        self.sources[name] = str(node.name)
         return name
 
     def _weight(self, layer: str, kind: str, suffix: str, source: Any, order: Array | None = None, axis: int = 0) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from airepair.errors import UsageError, one_line
 from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
+from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.from_keras import LAYERS, feed_of, from_keras
 from airepair.models.formats.ir import Array, IRModel, renamed, without_nodes, without_softmax
@@ -44,7 +45,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     module = to_torch(ir)
     _same_parameters(model, module, scaling)
     shape = ir.input_shape
-    fidelity = _check(keras, model, module, ir, feed, cut, str(path))
+    fidelity = _check(keras, model, module, ir, feed, cut, str(path), options.images)
     addresses = _addresses(path, kind, model, ir)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
@@ -52,7 +53,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         with replacing(out) as temporary:
             write_arrays(path, kind, {addresses[k]: new[k[0]][k[1]] for k in addresses}, temporary)
             written = load(keras, temporary, kind)
-            return _check(keras, written, repaired, ir, feed, cut, str(out))
+            return _check(keras, written, repaired, ir, feed, cut, str(out), options.images)
 
     notes = ["cut before the final softmax: the file keeps it"] if cut else []
     if feed:
@@ -273,15 +274,17 @@ def outputs(keras: Any, model: Any, inputs: Array) -> Array:
     return np.concatenate(found)
 
 
-def _check(keras: Any, model: Any, module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str) -> Fidelity:
+def _check(
+    keras: Any, model: Any, module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Array | None
+) -> Fidelity:
     """The model against the module; with a final softmax in both spaces. UsageError above the tolerance."""
-    inputs = check_inputs(ir.input_shape)
+    inputs = check_inputs(ir.input_shape, images, feed.largest if feed else 1.0)
     ours = answer(module, inputs, feed)
     as_saved = outputs(keras, model, inputs)
     if cut:
         _without_softmax(keras, model)
     found = compare(outputs(keras, model, inputs) if cut else as_saved, ours)
-    where = "" if found.faithful else first_difference(keras, model, module, ir, feed, inputs[:8])
+    where = "" if found.faithful else first_difference(keras, model, module, ir, feed, inputs)
     require(found, what, where)
     if cut:
         require(compare(as_saved, torch.softmax(torch.from_numpy(ours), 1).numpy()), what, "the softmax at the end")
@@ -313,35 +316,13 @@ def _without_softmax(keras: Any, model: Any) -> None:
 
 def first_difference(keras: Any, model: Any, module: nn.Module, ir: IRModel, feed: Feed | None, inputs: Array) -> str:
     """The first layer whose activations differ between the file and the converted network; "" where that cannot be found."""
-    if not isinstance(module, fx.GraphModule):
-        return ""
-    seen: dict[str, Array] = {}
+    layers = {layer.name: layer for layer in model.layers}
 
-    class Recorder(fx.Interpreter):
-        def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-            value = super().call_module(target, args, kwargs)
-            if target in ir.names:
-                seen[ir.names[target]] = value.detach().numpy()
-            return value
+    def theirs(name: str) -> Array | None:
+        return outputs(keras, keras.Model(model.inputs, layers[name].output), inputs[:INPUTS]) if name in layers else None
 
-    scaled = torch.from_numpy(inputs)
-    if feed is not None:
-        a, b = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (feed.scale, feed.offset))
-        scaled = scaled * a + b
-    with torch.no_grad():
-        Recorder(module).run(scaled.float())
-    for layer in model.layers:
-        if layer.name not in seen:
-            continue
-        theirs = outputs(keras, keras.Model(model.inputs, layer.output), inputs)
-        ours = seen[layer.name]
-        if ours.ndim == 4:
-            ours = ours.transpose(0, 2, 3, 1)
-        if theirs.size != ours.size:
-            return f"{layer.name!r} ({type(layer).__name__})"
-        if np.abs(theirs.ravel() - ours.ravel()).max() > 1e-4 * max(1.0, float(theirs.std())):
-            return f"{layer.name!r} ({type(layer).__name__})"
-    return ""
+    name = first_departure(module, inputs, feed, ir.names, theirs)
+    return f"{name!r} ({type(layers[name]).__name__})" if name else ""
 
 
 # ---- writing back --------------------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     logits, feed = _without_scaling(logits, shape[0])
     module = _module(logits, path)
     places = _places(logits, module, path)
-    fidelity = _check(path, module, shape, cut, feed, str(path))
+    fidelity = _check(path, module, shape, cut, feed, str(path), options.images)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed, _ = _unshared(_load(path))
@@ -46,7 +46,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
                 _fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
         with replacing(out) as temporary:
             temporary.write_bytes(changed.SerializeToString())
-            return _check(temporary, repaired, shape, cut, feed, str(out))
+            return _check(temporary, repaired, shape, cut, feed, str(out), options.images)
 
     notes = ["through onnx2torch: folded batch norms stay folded, and a dense layer written as MatMul + Add is no nn.Linear"]
     notes += ["cut before the final softmax: the file keeps it"] if cut else []
@@ -205,10 +205,12 @@ def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, b
     return found
 
 
-def _check(path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str) -> Fidelity:
+def _check(
+    path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str, images: Array | None
+) -> Fidelity:
     from airepair.models.formats.keras_files import answer as ours_for
 
-    inputs = check_inputs(shape)
+    inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
     theirs = answer(path, inputs)
     ours = ours_for(module, inputs[: len(theirs)], feed)
     return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)

@@ -25,6 +25,11 @@ class Feed:
     offset: tuple[float, ...]
     source: str
 
+    @property
+    def largest(self) -> float:
+        """The largest factor, whatever its sign."""
+        return max(abs(s) for s in self.scale)
+
 
 @dataclass(frozen=True, eq=False)
 class Opened:

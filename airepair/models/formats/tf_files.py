@@ -18,6 +18,7 @@ import airepair
 from airepair.errors import UsageError
 from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
+from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.ir import IRModel, renamed, without_softmax
 from airepair.models.formats.keras_files import answer
@@ -33,6 +34,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     """Opens a frozen graph or a SavedModel; see open_model."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        _hand_over(options, folder)
         told = work(folder, do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes)
         read = restore(folder, told["names"], told["momentum"])
         outputs = _outputs(folder)
@@ -41,7 +43,11 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
     module = to_torch(ir)
     feed = Feed(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
-    fidelity = _check(outputs, module, ir, feed, cut, str(path))
+    try:
+        fidelity = _check(outputs, module, ir, feed, cut, str(path), options.images)
+    except UsageError as error:
+        name = _departure(path, kind, module, ir, feed, options)
+        raise UsageError(f"{error}; the first layer that differs: {name!r}") if name else error from None
     places = {(node, k): told["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds}
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
@@ -53,8 +59,9 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             folder = Path(work_name)
             arrays: Any = {f"a{i}": new[n][k] for i, (n, k) in enumerate(places)}
             np.savez(folder / "new.npz", **arrays)
+            _hand_over(options, folder)
             work(folder, do="write", path=str(path.resolve()), kind=kind, out=str(temporary.resolve()), keys=keys, bytes=options.max_bytes)
-            return _check(_outputs(folder), repaired, ir, feed, cut, str(out))
+            return _check(_outputs(folder), repaired, ir, feed, cut, str(out), options.images)
 
     notes = ["cut before the final softmax: the file keeps it"] if cut else []
     notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
@@ -63,6 +70,17 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     return Opened(
         module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), dict(ir.names), path.suffix if kind == "frozen-pb" else ""
     )
+
+
+def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: Feed | None, options: OpenOptions) -> str:
+    """The first node of the graph whose activations differ. Convolutions and dense layers with a bias have two nodes there: the next tells."""
+    names = {n.name: ir.names[n.name] for n in ir.graph.node if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, said = Path(temporary), {"shape": list(ir.input_shape), "names": list(names.values()), "n": INPUTS}
+        told = work(folder, do="layers", path=str(path.resolve()), kind=kind, bytes=options.max_bytes, **said)
+        with np.load(folder / "layers.npz", allow_pickle=False) as arrays:
+            found = {name: arrays[f"a{i}"] for i, name in enumerate(told["names"])}
+    return first_departure(module, check_inputs(ir.input_shape), feed, names, found.get)
 
 
 def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
@@ -108,13 +126,18 @@ def told(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _hand_over(options: OpenOptions, folder: Path) -> None:
+    if options.images is not None:
+        np.save(folder / "images.npy", np.asarray(options.images, np.float32))
+
+
 def _outputs(folder: Path) -> dict[str, Any]:
     with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
         return {k: arrays[k] for k in arrays.files}
 
 
-def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str) -> Fidelity:
-    ours = answer(module, check_inputs(ir.input_shape), feed)
+def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Any) -> Fidelity:
+    ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0), feed)
     if outputs["logits"].ndim != 2:
         raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")
     found = require(compare(outputs["logits"], ours), what)

@@ -10,7 +10,7 @@ import numpy as np
 
 from airepair.errors import UsageError
 from airepair.models.formats import ir as mmdnn
-from airepair.models.formats.fidelity import CHECK_INPUTS, check_inputs
+from airepair.models.formats.fidelity import check_inputs
 from airepair.models.formats.from_tensorflow import from_tensorflow
 from airepair.models.formats.tf_canonical import canonical
 from airepair.models.formats.tf_graph import Frozen, load, rewrite, run
@@ -57,6 +57,17 @@ def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
+def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """path, kind, shape, names of nodes -> layers.npz: what these answer on the first check inputs, channels last; absent ones are left out."""
+    frozen = load(Path(job["path"]), job["kind"], job["bytes"])
+    there = {n.name for n in frozen.graph.node}
+    names = [n for n in job["names"] if n in there]
+    inputs = check_inputs(tuple(job["shape"]))[: job["n"]].transpose(0, 2, 3, 1)
+    arrays: Any = {f"a{i}": a for i, a in enumerate(run(frozen, inputs, names))} if names else {}
+    np.savez(folder / "layers.npz", **arrays)
+    return {"names": names}
+
+
 def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """ir.pb and weights.npz -> a frozen graph or SavedModel at `out`, outputs.npz of it."""
     from airepair.models.formats.to_tensorflow import to_tensorflow
@@ -69,7 +80,9 @@ def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _outputs(frozen: Frozen, graph: Any, folder: Path) -> None:
-    inputs = check_inputs((graph.shape[2], *graph.shape[:2]), CHECK_INPUTS).transpose(0, 2, 3, 1)
+    images = np.load(folder / "images.npy", allow_pickle=False) if (folder / "images.npy").is_file() else None
+    scale = 1.0 if graph.scale is None else float(np.abs(graph.scale).max())
+    inputs = check_inputs((graph.shape[2], *graph.shape[:2]), images, scale).transpose(0, 2, 3, 1)
     saved, logits = run(frozen, inputs, [frozen.output, graph.logits or frozen.output])
     np.savez(folder / "outputs.npz", saved=saved, logits=logits)
 

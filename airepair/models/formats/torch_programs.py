@@ -6,16 +6,18 @@ Where MMdnn cannot, a TorchScript module itself is repaired: its parameters are 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.models.checkpoint import replacing, sound_module
 from airepair.models.formats import OpenOptions
+from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.from_torch import Traced, from_program, hushed
 from airepair.models.formats.ir import Array, IRModel, renamed, without_softmax
@@ -32,7 +34,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     if not options.trust_pickle:
         raise UsageError(f"{path} is a {kind} file, a program; it is refused. If you trust its origin: --trust-pickle")
     with hushed():
-        return _script(path, options) if kind == "torchscript" else _exported(path)
+        return _script(path, options) if kind == "torchscript" else _exported(path, options)
 
 
 def _script(path: Path, options: OpenOptions) -> Opened:
@@ -44,7 +46,7 @@ def _script(path: Path, options: OpenOptions) -> Opened:
         from torch._export.converter import TS2EPConverter
 
         traced = from_program(TS2EPConverter(script, (torch.zeros(1, *shape),)).convert(), shape)
-        module, ir, places, fidelity, cut, feed = _convert(traced, script, shape, str(path))
+        module, ir, places, fidelity, cut, feed = _convert(traced, script, shape, str(path), options.images)
     except (UsageError, RuntimeError, AttributeError, ImportError, KeyError, TypeError) as error:
         return _as_it_is(path, script, shape, one_line(error, 160))
 
@@ -53,12 +55,12 @@ def _script(path: Path, options: OpenOptions) -> Opened:
         _put(changed.state_dict(), arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.jit.save(changed, str(temporary))
-            return _against(torch.jit.load(temporary).eval(), repaired, shape, cut, feed, str(out))
+            return _against(torch.jit.load(temporary).eval(), repaired, shape, cut, feed, str(out), options.images)
 
     return Opened(module, "torchscript", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), path.suffix or ".pt")
 
 
-def _exported(path: Path) -> Opened:
+def _exported(path: Path, options: OpenOptions) -> Opened:
     program = torch.export.load(path)
     check_program(path, program)
     inputs = [n for n in program.graph.nodes if n.op == "placeholder"]
@@ -69,14 +71,14 @@ def _exported(path: Path) -> Opened:
     shape = int(size[1]), int(size[2]), int(size[3])
     traced = from_program(program, shape)
     batch = None if not isinstance(size[0], int) else int(size[0])
-    module, ir, places, fidelity, cut, feed = _convert(traced, program.module(), shape, str(path), batch)
+    module, ir, places, fidelity, cut, feed = _convert(traced, program.module(), shape, str(path), options.images, batch)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.export.load(path)
         _put(changed.state_dict, arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.export.save(changed, temporary)
-            return _against(torch.export.load(temporary).module(), repaired, shape, cut, feed, str(out), batch)
+            return _against(torch.export.load(temporary).module(), repaired, shape, cut, feed, str(out), options.images, batch)
 
     return Opened(module, "exported", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), ".pt2")
 
@@ -87,7 +89,7 @@ def _notes(cut: bool, feed: Feed | None) -> tuple[str, ...]:
 
 
 def _convert(
-    traced: Traced, source: Any, shape: Any, what: str, batch: int | None = None
+    traced: Traced, source: Any, shape: Any, what: str, images: Array | None, batch: int | None = None
 ) -> tuple[nn.Module, IRModel, Any, Fidelity, bool, Feed | None]:
     whole = renamed(traced.model)
     new = dict(zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True))
@@ -96,11 +98,43 @@ def _convert(
     places = {(new[node], kind): (node, kind) for node, kind in traced.places}
     plain = set(traced.scale) == {1.0} and set(traced.offset) == {0.0}
     feed = None if plain else Feed(traced.scale, traced.offset, "constants at the input of the program")
-    return module, ir, places, _against(source, module, shape, cut, feed, what, batch), cut, feed
+    try:
+        fidelity = _against(source, module, shape, cut, feed, what, images, batch)
+    except UsageError as error:
+        sources = {new[k]: v for k, v in traced.sources.items()}
+        name = first_departure(module, check_inputs(shape), feed, sources, _graph_activations(source, shape, set(sources.values()), batch))
+        names = {v: ir.names[k] for k, v in sources.items()}
+        raise UsageError(f"{error}; the first layer that differs: {names[name]!r} ({name})") if name else error from None
+    return module, ir, places, fidelity, cut, feed
 
 
-def _against(source: Any, module: nn.Module, shape: Any, cut: bool, feed: Feed | None, what: str, batch: int | None = None) -> Fidelity:
-    inputs = check_inputs(shape)
+def _graph_activations(source: Any, shape: Any, names: set[str], batch: int | None) -> Callable[[str], Array | None]:
+    """Activations of an exported program's module by the names of its graph's nodes, channels last; none of a TorchScript module."""
+    seen: dict[str, list[Array]] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.name in names and isinstance(value, Tensor):
+                seen.setdefault(n.name, []).append(value.detach().numpy())
+            return value
+
+    if isinstance(source, fx.GraphModule):
+        with torch.no_grad():
+            for images in torch.from_numpy(check_inputs(shape)[:INPUTS]).split(batch or INPUTS):
+                Recorder(source).run(images)
+
+    def theirs(name: str) -> Array | None:
+        found = np.concatenate(seen[name]) if name in seen else None
+        return found.transpose(0, 2, 3, 1) if found is not None and found.ndim == 4 else found
+
+    return theirs
+
+
+def _against(
+    source: Any, module: nn.Module, shape: Any, cut: bool, feed: Feed | None, what: str, images: Array | None, batch: int | None = None
+) -> Fidelity:
+    inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
     with torch.no_grad():
         theirs = torch.cat([source(x) for x in torch.from_numpy(inputs).split(batch or 64)]).numpy()
     ours = answer(module, inputs, feed)

@@ -63,7 +63,7 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         tf.config.experimental.set_memory_growth(device, True)
     from airepair.models.formats import tf_jobs
 
-    return {"read": tf_jobs.read, "write": tf_jobs.write, "emit": tf_jobs.emit}[job["do"]](job, folder)
+    return {"read": tf_jobs.read, "write": tf_jobs.write, "emit": tf_jobs.emit, "layers": tf_jobs.layers}[job["do"]](job, folder)
 
 
 if __name__ == "__main__":
