@@ -72,6 +72,7 @@ def test_every_measurement_runs_and_is_filed(tmp_path: Path, capsys: pytest.Capt
     assert json.loads((tmp_path / "cpu.json").read_text()) == json.loads(json.dumps(content))
     assert {m["group"] for m in content["measures"]} == {"oracle", "population", "evaluation"}
     assert all(m["largest_difference"] < 1e-4 for m in content["measures"] if "largest_difference" in m)
+    assert all(m["moved"] > 0.5 for m in content["measures"] if m["group"] == "oracle")  # equal for having searched, not for standing still
     assert all(0 < m["min"] <= m["median"] <= m["max"] for m in content["measures"])
     page = (tmp_path / "cpu.md").read_text()
     assert page == markdown(content)

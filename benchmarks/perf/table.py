@@ -9,6 +9,7 @@ FACTS = {
     "images_per_second": "{:,.0f} images/s",
     "share_of_peak": "{:.1%} of the bf16 peak",
     "largest_difference": "results differ by {:.0e}",
+    "moved": "{:.0%} of the pixels moved",
 }
 
 
