@@ -38,7 +38,8 @@ def _root(centred: Tensor, power: float) -> Tensor:
     eye = torch.eye(centred.shape[1], device=centred.device, dtype=centred.dtype)
     covariance = centred @ centred.transpose(1, 2) / centred.shape[2] + EPSILON * eye
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp_min(EPSILON)[:, None, :] ** power) @ vectors.transpose(1, 2)
+    found: Tensor = (vectors * values.clamp_min(EPSILON)[:, None, :] ** power) @ vectors.transpose(1, 2)
+    return found
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
