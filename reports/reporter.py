@@ -47,7 +47,7 @@ class Reporter:
     def pytest_report_header(self) -> str:
         """Which budget runs, and how long that takes."""
         chosen = self.config.stash[SELECTION].profile
-        return f"airepair: profile {chosen.name} ({chosen.about}; {chosen.minutes} minutes; digits always: 2 to 4), results in {self.out}"
+        return f"airepair: profile {chosen.name} ({chosen.about}; {chosen.minutes} minutes; digits always: 5 to 10), results in {self.out}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the cell's record from the first report that carries it."""

@@ -114,17 +114,21 @@ def weights(record: Record) -> str | None:
 
 
 def _ended(cells: Grid) -> list[tuple[str, str]]:
-    """For each status other than "repaired": the cells and their reasons."""
-    found: dict[str, dict[tuple[str, str], list[int]]] = {}
+    """For each status other than "repaired": the cells, those of one method with one reason together."""
+    found: dict[str, dict[tuple[str, str], dict[str, list[int]]]] = {}
     for r in cells.records:
         if r.status != "repaired":
-            cell = f"{'-'.join(column(r))}-{r.case.method}"
             reason = " ".join(r.reason.split()) or "no reason recorded"
-            found.setdefault(r.status, {}).setdefault((cell, reason), []).append(r.case.seed)
+            places = found.setdefault(r.status, {}).setdefault((r.case.method, reason), {})
+            places.setdefault(f"{'-'.join(column(r))}-{r.case.method}", []).append(r.case.seed)
     return [
-        (word, "; ".join(f"{cell} s{','.join(map(str, seeds))} ({reason})" for (cell, reason), seeds in cases.items()))
-        for word, cases in sorted(found.items())
+        (word, "; ".join(f"{_places(places)} ({reason})" for (_, reason), places in causes.items()))
+        for word, causes in sorted(found.items())
     ]
+
+
+def _places(cells: dict[str, list[int]]) -> str:
+    return ", ".join(f"{cell} s{','.join(map(str, seeds))}" for cell, seeds in cells.items())
 
 
 def _missing(cells: Grid, metrics: Iterable[str]) -> list[str]:
