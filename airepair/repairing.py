@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -106,6 +107,7 @@ class Run:
         ready = self._ready(target, subject, name, method, seed)
         if self.folder is None:
             self.folder = self.open_folder()
+            os.environ["AIREPAIR_RUN"] = str(self.folder.path.absolute())  # where external tools put their logs
         self.show.begin(str(ready.case), *place)
         untouched = digests(subject)
         file_before(self.folder.path, ready)
