@@ -31,6 +31,8 @@ from airepair.subjects import on_device, reduce, spoil
 from airepair.types import Dataset, Recipe, Split, Subject
 from airepair.wiring import wire
 
+CHECKED = 256  # images of the data set that a conversion is checked on
+
 
 def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
     """See airepair.brought.bring."""
@@ -49,6 +51,7 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
         shape=(shape[1], shape[2], shape[0]) if feeding.layout == "NHWC" else shape,
         trust_pickle=brought.trust_pickle,
         trust_lambda=brought.trust_lambda,
+        images=source.train.images(slice(0, CHECKED)).numpy(),
     )
     feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
     trained_on, said_by = _seen(brought, values, file, opened)
