@@ -24,9 +24,13 @@ INTERVAL = 0.1  # seconds between two samples
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call. `peak_bytes` is what the call added to the memory in use before it, by `memory_source`; `samples` are (seconds, bytes)."""
+    """Of one call. `peak_bytes` is what the call added to the memory in use before it, by `memory_source`; `samples` are (seconds, bytes).
+
+    `cpu_seconds` are of the process and the children that it waited for: beside other work on the same cores `seconds` grow, these hardly.
+    """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     memory_source: str
     device_peak_bytes: int | None = None
@@ -108,6 +112,10 @@ def _peak_mark() -> int:
     return 0
 
 
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])  # user and system, own and of children
+
+
 @cache
 def warm_up() -> None:
     """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair."""
@@ -126,13 +134,13 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
     allocated = torch.cuda.memory_allocated(device) if cuda else 0
     sampler = _Sampler(nvml)
     sampler.start()
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), _cpu_seconds()
     try:
         call()
     finally:
         if cuda:
             torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - start
+        seconds, worked = time.perf_counter() - start, _cpu_seconds() - worked
         sampler.done.set()
         sampler.join()
     sampler.sample()
@@ -140,6 +148,7 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
     after = nvml.millijoules() if nvml else None
     return Cost(
         seconds=seconds,
+        cpu_seconds=round(worked, 2),  # the clock's own resolution
         peak_bytes=torch.cuda.max_memory_allocated(device) - allocated if cuda else max(0, peak - resident),
         memory_source="CUDA allocator" if cuda else "VmHWM" if marked else "sampled resident memory",
         device_peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,

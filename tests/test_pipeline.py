@@ -1,6 +1,8 @@
 """The pipeline: what a method sees, what is counted, and what becomes of its errors."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from airepair.case import Case
+from airepair.cost import measure
 from airepair.errors import Unsupported
 from airepair.filing import file_before, file_outcome
 from airepair.methods import build
@@ -149,3 +152,13 @@ def test_every_record_says_where_its_numbers_come_from() -> None:
     assert len(record.subject["weights"]) == 64
     assert record.cost["seconds"] >= 0
     assert record.cost["peak_bytes"] >= 0
+
+
+def test_waiting_costs_seconds_but_no_cpu_seconds() -> None:
+    """CPU seconds are of the work alone, so that other work on the same cores hardly moves them; those of a child count."""
+    waited = measure(lambda: time.sleep(0.3), torch.device("cpu"))
+    assert waited.seconds >= 0.3
+    assert waited.cpu_seconds < 0.2
+    spin = "import time\nwhile time.process_time() < 0.5: pass"
+    child = measure(lambda: subprocess.run([sys.executable, "-c", spin], check=True) and None, torch.device("cpu"))
+    assert child.cpu_seconds >= 0.4

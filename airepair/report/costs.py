@@ -34,16 +34,19 @@ def _budget(name: str) -> Number:
 
 COLUMNS: dict[str, tuple[Heading, Number, int]] = {
     "seconds": (Heading("Time", "seconds"), _cost("seconds"), 2),
+    "cpu_seconds": (Heading("Time", "CPU seconds"), _cost("cpu_seconds"), 2),
     "peak_mib": (Heading("Memory", "peak MiB"), _cost("peak_bytes", 1 / MIB), 1),
     "joules": (Heading("Energy", "joules"), _cost("joules"), 1),
     "training_images": (Heading("Images", "forward and backward"), _budget("backward"), 0),
     "forward_images": (Heading("Images", "forward only"), _budget("forward"), 0),
 }
 
+OPTIONAL = ("joules", "cpu_seconds")  # a column only where some record has it
+
 
 def costs(cells: Grid) -> Table:
     """Mean and spread over seeds; a cell that did not run shows its status."""
-    names = [n for n, (_, number, _) in COLUMNS.items() if n != "joules" or sample(cells.records, number)]
+    names = [n for n, (_, number, _) in COLUMNS.items() if n not in OPTIONAL or sample(cells.records, number)]
     rows: list[Row] = []
     for place in cells.columns:
         for method in cells.methods:
