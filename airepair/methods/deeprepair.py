@@ -1,22 +1,28 @@
 """deeprepair: weighted regularisation (WR) of Zhong, Tian and others, which is what AIREPAIR runs under the name DeepRepair.
 
 (The paper that AIREPAIR cites, style-guided DeepRepair by Yu et al. 2021, is `deeprepair_style`.) Idea: the model confuses two classes, `first`
-and `second`; training is weighted towards telling them apart, by one of five forms (`variant`):
+and `second`, or is biased: it confuses `first` with `second` far more than with `third`. Training is weighted towards these classes, by one of
+five forms (`variant`), each for both targets (`target`; a given `third` means bias):
 
 w-bn    each step a second batch of the target classes only passes through; in the last 3 batch-norm layers the running statistics follow
         ratio * normal + (1 - ratio) * target. The target half never reaches the loss, so the weights equal plain fine-tuning's and only
         those statistics differ: that is the published form. `both_halves` adds its cross-entropy, as AIREPAIR's patch does.
 w-aug   images of the target classes are drawn with weight 1, others with `weight`.
-w-loss  (1 - t) CE + t L, t = `target_weight`, L the mean over the directions present of CE on images of one class predicted as the other.
-w-dbr   lam * CE - (1 - lam) * || mean softmax of first - mean softmax of second ||_2; with `third` the bias form, + (1 - lam) |d(1,3) - d(2,3)|.
+w-loss  (1 - t) CE + t L, t = `target_weight`, L the mean over the directions present of CE on images of one class predicted as the other;
+        bias: the mean over the pairs (first, second) and (first, third). (The published bias script has t the other way round.)
+w-dbr   lam * CE - (1 - lam) * d(first, second), d = || mean softmax of one - mean softmax of the other ||_2; bias: lam * CE + (1 - lam) *
+        |d(first, second) - d(first, third)|. (The published bias script computes that difference and then subtracts another variable;
+        its scripts also add ten images of the target classes to each batch.)
 w-os    no training: multiplies the softmax of the target classes by `eta`, which is log(eta) on their biases of the last layer. It cannot
         turn one class of the pair into the other; it moves mass out of the pair.
 
-`third` (bias errors) is a third target class for w-bn, w-aug and w-os, and makes w-dbr its bias form; w-loss has none.
+Bias is |conf(first, second) - conf(first, third)|, conf the mean over both directions of P(predicted b | true a); w-bn, w-aug and w-os take all
+three as target classes.
 
 Changes all weights (w-os: two or three biases). Refuses a model without batch norm for w-bn, and `lam` 0 with w-dbr (no cross-entropy is left).
-Defaults are the paper's flags: batch 128, lr .1, lam 0, extra 128, epoch 60, beta 1, cutmix_prob 0, ratio .9. The pair is the most confused one of
-the failing inputs unless given, ties to the lower ids. The published codes keep the best state on test; here it is validation's.
+Defaults are the paper's flags: batch 128, lr .1, lam 0, extra 128, epoch 60, beta 1, cutmix_prob 0, ratio .9. Unless given the pair is the most
+confused one of the failing inputs, the three classes of a bias are those of the largest one on the repair split, ties to the lower ids. The
+published codes keep the best state on test; here it is validation's.
 """
 
 from __future__ import annotations
@@ -33,13 +39,14 @@ from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import confusion_matrix, logits_of, sit
+from airepair.exam import logits_of
 from airepair.options import Space, option
 from airepair.training import Loss, Watch, fit
 from airepair.types import Category, Recipe, Split, Task
 from airepair.weighting.cutmix import Criterion, cutmix
 from airepair.weighting.losses import confused_loss, distance_loss
 from airepair.weighting.target_half import TargetHalf, norms
+from airepair.weighting.targets import biased_three, confused_pair
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class DeepRepair:
     variant: Literal["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"] = option("w-bn", "the form of weighting", source="AIREPAIR's flags")
     first: int | None = option(None, "class id of the pair; none: the most confused", low=0, source="WR")
     second: int | None = option(None, "class id of the pair; none: the most confused", low=0, source="WR")
-    third: int | None = option(None, "third target class, of a bias error; w-dbr: its bias form", low=0, source="WR")
+    third: int | None = option(None, "third target class, of a bias; none: found where target is bias", low=0, source="WR")
+    target: Literal["confusion", "bias"] = option("confusion", "the error; a given third class means bias", source="WR")
     lr: float = option(0.1, "learning rate of SGD", low=0.0, source="AIREPAIR II-C", tune=Space(1e-4, 0.3, log=True))
     batch_size: int = option(128, "images a step", low=2, source="AIREPAIR II-C")
     epoch: int = option(60, "passes over train and failing", low=1, source="AIREPAIR II-C")
@@ -77,10 +85,7 @@ class DeepRepair:
         self._check(task)
         if not len(task.failing):
             return task.module
-        pair = target_pair(task, self.first, self.second)
-        targets = pair if self.third is None else (*pair, self.third)
-        if len(set(targets)) < len(targets):
-            raise UsageError(f"deeprepair.third={self.third} is one of the pair {pair}; accepted: another class")
+        targets = self._targets(task)
         task.note(f"deeprepair: {self.variant} on the classes {', '.join(task.classes[c] for c in targets)}")
         if self.variant == "w-os":
             return scaled_outputs(task, targets, self.eta)
@@ -89,7 +94,7 @@ class DeepRepair:
         weights = torch.where(member, 1.0, self.weight).cpu().double() if self.variant == "w-aug" else None
         recipe = Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epoch, augment=task.recipe.augment)
         watch = Watch(progress=task.progress)
-        with self._loss(task, data.select(member.nonzero().flatten()), pair) as loss:
+        with self._loss(task, data.select(member.nonzero().flatten()), targets) as loss:
             fit(task.module, data, task.validation, recipe, task.generator(), phase=self.variant, loss=loss, weights=weights, watch=watch)
         return task.module
 
@@ -99,58 +104,47 @@ class DeepRepair:
             raise UsageError("deeprepair.lam=0.0 with w-dbr leaves no cross-entropy; accepted: above 0, up to 1")
         if self.variant == "w-bn" and not self.replace:
             raise UsageError("deeprepair.replace=false with w-bn is plain fine-tuning; accepted: true, or the method finetune")
-        if self.variant == "w-loss" and self.third is not None:
-            raise UsageError(f"deeprepair.third={self.third} has no meaning for w-loss; accepted: none, or another variant")
         if self.extra not in (None, self.batch_size):
             raise UsageError(f"deeprepair.extra={self.extra} differs from batch_size={self.batch_size}; accepted: the same number")
         for label, value in (("first", self.first), ("second", self.second), ("third", self.third)):
             if value is not None and value >= len(task.classes):
                 raise UsageError(f"deeprepair.{label}={value} is no class; accepted: 0..{len(task.classes) - 1}")
-        if self.first is not None and self.first == self.second:
-            raise UsageError(f"deeprepair.first and second are both {self.first}; accepted: two classes")
+        given = [c for c in (self.first, self.second, self.third) if c is not None]
+        if len(set(given)) < len(given):
+            raise UsageError(
+                f"deeprepair.first, second, third={', '.join(map(str, given))} name a class twice; accepted: different classes"
+            )
         if self.variant == "w-bn" and not norms(task.module):
             raise Unsupported("w-bn needs batch norm and this model has none; w-aug, w-loss, w-dbr and w-os would run")
 
+    def _targets(self, task: Task) -> tuple[int, ...]:
+        """The two classes of a confusion or the three of a bias."""
+        if self.target == "bias" or self.third is not None:
+            return biased_three(task, (self.first, self.second, self.third))
+        return confused_pair(task, self.first, self.second)
+
     @contextmanager
-    def _loss(self, task: Task, targets: Split, pair: tuple[int, int]) -> Iterator[Loss]:
-        """The variant's loss; w-bn's hooks come off at the end."""
-        loss = cutmix(self._criterion(pair), self.beta, self.cutmix_prob, task.generator(7))
+    def _loss(self, task: Task, images: Split, targets: tuple[int, ...]) -> Iterator[Loss]:
+        """The variant's loss, with the target classes' images; w-bn's hooks come off at the end."""
+        loss = cutmix(self._criterion(targets), self.beta, self.cutmix_prob, task.generator(7))
         if self.variant != "w-bn":
             yield loss
             return
-        if not len(targets):
-            raise Unsupported(f"no labelled image of the classes {pair[0]} and {pair[1]}")
+        if not len(images):
+            raise Unsupported(f"no labelled image of the classes {', '.join(map(str, targets))}")
         change = augmentation(task.recipe.augment)
-        half = TargetHalf(task.module, targets, self.ratio, self.both_halves, change, task.generator(11))
+        half = TargetHalf(task.module, images, self.ratio, self.both_halves, change, task.generator(11))
         try:
             yield half.after(loss)
         finally:
             half.remove()
 
-    def _criterion(self, pair: tuple[int, int]) -> Criterion:
+    def _criterion(self, targets: tuple[int, ...]) -> Criterion:
         if self.variant == "w-loss":
-            return lambda logits, y: confused_loss(logits, y, pair, self.target_weight)
+            return lambda logits, y: confused_loss(logits, y, targets, self.target_weight)
         if self.variant == "w-dbr":
-            return lambda logits, y: distance_loss(logits, y, (*pair, self.third), self.lam)
+            return lambda logits, y: distance_loss(logits, y, targets, self.lam)
         return nn.functional.cross_entropy
-
-
-def target_pair(task: Task, first: int | None, second: int | None) -> tuple[int, int]:
-    """The given classes; what is not given, so that the failing inputs confuse the two most often; ties to the lower ids."""
-    if first is not None and second is not None:
-        return first, second
-    k = len(task.classes)
-    matrix = confusion_matrix(sit(task.module, task.failing), k)
-    both = matrix + matrix.T
-    both.fill_diagonal_(0)
-    given = first if first is not None else second
-    if given is None:
-        flat = int(both.triu().flatten().argmax())
-        return flat // k, flat % k
-    if not int(both[given].max()):
-        raise Unsupported(f"the failing inputs do not confuse class {given} with any other; name both with first and second")
-    found = int(both[given].argmax())
-    return (given, found) if first is not None else (found, given)
 
 
 def scaled_outputs(task: Task, targets: tuple[int, ...], eta: float) -> nn.Module:

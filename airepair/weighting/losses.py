@@ -6,30 +6,30 @@ import torch
 from torch import Tensor, nn
 
 
-def confused_loss(logits: Tensor, y: Tensor, pair: tuple[int, int], weight: float) -> Tensor:
+def confused_loss(logits: Tensor, y: Tensor, targets: tuple[int, ...], weight: float) -> Tensor:
     """w-loss: (1 - t) CE + t L, L the mean over both directions of CE on images of one class that are predicted as the other.
 
-    A direction that is absent leaves the other's mean; both absent leave plain cross-entropy.
+    With a third class L is the mean over the pairs (first, second) and (first, third). What is absent from the batch leaves the mean of the
+    rest; nothing present leaves plain cross-entropy.
     """
     each, guess = nn.functional.cross_entropy(logits, y, reduction="none"), logits.argmax(1)
-    directions = [(y == a) & (guess == b) for a, b in (pair, pair[::-1])]
-    present = [each[d].mean() for d in directions if bool(d.any())]
-    return (1 - weight) * each.mean() + weight * torch.stack(present).mean() if present else each.mean()
+    pairs = []
+    for other in targets[1:]:
+        directions = [(y == a) & (guess == b) for a, b in ((targets[0], other), (other, targets[0]))]
+        present = [each[d].mean() for d in directions if bool(d.any())]
+        pairs += [torch.stack(present).mean()] if present else []
+    return (1 - weight) * each.mean() + weight * torch.stack(pairs).mean() if pairs else each.mean()
 
 
-def distance_loss(logits: Tensor, y: Tensor, classes: tuple[int, int, int | None], lam: float) -> Tensor:
+def distance_loss(logits: Tensor, y: Tensor, targets: tuple[int, ...], lam: float) -> Tensor:
     """w-dbr: lam CE - (1 - lam) d(first, second), d the L2 distance of the classes' mean softmax.
 
-    Its bias form, with a third class: lam CE + (1 - lam) |d(first, third) - d(second, third)|. A batch that lacks one of the classes has
-    no distance: plain cross-entropy.
+    Its bias form, with a third class: lam CE + (1 - lam) |d(first, second) - d(first, third)|. A batch that lacks one of the classes has a
+    distance of 0, as in the published code.
     """
-    entropy, p = nn.functional.cross_entropy(logits, y), logits.softmax(1)
-    wanted = [c for c in classes if c is not None]
-    if not all(bool((y == c).any()) for c in wanted):
+    entropy, p = lam * nn.functional.cross_entropy(logits, y), logits.softmax(1)
+    if not all(bool((y == c).any()) for c in targets):
         return entropy
-    centres = [p[y == c].mean(0) for c in wanted]
-    if len(centres) == 2:
-        distance: Tensor = (centres[0] - centres[1]).norm()
-        return lam * entropy - (1 - lam) * distance
-    gap: Tensor = (centres[0] - centres[2]).norm() - (centres[1] - centres[2]).norm()
-    return lam * entropy + (1 - lam) * gap.abs()
+    first, *others = (p[y == c].mean(0) for c in targets)
+    distances: list[Tensor] = [(first - other).norm() for other in others]
+    return entropy - (1 - lam) * distances[0] if len(distances) == 1 else entropy + (1 - lam) * (distances[0] - distances[1]).abs()
