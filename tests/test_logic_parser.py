@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airepair.data import cifar, mnist
 from airepair.errors import UsageError
-from airepair.logic.constraints import CIFAR10, NAMED, Box, Segment
+from airepair.logic.constraints import CIFAR10, DIGITS, FASHION, NAMED, Box, Segment
 from airepair.logic.parser import parse
 from airepair.logic.terms import Scope
 from airepair.types import Robustness
@@ -87,6 +88,11 @@ def test_labels_are_names_so_comparing_them_is_a_fact():
     assert far.loss(SCOPE).tolist() == [float(d <= 2.8) for d in distance("x", "x2")]
 
 
+def test_the_classes_that_settings_go_by_are_those_of_the_data_sets() -> None:
+    """The logic knows no data set; these are kept equal here."""
+    assert (DIGITS, FASHION, CIFAR10) == (mnist.DIGITS, mnist.FASHION, cifar.CIFAR10)
+
+
 def test_every_published_constraint_is_tried_above():
     """A constraint that is added is tested."""
     assert {t.partition("(")[0] for t in PUBLISHED} == set(NAMED)
@@ -96,6 +102,30 @@ def test_constants_that_are_not_given_are_the_data_sets_own():
     """RobustnessT takes eps1, eps2 and its weight from the data set."""
     (found,) = parse("RobustnessT", robustness=Robustness(7.8, 2.9, 0.2, "published"))
     assert (found.text, found.weight, found.radius) == ("RobustnessT(eps1=7.8, eps2=2.9)", 0.2, 7.8)
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "shown", "weight", "steps"),
+    [
+        ("RobustnessG", DIGITS, "RobustnessG(eps=0.3, delta=0.52)", 0.2, 50),
+        ("RobustnessG", FASHION, "RobustnessG(eps=0.3, delta=0.52)", 0.2, 50),
+        ("RobustnessG", CIFAR10, "RobustnessG(eps=0.3, delta=0.52)", 0.1, 7),
+        ("LipschitzT", DIGITS, "LipschitzT(L=1)", 0.1, 7),
+        ("LipschitzG", DIGITS, "LipschitzG(eps=0.3, L=0.1)", 0.2, 5),
+        ("LipschitzG", FASHION, "LipschitzG(eps=0.3, L=0.3)", 0.2, 50),
+        ("LipschitzG", CIFAR10, "LipschitzG(eps=0.3, L=1)", 0.1, 5),
+        ("LipschitzG(L=2)", FASHION, "LipschitzG(eps=0.3, L=2)", 0.2, 50),
+        ("CSimilarityT", CIFAR10, "CSimilarityT(delta=0.01)", 0.2, 7),
+        ("CSimilarityG", CIFAR10, "CSimilarityG(eps=0.3, delta=1)", 0.2, 10),
+        ("SegmentG", DIGITS, "SegmentG(eps=100, delta=1.5)", 0.01, 5),
+    ],
+)
+def test_numbers_weight_and_steps_are_those_of_the_authors_script_for_the_data_set(
+    text: str, classes: tuple[str, ...], shown: str, weight: float, steps: int
+) -> None:
+    """A line of run.sh each."""
+    (found,) = parse(text, classes=classes)
+    assert (found.text, found.weight, found.steps) == (shown, weight, steps)
 
 
 def test_parameters_go_by_name_or_place_and_brackets_may_be_left_out():

@@ -1,13 +1,14 @@
 """Constraints: a formula, the points that it ranges over, and the published constraints by name.
 
-Each published constraint is an expression of the logic with its numbers filled in; weights and oracle steps are those of the authors' scripts
-(methods.md 2c). `T` constraints relate inputs that are given, `G` constraints hold for every point of a region, which an oracle searches.
+Each published constraint is an expression of the logic with its numbers filled in; these, the weight and the oracle's steps are those of the
+authors' scripts (DL2 run.sh; methods.md 2c) for the data set, CIFAR-10's where the paper has none. `T` constraints relate inputs that are
+given, `G` constraints hold for every point of a region, which an oracle searches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from airepair.logic.formulas import Formula, walk
 from airepair.logic.terms import Disjunction, Scope
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DIGITS = tuple("0123456789")
+FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 # CSimilarity: an image of the first class is rather taken for the second than for the third.
 SIMILAR = ((1, 9, 5), (4, 7, 8), (0, 8, 6), (5, 3, 9), (3, 5, 1))
 WEIGHT = 0.6  # of an expression that is not a published constraint: that of the class groups
@@ -103,7 +106,10 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Named:
-    """A published constraint: its parameters with their defaults (None: the data set's own constant), its expression, weight and steps."""
+    """A published constraint: its parameters with their defaults (None: the data set's own constant), its expression, weight and steps.
+
+    `on`: by the data set's classes, what the authors chose otherwise there (parameters, "weight", "steps").
+    """
 
     parameters: Mapping[str, float | None]
     expression: str
@@ -111,6 +117,7 @@ class Named:
     steps: int = STEPS
     radius: str | None = None
     classes: tuple[str, ...] | None = None
+    on: Mapping[tuple[str, ...], Mapping[str, float]] = field(default_factory=dict)
     source: str = "DL2, supervised experiments"
 
 
@@ -124,10 +131,19 @@ BOX = "forall z in box(x, {eps}): "
 NAMED: dict[str, Named] = {
     "Groups": Named({"eps": 0.0}, "every(groups(x) <= {eps} or groups(x) >= 1 - {eps})", 0.6, source="DL2, semi-supervised CIFAR-100"),
     "RobustnessT": Named({"eps1": None, "eps2": None}, "dist(x, x2) < {eps1} => kl(x, x2) < {eps2}", None, radius="eps1"),
-    "RobustnessG": Named({"eps": 0.3, "delta": 0.52}, BOX + "logp(z, y) >= log({delta})", 0.2),
+    "RobustnessG": Named(
+        {"eps": 0.3, "delta": 0.52},
+        BOX + "logp(z, y) >= log({delta})",
+        0.1,
+        on={DIGITS: {"weight": 0.2, "steps": 50}, FASHION: {"weight": 0.2, "steps": 50}},
+    ),
     "LipschitzT": Named({"L": 1.0}, "change(x, x2) <= {L} * dist(x, x2)", 0.1),
     "LipschitzG": Named(
-        {"eps": 0.3, "L": 1.0}, "forall z in box(x, {eps}), w in box(x2, {eps}): change(z, w) <= {L} * dist(z, w)", 0.1, steps=5
+        {"eps": 0.3, "L": 1.0},
+        "forall z in box(x, {eps}), w in box(x2, {eps}): change(z, w) <= {L} * dist(z, w)",
+        0.1,
+        steps=5,
+        on={DIGITS: {"L": 0.1, "weight": 0.2}, FASHION: {"L": 0.3, "weight": 0.2, "steps": 50}},
     ),
     "CSimilarityT": Named({"delta": 0.01}, _similar("x"), 0.2, classes=CIFAR10),
     "CSimilarityG": Named({"eps": 0.3, "delta": 1.0}, _similar("z", BOX), 0.2, steps=10, classes=CIFAR10),

@@ -264,11 +264,17 @@ class _Parser:
             self.fail(f"{at.text} inside every(...) or some(...)", at)
         text = f"{at.text}({', '.join(f'{k}={v:g}' for k, v in values.items())})"
         (found,) = parse(named.expression.format(**{k: repr(v) for k, v in values.items()}))
-        weight = named.weight if named.weight is not None else self.robustness.weight if self.robustness else 1.0
-        return Constraint(text, found.formula, found.regions, weight, named.steps, values[named.radius] if named.radius else None)
+        here = self.published_here(named)
+        usual = named.weight if named.weight is not None else self.robustness.weight if self.robustness else 1.0
+        weight, steps = here.get("weight", usual), int(here.get("steps", named.steps))
+        return Constraint(text, found.formula, found.regions, weight, steps, values[named.radius] if named.radius else None)
+
+    def published_here(self, named: Named) -> Mapping[str, float]:
+        return named.on.get(self.classes, {}) if self.classes is not None else {}
 
     def arguments(self, named: Named, at: Token) -> dict[str, float]:
-        values = {k: v if v is not None else self.constant(k) for k, v in named.parameters.items()}
+        here = self.published_here(named)
+        values = {k: here.get(k, v if v is not None else self.constant(k)) for k, v in named.parameters.items()}
         left = list(named.parameters)
         if not self.take("("):
             return values

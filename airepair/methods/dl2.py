@@ -11,10 +11,11 @@ statistics and gradients, train mode is restored. Pairs are drawn among close on
 Changes all parameters and batch-norm statistics. Refuses CSimilarity outside CIFAR-10's classes (an error), groups where the data set has
 none, radii within which no two inputs lie. The AIREPAIR paper files DL2 under architecture extension; it changes no architecture: retraining.
 
-Defaults: Adam 1e-4, 200 epochs, batch 128 and the weight and oracle steps of each published constraint as in the authors' scripts; group
-constraint on unlabelled inputs with weight .6 as in their CIFAR-100 experiment (methods.md 2c). The kept state is the best on validation.
-Not followed: SegmentG's projection to 40 principal components (segments are in pixel space); RobustnessG asks log p(z)_y >= log delta, the
-public code ignored delta and asked the raw logit: `dl2.constraint=forall z in box(x, 0.3): logit(z, y) >= log(0.3)`.
+Defaults: Adam 1e-4, 200 epochs, batch 128 and the weight and oracle steps of each published constraint as in the authors' scripts for the data
+set; group constraint on unlabelled inputs with weight .6 as in their CIFAR-100 experiment (methods.md 2c). The kept state is the best on validation.
+Not followed: SegmentG's projection to 40 principal components (segments are in pixel space), its label weights (the public code gives each end
+the weight of the other) and its unsigned steps; RobustnessG asks log p(z)_y >= log delta, the public code ignored delta and asked the raw
+logit: `dl2.constraint=forall z in box(x, 0.3): logit(z, y) >= log(0.3)`.
 What AIREPAIR's code ran on every data set: from_scratch=true, constraint="RobustnessT(eps1=13.8, eps2=0.9)", weight=0.04, pairing=shift,
 over=labelled (it never loaded the given weights; its network was a ResNet-50 whatever the subject).
 """
