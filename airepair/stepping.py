@@ -3,6 +3,9 @@
 On the CPU plainly so. On CUDA (gpu.md's recipe, each measured there): channels_last for the time of the training, and where the loss is
 plain cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (recorded.py). A loss of a method's own keeps full
 precision and is not recorded: it may search, hook layers, or depend on what happened before.
+
+Where a batch does not fit into memory it goes through in parts whose gradients are added up: the same step, but for batch norm, which then
+normalises each part by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from airepair.fallback import halving
 from airepair.recorded import Record, Recorded, graph_of
 from airepair.types import Meter, Split, Transform
 
@@ -47,6 +51,7 @@ class Stepper:
         record = record or (graph_of if self.cuda else None)
         self.recorded = Recorded(self._step, record) if record and plain and recordable(module) else None
         self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        self.most: int | None = None  # images that go through at once, where the batch did not
 
     def __enter__(self) -> Self:
         if self.cuda:
@@ -79,12 +84,39 @@ class Stepper:
         return self.recorded(x, y)
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
-        with self._precision():
-            value = self.loss(self.module, x, y)
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        counts = [(meter, meter.forward, meter.backward) for meter in self.meters]
+
+        def gradients(size: int) -> Tensor:
+            for meter, forward, backward in counts:  # what a try that did not fit has counted
+                meter.forward, meter.backward = forward, backward
+            value = self._gradients(x, y, size)
+            self.most = size if size < len(x) else self.most
+            return value
+
+        size = min(len(x), self.most or len(x))
+        value = gradients(size) if self._recording() else halving(gradients, size, "images at once in a training step")
         self.optimizer.step()
-        return value.detach()
+        return value
+
+    def _recording(self) -> bool:
+        return self.cuda and torch.cuda.is_current_stream_capturing()
+
+    def _gradients(self, x: Tensor, y: Tensor, size: int) -> Tensor:
+        """Puts the gradients of the batch's loss in place, `size` images at a time, never one alone (batch norm); the loss, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        count = max(1, min(-(-len(x) // size), len(x) // 2))
+        if count == 1:
+            with self._precision():
+                value = self.loss(self.module, x, y)
+            value.backward()
+            return value.detach()
+        total = torch.zeros((), device=x.device)
+        for images, labels in zip(x.tensor_split(count), y.tensor_split(count), strict=True):
+            with self._precision():
+                value = self.loss(self.module, images, labels) * (len(images) / len(x))
+            value.backward()
+            total += value.detach()
+        return total
 
     def _precision(self) -> AbstractContextManager[Any]:
         # No cache of cast weights: it would outlive the step that is recorded.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from airepair.metrics.pgd import attack
 from airepair.oracle import Search, counterexamples
 from airepair.pipeline import prepare, run
 from airepair.testing import toy
+from airepair.training import fit
+from airepair.types import Meter, Recipe
 
 CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
 ERRORS: tuple[Callable[[], Exception], ...] = (
@@ -119,6 +123,67 @@ def test_an_attack_that_does_not_fit_attacks_fewer_images_at_a_time() -> None:
     network, data = toy.subject("plain").module, toy.images(40, 3)
     with noting(lambda _: None):
         assert torch.equal(attack(Small(network, 25), data), attack(network, data))
+
+
+def plain_network() -> nn.Module:
+    """No batch norm: its gradient over a batch is the sum over its parts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_training_step_that_does_not_fit_goes_through_in_parts(error: Callable[[], Exception]) -> None:
+    """The same weights up to rounding, every image counted once, said once; from the second step on the size is known."""
+    data, recipe = toy.images(70, 5), Recipe(lr=0.1, batch_size=32, epochs=3)
+    whole, small, meter = plain_network(), Small(plain_network(), 10, error), Meter()
+    fit(whole, data, None, recipe, torch.Generator().manual_seed(1))
+    small.register_forward_pre_hook(meter)
+    tries: list[int] = []
+    small.register_forward_pre_hook(lambda _, args: tries.append(len(args[0])))
+    notes: list[str] = []
+    with noting(notes.append):
+        images = fit(small, data, None, recipe, torch.Generator().manual_seed(1))
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(small.inside.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+    assert meter.backward == images == 210
+    assert [n.split()[-1] for n in notes] == ["16", "8"]
+    assert all("in a training step" in n for n in notes)
+    assert [n for n in tries if n > 10] == [32, 16]
+
+
+def test_no_part_of_a_batch_is_one_image_alone() -> None:
+    """Batch norm refuses it: seven images where three fit are three, two and two; where two do not fit the error is raised."""
+    sizes: list[int] = []
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    small = Small(network, 3)
+    small.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with noting(lambda _: None):
+        fit(small, toy.images(7, 5), None, Recipe(batch_size=7, epochs=1), torch.Generator())
+        assert sizes == [7, 3, 2, 2]
+        with pytest.raises(MemoryError):
+            fit(Small(network, 1), toy.images(7, 5), None, Recipe(batch_size=7, epochs=1), torch.Generator())
+
+
+@pytest.mark.parametrize("method", ["finetune", "deeprepair", "deeprepair_style", "dl2", "apricot"])
+def test_a_repair_whose_batches_do_not_fit_ends_with_a_line_in_its_record(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None dies of it: the record is that of a repair, and names the smaller parts."""
+    monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path))
+    options: dict[str, dict[str, Any]] = {
+        "finetune": {"epochs": 2},
+        "deeprepair": {"epoch": 2},
+        "deeprepair_style": {"epochs": 2, "corruption": "fog4"},
+        "dl2": {"epochs": 2, "constraint": "RobustnessG(eps=0.1)", "oracle_steps": 1},
+        "apricot": {"submodels": 3, "submodel_epochs": 1, "further_epochs": 1},
+    }
+    subject = toy.subject("cnn")
+    small = replace(subject, module=Small(subject.module, 40), checkpoints={})
+    record = run(prepare(Case("toy", "cnn", method, 0), small, build(method, options[method]))).record
+    assert (record.status, record.reason) == ("repaired", "")
+    assert any("in a training step" in n or "together" in n or "one by one" in n for n in record.notes)
+    assert any("memory did not suffice" in n for n in record.notes)
 
 
 def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.exam import evaluating
+from airepair.fallback import halving
 from airepair.logic.constraints import Constraint
 from airepair.logic.inputs import Inputs
 from airepair.logic.parser import parse
@@ -135,6 +136,10 @@ class Part:
 
     def loss(self, module: nn.Module) -> Tensor:
         """Weighted mean loss of the constraint over a fresh batch, with evaluation statistics and gradients to the weights."""
+        return halving(lambda size: self._loss(module, size), self.inputs.size, "inputs of the constraint in a training step")
+
+    def _loss(self, module: nn.Module, size: int) -> Tensor:
+        self.inputs.size = size  # where fewer had to do, they do from here on
         points, labels = self.inputs.draw()
         found = counterexamples(module, self.constraint, points, labels, self.groups, self.search, self.generator, self.disjunction)
         with evaluating(module):
