@@ -2,7 +2,8 @@
 
 Random start in the region, `steps` steps of `step_size` against the sign of the gradient, projection back; the best iterate of the best
 restart is returned, so more steps or restarts never find less. All samples and restarts are one batch, on the device of the images; the
-weights are frozen and the network keeps evaluation statistics throughout.
+weights are frozen and the network keeps evaluation statistics throughout. On CUDA a training's searches are one recorded graph each
+(airepair/recorded_oracle.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from airepair.exam import evaluating
 from airepair.fallback import halving
-from airepair.logic.constraints import Box, Constraint
+from airepair.logic.constraints import Box, Constraint, Region
 from airepair.logic.terms import Disjunction
 
 # The points of all regions (each M x C x H x W) -> M numbers, to be made small.
@@ -116,70 +117,89 @@ def worst(
     objective: Objective, grounds: Sequence[Ground], samples: int, search: Search, generator: torch.Generator
 ) -> tuple[list[Tensor], Tensor]:
     """The points with the least objective for each of `samples`. The grounds hold restarts x samples regions, all samples of a restart together."""
-    points, values = descend(objective, [g.start(generator) for g in grounds], grounds, search)
+    return best_of_restarts(objective, grounds, [g.start(generator) for g in grounds], samples, search)
+
+
+def best_of_restarts(
+    objective: Objective, grounds: Sequence[Ground], starts: Sequence[Tensor], samples: int, search: Search
+) -> tuple[list[Tensor], Tensor]:
+    """`worst` from given starts."""
+    points, values = descend(objective, starts, grounds, search)
     values = values.reshape(search.restarts, samples)
     chosen = values.argmin(0)
     column = torch.arange(samples, device=chosen.device)
     return [p.reshape(search.restarts, samples, *p.shape[1:])[chosen, column] for p in points], values[chosen, column]
 
 
+@dataclass(frozen=True, eq=False)
+class Hunt:
+    """How points that break a constraint are looked for. A call is work of fixed shapes: nothing is drawn, nothing waits for the device."""
+
+    constraint: Constraint
+    search: Search
+    groups: Tensor | None = None
+    disjunction: Disjunction = "product"
+
+    def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
+        """A region a sample and restart, for each quantified point."""
+        many = {k: v.repeat(self.search.restarts, 1, 1, 1) for k, v in points.items()}
+        return [BoxGround(many[r.around], r.eps) if isinstance(r, Box) else SegmentGround(many[r.a], many[r.b]) for r in self._regions]
+
+    @property
+    def _regions(self) -> list[Region]:
+        return list(self.constraint.regions.values())
+
+    def __call__(self, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], starts: Sequence[Tensor]) -> Tensor:
+        """From `starts` (one tensor a quantified point, restarts x N images) the worst points: regions x N x C x H x W."""
+        many = {k: v.repeat(self.search.restarts, 1, 1, 1) for k, v in points.items()}
+        theirs = {k: v.repeat(self.search.restarts) for k, v in labels.items()}
+        broken = self.constraint.formula.negated()
+        with frozen(network):
+            fixed = self.constraint.fixed_logits(network, many)
+
+            def objective(z: Sequence[Tensor]) -> Tensor:
+                moved = dict(zip(self.constraint.regions, z, strict=True))
+                return broken.loss(self.constraint.scope(network, many | moved, theirs, self.groups, self.disjunction, fixed))
+
+            found, _ = best_of_restarts(objective, self.grounds(points), starts, len(points["x"]), self.search)
+        return torch.stack(found)
+
+
+class Searches(Protocol):
+    """A Hunt, or one that does the same faster (airepair/recorded_oracle.py)."""
+
+    @property
+    def constraint(self) -> Constraint:
+        """What is to be broken."""
+        ...
+
+    def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
+        """As Hunt's."""
+        ...
+
+    def __call__(self, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], starts: Sequence[Tensor]) -> Tensor:
+        """As Hunt's."""
+        ...
+
+
 def counterexamples(
-    network: nn.Module,
-    constraint: Constraint,
-    points: Mapping[str, Tensor],
-    labels: Mapping[str, Tensor],
-    groups: Tensor | None,
-    search: Search,
-    generator: torch.Generator,
-    disjunction: Disjunction = "product",
+    hunt: Searches, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """For each quantified point of the constraint, N images in its region that minimise the loss of the constraint's negation.
 
     All N at once; where memory does not suffice, half as many at a time (airepair/fallback.py).
     """
-    if not constraint.regions:
+    regions = hunt.constraint.regions
+    if not regions:
         return {}
     state = generator.get_state()
 
-    def found(size: int) -> dict[str, Tensor]:
+    def found(size: int) -> Tensor:
         generator.set_state(state)
-        parts = [
-            _found(network, constraint, _rows(points, i, size), _rows(labels, i, size), groups, search, generator, disjunction)
-            for i in range(0, len(points["x"]), size)
-        ]
-        return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        parts = []
+        for i in range(0, len(points["x"]), size):
+            some, theirs = ({k: v[i : i + size] for k, v in tensors.items()} for tensors in (points, labels))
+            parts.append(hunt(network, some, theirs, [g.start(generator) for g in hunt.grounds(some)]))
+        return torch.cat(parts, 1)
 
-    return halving(found, len(points["x"]), "points at once in the oracle")
-
-
-def _rows(tensors: Mapping[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
-    return {name: tensor[start : start + size] for name, tensor in tensors.items()}
-
-
-def _found(
-    network: nn.Module,
-    constraint: Constraint,
-    points: Mapping[str, Tensor],
-    labels: Mapping[str, Tensor],
-    groups: Tensor | None,
-    search: Search,
-    generator: torch.Generator,
-    disjunction: Disjunction,
-) -> dict[str, Tensor]:
-    samples = len(points["x"])
-    points = {k: v.repeat(search.restarts, 1, 1, 1) for k, v in points.items()}
-    labels = {k: v.repeat(search.restarts) for k, v in labels.items()}
-    grounds: list[Ground] = [
-        BoxGround(points[r.around], r.eps) if isinstance(r, Box) else SegmentGround(points[r.a], points[r.b])
-        for r in constraint.regions.values()
-    ]
-    broken = constraint.formula.negated()
-    with frozen(network):
-        fixed = constraint.fixed_logits(network, points)
-
-        def objective(z: Sequence[Tensor]) -> Tensor:
-            moved = dict(zip(constraint.regions, z, strict=True))
-            return broken.loss(constraint.scope(network, points | moved, labels, groups, disjunction, fixed))
-
-        found, _ = worst(objective, grounds, samples, search, generator)
-    return dict(zip(constraint.regions, found, strict=True))
+    return dict(zip(regions, halving(found, len(points["x"]), "points at once in the oracle"), strict=True))

@@ -13,7 +13,8 @@ from airepair.logic.inputs import Inputs
 from airepair.logic.parser import parse
 from airepair.methods import build
 from airepair.methods.dl2 import DL2, Objective, Part, membership, start_afresh
-from airepair.oracle import Search
+from airepair.oracle import Hunt, Search
+from airepair.recorded_oracle import RecordedHunt
 from airepair.testing import toy
 from airepair.training import fit
 from airepair.types import Recipe, Split, Task
@@ -28,7 +29,8 @@ def inputs(images: torch.Tensor, *, pairing="close", radius=1.0, size=8, pairwis
 def part(task: Task, text: str, size: int = 64) -> Part:
     (constraint,) = parse(text)
     g = torch.Generator().manual_seed(0)
-    return Part(constraint, 0.6, Inputs(task.unlabelled, None, size, False, "close", 1.0, g), membership(task), Search(), "product", g)
+    hunt = RecordedHunt(Hunt(constraint, Search(), membership(task)))
+    return Part(0.6, Inputs(task.unlabelled, None, size, False, "close", 1.0, g), hunt, g)
 
 
 def test_the_constraints_loss_is_the_weighted_mean_of_the_groups_s_times_one_minus_s():

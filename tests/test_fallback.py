@@ -17,7 +17,7 @@ from airepair.fallback import halving, noting, out_of_memory, say
 from airepair.logic.parser import parse
 from airepair.methods import build
 from airepair.metrics.pgd import attack
-from airepair.oracle import Search, counterexamples
+from airepair.oracle import Hunt, Search, counterexamples
 from airepair.pipeline import prepare, run
 from airepair.testing import toy
 from airepair.training import fit
@@ -110,7 +110,7 @@ def test_an_oracle_that_does_not_fit_searches_fewer_points_at_a_time() -> None:
 
     def searched(module: nn.Module) -> Tensor:
         points, labels = {"x": data.x}, {"y": data.y}
-        return counterexamples(module, constraint, points, labels, None, Search(5), torch.Generator().manual_seed(1))["z"]
+        return counterexamples(Hunt(constraint, Search(5)), module, points, labels, torch.Generator().manual_seed(1))["z"]
 
     with noting(notes.append):
         found = searched(Small(network, 6))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from airepair.logic.parser import parse
-from airepair.oracle import BoxGround, Search, SegmentGround, counterexamples, descend, frozen, worst
+from airepair.oracle import BoxGround, Hunt, Search, SegmentGround, counterexamples, descend, frozen, worst
 from airepair.testing import toy
 
 
@@ -22,7 +22,7 @@ Y, Y2 = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 2, 3, 0, 1, 2])
 
 def find(text: str, search: Search, module: nn.Module) -> dict[str, torch.Tensor]:
     (constraint,) = parse(text)
-    return counterexamples(module, constraint, {"x": X, "x2": X2}, {"y": Y, "y2": Y2}, None, search, generator())
+    return counterexamples(Hunt(constraint, search), module, {"x": X, "x2": X2}, {"y": Y, "y2": Y2}, generator())
 
 
 def test_points_of_a_box_stay_within_eps_and_within_the_pixels_range():

@@ -34,9 +34,9 @@ from airepair.fallback import halving
 from airepair.logic.constraints import Constraint
 from airepair.logic.inputs import Inputs
 from airepair.logic.parser import parse
-from airepair.logic.terms import Disjunction
 from airepair.options import Space, option
-from airepair.oracle import Search, counterexamples
+from airepair.oracle import Hunt, Search, counterexamples
+from airepair.recorded_oracle import RecordedHunt
 from airepair.training import Epoch, Watch, fit
 from airepair.types import Category, Recipe, Task
 
@@ -119,20 +119,23 @@ class DL2:
         steps = constraint.steps if self.oracle_steps is None else self.oracle_steps
         search = Search(steps, self.oracle_step_size, self.oracle_restarts)
         weight = constraint.weight if self.weight is None else self.weight
-        return Part(constraint, weight, inputs, membership(task), search, self.disjunction, task.generator(100 + salt))
+        hunt = RecordedHunt(Hunt(constraint, search, membership(task), self.disjunction))
+        return Part(weight, inputs, hunt, task.generator(100 + salt))
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """One constraint in training: its weight, its inputs, its oracle."""
 
-    constraint: Constraint
     weight: float
     inputs: Inputs
-    groups: Tensor | None
-    search: Search
-    disjunction: Disjunction
+    hunt: RecordedHunt
     generator: torch.Generator
+
+    @property
+    def constraint(self) -> Constraint:
+        """What is to hold."""
+        return self.hunt.constraint
 
     def loss(self, module: nn.Module) -> Tensor:
         """Weighted mean loss of the constraint over a fresh batch, with evaluation statistics and gradients to the weights."""
@@ -141,9 +144,9 @@ class Part:
     def _loss(self, module: nn.Module, size: int) -> Tensor:
         self.inputs.size = size  # where fewer had to do, they do from here on
         points, labels = self.inputs.draw()
-        found = counterexamples(module, self.constraint, points, labels, self.groups, self.search, self.generator, self.disjunction)
+        found = counterexamples(self.hunt, module, points, labels, self.generator)
         with evaluating(module):
-            scope = self.constraint.scope(module, points | found, labels, self.groups, self.disjunction)
+            scope = self.constraint.scope(module, points | found, labels, self.hunt.hunt.groups, self.hunt.hunt.disjunction)
             return self.weight * self.constraint.formula.loss(scope).mean()
 
 
