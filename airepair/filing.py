@@ -20,7 +20,8 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from airepair.exam import Exam, confusion_matrix
-from airepair.pipeline import Outcome, Prepared
+from airepair.pipeline import Outcome
+from airepair.prepared import Prepared
 from airepair.records import append
 
 Keep = Literal["none", "best", "all"]

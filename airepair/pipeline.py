@@ -7,7 +7,6 @@ run       calls method.repair, the only timed call, then examines the result on 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,36 +23,14 @@ from airepair.exam import Exam, logits_of, most_confused
 from airepair.examiner import Examiner
 from airepair.fallback import noting, out_of_memory
 from airepair.metrics import score
-from airepair.metrics.exams import Exams, Pairs, draw_pairs
-from airepair.metrics.fault_exams import sit_fault
-from airepair.metrics.kept import KEPT
-from airepair.metrics.pgd import attack
-from airepair.provenance import digest, provenance
+from airepair.metrics.exams import Exams, draw_pairs
+from airepair.prepared import Prepared, counts, examine, examined, notes_before, options_with_origins, subject_facts
+from airepair.provenance import provenance
 from airepair.records import Phase, Record, Status
 from airepair.types import Limit, Method, Split, Subject, Task
 
 # call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
 Caller = Callable[[Callable[[], None]], object]
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A cell that is ready to run: what the method will see, the scores before, and what the exams after need."""
-
-    case: Case
-    subject: Subject
-    method: Method
-    origins: Mapping[str, str]
-    profile: str
-    limit: Limit
-    failing: Split
-    passing: Split
-    before: Exams
-    scores: Mapping[str, float]
-    missing: Mapping[str, str]
-    pgd: bool = False
-    keep: Split | None = None
-    examiner: Examiner | None = None
 
 
 @dataclass(eq=False)
@@ -95,33 +72,10 @@ def prepare(
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if failing is None else failing
     pair = pair or most_confused(repair, len(data.classes))
-    before = _examine(subject, examiner, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
+    before = examine(subject, examiner, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
     scores, missing = score(before, before)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
     return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd, keep, examiner)
-
-
-def _examiner(ready: Prepared) -> Examiner:
-    return ready.examiner or Examiner(ready.subject.module)
-
-
-def _examine(
-    subject: Subject,
-    examiner: Examiner,
-    module: nn.Module,
-    failing: Split,
-    pair: tuple[int, int] | None,
-    pairs: Pairs,
-    pgd: bool = False,
-    keep: Split | None = None,
-) -> Exams:
-    data = subject.dataset
-    extra = {"pgd_right": attack(module, data.test)} if pgd else {}
-    extra |= {KEPT: examiner.sit(module, keep).right} if keep is not None else {}
-    test = examiner.sit(module, data.test)
-    fault = sit_fault(subject, module, test)
-    seen = examiner.sit(module, failing), examiner.sit(module, data.validation)
-    return Exams(test, *seen, data.groups, pair, pairs, extra, data.classes, fault)
 
 
 def task_of(ready: Prepared, events: Events) -> Task:
@@ -204,25 +158,23 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         if problem:
             module, status, reason = None, "failed", problem
         else:
-            after = _examine(
-                ready.subject, _examiner(ready), module, ready.failing, ready.before.pair, ready.before.pairs, ready.pgd, ready.keep
-            )
+            after = examined(ready, module, pgd=ready.pgd)
             scores, missing = score(ready.before, after)
     record = Record(
         case=ready.case,
         status=status,
         reason=reason,
         category=str(ready.method.category),
-        options=_options(ready),
+        options=options_with_origins(ready),
         before=ready.scores,
         after=scores,
         missing=missing or ready.missing,
         budget={"backward": events.meter.backward, "forward": events.meter.forward},
         cost=cost.as_record() if cost else {},
         phases=tuple(_phase(ready, *kept) for kept in events.kept) if module is not None else (),
-        subject=_subject(ready, module, after),
-        provenance=provenance(ready.failing.x.device, ready.profile, _counts(ready)),
-        notes=(*_notes(ready), *events.notes),
+        subject=subject_facts(ready, module, after),
+        provenance=provenance(ready.failing.x.device, ready.profile, counts(ready)),
+        notes=(*notes_before(ready), *events.notes),
     )
     return Outcome(record, module, ready.before.test, after.test if after else None, events.curve, _log(record, events), cost)
 
@@ -242,58 +194,9 @@ def interface_problem(module: nn.Module, ready: Prepared) -> str:
 
 
 def _phase(ready: Prepared, name: str, images: int, seconds: float, module: nn.Module) -> Phase:
-    exams = _examine(ready.subject, _examiner(ready), module, ready.failing, ready.before.pair, ready.before.pairs, keep=ready.keep)
+    exams = examined(ready, module)
     scores, _ = score(ready.before, exams)
     return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
-
-
-def _options(ready: Prepared) -> dict[str, dict[str, Any]]:
-    origins = ready.origins
-    return {k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")} for k, v in options_of(ready.method).items()}
-
-
-def options_of(method: Method) -> dict[str, Any]:
-    """The method's options with their values (JSON values only)."""
-    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
-
-
-def _counts(ready: Prepared) -> dict[str, int]:
-    d = ready.subject.dataset
-    return {
-        "train": len(d.train),
-        "repair": len(d.repair),
-        "validation": len(d.validation),
-        "test": len(d.test),
-        "failing": len(ready.failing),
-    }
-
-
-def _subject(ready: Prepared, module: nn.Module | None, after: Exams | None) -> dict[str, Any]:
-    s = ready.subject
-    found = {
-        "name": s.name,
-        "origin": dict(s.origin),
-        "trained_on": s.trained_on,
-        "recipe": dataclasses.asdict(s.recipe),
-        "data": dict(s.dataset.digests),
-        "weights": digest(s.module),
-        "pair": list(ready.before.pair) if ready.before.pair else None,
-        "groups": [list(g) for g in s.dataset.groups],
-        "robustness": dataclasses.asdict(s.dataset.robustness),
-        "validation_accuracy": ready.before.validation.accuracy,
-    }
-    if s.fault is not None:
-        found["fault"] = dict(s.fault.facts)
-    if module is not None and after is not None:
-        found |= {"repaired_weights": digest(module), "repaired_validation_accuracy": after.validation.accuracy}
-    return found
-
-
-def _notes(ready: Prepared) -> list[str]:
-    notes = list(ready.subject.dataset.notes)
-    if not len(ready.failing):
-        notes.append("the subject has no failing inputs on the repair split")
-    return notes
 
 
 def _log(record: Record, events: Events) -> list[str]:

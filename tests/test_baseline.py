@@ -13,7 +13,7 @@ from airepair.models import baseline
 from airepair.models.baseline import chance, key_of, trained
 from airepair.models.recipes import Training, training_of
 from airepair.provenance import digest
-from airepair.subjects import load, spoil
+from airepair.subjects.trained import load, spoil
 from airepair.types import Dataset, Recipe
 
 SHORT = Training(Recipe(epochs=4, lr=0.05, early=0.25), "test", "mislabelled", (("severity", 0.4),))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.brought import Brought, add_feeding_arguments, asked, bring, brought_from, case_name, shipped, wanted
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.exam import sit
@@ -21,7 +20,8 @@ from airepair.models.feeding import Feeding, stated
 from airepair.models.formats.opened import Feed as FileFeed
 from airepair.models.formats.opened import Opened
 from airepair.pipeline import prepare, run
-from airepair.scaling import completed
+from airepair.subjects.brought import Brought, add_feeding_arguments, asked, bring, brought_from, case_name, shipped, wanted
+from airepair.subjects.scaling import completed
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")

@@ -24,7 +24,6 @@ from airepair.faults.fault import Fault
 from airepair.faults.imbalanced import Imbalanced
 from airepair.faults.mislabelled import Mislabelled
 from airepair.faults.missing import Missing
-from airepair.faulty import faulty, images_of
 from airepair.methods import build
 from airepair.metrics import Missing as Absent
 from airepair.metrics.attack_success import attack_success
@@ -39,7 +38,8 @@ from airepair.pipeline import prepare, run, task_of
 from airepair.provenance import digest
 from airepair.report.grid import faulty as faulty_columns
 from airepair.report.grid import grid
-from airepair.subjects import load, spoil
+from airepair.subjects.faulty import faulty, images_of
+from airepair.subjects.trained import load, spoil
 from airepair.types import Dataset, Recipe, Split, Subject
 
 SHORT = Training(Recipe(epochs=6, lr=0.05), "test")
@@ -368,7 +368,7 @@ def test_the_default_digits_subjects_keep_their_key(model: str, digits: Dataset)
 
 def test_the_default_subjects_are_no_rows_of_table_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Their noise stands in their origin; no twin is trained for them, and the record has no fault of its own. A named fault has both."""
-    monkeypatch.setattr("airepair.subjects.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
+    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
     plain, named = (load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc", "fc+mislabelled"))
     assert plain.fault is None
     assert plain.origin["fault"] == {"name": "mislabelled", "severity": 0.4, "uniform": 0.15}

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from airepair import data
-from airepair.brought import Brought, Feeding, bring
 from airepair.case import Case
 from airepair.errors import Unavailable
 from airepair.methods.arachne import Arachne
 from airepair.methods.finetune import Finetune
 from airepair.pipeline import prepare, run
+from airepair.subjects.brought import Brought, Feeding, bring
 
 pytest.importorskip("h5py")
 pytest.importorskip("mmdnn")

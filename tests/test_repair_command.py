@@ -13,15 +13,15 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from airepair.additional import given_options, words_of
 from airepair.cli import main
 from airepair.commands import repair as command
 from airepair.errors import UsageError
 from airepair.records import Record, read
 from airepair.report.before_after import advice
 from airepair.report.grid import grid
-from airepair.run_folder import make
-from airepair.show import Lines, Live
+from airepair.runs.additional import given_options, words_of
+from airepair.runs.folder import make
+from airepair.runs.show import Lines, Live
 from airepair.types import Category, Task
 
 KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
@@ -101,7 +101,7 @@ def test_the_configuration_gives_the_same_numbers_again(ran: Path) -> None:
     old, new = ({r.key: (r.options, r.budget, r.subject["repaired_weights"]) for r in read([f])[0]} for f in (ran, again))
     assert old == new
     args = command_line("--config", str(ran / "config.toml"), "--method", "noop")
-    from airepair.run_config import apply
+    from airepair.runs.config import apply
 
     assert apply(args, args.config)["finetune"].options["epochs"] == 4
     assert (args.method, args.seeds, args.net_arch) == (["noop"], "0", "cnn")

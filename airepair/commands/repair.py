@@ -31,10 +31,10 @@ from airepair.models.feeding import Brought, add_feeding_arguments
 from airepair.records import Record
 
 if TYPE_CHECKING:
-    from airepair.repairing import Wish
-    from airepair.run_folder import RunFolder
+    from airepair.runs.folder import RunFolder
+    from airepair.runs.repairing import Wish
+    from airepair.runs.targets import Place, Target
     from airepair.settings import Chosen
-    from airepair.targets import Place, Target
 
 JOINED = ("--additional_param", "--additional-param")
 
@@ -87,12 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Repairs, tests or shows; 0 when a model was repaired and no cell failed, else 1."""
-    from airepair import run_config, run_folder
+    from airepair.runs import config, folder
 
     if args.input_logs:
         return _show_logs(args.input_logs)
-    fixed = run_config.apply(args, args.config) if args.config else {}
-    run_folder.check(args.out)
+    fixed = config.apply(args, args.config) if args.config else {}
+    folder.check(args.out)
     methods = _methods(args)
     place = _place(args)
     targets = _targets(args, place)
@@ -149,7 +149,7 @@ def _place(args: argparse.Namespace) -> Place:
     from airepair import settings
     from airepair.commands.train import device_of
     from airepair.places import cache
-    from airepair.targets import Place, dataset_name, told_dataset
+    from airepair.runs.targets import Place, dataset_name, told_dataset
 
     if args.dataset is None and args.pretrained and not Path(args.pretrained).expanduser().exists():
         raise UsageError(f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)")
@@ -168,11 +168,11 @@ def _place(args: argparse.Namespace) -> Place:
 
 
 def _targets(args: argparse.Namespace, place: Place) -> list[Target]:
-    from airepair.brought import brought_from
     from airepair.data import DATASETS
     from airepair.errors import choose
     from airepair.models.feeding import case_name
-    from airepair.targets import Target, every_model, grid_model
+    from airepair.runs.targets import Target, every_model, grid_model
+    from airepair.subjects.brought import brought_from
 
     if args.dataset and not args.dataset.startswith(("npz:", "folder:")):
         choose("data set", args.dataset.partition("+")[0], DATASETS.names())
@@ -201,8 +201,8 @@ def _seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _wish(args: argparse.Namespace, methods: tuple[str, ...], place: Place, fixed: dict[str, Chosen]) -> Wish:
-    from airepair.additional import given_options
-    from airepair.repairing import Wish
+    from airepair.runs.additional import given_options
+    from airepair.runs.repairing import Wish
     from airepair.types import Limit
 
     return Wish(
@@ -227,11 +227,11 @@ def _one(args: argparse.Namespace) -> list[str]:
 
 
 def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
-    from airepair.repairing import Run
-    from airepair.run_folder import RUNS, make
+    from airepair.runs.folder import RUNS, make
+    from airepair.runs.repairing import Run
+    from airepair.runs.show import showing
+    from airepair.runs.targets import expected
     from airepair.settings import tables
-    from airepair.show import showing
-    from airepair.targets import expected
 
     early: list[str] = []
     made: list[RunFolder] = []
@@ -270,9 +270,9 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     """The run as a file; the options of several models may differ and come from the tables again, those of one stand in it."""
     from airepair.methods import build
-    from airepair.pipeline import options_of
-    from airepair.repairing import chosen_for
-    from airepair.run_config import text_of
+    from airepair.prepared import options_of
+    from airepair.runs.config import text_of
+    from airepair.runs.repairing import chosen_for
     from airepair.settings import Chosen
 
     profile = args.profile or (None if wish.lenient else wish.place.profile(targets[0].dataset))
@@ -299,8 +299,8 @@ def _end(records: Sequence[Record], folder: RunFolder | None) -> int:
 
 def _test(args: argparse.Namespace, targets: list[Target], place: Place) -> int:
     from airepair.report.text import terminal
-    from airepair.show import showing
-    from airepair.testing_only import confusion_lines, examined, scores_table
+    from airepair.runs.show import showing
+    from airepair.runs.testing_only import confusion_lines, examined, scores_table
 
     prepared = []
     with showing(lambda _: None) as show:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from airepair.models import build
     from airepair.models.paper_names import model_name
     from airepair.models.recipes import training_of
-    from airepair.subjects import on_device, spoil
+    from airepair.subjects.trained import on_device, spoil
 
     architecture, plus, fault = args.net_arch.partition("+")
     model = model_name(architecture, args.depth, args.width) + plus + fault

@@ -106,7 +106,7 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
     from airepair.commands.train import device_of
     from airepair.places import cache
     from airepair.settings import profile
-    from airepair.subjects import load
+    from airepair.subjects.trained import load
     from airepair.tuning.trial import Bench, default_images
     from airepair.types import Limit
 

@@ -16,7 +16,7 @@ NAMES = {"x": "x", "y": "y", "x_train": "x", "y_train": "y"}  # of arrays in an 
 
 
 def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True) -> Split:
-    """The images of `npz:PATH` or `folder:PATH` with labels in the order of `classes`; see airepair.brought.wanted."""
+    """The images of `npz:PATH` or `folder:PATH` with labels in the order of `classes`; see airepair.subjects.brought.wanted."""
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()
     if kind not in KINDS or not place:

@@ -13,7 +13,8 @@ import torch
 
 from airepair.case import Case
 from airepair.methods import build
-from airepair.pipeline import Prepared, prepare, run
+from airepair.pipeline import prepare, run
+from airepair.prepared import Prepared
 from airepair.records import Record, append
 from airepair.settings import choose_options
 from airepair.types import Limit, Subject

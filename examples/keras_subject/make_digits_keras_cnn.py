@@ -14,7 +14,7 @@ from keras import layers
 
 from airepair import data
 from airepair.models.recipes import training_of
-from airepair.subjects import spoil
+from airepair.subjects.trained import spoil
 
 EPOCHS, BATCH, RATE = 60, 64, 3e-3
 

@@ -12,13 +12,14 @@ from airepair.errors import AirepairError
 from airepair.examiner import Examiner
 from airepair.filing import file_before, file_outcome
 from airepair.methods import build
-from airepair.pipeline import Outcome, Prepared, prepare, run
+from airepair.pipeline import Outcome, prepare, run
+from airepair.prepared import Prepared
 from airepair.records import Record
-from airepair.repaired_file import write_models
-from airepair.run_folder import RunFolder
+from airepair.runs.folder import RunFolder
+from airepair.runs.repaired_file import write_models
+from airepair.runs.show import Show
+from airepair.runs.targets import Place, Target, skipped
 from airepair.settings import TUNED, Chosen, choose_options, is_tuned, tables
-from airepair.show import Show
-from airepair.targets import Place, Target, skipped
 from airepair.types import Limit, Method
 from airepair.untouched import checked, digests
 
@@ -115,7 +116,7 @@ class Run:
         self._file(self.folder, ready, outcome, opened)
 
     def _ready(self, target: Target, subject: Subject, name: str, method: Method, seed: int) -> Prepared:
-        from airepair.brought import asked
+        from airepair.subjects.brought import asked
 
         failing, keep = asked(subject, self.wish.failing, self.wish.keep)
         dataset = subject.dataset.name if target.brought else target.dataset

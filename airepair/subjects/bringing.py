@@ -1,4 +1,4 @@
-"""Reads a brought file into a Subject and the way back (see airepair.brought, which is the door)."""
+"""Reads a brought file into a Subject and the way back (see airepair.subjects.brought, which is the door)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from airepair.models.own_code import OwnCode, is_own_code, own_code
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import training_of
 from airepair.models.recognise import load as recognised
-from airepair.near_chance import refuse_near_chance
-from airepair.scaling import completed
 from airepair.settings import profile as profile_named
-from airepair.subjects import on_device, reduce, spoil
+from airepair.subjects.near_chance import refuse_near_chance
+from airepair.subjects.scaling import completed
+from airepair.subjects.trained import on_device, reduce, spoil
+from airepair.subjects.wiring import wire
 from airepair.types import Dataset, Recipe, Split, Subject
-from airepair.wiring import wire
 
 CHECKED = 256  # images of the data set that a conversion is checked on
 
 
 def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
-    """See airepair.brought.bring."""
+    """See airepair.subjects.brought.bring."""
     path = brought.path
     source = data.whole(dataset)
     shape = (int(source.train.x.shape[1]), int(source.train.x.shape[2]), int(source.train.x.shape[3]))
@@ -177,7 +177,7 @@ def _digest(path: Path) -> str:
 
 
 def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
-    """See airepair.brought.asked."""
+    """See airepair.subjects.brought.asked."""
     dataset, device = subject.dataset, subject.dataset.validation.x.device
     wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
     kept = wanted(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None

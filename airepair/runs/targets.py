@@ -55,13 +55,13 @@ class Target:
     def load(self, seed: int, place: Place, progress: Progress) -> tuple[Subject, Opened | None]:
         """The subject, and the way back to the user's file if there is one. With `trained` Unavailable instead of a training."""
         if self.brought is None:
-            from airepair.subjects import load
+            from airepair.subjects.trained import load
 
             show = _refuse_training if self.trained else progress
             profile = place.profile(self.dataset)
             return load(self.dataset, self.model, seed, profile=profile, device=place.device, cache=place.cache, progress=show), None
         if not self._opened:
-            from airepair.brought import bring
+            from airepair.subjects.brought import bring
 
             self._opened.append(bring(self.brought, self.dataset, profile=place.profile(self.dataset), device=place.device))
         return self._opened[0]

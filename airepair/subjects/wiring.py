@@ -17,7 +17,7 @@ from airepair.models.feed import Feed
 from airepair.models.feeding import Feeding
 from airepair.models.formats.fidelity import Fidelity
 from airepair.models.formats.opened import Opened
-from airepair.scaling import fed
+from airepair.subjects.scaling import fed
 from airepair.types import Dataset
 
 

@@ -12,10 +12,10 @@ import torch
 from airepair import data
 from airepair.data.splits import digest, stratified
 from airepair.faults import FAULTS, of_case
-from airepair.faulty import faulty, with_train
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training, training_of
 from airepair.settings import profiles
+from airepair.subjects.faulty import faulty, with_train
 from airepair.types import Dataset, Split, Subject
 
 

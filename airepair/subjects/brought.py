@@ -41,7 +41,7 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     `opened.write(repaired, path)` takes the repaired module of the pipeline as it stands. UsageError, one line, where the file cannot be
     read, does not fit the data set, or is near chance there; then the error lists what it would score with other scalings.
     """
-    from airepair.bringing import bring as load
+    from airepair.subjects.bringing import bring as load
 
     return load(brought, dataset, profile=profile, device=device)
 
@@ -61,6 +61,6 @@ def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Spli
 
     The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted label is what the subject says already.
     """
-    from airepair.bringing import asked as load
+    from airepair.subjects.bringing import asked as load
 
     return load(subject, failing, keep)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from airepair.brought import asked
 from airepair.case import Case
 from airepair.exam import confusion_matrix
 from airepair.methods import build
 from airepair.metrics import METRICS
-from airepair.pipeline import Prepared, prepare
+from airepair.pipeline import prepare
+from airepair.prepared import Prepared
 from airepair.report.layout import Entry, Heading, Row, Table
-from airepair.show import Show
-from airepair.targets import Place, Target
+from airepair.runs.show import Show
+from airepair.runs.targets import Place, Target
+from airepair.subjects.brought import asked
 
 # The metrics that say something of one model; the others compare two.
 OF_ONE = (
