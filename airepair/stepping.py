@@ -32,7 +32,10 @@ def recordable(module: nn.Module) -> bool:
 
 
 class Stepper:
-    """The steps of one training; a context, since the module's memory layout is its own within. `plain`: the loss depends on the batch alone."""
+    """The steps of one training; a context, since the module's memory layout is its own within. `plain`: the loss depends on the batch alone.
+
+    `parts`: a batch that does not fit into memory goes through in parts; without it the error goes on.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Stepper:
         *,
         plain: bool = False,
         record: Record | None = None,
+        parts: bool = True,
     ) -> None:
         self.module, self.optimizer, self.loss, self.change, self.generator = module, optimizer, loss, change, generator
         self.cuda = next(module.parameters()).device.type == "cuda"
@@ -51,6 +55,7 @@ class Stepper:
         record = record or (graph_of if self.cuda else None)
         self.recorded = Recorded(self._step, record) if record and plain and recordable(module) else None
         self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        self.parts = parts
         self.most: int | None = None  # images that go through at once, where the batch did not
 
     def __enter__(self) -> Self:
@@ -94,7 +99,8 @@ class Stepper:
             return value
 
         size = min(len(x), self.most or len(x))
-        value = gradients(size) if self._recording() else halving(gradients, size, "images at once in a training step")
+        whole = not self.parts or self._recording()
+        value = gradients(size) if whole else halving(gradients, size, "images at once in a training step")
         self.optimizer.step()
         return value
 

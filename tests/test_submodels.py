@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from airepair.exam import sit
+from airepair.models import plain
 from airepair.submodels import together, training
-from airepair.submodels.probe import gain
-from airepair.submodels.stack import Stack, floating, moved, put, stacked
+from airepair.submodels.probe import LIGHT, multiplications, quickest
+from airepair.submodels.stack import Stack, concatenated, floating, moved, put, stacked
 from airepair.submodels.steps import ABSENT, combinations, one_each, regrouped
 from airepair.submodels.windows import images, windows
 from airepair.testing import toy
 from airepair.training import snapshot
-from airepair.types import Recipe, Task
+from airepair.types import Recipe, Split, Task
 
 
 def block(rows: Tensor, strategy: int, rate: float, proportional: bool = False) -> tuple[float, Tensor]:
@@ -202,7 +204,7 @@ def test_submodels_differ_and_leave_the_start_alone() -> None:
     assert all(torch.equal(v, before[k]) for k, v in task.checkpoints["early"].state_dict().items())
 
 
-@pytest.mark.parametrize("way", ["one by one", "together"])
+@pytest.mark.parametrize("way", ["one by one", "together", "streams"])
 def test_images_are_counted_once_a_submodel(way: training.Way) -> None:
     """5 submodels x 3 epochs x 40 images; with batches of 13 the last image of an epoch is dropped. The hook on the start adds nothing."""
     for batch, each in ((16, 40), (13, 39)):
@@ -249,7 +251,7 @@ def test_the_cache_gives_the_same_submodels_and_counts_them(tmp_path: Path, monk
     assert again.meter.backward == counted > 0
 
 
-@pytest.mark.parametrize("change", ["seed", "epochs", "train", "start"])
+@pytest.mark.parametrize("change", ["seed", "epochs", "train", "start", "way"])
 def test_the_cache_knows_what_the_weights_depend_on(change: str, tmp_path: Path) -> None:
     """Another seed, recipe, training label or start is another entry."""
     task = toy.task("mlp")
@@ -259,6 +261,8 @@ def test_the_cache_knows_what_the_weights_depend_on(change: str, tmp_path: Path)
         other = replace(task, seed=9)
     if change == "epochs":
         chosen = plan(task, "together", epochs=4)
+    if change == "way":
+        chosen = plan(task, "one by one")
     if change == "train":
         other = replace(task, train=replace(task.train, y=task.train.y.roll(1)))
     if change == "start":
@@ -342,13 +346,67 @@ class DataDependent(nn.Module):
 
 
 def test_a_model_without_batching_rule_trains_one_by_one() -> None:
-    """The probe says 0 where the batched call fails, and the plain loop runs."""
+    """The batched call fails, and the plain loop runs."""
     task = toy.task("plain")
-    assert gain(DataDependent(), task.train, slice(0, 40), Recipe(batch_size=16)) == 0
+    assert quickest(DataDependent(), task.train, slice(0, 40), Recipe(batch_size=16)) == "one by one"
     notes: list[str] = []
     found = training.train(replace(task, note=notes.append), replace(plan(task, "auto"), start=DataDependent()), None)
     assert found["layer.weight"].shape == (5, 4, 64)
     assert notes == ["submodels: 5 trained one by one"]
+
+
+def test_on_a_cpu_the_arithmetic_of_a_batch_decides_and_no_clock() -> None:
+    """Multiplications by hand; small networks together, the MNIST CNN one by one; the start keeps its hooks and statistics."""
+    linear = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 4))
+    before = snapshot(linear)
+    assert multiplications(linear, torch.zeros(5, 1, 8, 8)) == 5 * (3 * 36 * 9 + 108 * 4)
+    assert all(torch.equal(v, before[k]) for k, v in linear.state_dict().items())
+    assert not any(m._forward_hooks for m in linear.modules())
+    task = toy.task("cnn")
+    assert quickest(task.module, task.train, slice(0, 40), Recipe(batch_size=16)) == "together"
+    grey = Split(torch.zeros(64, 1, 28, 28), torch.zeros(64, dtype=torch.long))
+    assert multiplications(plain.cnn(10, (1, 28, 28)), grey.x) > LIGHT
+    assert quickest(plain.cnn(10, (1, 28, 28)), grey, slice(0, 4), Recipe(batch_size=4)) == "together"
+    assert quickest(plain.cnn(10, (1, 28, 28)), grey, slice(0, 64), Recipe(batch_size=64)) == "one by one"
+
+
+@pytest.mark.parametrize("batch", [16, 13])
+def test_streams_give_the_submodels_of_one_by_one(batch: int) -> None:
+    """Bit for bit, augmented, by a step schedule: each draws what it would draw alone. (Without CUDA there is one stream.)"""
+    task = toy.task("cnn")
+    made = plan(task, "streams", batch=batch, epochs=4)
+    chosen = replace(made, recipe=replace(made.recipe, augment="shift", schedule="step"))
+    counted = task.meter.backward
+    one = training.train(task, chosen, None)
+    assert task.meter.backward - counted == 5 * images(40, chosen.recipe)
+    two = training.train(task, replace(chosen, way="one by one"), None)
+    assert all(torch.equal(one[k], two[k]) for k in two)
+
+
+@pytest.mark.parametrize("start", ["early", "own"])
+def test_submodels_share_a_basin_so_that_their_mean_is_a_model(start: str) -> None:
+    """From the early checkpoint and its stated substitute the mean of the weights is about as good as the submodels; from fresh weights it is not."""
+    task = toy.task("cnn")
+    module = copy.deepcopy(task.module)
+
+    def accuracies(stack: Stack) -> tuple[float, float]:
+        each = []
+        for k in range(len(stack["0.weight"])):
+            put(module, stack, k)
+            each.append(sit(module, task.validation).accuracy)
+        put(module, {name: rows.mean(0, keepdim=True) for name, rows in stack.items()}, 0)
+        return sum(each) / len(each), sit(module, task.validation).accuracy
+
+    chosen = plan(task, "together", epochs=6)
+    each, mean = accuracies(training.train(task, chosen if start == "early" else replace(chosen, start=task.module), None))
+    assert mean > each - 0.05
+    fresh = []
+    for k in range(5):
+        with torch.random.fork_rng():
+            torch.manual_seed(k)
+            fresh.append(training.train(task, replace(chosen, start=toy.architecture("cnn"), windows=chosen.windows[k : k + 1]), None))
+    each, mean = accuracies(concatenated(fresh))
+    assert mean < each - 0.15
 
 
 def test_put_gives_back_a_submodel() -> None:

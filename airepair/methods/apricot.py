@@ -69,10 +69,10 @@ class Apricot:
     sets: Literal["given", "random", "swapped"] = option(
         "given", "which submodels count as right; random and swapped are controls", source="control"
     )
-    way: Literal["auto", "together", "one by one"] = option(
-        "auto", "how the submodels train; auto: what a short measurement finds faster", source="issue 4.8"
+    way: Literal["auto", "together", "streams", "one by one"] = option(
+        "auto", "how the submodels train; auto: what is fastest here (airepair/submodels/probe.py)", source="this project"
     )
-    cache: bool = option(True, "keep trained submodels by content in the cache folder (AIREPAIR_CACHE)", source="issue 4.1")
+    cache: bool = option(True, "keep trained submodels by content in the cache folder (AIREPAIR_CACHE)", source="this project")
 
     def repair(self, task: Task) -> nn.Module:
         """The adjusted module."""

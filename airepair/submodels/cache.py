@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from airepair.submodels.stack import Stack
 from airepair.types import Recipe, Split
 
-VERSION = 2  # raise it where a change of the training would give other weights
+VERSION = 3  # raise it where a change of the training would give other weights
 
 
-def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recipe, seed: int) -> str:
+def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recipe, seed: int, way: str) -> str:
     """Hexadecimal digest of what the submodels depend on."""
     facts = {
         "version": VERSION,
@@ -35,6 +35,7 @@ def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recip
         "windows": [[p.start, p.stop] for p in parts],
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
+        "way": way,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": train.x.device.type,

@@ -1,7 +1,9 @@
-"""Whether K submodels train faster together or one by one: a short measurement, since it depends on the architecture and the device.
+"""How K submodels train fastest here: in one batched call, on streams of their own, or one by one. What they become depends on it by rounding.
 
-On two CPU cores `vmap` gained 2.7 to 5.8 times for fully connected networks and lost for CNNs (.8 and .2; methods.md part 3.3); on a GPU small
-networks gain. A few steps of four models decide. They are thrown away and are no part of the budget.
+On CUDA a short measurement of a few steps of four models decides; they are thrown away and are no part of the budget. On the CPU nothing is
+measured, since one thread there promises the same bits in every run (protocol): a batched call gains where launching operations costs more
+than their arithmetic, so the multiplications of a batch decide. (Measured on two machines: fully connected nets 1.8 to 5.8 times as fast
+together, the digits CNN .8 to 2.4, the MNIST CNN .2.)
 """
 
 from __future__ import annotations
@@ -9,40 +11,83 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from airepair.augment import none
+from airepair.recorded import WARM_UP
+from airepair.stepping import Stepper
+from airepair.submodels.streams import on, streams
 from airepair.submodels.together import Together, without_meter
-from airepair.training import optimizer_of
+from airepair.training import CrossEntropy, optimizer_of
 from airepair.types import Recipe, Split
 
+Quickest = Literal["together", "streams", "one by one"]
 MODELS = 4
-GAIN = 1.2  # together must win clearly, so that chance does not decide
+GAIN = 1.2  # a way must win clearly, so that chance does not decide
+LIGHT = 10**8  # multiplications of a batch: up to here together pays on a CPU
 
 
-def gain(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> float:
-    """Seconds one by one over seconds together for one step of four models; 0 where they cannot run together."""
+def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Quickest:
+    """The way to train copies of `start` on parts like `part`."""
     index = torch.arange(part.start, min(part.stop, part.start + recipe.batch_size), device=train.x.device)
+    batched = _together(start, train, index, recipe)
+    if train.x.device.type != "cuda":
+        return "together" if batched and multiplications(start, train.images(index)) <= LIGHT else "one by one"
+    with ExitStack() as stack:
+        steppers = [stack.enter_context(_stepper(start, recipe)) for _ in range(MODELS)]
+        own = streams(MODELS, train.x.device)
+
+        def step(apart: bool) -> None:
+            for stepper, stream in zip(steppers, own, strict=True):
+                with on(stream if apart else None):
+                    stepper(train, index, 0.0)
+
+        ways: dict[Quickest, Callable[[], object]] = {"one by one": lambda: step(False), "streams": lambda: step(True)}
+        ways |= {"together": batched} if batched else {}
+        for call in ways.values():
+            for _ in range(WARM_UP + 1):
+                call()
+        seconds = dict(zip(ways, fastest(list(ways.values()), train.x.device), strict=True))
+    best = min(seconds, key=lambda way: seconds[way])
+    return best if seconds["one by one"] >= GAIN * seconds[best] else "one by one"
+
+
+def _together(start: nn.Module, train: Split, index: Tensor, recipe: Recipe) -> Callable[[], object] | None:
+    """A step of four models in one call; None where that does not work."""
     x, y = train.images(index), train.y[index]
     try:
         group = Together(start, MODELS, recipe)
         xs, ys = x.expand(MODELS, *x.shape).contiguous(), y.expand(MODELS, -1).contiguous()
         group.step(xs, ys, 0.0)
     except (RuntimeError, ValueError, NotImplementedError, TypeError):
-        return 0.0  # an operation without a batching rule, control flow that depends on data, or no memory: one by one works
+        return None  # an operation without a batching rule, control flow that depends on data, or no memory: the others work
+    return lambda: group.step(xs, ys, 0.0)
+
+
+def _stepper(start: nn.Module, recipe: Recipe) -> Stepper:
     module = without_meter(copy.deepcopy(start)).train()
-    optimizer = optimizer_of(module, recipe)
+    return Stepper(module, optimizer_of(module, recipe), CrossEntropy(recipe.label_smoothing), none, torch.Generator(), plain=True)
 
-    def alone() -> None:
-        loss = nn.functional.cross_entropy(module(x), y, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
 
-    alone()
-    one_by_one, together = fastest([alone, lambda: group.step(xs, ys, 0.0)], train.x.device)
-    return MODELS * one_by_one / together
+@torch.no_grad()
+def multiplications(module: nn.Module, x: Tensor) -> int:
+    """Of a forward pass of x through the layers with a weight matrix or kernel: each output value takes a row of the weight."""
+    counted = [0]
+
+    def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
+        weight = layer.weight
+        counted[0] += output.numel() * weight[0].numel() if isinstance(weight, Tensor) and weight.ndim > 1 else 0
+
+    probed = without_meter(copy.deepcopy(module)).eval()
+    for layer in probed.modules():
+        if isinstance(getattr(layer, "weight", None), Tensor):
+            layer.register_forward_hook(hook)
+    probed(x)
+    return counted[0]
 
 
 def fastest(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = 0.1) -> list[float]:

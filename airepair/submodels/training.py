@@ -1,4 +1,4 @@
-"""Training the submodels: together or one by one, from the cache where they are at hand; their images count either way."""
+"""Training the submodels: together, on streams or one by one, from the cache where they are at hand; their images count in every way."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch import nn
 
 from airepair.fallback import out_of_memory
 from airepair.submodels.cache import cached, key_of
-from airepair.submodels.probe import GAIN, gain
+from airepair.submodels.probe import quickest
 from airepair.submodels.stack import Stack, concatenated, floating, stacked
+from airepair.submodels.streams import fit_in_streams
 from airepair.submodels.together import fit_together, without_meter
 from airepair.submodels.windows import images
 from airepair.training import CrossEntropy, Watch, fit, snapshot
 from airepair.types import Recipe, Task
 
-Way = Literal["auto", "together", "one by one"]
+Way = Literal["auto", "together", "streams", "one by one"]
 SALT = 100  # submodel k draws from task.generator(SALT + k)
 
 
@@ -39,7 +40,7 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
     if cache is None:
         return _train(task, plan)
     counted = task.meter.backward
-    key = key_of(plan.start, task.train, plan.windows, plan.recipe, task.seed)
+    key = key_of(plan.start, task.train, plan.windows, plan.recipe, task.seed, plan.way)
     stack, hit = cached(cache, key, task.device, lambda: _train(task, plan))
     if hit:
         task.meter.add(len(plan.windows) * images(plan.windows[0].stop - plan.windows[0].start, plan.recipe), training=True)
@@ -48,13 +49,11 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
 
 
 def _train(task: Task, plan: Plan) -> Stack:
-    way = plan.way
-    if way == "auto":
-        way = "together" if gain(plan.start, task.train, plan.windows[0], plan.recipe) >= GAIN else "one by one"
-    task.note(f"submodels: {len(plan.windows)} trained {way}")
+    way = quickest(plan.start, task.train, plan.windows[0], plan.recipe) if plan.way == "auto" else plan.way
+    task.note(f"submodels: {len(plan.windows)} trained {'on streams' if way == 'streams' else way}")
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         torch.manual_seed(int(torch.randint(2**31, (), generator=task.generator(SALT - 1))))  # dropout draws from the global generator
-        return _together(task, plan, len(plan.windows)) if way == "together" else _one_by_one(task, plan)
+        return _one_by_one(task, plan) if way == "one by one" else _at_once(task, plan, way, len(plan.windows))
 
 
 def _one_by_one(task: Task, plan: Plan) -> Stack:
@@ -69,23 +68,24 @@ def _one_by_one(task: Task, plan: Plan) -> Stack:
     return stacked(states, floating(plan.start))
 
 
-def _together(task: Task, plan: Plan, size: int) -> Stack:
+def _at_once(task: Task, plan: Plan, way: Way, size: int) -> Stack:
     """Groups of `size` submodels; half as many at once where the memory does not suffice, one by one where two at once are too many."""
     counted, count = task.meter.backward, len(plan.windows)
     try:
-        return concatenated([_group(task, plan, range(k, min(count, k + size))) for k in range(0, count, size)])
+        return concatenated([_group(task, plan, way, range(k, min(count, k + size))) for k in range(0, count, size)])
     except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
         if not out_of_memory(error):
             raise
     task.meter.backward = counted  # all of it is done again
     task.note(f"submodels: {size} at once do not fit into memory; now {f'{size // 2} at once' if size > 1 else 'one by one'}")
-    return _together(task, plan, size // 2) if size > 1 else _one_by_one(task, plan)
+    return _at_once(task, plan, way, size // 2) if size > 1 else _one_by_one(task, plan)
 
 
-def _group(task: Task, plan: Plan, chosen: range) -> Stack:
+def _group(task: Task, plan: Plan, way: Way, chosen: range) -> Stack:
     def epoch(number: int, seen: int, loss: float) -> None:
         task.meter.add(seen, training=True)
         task.progress("submodels", number, plan.recipe.epochs, loss)
 
     generators = [task.generator(SALT + k) for k in chosen]
-    return fit_together(plan.start, task.train, [plan.windows[k] for k in chosen], plan.recipe, generators, epoch)
+    at_once = fit_in_streams if way == "streams" else fit_together
+    return at_once(plan.start, task.train, [plan.windows[k] for k in chosen], plan.recipe, generators, epoch)
