@@ -162,6 +162,18 @@ def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.Cap
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
 
 
+def test_a_network_of_two_channels_comes_back_as_a_module(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """prdnn within the network: no program can say what the two channels do, so the module itself is there, and scores what the record says."""
+    out, key = base.parent / "channels", "digits-base-prdnn-s0"
+    words = ["--pretrained", str(base), "--dataset", "digits", "--method", "prdnn", "--set", "prdnn.layer=-2", "--set", "prdnn.points=5"]
+    assert main(["repair", *words, "--out", str(out)]) == 0
+    assert not (out / "models" / f"{key}.torchscript.pt").exists()
+    capsys.readouterr()
+    module = out / "models" / f"{key}.module.pt"
+    assert main(["repair", "--testonly", "--pretrained", str(module), "--dataset", "digits", "--trust-pickle"]) == 0
+    assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
+
+
 def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network that wants other pixels, said by options: its repaired copies score what the record says without being told again."""
     found = torch.load(base, weights_only=True)

@@ -3,6 +3,7 @@
 models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loads with weights_only=True and through --pretrained
 models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour order, layout, code of the user's own)
 models/KEY.torchscript.pt   the whole network as a program, where a state dict does not tell its architecture (attached units, converted)
+models/KEY.module.pt        the same as a pickled module, where TorchScript cannot say what it does (prdnn's two channels)
 models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside it where options said how it is fed
 """
 
@@ -15,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import airepair
 from airepair.errors import AirepairError, one_line
 from airepair.filing import write_atomically
+from airepair.models.checkpoint import replacing
 from airepair.models.feed import Feed
 from airepair.models.formats.export import export
 from airepair.models.formats.opened import Opened, same_structure
@@ -67,8 +70,20 @@ def _program(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
         export(copy.deepcopy(module).cpu(), subject.dataset.shape, out)
     except Exception as error:  # whatever a method builds must not end the run: its record and its state dict are there
         out.unlink(missing_ok=True)
-        return [f"{key}: not written as TorchScript: {one_line(error)}"]
+        return [f"{key}: not written as TorchScript: {one_line(error, 160)}", *_pickled(folder, subject, module, key)]
     line = f"{out.relative_to(folder.parent)}: the whole network, images in 0..1 to logits (read with --trust-pickle)"
+    return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
+
+
+def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> list[str]:
+    """The network with its feeding as torch pickles a module; reading it takes airepair itself."""
+    out = folder / f"{key}.module.pt"
+    try:
+        with replacing(out) as temporary:
+            torch.save(copy.deepcopy(module).cpu(), temporary)
+    except Exception as error:  # as above
+        return [f"{key}: not pickled either: {one_line(error, 160)}"]
+    line = f"{out.relative_to(folder.parent)}: the whole module, images in 0..1 to logits (read with --trust-pickle, where airepair is installed)"
     return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
 
 
