@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,8 @@ from airepair.metrics import score
 from airepair.metrics.exams import Exams, draw_pairs
 from airepair.prepared import Prepared, counts, examine, examined, notes_before, options_with_origins, subject_facts
 from airepair.provenance import provenance
-from airepair.records import Phase, Record, Status
+from airepair.records import SAME_NORM, Phase, Record, Status
+from airepair.same_norm import same_norm
 from airepair.types import Limit, Method, Split, Subject, Task
 
 # call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
@@ -171,7 +172,7 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         missing=missing or ready.missing,
         budget={"backward": events.meter.backward, "forward": events.meter.forward},
         cost=cost.as_record() if cost else {},
-        phases=tuple(_phase(ready, *kept) for kept in events.kept) if module is not None else (),
+        phases=(*(_phase(ready, *kept) for kept in events.kept), *_beside(ready, module)) if module is not None else (),
         subject=subject_facts(ready, module, after),
         provenance=provenance(ready.failing.x.device, ready.profile, counts(ready)),
         notes=(*notes_before(ready), *events.notes),
@@ -197,6 +198,14 @@ def _phase(ready: Prepared, name: str, images: int, seconds: float, module: nn.M
     exams = examined(ready, module)
     scores, _ = score(ready.before, exams)
     return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
+
+
+def _beside(ready: Prepared, module: nn.Module) -> Iterator[Phase]:
+    """Of a direct weight modification, the random change of its own norm."""
+    if ready.method.category == "direct weight modification":
+        moved = same_norm(ready.subject.module, module, ready.case.seed)
+        if moved is not None:
+            yield _phase(ready, SAME_NORM, 0, 0.0, moved)
 
 
 def _log(record: Record, events: Events) -> list[str]:

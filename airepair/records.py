@@ -17,12 +17,16 @@ from airepair.errors import UsageError
 
 SCHEMA = 1
 Status = Literal["repaired", "unsupported", "failed", "crashed", "timeout", "out of memory", "skipped"]
+SAME_NORM = "random change of the same norm"  # the phase that the harness adds to a direct weight modification
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """An intermediate model that a method handed in: training images and seconds so far, and its scores on validation and test."""
+    """An intermediate model that a method handed in: training images and seconds so far, and its scores on validation and test.
+
+    SAME_NORM is the harness's own: the control of a direct weight modification, without images and seconds.
+    """
 
     name: str
     images: int

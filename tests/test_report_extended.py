@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.records import Phase
+from airepair.records import SAME_NORM, Phase
 from airepair.report import render
 from airepair.report.costs import costs
 from airepair.report.extended import FLAG, extended
@@ -66,6 +66,16 @@ def test_random_stands_beside_direct_weight_modification_only() -> None:
     cells = grid(example())
     assert "random" in [s.label for s in states(cells, PLACE, "apricot")]
     assert "random" not in [s.label for s in states(cells, PLACE, "dl2")]
+
+
+def test_a_random_change_of_the_same_norm_stands_in_the_place_of_random() -> None:
+    """Where the record holds it, it is a control beside the method, no state on its way, and the `random` cell is not shown there."""
+    control = Phase(SAME_NORM, 0, 0.0, BEFORE | {"accuracy": 0.7})
+    records = [record("digits-cnn-random-s0"), record("digits-cnn-apricot-s0", phases=(*phases((5_000,), 0.01), control))]
+    found = states(grid(records), PLACE, "apricot")
+    assert [s.kind for s in found if s.label == SAME_NORM] == ["beside"]
+    assert found[-1].seeds == {0: (0, control.scores)}
+    assert "random" not in [s.label for s in found]
 
 
 def test_a_tuned_method_stands_beside_the_tuned_control() -> None:

@@ -145,8 +145,8 @@ def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float
 
 def _notes(cells: Grid, place: Column) -> Iterator[str]:
     yield (
-        "· a state that the method handed in on the way; beside it: the last state that finetune kept with no more training images, and random"
-        " for direct weight modifications."
+        "· a state that the method handed in on the way; beside it: the last state that finetune kept with no more training images, and for direct"
+        " weight modifications a random change of the same norm (of each tensor)."
     )
     if any(temperature_alone(cells.cell(place, m)) for m in cells.methods):
         yield f"{FLAG} The constraint gained, but not at the temperature that fits validation best: a temperature alone would give this gain."

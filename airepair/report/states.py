@@ -1,7 +1,8 @@
 """The states of one cell that a report can show: the repaired model, what the method handed in on the way, and the controls beside it.
 
 The control beside a method is the last kept state of `finetune` whose training images do not exceed the method's, seed by seed (protocol:
-"Budget"); `random` stands beside direct weight modifications.
+"Budget"). Beside a direct weight modification stands the random change of the same norm that its record holds, or, where records hold none, the
+`random` cell.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airepair.records import Record
+from airepair.records import SAME_NORM, Record
 from airepair.report.grid import Grid, Sample
 from airepair.report.order import Column
 
@@ -46,7 +47,9 @@ def states(cells: Grid, place: Column, method: str) -> list[State]:
     if ran[0].category == "control":
         return found
     found += _beside(cells, place, ran)
-    if any(r.category == DIRECT for r in ran):
+    if any(p.name == SAME_NORM for r in ran for p in r.phases):
+        found.append(_phase(ran, SAME_NORM, "beside"))
+    elif any(r.category == DIRECT for r in ran):
         others = [r for r in cells.cell(place, _variant(cells, place, "random", ran[0])) if r.status == "repaired"]
         seeds = {r.case.seed: (trained(r), r.after) for r in others if r.case.seed in found[0].seeds}
         found += [State("beside", "random", seeds)] if seeds else []
@@ -59,8 +62,12 @@ def trained(record: Record) -> int:
 
 
 def _phases(ran: list[Record]) -> list[State]:
-    names = list(dict.fromkeys(p.name for r in ran for p in r.phases))
-    return [State("phase", name, {r.case.seed: (p.images, p.scores) for r in ran for p in r.phases if p.name == name}) for name in names]
+    names = list(dict.fromkeys(p.name for r in ran for p in r.phases if p.name != SAME_NORM))
+    return [_phase(ran, name, "phase") for name in names]
+
+
+def _phase(ran: list[Record], name: str, kind: str) -> State:
+    return State(kind, name, {r.case.seed: (p.images, p.scores) for r in ran for p in r.phases if p.name == name})
 
 
 def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
