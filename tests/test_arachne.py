@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,12 +15,16 @@ from torch import nn
 
 from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
-from airepair.methods.arachne import Arachne, _of, _start, fitness
+from airepair.methods import arachne
+from airepair.methods.arachne import Arachne, _negative, _of, _start, _stratified, fitness
 from airepair.search.evolution import Evolution, evolve
+from airepair.search.localise import Impact, impacts
+from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places
+from airepair.search.swarm import Found, Swarm
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
-from airepair.types import Task
+from airepair.types import Split, Task
 
 SMALL = {"population": 20, "generations": 15}
 
@@ -115,3 +121,122 @@ def test_a_hundred_particles_and_generations_take_seconds() -> None:
     (_, fast), (_, slow) = (one_search(task, places, way, 100, 100) for way in (False, True))
     assert slow / fast > 10, (slow, fast)
     assert fast < 10
+
+
+def one_class_is_hopeless() -> Task:
+    """Class 3 is never predicted, but one of its weights is by far the largest: no gradient loss, the greatest forward impact."""
+    task = toy.task("plain")
+    layer, features = task.module[5], task.module[:5](task.failing.images(slice(0, 1)))[0]  # type: ignore[index]
+    with torch.no_grad():
+        layer.bias[3] = -200.0
+        layer.weight[3, int(features.argmax())] = 9.0
+    return replace(task, failing=Split(task.failing.x[:1], 1 - task.failing.y[:1].clamp(max=1)))
+
+
+def test_version_1_looks_at_the_twenty_weights_of_largest_gradient_loss() -> None:
+    """For one failing input: a weight of great forward impact that does not move the loss is not localised, whatever the front says."""
+    task = one_class_is_hopeless()
+    layer = task.module[5]  # type: ignore[index]
+    cost = impacts(task.module, [layer], task.failing, behind=False)  # type: ignore[list-item]
+    twenty = set(cost.gradient[0].flatten().topk(20).indices.tolist())
+    assert int(cost.forward[0].argmax()) not in twenty
+    places = Arachne(search="pso")._localise(task.module, {"5": layer}, task.failing, task.passing, torch.Generator())  # type: ignore[dict-item]
+    chosen = {(int(i)) for i in places.index}
+    assert chosen <= twenty
+    scores = torch.stack([cost.gradient[0].flatten(), cost.forward[0].flatten()], 1)
+    rows = torch.tensor(sorted(twenty))
+    assert chosen == set(rows[pareto_front(scores[rows])].tolist())
+
+
+def test_version_2_divides_both_scores_by_those_of_passing_inputs() -> None:
+    """cost / (1 + the same on as many passing inputs), the front taken over all layers together."""
+    task = toy.task("cnn")
+    names = ["0", "5", "7"]
+    layers = {n: task.module.get_submodule(n) for n in names}
+    found = Arachne()._localise(task.module, layers, task.failing, task.passing, task.generator(2))  # type: ignore[arg-type]
+    like = _stratified(task.passing, len(task.failing), task.generator(2))
+    bad, good = (impacts(task.module, list(layers.values()), split) for split in (task.failing, like))  # type: ignore[arg-type]
+    scores = [torch.cat([(b / (1 + g)).flatten() for b, g in zip(x, y, strict=True)]) for x, y in zip(both(bad), both(good), strict=True)]
+    front = pareto_front(torch.stack(scores, 1))
+    sizes = [layers[n].weight.numel() for n in names]  # type: ignore[union-attr,operator]
+    starts = {n: sum(sizes[:i]) for i, n in enumerate(names)}
+    flat = [starts[found.names[int(w)].removesuffix(".weight")] + int(i) for w, i in zip(found.which, found.index, strict=True)]
+    assert sorted(flat) == front.tolist()
+    alone = pareto_front(torch.stack([torch.cat([t.flatten() for t in side]) for side in both(bad)], 1))
+    assert alone.tolist() != front.tolist(), "the passing inputs make a difference here"
+
+
+def both(impact: Impact) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    return impact.gradient, impact.forward
+
+
+def test_passing_inputs_are_drawn_label_by_label_in_turn() -> None:
+    """As many of each label as there are, up to n."""
+    y = torch.tensor([0] * 50 + [1] * 3 + [2] * 50)
+    drawn = _stratified(Split(torch.zeros(103, 1, 1, 1), y), 13, torch.Generator().manual_seed(0))
+    assert drawn.y.bincount().tolist() == [5, 3, 5]
+
+
+def test_the_most_frequent_confusion_is_one_label_and_one_prediction() -> None:
+    """target=confusion keeps the failing inputs of the pair (label, prediction) that occurs most often, and no others."""
+    task = toy.task("mlp")
+    predicted = sit(task.module, task.failing).predictions
+    pairs = Counter(zip(task.failing.y.tolist(), predicted.tolist(), strict=True))
+    (label, wrong), count = pairs.most_common(1)[0]
+    chosen = _negative(task, "confusion")
+    assert len(pairs) > 1
+    assert len(chosen) == count < len(task.failing)
+    assert set(chosen.y.tolist()) == {label}
+    assert set(sit(task.module, chosen).predictions.tolist()) == {wrong}
+
+
+def test_values_stay_within_twice_their_layers_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fitness that pulls every weight up, each ends between once and twice the largest weight of its own layer."""
+    task = toy.task("cnn")
+    largest = {n: float(p.detach().max()) for n, p in task.module.named_parameters()}
+    before = {n: p.detach().clone() for n, p in task.module.named_parameters()}
+    monkeypatch.setattr(arachne, "_of", lambda *_: lambda population: population.sum(1))
+    module = Arachne(generations=60).repair(task)
+    moved = {n: p[p != before[n]] for n, p in module.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    for name, values in moved.items():
+        assert float(values.max()) <= 2 * largest[name] + 1e-6
+        assert float(values.min()) > largest[name]
+
+
+@pytest.mark.parametrize("search", ["pso", "de"])
+def test_the_weights_as_they_were_are_one_of_the_candidates(search: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fitness that wants no change nothing changes, bit for bit."""
+    task = toy.task("mlp")
+    before = {n: p.detach().clone() for n, p in task.module.named_parameters()}
+    original: list[torch.Tensor] = []
+
+    def still(logits: PatchedLogits, *_: object) -> Callable[[torch.Tensor], torch.Tensor]:
+        original.append(logits.places.values(logits.module))
+        return lambda population: -(population - original[0]).abs().sum(1)
+
+    monkeypatch.setattr(arachne, "_of", still)
+    module = Arachne(search=search, generations=5).repair(task)  # type: ignore[arg-type]
+    assert original
+    assert all(torch.equal(p, before[n]) for n, p in module.named_parameters())
+
+
+@pytest.mark.parametrize("printed", [False, True])
+def test_the_printed_constants_and_those_that_settle(printed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printed: 4.1 each and a fifth of the weights' range as least speed; else 2.05 and none. Speed is capped at five ranges in both."""
+    seen: list[Swarm] = []
+
+    def spy(fitness: object, start: torch.Tensor, velocity: torch.Tensor, settings: Swarm, generator: object) -> Found:
+        seen.append(settings)
+        assert not velocity.any()
+        return Found(start[0], 0.0, 0, (0.0,))
+
+    task = toy.task("mlp")
+    weights = task.module.get_parameter("4.weight")
+    span = float(weights.max() - weights.min())
+    monkeypatch.setattr(arachne, "swarm", spy)
+    Arachne(search="pso", printed=printed).repair(task)
+    assert seen[0].inertia == pytest.approx(0.7298, abs=1e-4)
+    assert seen[0].cognitive == seen[0].social == pytest.approx(0.7298 * (4.1 if printed else 2.05), abs=1e-3)
+    assert seen[0].fastest == pytest.approx(5 * span)
+    assert seen[0].slowest == pytest.approx(span / 5 if printed else 0.0)

@@ -102,6 +102,22 @@ def test_a_swarm_without_velocity_that_starts_in_one_point_stays_there() -> None
     assert torch.equal(found.best, torch.zeros(3))
 
 
+def test_each_element_of_a_velocity_keeps_its_bounds() -> None:
+    """No step is shorter than `slowest` or longer than `fastest`, whatever the differences and the inertia would give."""
+    seen: list[Tensor] = []
+
+    def watched(population: Tensor) -> Tensor:
+        seen.append(population)
+        return sphere(population)
+
+    start = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    how = Swarm(0.7, 1.5, 1.5, 20, 99, fastest=0.4, slowest=0.1)
+    swarm(watched, start, torch.randn(30, 5, generator=torch.Generator().manual_seed(2)), how, torch.Generator().manual_seed(1))
+    steps = torch.stack([b - a for a, b in zip(seen, seen[1:], strict=False)]).abs()
+    assert float(steps.min()) == pytest.approx(0.1, abs=1e-5)
+    assert float(steps.max()) == pytest.approx(0.4, abs=1e-5)
+
+
 def test_evolution_finds_the_top_of_a_parabola_within_its_bounds() -> None:
     """DE/rand/1/bin reaches the optimum, and stays below a bound that cuts it off."""
     start = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
