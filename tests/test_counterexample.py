@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import ClassVar
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -141,10 +142,50 @@ def test_the_error_table_finds_the_direction_of_failures() -> None:
 
 def test_vectors_of_a_turn_keep_their_distance() -> None:
     """No two that remain are nearer than the distance."""
-    kept = apart(torch.rand(200, 2, generator=generator()), 0.05)
+    vectors = torch.rand(200, 2, generator=generator())
+    kept = vectors[apart(vectors, 0.05)]
     distances = torch.cdist(kept, kept).fill_diagonal_(9)
     assert 10 < len(kept) < 200
     assert float(distances.min()) >= 0.05
+
+
+def test_frequent_combinations_are_counted_and_drawn() -> None:
+    """3 taken for 1 twice, 0 for 2 once: images of label 3 are drawn twice as often as of 0, however many there are of each, and no others."""
+    table = ErrorTable(torch.zeros(3, 2), torch.tensor([3, 0, 3]), torch.tensor([1, 2, 1]))
+    assert table.combinations() == [(3, 1, 2), (0, 2, 1)]
+    labels = torch.tensor([0] * 500 + [1] * 200 + [3] * 20)
+    drawn = labels[table.like(labels, 3000, generator())]
+    counts = torch.bincount(drawn, minlength=4)
+    assert counts[1] == counts[2] == 0
+    assert float(counts[3] / counts[0]) == pytest.approx(2.0, rel=0.15)
+    assert len(table.like(torch.tensor([1, 2]), 5, generator())) == 5
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.2])
+def test_half_of_the_samples_lie_where_the_table_says(distance: float) -> None:
+    """Vectors and labels: a table of failures in one corner on one label. Without steering next to none of the samples are there."""
+    task, corner = toy.task("cnn"), torch.full((40, len(ALL)), 0.9) + 0.05 * torch.rand(40, len(ALL), generator=generator())
+    table = ErrorTable(corner, torch.full((40,), 2), torch.full((40,), 3))
+    shares = []
+    for steer in (True, False):
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def spy(images: torch.Tensor, vectors: torch.Tensor, *_: object, seen: list = seen) -> torch.Tensor:  # type: ignore[type-arg]
+            seen.append((images, vectors))
+            return images
+
+        with patch("airepair.methods.counterexample.modify", spy):
+            Counterexample(samples=200, steer=steer, distance=distance)._search(
+                task, Cube("uniform", len(ALL), generator(3)), table, ALL, generator(4)
+            )
+        images, vectors = seen[0]
+        assert len(images) == len(vectors)
+        there = (vectors > 0.8).all(1)
+        known = {x.numpy().tobytes(): int(y) for x, y in zip(task.failing.images(), task.failing.y, strict=True)}
+        known |= {x.numpy().tobytes(): int(y) for x, y in zip(task.train.images(), task.train.y, strict=True)}
+        shares.append((int(there.sum()), sum(known[x.numpy().tobytes()] == 2 for x in images[there])))
+    assert shares[1][0] <= 2
+    assert shares[0][0] == shares[0][1] == 100 if not distance else shares[0][0] == shares[0][1] > 0
 
 
 def test_counterexamples_are_wrong_and_the_control_is_not_chosen() -> None:

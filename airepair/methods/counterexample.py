@@ -1,15 +1,15 @@
 """counterexample: counterexample-guided data augmentation (Dreossi et al., IJCAI 2018).
 
 Idea: sample a space of named label-preserving modifications (rotation, shifts, brightness, contrast, blur, noise) for images on which the
-network fails; keep those in an error table, whose principal components (where in the space, and in which directions, failures lie)
-steer half of the next samples; retrain on the data plus the counterexamples; repeat until none is found or the rounds end.
+network fails; keep those in an error table, and analyse it: the principal components of its vectors (where in the space, and in which directions,
+failures lie) and its most frequent combinations of label and prediction steer half of the next samples; retrain on the data plus the counterexamples; repeat until none is found or the rounds end.
 
 Images that are modified: training images that the network gets right as they are (one with a wrong label would be its own
 counterexample) and the failing ones. Control: `sampler=random` draws the same number of modified images without looking at the network.
 Changes all parameters and batch-norm statistics, through the common training loop; the best state on validation remains.
 Refuses a task without anything labelled. No image is mirrored: digits are not symmetric.
 
-Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features); the ranges are in search/modifications.py; samples, rounds and epochs
+Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features, set analysis for unordered ones); the ranges are in search/modifications.py; samples, rounds and epochs
 are ours. `distance` is the paper's optional diversity constraint: a vector nearer than that to an earlier one of its turn is dropped.
 """
 
@@ -52,6 +52,19 @@ class ErrorTable:
         _, sizes, directions = torch.linalg.svd(self.vectors - mean, full_matrices=False)
         return mean, directions, sizes / max(1, len(self) - 1) ** 0.5
 
+    def combinations(self) -> list[tuple[int, int, int]]:
+        """Label, prediction and how often they occur together, the most frequent first."""
+        pairs, counts = torch.stack([self.labels, self.predictions], 1).unique(dim=0, return_counts=True)
+        order = counts.argsort(descending=True, stable=True)
+        return [(int(a), int(b), int(n)) for (a, b), n in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)]
+
+    def like(self, labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """`n` indices into `labels`, drawn so that each label is as frequent as in the table (indices of other labels where it has none of them)."""
+        classes = int(max(labels.max(), self.labels.max())) + 1
+        wanted, there = (torch.bincount(y.cpu(), minlength=classes).double() for y in (self.labels, labels))
+        weights = (wanted / there.clamp_min(1))[labels.cpu()]
+        return torch.multinomial(weights if bool(weights.any()) else torch.ones_like(weights), n, replacement=True, generator=generator)
+
     def near(self, n: int, generator: torch.Generator) -> Tensor:
         """`n` new vectors where the failures lie: a Gaussian along the principal directions, clipped to the cube."""
         mean, directions, spread = self.components()
@@ -71,7 +84,7 @@ class Counterexample:
     sampler: Literal["halton", "uniform", "crossentropy", "random"] = option(
         "halton", "how vectors are drawn; random: the control", source="IJCAI 2018"
     )
-    steer: bool = option(True, "half of the samples follow the error table's principal components", source="IJCAI 2018")
+    steer: bool = option(True, "half of the samples follow the error table: its principal components and its labels", source="IJCAI 2018")
     modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="ours")
     samples: int = option(2000, "modified images tried in a round", low=1, source="ours")
     keep: int = option(500, "counterexamples kept in a round", low=1, source="ours", tune=Space(50, 5000, log=True))
@@ -112,19 +125,23 @@ class Counterexample:
         base = self._base(task)
         vectors = cube.draw(self.samples)
         steered = self.samples // 2 if self.steer and self.sampler != "random" and len(table) > 1 else 0
+        index = torch.randint(len(base), (len(vectors),), generator=generator)
         if steered:
             vectors[:steered] = table.near(steered, generator)
+            index[:steered] = table.like(base.y, steered, generator)
         if self.distance:
-            vectors = apart(vectors, self.distance)
-        index = torch.randint(len(base), (len(vectors),), generator=generator).to(task.device)
+            far = apart(vectors, self.distance)
+            vectors, index, steered = vectors[far], index[far], int(far[:steered].sum())
+        index = index.to(task.device)
         images, labels = modify(base.images(index), vectors, names, generator), base.y[index]
         logits = logits_of(task.module, images)
         predictions = logits.argmax(1)
         if self.sampler == "crossentropy":
             cube.learn(vectors[steered:], nn.functional.cross_entropy(logits, labels, reduction="none").cpu()[steered:])
         wrong = (predictions != labels).nonzero()[:, 0]
-        # As many as there are counterexamples, but whichever come first: they are in random order.
-        chosen = (torch.arange(len(wrong), device=wrong.device) if self.sampler == "random" else wrong)[: self.keep]
+        # The control takes as many as there are counterexamples, without looking. Drawn, because the steered ones come first.
+        found = torch.randperm(len(images), generator=generator)[: len(wrong)].to(wrong.device) if self.sampler == "random" else wrong
+        chosen = found[torch.randperm(len(found), generator=generator)[: self.keep].to(found.device)]
         return Split(images[chosen], labels[chosen]), ErrorTable(vectors[chosen.cpu()], labels[chosen].cpu(), predictions[chosen].cpu())
 
     def _base(self, task: Task) -> Split:
@@ -135,15 +152,17 @@ class Counterexample:
         return task.train.select(right.nonzero()[:, 0]) + task.failing
 
     def _analysis(self, table: ErrorTable, names: tuple[str, ...]) -> str:
-        """Which modification the first principal direction of the error table is mostly made of."""
+        """Which modification the first principal direction of the error table is mostly made of, and its most frequent combination."""
         if len(table) < 2 or self.sampler == "random":
             return ""
         mean, directions, _ = table.components()
         top = int(directions[0].abs().argmax())
-        return f"; they spread most along {names[top]}, around {float(mean[top]):.2f} of its range"
+        label, prediction, count = table.combinations()[0]
+        where = f"they spread most along {names[top]}, around {float(mean[top]):.2f} of its range"
+        return f"; {where}; class {label} taken for {prediction} is most frequent ({count} of {len(table)})"
 
 
 def apart(vectors: Tensor, distance: float) -> Tensor:
-    """The vectors that are at least `distance` from every earlier one (kept or not)."""
+    """Which vectors are at least `distance` from every earlier one (kept or not)."""
     near = (torch.cdist(vectors, vectors) < distance).tril(-1)
-    return vectors[~near.any(1)]
+    return ~near.any(1)
