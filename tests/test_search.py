@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_each_element_of_a_velocity_keeps_its_bounds() -> None:
     start = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     how = Swarm(0.7, 1.5, 1.5, 20, 99, fastest=0.4, slowest=0.1)
     swarm(watched, start, torch.randn(30, 5, generator=torch.Generator().manual_seed(2)), how, torch.Generator().manual_seed(1))
-    steps = torch.stack([b - a for a, b in zip(seen, seen[1:], strict=False)]).abs()
+    steps = torch.stack([b - a for a, b in pairwise(seen)]).abs()
     assert float(steps.min()) == pytest.approx(0.1, abs=1e-5)
     assert float(steps.max()) == pytest.approx(0.4, abs=1e-5)
 

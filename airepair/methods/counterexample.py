@@ -1,16 +1,18 @@
 """counterexample: counterexample-guided data augmentation (Dreossi et al., IJCAI 2018).
 
 Idea: sample a space of named label-preserving modifications (rotation, shifts, brightness, contrast, blur, noise) for images on which the
-network fails; keep those in an error table, and analyse it: the principal components of its vectors (where in the space, and in which directions,
-failures lie) and its most frequent combinations of label and prediction steer half of the next samples; retrain on the data plus the counterexamples; repeat until none is found or the rounds end.
+network fails; keep those in an error table, and analyse it: the principal components of its vectors (where in the space, and in which
+directions, failures lie) and its most frequent labels steer half of the next samples; retrain on the data plus the counterexamples; repeat
+until none is found or the rounds end.
 
 Images that are modified: training images that the network gets right as they are (one with a wrong label would be its own
 counterexample) and the failing ones. Control: `sampler=random` draws the same number of modified images without looking at the network.
 Changes all parameters and batch-norm statistics, through the common training loop; the best state on validation remains.
 Refuses a task without anything labelled. No image is mirrored: digits are not symmetric.
 
-Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features, set analysis for unordered ones); the ranges are in search/modifications.py; samples, rounds and epochs
-are ours. `distance` is the paper's optional diversity constraint: a vector nearer than that to an earlier one of its turn is dropped.
+Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features, set analysis for unordered ones); the ranges are in
+search/modifications.py; samples, rounds and epochs are ours. `distance` is the paper's optional diversity constraint: a vector nearer than
+that to an earlier one of its turn is dropped.
 """
 
 from __future__ import annotations
