@@ -24,6 +24,12 @@ class Space:
     log: bool = False
     choices: tuple[Any, ...] = ()
 
+    def __str__(self) -> str:
+        """As a card shows it: `0.0001..0.3, logarithmic` or `32, 64, 128`."""
+        if self.choices:
+            return ", ".join(map(str, self.choices))
+        return f"{self.low}..{self.high}" + (", logarithmic" if self.log else "")
+
 
 def option(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, source: str = "", tune: Space | None = None

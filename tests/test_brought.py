@@ -212,12 +212,14 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "size.npz", x=x[:, :3], y=y)
     np.savez(tmp_path / "strange.npz", x=x, y=y, classes=np.array(["red", "pink"]))
     np.savez(tmp_path / "unlabelled.npz", x=x)
+    np.savez(tmp_path / "halves.npz", x=x, y=y / 2)
     for text, why in (
         ("outside.npz", r"labels 5\.\.6; accepted: 0\.\.2"),
         ("size.npz", "its images are 3 x 3 x 4, the data set's 3 x 4 x 4"),
         ("strange.npz", "'pink' is no class of the data set; accepted: red, green, blue"),
         ("unlabelled.npz", "holds x; accepted: x .* and y"),
         ("absent.npz", "does not exist"),
+        ("halves.npz", r"y is float64 of shape \(2,\); accepted: 2 integers"),
     ):
         with pytest.raises(UsageError, match=why):
             wanted(f"npz:{tmp_path / text}", NAMES, (3, 4, 4))
@@ -263,6 +265,37 @@ def test_a_toml_file_with_an_unknown_key_is_refused(tmp_path: Path, colours: str
     (tmp_path / "a.toml").write_text('input_rang = "0..255"\n')
     with pytest.raises(UsageError, match=r"unknown key in .*did you mean 'input_range'"):
         accuracy(given(path), colours)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("net_arch = 3", "net_arch is 3; accepted: a text"),
+        ('depth = "18"', "depth is '18'; accepted: a whole number"),
+        ("depth = true", "depth is True; accepted: a whole number"),
+        ("trained_on = [0, 5]", r"trained_on is \[0, 5\]; accepted: a text"),
+        ("input_range = true", "input range True is not understood"),
+        ('classes = ["red"]', r"classes \(a.toml\): 1 names, colours has 3 classes"),
+    ],
+)
+def test_values_of_a_toml_file_are_checked(tmp_path: Path, colours: str, line: str, why: str) -> None:
+    """A value of another type is one line that shows it."""
+    path = checkpoint(tmp_path / "a.pt")
+    (tmp_path / "a.toml").write_text(line + "\n")
+    with pytest.raises(UsageError, match=why):
+        accuracy(given(path), colours)
+
+
+def test_code_is_run_only_when_the_command_line_names_it(tmp_path: Path, colours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A TOML file that comes with a model cannot make it run: the line says what to give."""
+    path = checkpoint(tmp_path / "a.pt")
+    path.with_suffix(".py").write_text(NET + "\nprint('it ran')\n")
+    code = f"{path.with_suffix('.py')}:Net"
+    (tmp_path / "a.toml").write_text(f'net_arch = "{code}"\n')
+    with pytest.raises(UsageError, match=r"a\.toml names code, .*: give --net_arch .*a\.py:Net"):
+        bring(Brought(path), colours, profile="none", device=CPU)
+    assert "it ran" not in capsys.readouterr().out
+    assert accuracy(given(path), colours) == 1
 
 
 def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one_comes_back(tmp_path: Path) -> None:

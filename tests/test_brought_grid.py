@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fixtures.brought
 from airepair.data import load
 from airepair.models import build
 from airepair.models.feeding import shipped
@@ -87,3 +88,12 @@ def test_the_shipped_keras_network_stands_in_the_default_selection(tmp_path: Pat
     assert ours.path.stat().st_size < 100_000
     assert ours.path.with_suffix(".toml").exists()
     assert shipped("mnist", "keras_cnn") is None
+
+
+def test_without_the_extra_its_cells_are_skipped_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid's own Keras file needs three packages; the reason names the one that is missing."""
+    monkeypatch.setattr(fixtures.brought, "find_spec", lambda name: None if name == "mmdnn" else object())
+    ours = shipped("digits", "keras_cnn")
+    assert ours is not None
+    with pytest.raises(pytest.skip.Exception, match=r"is a Keras file, and mmdnn is not installed: pip install 'airepair\[keras,mmdnn\]'"):
+        fixtures.brought.subject_of(ours, "digits", "smoke", torch.device("cpu"))

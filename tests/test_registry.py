@@ -101,12 +101,14 @@ def test_the_list_shows_the_sound_and_names_the_torn(installed: Path, capsys: py
 
 
 def test_the_list_shows_every_built_in_method_with_its_options(capsys: pytest.CaptureFixture[str]):
-    """Name, category, paper, and options with default, type and range."""
+    """Name, category, paper, and options with default, type, range, and the range that is tuned over."""
     assert main(["list", "methods", "finetune"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("finetune  [control]  control")
     assert "epochs" in out
     assert "int in 1..inf" in out
+    assert "; tuned over 0.0001..0.3, logarithmic" in out
+    assert "; tuned over 32, 64, 128, 256" in out
 
 
 @pytest.mark.parametrize("what", ["models", "datasets", "metrics", "faults"])

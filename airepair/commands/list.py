@@ -45,7 +45,8 @@ def _text(what: str, name: str, about: dict[str, Any]) -> Iterator[str]:
     for o in about["options"]:
         ends = f" in {_end(o['low'], '-inf')}..{_end(o['high'], 'inf')}" if (o["low"], o["high"]) != (None, None) else ""
         source = f" ({o['source']})" if o["source"] else ""
-        yield f"    {o['name']:<18} {_shown(o['default']):<14} {o['type']}{ends}: {o['help']}{source}"
+        tune = f"; tuned over {o['tune']}" if o["tune"] else ""
+        yield f"    {o['name']:<18} {_shown(o['default']):<14} {o['type']}{ends}: {o['help']}{source}{tune}"
     yield f"    needs: {about['needs']}" if about["needs"] else "    needs: nothing beyond the core"
     yield ""
 
@@ -76,7 +77,7 @@ def _card(cls: Any) -> dict[str, Any]:
         "paper": cls.paper,
         "idea": " ".join(text.split("\n\n")[0].split()),
         "needs": getattr(cls, "needs", ""),
-        "options": [{k: v for k, v in asdict(o).items() if k != "tune"} for o in describe(cls)],
+        "options": [asdict(o) | {"tune": str(o.tune) if o.tune else None} for o in describe(cls)],
     }
 
 

@@ -69,21 +69,21 @@ def _labels(y: Any) -> Any:
     return y[:, 0] if y is not None and y.ndim == 2 and y.shape[1] == 1 else y
 
 
-def check(arrays: Arrays) -> None:
-    """UsageError where images or labels are of a kind that cannot be meant."""
-    for part, x, y in (("train", arrays.x_train, arrays.y_train), ("test", arrays.x_test, arrays.y_test)):
+def check(arrays: Arrays, ends: tuple[str, str] = ("_train", "_test")) -> None:
+    """UsageError where images or labels are of a kind that cannot be meant; `ends`: what the arrays' names have behind x and y."""
+    for end, x, y in zip(ends, (arrays.x_train, arrays.x_test), (arrays.y_train, arrays.y_test), strict=True):
         if x is None or y is None:
             continue
         if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or not x.size:
             raise UsageError(
-                f"{arrays.where}: x_{part} has shape {x.shape}; accepted: N x H x W or N x H x W x C with 1 or 3 channels, N > 0"
+                f"{arrays.where}: x{end} has shape {x.shape}; accepted: N x H x W or N x H x W x C with 1 or 3 channels, N > 0"
             )
         if x.shape[1:] != arrays.x_train.shape[1:]:
             raise UsageError(f"{arrays.where}: test images are {x.shape[1:]}, training images {arrays.x_train.shape[1:]}")
         if x.dtype != np.uint8 and not (np.issubdtype(x.dtype, np.floating) and float(x.min()) >= 0 and float(x.max()) <= 1):
-            raise UsageError(f"{arrays.where}: x_{part} is {x.dtype}{_range(x)}; accepted: uint8, or floats in [0, 1]")
+            raise UsageError(f"{arrays.where}: x{end} is {x.dtype}{_range(x)}; accepted: uint8, or floats in [0, 1]")
         if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
-            raise UsageError(f"{arrays.where}: y_{part} is {y.dtype} of shape {y.shape}; accepted: {len(x)} integers")
+            raise UsageError(f"{arrays.where}: y{end} is {y.dtype} of shape {y.shape}; accepted: {len(x)} integers")
         if int(y.min()) < 0 or (arrays.classes and int(y.max()) >= len(arrays.classes)) or int(y.max()) > 9_999:
             raise UsageError(
                 f"{arrays.where}: labels {int(y.min())}..{int(y.max())}; accepted: 0..{max(1, len(arrays.classes) or 10_000) - 1}"

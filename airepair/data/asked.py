@@ -26,7 +26,7 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     x, y, names = _npz(path, labelled) if kind == "npz" else _folder(path)
     if not labelled:
         y, names = np.zeros(len(x), np.int64), ()
-    check(Arrays(x, y, None, None, str(path), names or classes))
+    check(Arrays(x, y, None, None, str(path), names or classes), ("", ""))
     split = split_of(x, _in_order(y, names, classes, path))
     found = (int(split.x.shape[1]), int(split.x.shape[2]), int(split.x.shape[3]))
     if found != shape:

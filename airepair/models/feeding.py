@@ -144,7 +144,11 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
             raise UsageError(f"{file} is not readable TOML: {one_line(error)}") from None
         for key in found:
             choose(f"key in {file}", key.replace("-", "_"), BESIDE)
-        return {k.replace("-", "_"): v for k, v in found.items()}, name
+        values = {k.replace("-", "_"): v for k, v in found.items()}
+        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("depth", int)):
+            if key in values and type(values[key]) is not kind:
+                raise UsageError(f"{file}: {key} is {values[key]!r}; accepted: {'a whole number' if kind is int else 'a text'}")
+        return values, name
     return {}, ""
 
 

@@ -26,6 +26,7 @@ from airepair.models.checkpoint import replacing
 from airepair.models.feed import Feed
 from airepair.models.formats.export import export
 from airepair.models.formats.opened import Opened, same_structure
+from airepair.models.own_code import is_own_code
 from airepair.models.train import save_atomically
 from airepair.pipeline import Outcome
 from airepair.types import Subject
@@ -51,7 +52,7 @@ def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opene
     lines += _beside(file, fed, folder)
     if changed or (opened is not None and opened.kind not in STATE_DICTS):
         lines += _program(folder, subject, outcome.module, key)
-    return lines + (_original(folder, key, subject, outcome.module, opened) if opened is not None else [])
+    return lines + (_original(folder, key, subject, outcome.module, opened, net_arch) if opened is not None else [])
 
 
 def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
@@ -87,7 +88,7 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
     return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
 
 
-def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened) -> list[str]:
+def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened, net_arch: str | None) -> list[str]:
     """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
     out = folder / key / opened.source.name
     out.parent.mkdir(exist_ok=True)
@@ -101,6 +102,8 @@ def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opene
     stated = {k: v["value"] for k, v in subject.origin["feeding"].items() if v["from"] == "option" or v["from"].endswith(".toml")}
     if stated or subject.origin["trained_on_from"] == "option" or subject.origin["trained_on_from"].endswith(".toml"):
         stated["trained_on"] = subject.trained_on
+    if is_own_code(net_arch):
+        stated["net_arch"] = net_arch  # a reader is told to name it, and what
     return [line, *_beside(out, stated, folder)]
 
 
@@ -124,7 +127,7 @@ def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch
         "airepair": airepair.__version__,
     }
     feed = subject.module if isinstance(subject.module, Feed) else None
-    own: dict[str, Any] = {"net_arch": net_arch} if net_arch and ":" in net_arch else {}
+    own: dict[str, Any] = {"net_arch": net_arch} if is_own_code(net_arch) else {}
     if feed is None:
         return facts, own
     mean, std = (t.flatten().tolist() for t in (feed.mean, feed.std))

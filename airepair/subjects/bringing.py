@@ -40,7 +40,7 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     source = data.whole(dataset)
     shape = (int(source.train.x.shape[1]), int(source.train.x.shape[2]), int(source.train.x.shape[3]))
     values, file = beside(path)
-    net_arch = brought.net_arch or values.get("net_arch")
+    net_arch = brought.net_arch or _named(values, file)
     depth = brought.depth if brought.depth is not None else values.get("depth")
     own = own_code(str(net_arch)) if is_own_code(net_arch) else None
     feeding = brought.feeding.over(stated(values, file, path.parent))
@@ -66,6 +66,14 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     recipe = _recipe(source.name, opened.facts)
     name = f"{source.name}-{brought.name or case_name(path)}"
     return Subject(name, module, divided, recipe, trained_on, origin), wiring.way_back(module)
+
+
+def _named(values: Mapping[str, Any], file: str) -> str | None:
+    """The architecture of a TOML file. UsageError where it is code: a file that came with a model must not say what is run."""
+    found = values.get("net_arch")
+    if is_own_code(found):
+        raise UsageError(f"{file} names code, {found}, and code is run only when the command line names it: give --net_arch {found}")
+    return found
 
 
 def _architecture(
