@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from airepair.case import Case
+from airepair.pieces import join
+from airepair.records import Record, append
 from benchmarks import campaign
+from benchmarks.luggage import chosen, packed
+from benchmarks.perf.__main__ import GROUPS
 
 
 def test_stages_follow_the_profile() -> None:
@@ -18,7 +24,7 @@ def test_stages_follow_the_profile() -> None:
     order = [found.index(f"{d}-{m}") for d in ("cifar100", "cifar10") for m in ("resnet18", "resnet34", "resnet50")]
     assert order == sorted(order)
     assert found.index("cifar10-resnet50") < found.index("mnist-cnn") < found.index("fashion_mnist-cnn")
-    assert found[-1] == campaign.PERFORMANCE
+    assert found[-len(GROUPS) :] == [f"performance-{group}" for group in GROUPS]
 
 
 @pytest.mark.parametrize(("code", "seconds", "finished"), [("0", 30, True), ("2", 30, False), ("__import__('time').sleep(60)", 0.5, False)])
@@ -28,6 +34,12 @@ def test_a_stage_ends_or_is_interrupted(tmp_path: Path, code: str, seconds: floa
     assert campaign.run_stage(words, tmp_path, tmp_path / "log.txt", seconds) is finished
 
 
+def filed(state: Path, stage: str, method: str, status: str = "repaired") -> None:
+    """A record of a cell of that stage."""
+    dataset, model = stage.split("-")
+    append(state / "records" / "records.jsonl", Record(Case(dataset, model, method, 0), status))  # type: ignore[arg-type]
+
+
 def test_a_second_run_goes_on_where_the_first_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,8 +47,9 @@ def test_a_second_run_goes_on_where_the_first_stopped(
     ran: list[str] = []
     fate = {"digits-fc": "0", "digits-cnn": "2"}
 
-    def command(stage: str, *_: object) -> list[str]:
+    def command(stage: str, given: object, state: Path) -> list[str]:
         ran.append(stage)
+        filed(state, stage, "noop")
         return [sys.executable, "-c", f"raise SystemExit({fate[stage]})"]
 
     monkeypatch.setattr(campaign, "command", command)
@@ -47,9 +60,77 @@ def test_a_second_run_goes_on_where_the_first_stopped(
     assert ran == ["digits-fc", "digits-cnn", "digits-cnn"]
     assert json.loads((tmp_path / "done.json").read_text()) == ["digits-fc", "digits-cnn"]
     assert campaign.main(["--state", str(tmp_path / "new"), "--minutes", "0.3", "--stage", "digits-fc"]) == 3
-    capsys.readouterr()
-    assert campaign.main(["--state", str(tmp_path), "--stage", "digits"]) == 2
-    assert "'digits'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--stage", "digits"], "'digits'"),
+        (["--stage", "performance-all"], "training, submodels"),
+        (["--minutes", "0"], "--minutes 0"),
+        (["--cell-seconds", "-1"], "--cell-seconds -1"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, before anything runs."""
+    assert campaign.main(["--state", str(tmp_path), *words]) == 2
+    assert shown in capsys.readouterr().err
+
+
+def test_a_stage_in_which_nothing_ran_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Absent data skips every cell and is no error to pytest; the stage is left for a machine that has it."""
+    monkeypatch.setattr(campaign, "command", lambda *_: [sys.executable, "-c", ""])
+    assert campaign.main(["--state", str(tmp_path), "--minutes", "1", "--stage", "mnist-fc"]) == 4
+    assert "nothing ran" in capsys.readouterr().out
+    assert not (tmp_path / "done.json").exists()
+
+
+def test_a_cell_is_tried_once_unless_it_is_asked_for_again(tmp_path: Path) -> None:
+    """Else one that takes longer than a run would stand in the way of all others for ever."""
+    filed(tmp_path, "digits-fc", "care", "timeout")
+    filed(tmp_path, "digits-fc", "noop")
+    filed(tmp_path, "digits-cnn", "prdnn", "failed")
+    given = Namespace(profile="smoke", cell_seconds=60.0, retry=False, options=["--seeds", "0"])
+    words = campaign.command("digits-fc", given, tmp_path)
+    assert words[words.index("--deselect") + 1] == "benchmarks/test_repair.py::test_repair[digits-fc-care-s0]"
+    assert words.count("--deselect") == 1
+    assert words[words.index("--time-limit") + 1] == "60.0"
+    assert words[-2:] == ["--seeds", "0"]
+    given.retry = True
+    assert "--deselect" not in campaign.command("digits-fc", given, tmp_path)
+
+
+def test_what_is_small_goes_along_and_the_next_machine_goes_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records before weights, small before large, within the limit; submodels stay behind; joined, it is a state."""
+    sizes = {
+        "records/records.jsonl": 900,
+        "records/cells/a/repaired.safetensors": 3000,
+        "cache/big.safetensors": 9000,
+        "cache/small.safetensors": 2000,
+        "cache/half.part/state.pt": 2500,
+        "cache/submodels/x.safetensors": 10,
+        "compiled/kernel": 10,
+        "log.txt": 50,
+    }
+    for name, size in sizes.items():
+        (tmp_path / "state" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "state" / name).write_bytes(bytes(size))
+    along, left = chosen(tmp_path / "state", 14_000)
+    assert [p.as_posix() for p in along] == [
+        "log.txt",
+        "records/records.jsonl",
+        "cache/small.safetensors",
+        "cache/half.part/state.pt",
+        "records/cells/a/repaired.safetensors",
+    ]
+    assert [p.as_posix() for p in left] == ["cache/big.safetensors"]
+    listed, _ = packed(tmp_path / "state", tmp_path / "pieces", 8000, 14_000)
+    assert max(p.stat().st_size for p in (tmp_path / "pieces").iterdir()) <= 8000
+    there = join(listed, tmp_path / "there")
+    assert there.name == "state"
+    assert sorted(p.relative_to(there) for p in there.rglob("*") if p.is_file()) == sorted(along)
 
 
 @pytest.mark.slow
