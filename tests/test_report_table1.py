@@ -121,6 +121,15 @@ def test_the_impossible_cells_are_marked() -> None:
     assert any("exceed 100 %" in n and "99.96 +2.55" in n for n in made().notes)
 
 
+def test_a_constraint_gain_that_a_temperature_gives_is_flagged_where_it_is_read() -> None:
+    """In Table I itself, with a note; accuracy and a gain that stays at the best temperature are not."""
+    alone, true = {"constraint": 0.2, "constraint_tempered": -0.01}, {"constraint": 0.2, "constraint_tempered": 0.1}
+    table = table1(grid([record("digits-cnn-dl2-s0", gains=alone), record("digits-cnn-apricot-s0", gains=true)]), paper_table.Paper())
+    assert [entry(table, m, "Const.", 0).text for m in ("DL2", "Apricot")] == ["+20.00‡", "+20.00"]
+    assert "‡" not in entry(table, "DL2", "Acc.", 0).text
+    assert any(n.startswith("‡") for n in table.notes)
+
+
 def test_the_claim_line_is_complete() -> None:
     """n, seeds, spread, device, versions, commit, profile, test images; then notes and duplicates."""
     text = "\n".join(made().claims)

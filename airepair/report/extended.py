@@ -13,13 +13,12 @@ from airepair.metrics import Entry as Metric
 from airepair.metrics import entries as metric_entries
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes
-from airepair.report.facts import category, settings, temperature_alone
+from airepair.report.facts import FLAG, FLAGGED, category, settings, temperature_alone
 from airepair.report.grid import Grid, Sample, baseline, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
 from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
 from airepair.report.states import State, states
 
-FLAG = "‡"
 HEADINGS = {
     "accuracy": Heading("Accuracy", "all"),
     "top5": Heading("Accuracy", "top 5"),
@@ -149,7 +148,7 @@ def _notes(cells: Grid, place: Column) -> Iterator[str]:
         " weight modifications a random change of the same norm (of each tensor)."
     )
     if any(temperature_alone(cells.cell(place, m)) for m in cells.methods):
-        yield f"{FLAG} The constraint gained, but not at the temperature that fits validation best: a temperature alone would give this gain."
+        yield FLAGGED
     pairs = sorted({tuple(p) for r in cells.records if (p := r.subject.get("pair"))})
     if pairs:
         yield f"Confusion pair (a, b): classes {', '.join(f'{a} and {b}' for a, b in pairs)}."

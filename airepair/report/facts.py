@@ -8,6 +8,9 @@ from functools import partial
 from airepair.records import Record
 from airepair.report.grid import Grid, gain, sample
 
+FLAG = "‡"
+FLAGGED = f"{FLAG} The constraint gained, but not at the temperature that fits validation best: a temperature alone would give this gain."
+
 
 def temperature_alone(records: list[Record]) -> bool:
     """Whether the constraint gained on average but not at the best temperature: over-confidence, not repair."""

@@ -1,7 +1,8 @@
 """Table I in the paper's layout: data sets over models in columns; the baseline, then the methods; accuracy and constraint accuracy in rows.
 
 The baseline is in percent, a method's number its gain in percentage points (after minus before, seed by seed, then the mean). The best gain
-of a column is marked, separately for the two metrics, if it is above zero as printed. `paper` numbers stand in brackets.
+of a column is marked, separately for the two metrics, if it is above zero as printed. `paper` numbers stand in brackets. ‡ flags a constraint
+gain that a temperature alone would give.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
+from airepair.report.facts import FLAG, FLAGGED, temperature_alone
 from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -41,6 +43,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
                 found, records = gains[place, method, metric], cells.cell(place, method)
                 top = found is not None and best[place, metric] > 0 and round(found.mean, 2) == best[place, metric]
                 text = spread(found, sign=True, usual=usual, others=_others(records)) if found else status(records)
+                text += FLAG if metric == "constraint" and temperature_alone(records) else ""
                 entries.append(Entry(text, top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
     headings = tuple(Heading(dataset_title(d), model_title(m)) for d, m in cells.columns)
@@ -65,6 +68,8 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
     notes = ["The best gain of a column stands out, for accuracy and for constraint accuracy; controls take part."] if cells.columns else []
+    if any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods):
+        notes.append(FLAGGED)
     if any(p in paper.columns for p in cells.columns):
         notes.append("In brackets: the paper's own number for the same data set, model and method (its n and spread are not stated).")
     return notes
