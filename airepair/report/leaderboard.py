@@ -17,8 +17,7 @@ from airepair.records import Record
 from airepair.report.claims import claims
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
-from airepair.report.extended import FLAG
-from airepair.report.facts import category, settings, temperature_alone
+from airepair.report.facts import FLAG, category, settings, temperature_alone
 from airepair.report.grid import Grid, Sample, gain, sample, score, status
 from airepair.report.layout import Table, fixed, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
