@@ -68,6 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"airepair: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("airepair: interrupted; finished records are on disk", file=sys.stderr)
+        print("airepair: interrupted; what was finished is on disk", file=sys.stderr)
         return 130
     return 2

@@ -1,13 +1,21 @@
 """The transfer of a data file, against a server on the loopback that cuts the connection."""
 
 import hashlib
+import io
+import pickle
+import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from airepair.cli import main
+from airepair.data import files
+from airepair.data.official import OFFICIAL, File
 from airepair.data.transfer import fetch
 from airepair.errors import Unavailable
 
@@ -102,6 +110,34 @@ def test_a_longer_wrong_part_does_not_block_the_transfer(server: Server, tmp_pat
 def test_a_mirror_takes_over(server: Server, tmp_path: Path) -> None:
     """A first address that does not answer is no obstacle."""
     assert fetch(["http://127.0.0.1:9/nothing", url(server)], tmp_path / "file", MD5).read_bytes() == BODY
+
+
+def test_data_get_goes_on_in_the_next_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command, against a connection that is cut every time: one line says what is kept; run again it asks for the rest, checks and unpacks."""
+    x, y = np.random.default_rng(0).integers(0, 256, (200, 3 * 32 * 32), dtype=np.uint8), [k % 100 for k in range(200)]
+    batch = pickle.dumps({"data": x, "fine_labels": y})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in ("train", "test"):
+            member = tarfile.TarInfo(f"cifar-100-python/{name}")
+            member.size = len(batch)
+            tar.addfile(member, io.BytesIO(batch))
+    server.body, md5 = buffer.getvalue(), hashlib.md5(batch).hexdigest()
+    file = File("cifar-100-python.tar.gz", (url(server),), hashlib.md5(server.body).hexdigest())
+    monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))))
+    monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path))
+    server.cuts = [10_000] * 6
+    assert main(["data", "get", "cifar100"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("airepair: cifar-100-python.tar.gz could not be fetched")
+    assert last.endswith("; 60,000 bytes are kept and the next try goes on from there")
+    assert main(["data", "get", "cifar100"]) == 0
+    assert server.asked[-1] == "bytes=60000-"
+    assert main(["data", "list"]) == 0
+    assert f"cifar100        {tmp_path / 'cifar-100-python'}" in capsys.readouterr().out
+    assert np.array_equal(files.read("cifar100", tmp_path).x_train[0, :, :, 2], x[0, 2048:].reshape(32, 32))
 
 
 def test_workers_do_not_fetch_twice(server: Server, tmp_path: Path) -> None:

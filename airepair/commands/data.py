@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from airepair.errors import AirepairError, UsageError, choose
@@ -56,19 +57,24 @@ def _place(name: str, root: Path) -> str:
 def _got(name: str, root: Path) -> bool:
     from airepair import data
 
-    moving = sys.stderr.isatty()
+    moving, told = sys.stderr.isatty(), {"at": float("-inf")}
 
     def show(file: str, done: int, total: int) -> None:
-        if moving:
-            share = f" of {total / 1e6:,.1f}" if total else ""
-            print(f"\r\033[K{file}  {done / 1e6:,.1f}{share} MB", end="", file=sys.stderr, flush=True)
+        """A line that moves on a terminal, one every ten seconds elsewhere."""
+        if not moving and time.monotonic() - told["at"] < 10:
+            return
+        told["at"] = time.monotonic()
+        text = f"{file}  {done / 1e6:,.1f}" + (f" of {total / 1e6:,.1f}" if total else "") + " MB"
+        print(f"\r\033[K{text}" if moving else text, end="" if moving else "\n", file=sys.stderr, flush=True)
 
     try:
         where = data.get(name, show)
     except AirepairError as error:
         print(("\n" if moving else "") + f"airepair: {error}", file=sys.stderr)
         return False
-    print(("\r" if moving else "") + f"{name}: {where}")
+    if moving:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    print(f"{name}: {where}")
     return True
 
 

@@ -49,7 +49,8 @@ def fetch(
                 return target
             part.unlink()
             reason = f"{url}: md5 {found}, expected {md5}"
-    raise Unavailable(f"{target.name} could not be fetched ({reason}); what has arrived is kept and the next try goes on from there")
+    kept = f"; {part.stat().st_size:,} bytes are kept and the next try goes on from there" if part.exists() and part.stat().st_size else ""
+    raise Unavailable(f"{target.name} could not be fetched ({reason}){kept}")
 
 
 def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int], None]) -> None:
