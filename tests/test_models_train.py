@@ -148,6 +148,27 @@ def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: p
     assert f"validation {logged[-1]['accuracy']:.4f}" in capsys.readouterr().out
 
 
+def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command says what is there; another one into the same folder is refused, and the file stays as it is."""
+    out = ("--out", str(tmp_path / "m"))
+    assert command.run(arguments("--epochs", "2", *out)) == 0
+    before = (tmp_path / "m" / "model.pt").read_bytes()
+    assert "recipe of docs/protocol.md, digits; given: epochs 2" in capsys.readouterr().out
+    assert command.run(arguments("--epochs", "2", *out)) == 0
+    shown = capsys.readouterr().out
+    assert "trained already: validation" in shown
+    assert "epoch 1/" not in shown
+    for words in (
+        ("--epochs", "3"),
+        ("--epochs", "2", "--seed", "1"),
+        ("--epochs", "2", "--until-accuracy", "0.5"),
+        ("--epochs", "2", "--clean"),
+    ):
+        with pytest.raises(UsageError, match="is of another training; accepted: another --out"):
+            command.run(arguments(*words, *out))
+    assert (tmp_path / "m" / "model.pt").read_bytes() == before
+
+
 def test_the_command_says_when_an_accuracy_was_not_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, the model kept."""
     assert command.run(arguments("--epochs", "1", "--until-accuracy", "1", "--out", str(tmp_path / "m"))) == 1

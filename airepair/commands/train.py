@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,14 +69,33 @@ def run(args: argparse.Namespace) -> int:
     training = replace(training, fault=None) if args.clean else training
     dataset = on_device(spoil(found, training), device)
     plan = plan_of(args, training)
+    if given := {k: v for k, v in _given(args).items() if v is not None}:
+        training = replace(training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}")
     torch.manual_seed(args.seed)
     module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(device)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
-    history = _train(module, model, dataset, training, plan, folder)
-    reached = plan.until is None or (history[-1].accuracy or 0) >= plan.until
+    facts = _facts(module, model, dataset, training, plan)
+    accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, folder)
+    reached = plan.until is None or accuracy["validation"] >= plan.until
     if not reached:
-        print(f"airepair: validation accuracy {history[-1].accuracy:.4f} did not reach {plan.until}; the model is kept", file=sys.stderr)
+        print(f"airepair: validation accuracy {accuracy['validation']:.4f} did not reach {plan.until}; the model is kept", file=sys.stderr)
     return 0 if reached else 1
+
+
+def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | None:
+    """Accuracies of the model that the same command left here; None where there is none. UsageError for another's: it is never overwritten."""
+    from airepair.models import checkpoint
+    from airepair.models.train import STATE
+
+    file = folder / "model.pt"
+    if not file.exists() or (folder / STATE).exists():
+        return None
+    found = checkpoint.load(file)
+    if not isinstance(found, dict) or any(found.get(k) != v for k, v in facts.items()):
+        raise UsageError(f"{file} is of another training; accepted: another --out, or delete it")
+    accuracy: dict[str, float] = found["accuracy"]
+    print(f"{file}: trained already: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {found['epochs']} epochs")
+    return accuracy
 
 
 def device_of(text: str) -> Any:
@@ -93,11 +113,16 @@ def device_of(text: str) -> Any:
     return device
 
 
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What may stand in the recipe's place; None where it was not given."""
+    return {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
+
+
 def plan_of(args: argparse.Namespace, training: Training) -> Plan:
     """The recipe with what was given in its place; UsageError for a value out of range."""
     from airepair.models.train import Plan, early_epoch
 
-    given = {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
+    given = _given(args)
     for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
         if value is not None and (not value > 0 or value == float("inf")):
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
@@ -113,11 +138,10 @@ def plan_of(args: argparse.Namespace, training: Training) -> Plan:
     return Plan(recipe, args.seed, until, tuple(sorted({early_epoch(recipe), *map(int, words)})))
 
 
-def _train(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan, folder: Path) -> list[Epoch]:
+def _train(module: nn.Module, facts: dict[str, Any], dataset: Dataset, training: Training, plan: Plan, folder: Path) -> Mapping[str, float]:
     from airepair.exam import sit
     from airepair.models.train import STATE, Watcher, early_epoch, save_atomically, train
 
-    facts = _facts(module, model, dataset, training, plan)
     folder.mkdir(parents=True, exist_ok=True)
     show = Lines(plan.recipe.epochs)
 
@@ -126,17 +150,16 @@ def _train(module: nn.Module, model: str, dataset: Dataset, training: Training, 
             save_atomically(facts | {"epochs": epoch, "state_dict": _cpu(kept)}, folder / name)
 
     fault = f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})" if training.fault else ""
-    print(
-        f"{dataset.name} {model}: {plan.recipe.epochs} epochs of {len(dataset.train):,} images, recipe of {training.origin}{fault}",
-        flush=True,
-    )
+    until = f", until validation accuracy {plan.until}" if plan.until is not None else ""
+    size = f"{plan.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
+    print(f"{dataset.name} {facts['arch']}: {size}; recipe of {training.origin}{fault}", flush=True)
     history = train(module, dataset.train, dataset.validation, plan, folder, Watcher(show.epoch, keep, show.inside))
     accuracy = {"validation": sit(module, dataset.validation).accuracy, "test": sit(module, dataset.test).accuracy}
     save_atomically(facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)}, folder / "model.pt")
     (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))
     (folder / STATE).unlink(missing_ok=True)
     print(f"{folder / 'model.pt'}: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {len(history)} epochs")
-    return history
+    return accuracy
 
 
 def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
@@ -152,6 +175,7 @@ def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, 
         "recipe_origin": training.origin,
         "fault": training.fault or "",
         "seed": plan.seed,
+        "until": plan.until,
         "parameters": sum(p.numel() for p in module.parameters()),
     }
 
