@@ -21,9 +21,9 @@ TUNED = "tuned"  # what stands behind the @ of a cell with tuned options
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is run: `seeds` by default, the data sets it selects, and per data set how many images of each split and epochs a subject gets.
+    """How much is run: `seeds` by default, the data sets it selects; per data set how many images of each split, and what of the recipe is another.
 
-    `for_gpu`: patterns of models that run on a CPU only when they are asked for by name.
+    `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`: per data set, of a cell on one free core.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Profile:
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    epochs: Mapping[str, int] = field(default_factory=dict)
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     for_gpu: tuple[str, ...] = ()
-    minutes: str = "unknown"
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

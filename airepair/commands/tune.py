@@ -172,7 +172,7 @@ def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], arg
     device = on(bench.subject(bench.seeds[0]).dataset.train.x.device)
     row = {"dataset": bench.dataset, "model": bench.model, "method": method}
     found = profile(bench.profile)
-    if bench.dataset in found.images or bench.dataset in found.epochs:
+    if bench.dataset in found.images or bench.dataset in found.recipe:
         row["profile"] = bench.profile
     return {**row, "origin": f"tuned: {where}, {device}, {size}{won}", "options": default if best.number == 0 else dict(best.params)}
 

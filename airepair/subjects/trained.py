@@ -36,8 +36,10 @@ def load(
     """
     found, plain = profiles()[profile], dataset.partition("+")[0]
     fault, training = of_case(dataset, model), training_of(plain, model.partition("+")[0])
-    if plain in found.epochs:
-        training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, epochs=found.epochs[plain]))
+    if given := dict(found.recipe.get(plain, {})):
+        words = ", ".join(f"{k} {v}" for k, v in given.items())
+        origin = f"{training.origin}; profile {profile}: {words}"
+        training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, **given), origin=origin)
     divided = on_device(reduce(data.load(plain), dict(found.images.get(plain, {}))), device)
     if fault is not None:
         return faulty((dataset, model), divided, training, fault, seed, cache, progress)
