@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,9 @@ class Reporter:
             raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
 
     def pytest_report_header(self) -> str:
-        """Which budget runs, and how long that takes."""
+        """Which budget runs (fixtures/expected.py says how long that takes), and where its results go."""
         chosen = self.config.stash[SELECTION].profile
-        return f"airepair: profile {chosen.name} ({chosen.about}; {chosen.minutes} minutes; digits always: 5 to 10), results in {self.out}"
+        return f"airepair: profile {chosen.name} ({chosen.about}), results in {self.out}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the cell's record from the first report that carries it."""
@@ -92,8 +94,6 @@ class Reporter:
             terminalreporter.write_line(f"airepair: {error}", red=True)
             records, remarks = list(self.records.values()), []
         if not records:
-            if any("test_repair" in k for k in self.durations):
-                terminalreporter.write_line("airepair: nothing ran; there is no table", yellow=True)
             return
         terminalreporter.section("Table I")
         for line in terminal(records, PAPER, width=terminalreporter._tw.fullwidth).splitlines():
@@ -111,6 +111,19 @@ class Reporter:
         terminalreporter.write_line(
             f"wrote {self.out / RECORDS} ({len(records)} records), {names}; each cell's files in {self.out / 'cells'}"
         )
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
+    def pytest_last_line(self) -> Generator[None]:
+        """A run in which nothing ran says so in its last line, below pytest's own."""
+        yield
+        cells = [k for k in self.durations if case_of(k)]
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if not cells or self.records or not reporter:
+            return
+        reasons = Counter(self.skips.get(k, "it failed before its repair") for k in cells)
+        reason, count = reasons.most_common(1)[0]
+        most = f"{count} of {len(cells)} cells" if len(reasons) > 1 else f"{count} cell{'s' if count > 1 else ''}"
+        reporter.write_line(f"airepair: nothing ran, so there is no table ({most}: {reason})", yellow=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """--strict: a method that is unsupported in every cell that ran fails the run."""

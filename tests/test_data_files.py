@@ -61,12 +61,13 @@ def test_the_npz_layout_is_the_second_source(tmp_path: Path, arrays: list[np.nda
 
 @pytest.mark.parametrize("name", list(OFFICIAL))
 def test_an_absent_set_says_what_to_put_where(tmp_path: Path, name: str) -> None:
-    """One sentence: the command, the folder, the npz."""
+    """One sentence: the command, the official files, the npz, and the folder."""
     with pytest.raises(Unavailable) as caught:
         files.read(name, tmp_path)
     text = str(caught.value)
     assert f"airepair data get {name}" in text
-    assert str(tmp_path / OFFICIAL[name].folder) in text
+    assert OFFICIAL[name].folder in text
+    assert str(tmp_path) in text
     assert f"{name}.npz" in text
     assert "\n" not in text
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from airepair.records import read
@@ -32,10 +33,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def suite(out: Path, *words: str, cache: Path | None = None, timeout: int = 200) -> subprocess.CompletedProcess[str]:
+def suite(
+    out: Path, *words: str, cache: Path | None = None, data: Path | None = None, timeout: int = 200
+) -> subprocess.CompletedProcess[str]:
     """`pytest benchmarks` with the given words."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(out / "no-data"), "COLUMNS": "140"}
+    environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(data or out / "no-data"), "COLUMNS": "140"}
     command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -161,13 +164,34 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
     assert "--out DIR" in result.stderr
 
 
-def test_an_absent_data_set_is_a_skip_that_says_what_to_do(tmp_path: Path) -> None:
-    """Nothing ran, and the last lines say so."""
-    result = suite(tmp_path, "--dataset", "cifar100", "--model", "resnet18", "--method", "noop", "--seeds", "0", "-rs")
+@pytest.mark.parametrize("extra", [[], ["-n", "2"]])
+def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path, extra: list[str]) -> None:
+    """Said before the cells, once for all of them in pytest's summary, and in the last line: nothing ran."""
+    result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "1 skipped" in result.stdout
-    assert "AIREPAIR_DATA" in result.stdout
-    assert "nothing ran" in result.stdout
+    assert "7 skipped" in result.stdout
+    why = "cifar100 is not at hand: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
+    lines = result.stdout.splitlines()
+    assert f"airepair: none of these 7 cells can run here: {why}" in result.stdout
+    assert [line for line in lines if line.startswith("SKIPPED")] == [
+        next(line for line in lines if line.startswith("SKIPPED [7] ") and why in line)
+    ]
+    assert lines[-1].startswith(f"airepair: nothing ran, so there is no table (7 cells: {why}")
+    assert "AIREPAIR_DATA" in lines[-1]
+
+
+def test_the_time_is_said_before_the_first_cell(tmp_path: Path) -> None:
+    """What runs here, how long that takes on one core, what is skipped; -k cifar100 holds the paper's three networks times every method."""
+    np.savez(tmp_path / "cifar100.npz", x_train=0)  # its presence counts
+    result = suite(tmp_path, "-k", "cifar100 and not aprnn", "--seeds", "0", "--collect-only", data=tmp_path)
+    cells = {(model, method) for model, method in re.findall(r"test_repair\[cifar100-([a-z0-9_]+)-(.+)-s0\]", result.stdout)}
+    from benchmarks import grid
+
+    wanted = {(m, method) for m in ("resnet18", "resnet34", "resnet50") for method in grid.methods() if method != "aprnn"}
+    assert wanted <= cells
+    narrow = sum(m == "resnet18w16" for m, _ in cells)
+    assert f"airepair: {narrow} of {len(cells)} cells run here, about " in result.stdout
+    assert f"{len(cells) - narrow} are skipped" in result.stdout
 
 
 BENCHMARK_TEST = (

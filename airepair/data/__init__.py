@@ -54,3 +54,12 @@ def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) 
     from airepair.data.official import OFFICIAL
 
     return files.get(name, places.data(), progress).where if name in OFFICIAL else f"nothing to fetch for {DATASETS.check(name)}"
+
+
+def absent(name: str) -> str:
+    """The sentence that says what to put where if an official set is not at hand, else "". Nothing is read."""
+    from airepair import places
+    from airepair.data import files
+    from airepair.data.official import OFFICIAL
+
+    return files.absent(OFFICIAL[name], places.data()) if name in OFFICIAL and files.place(name, places.data()) is None else ""

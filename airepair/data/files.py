@@ -51,11 +51,12 @@ def place(name: str, root: Path) -> Path | None:
 
 def absent(official: Official, root: Path) -> str:
     """The sentence that says what to put where."""
-    names = ", ".join(m for m, _ in official.members) or ", ".join(f"{n}[.gz]" for n in IDX)
-    return (
-        f"{official.name} is not at hand: run `airepair data get {official.name}`, or put {names} into {root / official.folder}, "
-        f"or {official.name}.npz (x_train, y_train, x_test, y_test) into {root} (AIREPAIR_DATA names another folder)"
-    )
+    npz = f"{official.name}.npz (x_train, y_train, x_test, y_test)"
+    if official.members:
+        own = f"{official.files[0].path} (or its folder {official.folder}) or {npz} into {root}"
+    else:
+        own = f"{', '.join(IDX)} (packed or not) into {root / official.folder}, or {npz} into {root}"
+    return f"{official.name} is not at hand: run `airepair data get {official.name}`, or put {own} (AIREPAIR_DATA names another folder)"
 
 
 def get(name: str, root: Path, progress: Progress = lambda *_: None) -> Arrays:

@@ -7,6 +7,7 @@ MODULES = (
     "fixtures.subject",
     "fixtures.repair",
     "fixtures.sharding",
+    "fixtures.expected",
     "reports.bridge",
     "reports.reporter",
 )
