@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,31 @@ def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> 
     assert "Traceback" not in refused.stdout
 
 
+@pytest.mark.slow
+def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -> None:
+    """--failing and --keep of the file's cells; wanted labels that the model gives already fail the cell with one line."""
+    digits = load("digits").test
+    net = build("fc", "digits", 10, (1, 8, 8))
+    net.load_state_dict(torch.load(file, weights_only=True))
+    with torch.no_grad():
+        said = net.eval()(digits.images() * 255).argmax(1)
+    x = (digits.images()[:, 0] * 255).round().byte().numpy()
+    np.savez(tmp_path / "wrong.npz", x=x[:7], y=((said + 1) % 10)[:7].numpy())
+    np.savez(tmp_path / "keep.npz", x=x[7:20])
+    np.savez(tmp_path / "right.npz", x=x[:7], y=said[:7].numpy())
+    words = ["--pretrained", str(file), "--dataset", "digits", "--method", "lookup", "--seeds", "0", "--input-range", "0..255"]
+    ours = ["--failing", f"npz:{tmp_path / 'wrong.npz'}", "--keep", f"npz:{tmp_path / 'keep.npz'}"]
+    result = suite(tmp_path / "out", *words, *ours)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (record,) = read([tmp_path / "out" / "records.jsonl"])[0]
+    assert record.provenance["n"]["failing"] == 7
+    assert (record.after["repair_rate"], record.after["kept"]) == (1, 1)
+    refused = suite(tmp_path / "refused", *words, "--failing", f"npz:{tmp_path / 'right.npz'}")
+    assert refused.returncode == 1
+    assert "7 of 7 wanted labels are what the model says already" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -76,6 +102,13 @@ def test_a_file_that_cannot_be_meant_ends_the_run_before_it_starts(tmp_path: Pat
     result = suite(tmp_path, "--collect-only", "-q", "--pretrained", str(file), *words)
     assert result.returncode == 4
     assert why in result.stderr
+
+
+def test_inputs_without_a_file_end_the_run_before_it_starts(tmp_path: Path) -> None:
+    """They belong to one model."""
+    result = suite(tmp_path, "--collect-only", "-q", "--failing", "npz:a.npz")
+    assert result.returncode == 4
+    assert "--failing is for the inputs of one model; accepted: with --pretrained FILE" in result.stderr
 
 
 def test_the_shipped_keras_network_stands_in_the_default_selection(tmp_path: Path) -> None:
