@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from torch import nn
 from airepair.errors import Unsupported, UsageError
 from airepair.linear.decoupled import Decoupled, fold
 from airepair.linear.effect import effect
-from airepair.linear.highs import Limits, Norm
+from airepair.linear.highs import Limits, Norm, Program
 from airepair.linear.margins import Array, Index, Margins, orders, winning
 from airepair.linear.program import solve
-from airepair.linear.proof import Plan, settle
+from airepair.linear.proof import Plan, settle, verdict
 from airepair.linear.sites import change, exact, final_site, find_site, sites
 from airepair.testing import toy
 from airepair.types import Task
@@ -90,6 +91,39 @@ def test_nothing_changes_where_the_constraints_already_hold(plain: Task) -> None
         found = solve(rows, Norm(objective), Limits())  # type: ignore[arg-type]
         assert found.value == 0
         assert not found.delta.any()
+
+
+@pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
+@pytest.mark.parametrize("penalty", [None, 3.0])
+def test_an_optimum_comes_with_a_bound_from_below(plain: Task, objective: str, penalty: float | None) -> None:
+    """The duality gap of the real last layer is rounding, whole, by constraint generation, bounded and softened."""
+    rows, norm = last_layer(plain, kept=60), Norm(objective, 0.3 if penalty else 3.0)  # type: ignore[arg-type]
+    for at_once in (2000, 20):
+        found = solve(rows, norm, Limits(), penalty=penalty, at_once=at_once)
+        assert found.value > 0.1
+        assert abs(found.gap) < 1e-7 * (1 + found.value)
+
+
+def test_a_wrong_multiplier_shows_in_the_gap() -> None:
+    """x + y >= 2 costs 2: half the multiplier bounds it by 1 only, and one of twice the size no better. Never is the gap below zero."""
+    g, rhs = sparse.csr_array(np.array([[1.0, 1.0]])), np.array([2.0])
+    program = Program(g, rhs, np.array([-1]), Norm("l1"), None, 0, None)
+    found = program._highs("highs", {})
+    gaps = {}
+    for factor in (0.0, 0.5, 1.0, 2.0):
+        wrong = SimpleNamespace(ineqlin=SimpleNamespace(marginals=factor * found.ineqlin.marginals))
+        gaps[factor] = 2.0 - program._least(wrong, 2.0)  # type: ignore[arg-type]
+    assert gaps[1.0] == pytest.approx(0, abs=1e-12)
+    assert gaps[0.5] == pytest.approx(1)
+    assert gaps[0.0] == pytest.approx(2)
+    assert gaps[2.0] >= 1
+
+
+def test_an_optimum_that_is_not_certified_is_not_called_proved() -> None:
+    """The verdict follows the gap."""
+    found = solve(by_hand([[1.0]], [2.0]), Norm("l1"), Limits())
+    assert verdict(found) == "proved optimal"
+    assert "solver's word" in verdict(replace(found, gap=1e-3))
 
 
 def test_the_bound_makes_a_program_infeasible_and_that_is_proved() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,5 +120,41 @@ def test_the_text_says_what_was_proved(tmp_path: Path, capsys: pytest.CaptureFix
     ask(tmp_path, capsys, identity(), {"x": X, "y": np.array([1])})
     assert main(["solve", str(tmp_path / "net.pt"), str(tmp_path / "inputs.npz"), "--trust-pickle", "--no-bias"]) == 0
     out = capsys.readouterr().out
-    assert "optimum 0.5  (linf, proved optimal)" in out
+    assert "optimum 0.5  (linf, proved optimal, duality gap " in out
     assert "1 of 1 hold in the network" in out
+
+
+def homogeneous(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A Keras file of ACAS Xu's shape (5 inputs, six layers of 50 units, 5 outputs) without biases, one input, and its features and logits."""
+    pytest.importorskip("h5py")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Dense(50, activation="relu", use_bias=False) for _ in range(6)]
+    model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(5, use_bias=False)])
+    model.save(folder / "acas.h5")
+    x = np.array([[0.3, -0.5, 0.1, 0.4, -0.2]])
+    h = x
+    for layer in layers:
+        h = np.maximum(h @ np.asarray(layer.kernel, dtype=np.float64), 0)
+    return folder / "acas.h5", h[0], (h @ np.asarray(model.layers[-1].kernel, dtype=np.float64))[0]
+
+
+def test_an_order_over_five_outputs_of_a_keras_file_costs_what_the_formula_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goldberger et al.'s specification for ACAS Xu (outputs 0 and 1 below 2, 3 and 4 by .01), without bias, L-infinity, three inputs.
+
+    Each logit moves by at most eps |h|_1, so eps = (largest missing difference) / (2 |h|_1). The network has no biases, so an input k times as
+    long has features and differences k times as large, and is less demanding: the shortest input decides.
+    """
+    file, h, y = homogeneous(tmp_path)
+    missing = max(y[low] - y[high] + 0.01 for low in (0, 1) for high in (2, 3, 4))
+    assert missing > 0
+    x = np.array([[0.3, -0.5, 0.1, 0.4, -0.2]])
+    orders = [[i, high, low] for i in range(3) for low in (0, 1) for high in (2, 3, 4)]
+    np.savez(tmp_path / "inputs.npz", x=np.concatenate([x, 2 * x, 5 * x]), orders=np.array(orders))
+    words = ["--require", "orders", "--norm", "linf", "--margin", "0.01", "--no-bias", "--json"]
+    assert main(["solve", str(file), str(tmp_path / "inputs.npz"), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["status"] == "optimal"
+    assert found["optimum"] == pytest.approx(missing / (2 * np.abs(h).sum()), rel=1e-6)  # Keras computes in float32, the file holds float32
+    assert found["after"] == found["required"] == 18

@@ -155,7 +155,7 @@ def _text(args: argparse.Namespace, inputs: int, answer: Answer) -> list[str]:
     work = f"{answer.rows:,} rows in {answer.programs} programs, {answer.seconds:.3f} s"
     if answer.status == "infeasible":
         return [f"proved infeasible: no change of {what} does it", asked, work]
-    lines = [f"optimum {answer.optimum:.12g}  ({args.norm}, proved optimal)", what, asked]
+    lines = [f"optimum {answer.optimum:.12g}  ({args.norm}, {answer.verdict}, duality gap {answer.gap:.1g})", what, asked]
     lines.append(f"L1 {answer.l1:.9g}, Linf {answer.linf:.9g}, {answer.changed:,} changed; {work}")
     where = "the decoupled network" if answer.decoupled else "the network"
     lines.append(f"checked in float64: {answer.after:,} of {answer.required:,} hold in {where}")

@@ -46,6 +46,16 @@ class Limits:
     entries: int = 20_000_000
 
 
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Change, slacks and what they cost; `gap`: at most so much less might be possible (0 up to rounding: the optimum is certified)."""
+
+    change: Array
+    slack: Array
+    value: float
+    gap: float
+
+
 def out_of_time(limits: Limits, rows: int, weights: int) -> str:
     """Why the solver was stopped."""
     return f"HiGHS did not finish in seconds={limits.seconds:g} ({rows:,} rows, {weights:,} weights); allow more seconds, or repair fewer points"
@@ -96,8 +106,8 @@ class Program:
         row = np.flatnonzero(group >= 0)
         return sparse.csr_array((-np.ones(len(row)), (row, group[row])), shape=(len(group), self.slacks))
 
-    def run(self, seconds: float, limits: Limits) -> tuple[Array, Array, float] | None:
-        """Change, slacks and optimum; None if HiGHS proves that there is no solution."""
+    def run(self, seconds: float, limits: Limits) -> Optimum | None:
+        """The optimum; None if HiGHS proves that there is no solution."""
         start = time.monotonic()
         tight = {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
         first = "highs-ipm" if self.numbers > DENSE else "highs"
@@ -107,11 +117,28 @@ class Program:
             if found.status == 2:
                 return None
             if found.status == 0:
-                x = found.x
-                return x[: self.size] - x[self.size : 2 * self.size], x[2 * self.size + self.caps :], float(found.fun)
+                x, value = found.x, float(found.fun)
+                change, slack = x[: self.size] - x[self.size : 2 * self.size], x[2 * self.size + self.caps :]
+                return Optimum(change, slack, value, value - self._least(found, value))
             if found.status == 1:
                 raise Unsupported(out_of_time(limits, self.upper.shape[0], self.size))
         raise Unsupported("HiGHS gave up on numerical grounds, with and without presolve")
+
+    def _least(self, found: optimize.OptimizeResult, value: float) -> float:
+        """No solution costs less than this: weak duality for HiGHS's multipliers, whatever they are, among solutions that cost `value` or less.
+
+        In such a solution no column is above `value` (a slack: above `value` / penalty), since each part of the change costs that much or lies below
+        a bound that does.
+        """
+        multipliers = np.minimum(found.ineqlin.marginals, 0)
+        reduced = self.cost - self.upper.T @ multipliers
+        if self.equal is not None:
+            reduced -= self.equal.T @ found.eqlin.marginals
+        most = np.full(len(self.cost), value)
+        most[2 * self.size + self.caps :] /= self.cost[2 * self.size + self.caps :]
+        most = np.minimum(np.where(np.isfinite(most), most, np.inf), self.bounds[:, 1])
+        low = np.minimum(reduced, 0)
+        return float(self.upper_rhs @ multipliers + (low[low < 0] * most[low < 0]).sum())
 
     @property
     def numbers(self) -> int:

@@ -15,6 +15,7 @@ from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import orders
 from airepair.linear.program import solve
+from airepair.linear.proof import verdict
 from airepair.linear.sites import change, exact, find_site
 
 Require = Literal["wins", "second-best", "orders"]
@@ -22,13 +23,16 @@ Require = Literal["wins", "second-best", "orders"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What was proved. `rows` of `required`: what the solver needed of all; `before` and `after`: orders that hold in float64.
+    """What was proved. `gap`: how much less than `optimum` might do, by weak duality. `rows` of `required`: what the solver needed of all.
 
+    `before` and `after`: orders that hold in float64.
     `decoupled`: whether `after` is about the decoupled network (a layer other than the last), then `folded` counts the ordinary one.
     """
 
     status: Literal["optimal", "infeasible"]
+    verdict: str
     optimum: float | None
+    gap: float | None
     layer: str
     variables: int
     required: int
@@ -76,7 +80,9 @@ def smallest(module: nn.Module, x: Tensor, triples: Tensor, *, layer: str, norm:
         after, folded = (holding(m, x, triples, margin) for m in (network, fold(network)))
     return Answer(
         status=found.status,
+        verdict="proved infeasible" if size is None else verdict(found),
         optimum=None if size is None else found.value,
+        gap=None if size is None else found.gap,
         layer=site.name,
         variables=program.size,
         required=len(triples),

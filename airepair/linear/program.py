@@ -53,11 +53,15 @@ class Constraints(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in the last program; `rounds`: programs."""
+    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in the last program; `rounds`: programs.
+
+    `gap`: no change costs less than `value` by more than that (see highs.Optimum).
+    """
 
     status: Literal["optimal", "infeasible"]
     delta: Array
     value: float
+    gap: float
     slack: Array
     rows: int
     rounds: int
@@ -92,15 +96,15 @@ def solve(
         found = program.run(left, limits)
         seconds = time.monotonic() - start
         if found is None:
-            return Solution("infeasible", np.zeros(constraints.size), np.inf, np.zeros(slacks), len(active), number, seconds)
-        delta, slack, value = found
+            return Solution("infeasible", np.zeros(constraints.size), np.inf, 0.0, np.zeros(slacks), len(active), number, seconds)
+        delta, slack = found.change, found.slack
         missing = rhs - constraints.values(delta)
         if slacks:
             missing -= np.where(group >= 0, slack[group], 0.0)
         missing[active] = 0
         tick(number, float(missing.max(initial=0.0)))
         if missing.max(initial=0.0) <= 10 * TOLERANCE:
-            return Solution("optimal", delta, value, slack, len(active), number, seconds)
+            return Solution("optimal", delta, found.value, found.gap, slack, len(active), number, seconds)
         worst = np.argsort(-missing, kind="stable")[:at_once]
         new = np.sort(worst[missing[worst] > 10 * TOLERANCE])
         active = np.concatenate([active, new])

@@ -12,6 +12,8 @@ from airepair.errors import Unsupported
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.program import Constraints, Solution, solve
 
+CERTAIN = 1e-6  # relative duality gap below which an optimum counts as proved; those of digits lie below 1e-8
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -34,7 +36,7 @@ def settle(
     """The optimum of the program, or of its softened form; `note` hears what is proved. Unsupported: infeasible, and not to be softened."""
     found = solve(constraints, plan.norm, plan.limits, equalities=equalities, tick=tick)
     if found.status == "optimal":
-        note(f"proved optimal: {plan.what}; {describe(plan.norm, found)}")
+        note(f"{verdict(found)}: {plan.what}; {describe(plan.norm, found)}")
         return found
     proof = f"proved infeasible: no change of {plan.what}"
     if plan.penalty is None:
@@ -47,10 +49,16 @@ def settle(
     return soft
 
 
+def verdict(found: Solution) -> str:
+    """What may be said of an optimum: proved, where the multipliers bound it from below up to rounding."""
+    certain = found.gap <= CERTAIN * (1 + abs(found.value))
+    return "proved optimal" if certain else "optimal by the solver's word (the duality gap is not closed)"
+
+
 def describe(norm: Norm, found: Solution) -> str:
     """The optimum with its norms and the size of the program."""
     size = np.abs(found.delta)
     return (
-        f"optimum {found.value:.9g} of {norm.objective} (L1 {size.sum():.6g}, Linf {size.max(initial=0.0):.6g},"
+        f"optimum {found.value:.9g} of {norm.objective} (duality gap {found.gap:.1g}, L1 {size.sum():.6g}, Linf {size.max(initial=0.0):.6g},"
         f" {int((size > 1e-12).sum())} of {len(size)} changed; {found.rows} rows in {found.rounds} programs)"
     )

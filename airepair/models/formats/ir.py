@@ -88,12 +88,21 @@ class IRModel:
         return next(n for n in self.graph.node if n.name == name)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """C, H, W of the one input. UsageError where it is not an image of known size."""
+    def vector(self) -> int | None:
+        """Length of the one input where it is a vector, else None."""
+        dims = self._dims()
+        return dims[1] if len(dims) == 2 and dims[1] >= 1 else None
+
+    def _dims(self) -> list[int]:
         inputs = [n for n in self.graph.node if n.op == "DataInput"]
         if len(inputs) != 1:
             raise UsageError(f"the network has {len(inputs)} inputs; one image input was expected")
-        dims = [d.size for d in inputs[0].attr["shape"].shape.dim]
+        return [d.size for d in inputs[0].attr["shape"].shape.dim]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """C, H, W of the one input. UsageError where it is not an image of known size."""
+        dims = self._dims()
         if len(dims) != 4 or min(dims[1:]) < 1 or max(dims[1:]) > 4096:
             raise UsageError(f"the network's input has shape {dims[1:]}; a height, width and channels of known size were expected")
         return dims[3], dims[1], dims[2]

@@ -44,7 +44,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     ir, cut = without_softmax(renamed_without(ir, scaling))
     module = to_torch(ir)
     _same_parameters(model, module, scaling)
-    shape = ir.input_shape
+    shape = None if ir.vector else ir.input_shape  # a network of vectors cannot be repaired on images, but `airepair solve` takes it
     fidelity = _check(keras, model, module, ir, feed, cut, str(path), options.images)
     addresses = _addresses(path, kind, model, ir)
 
@@ -266,11 +266,9 @@ def _same_parameters(model: Any, module: nn.Module, scaling: set[str]) -> None:
 
 
 def outputs(keras: Any, model: Any, inputs: Array) -> Array:
-    """What Keras answers for N x C x H x W inputs in inference mode."""
-    found = [
-        keras.ops.convert_to_numpy(model(x, training=False))
-        for x in np.array_split(inputs.transpose(0, 2, 3, 1), max(1, len(inputs) // 64))
-    ]
+    """What Keras answers for N x C x H x W (or N x F) inputs in inference mode."""
+    inputs = inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs
+    found = [keras.ops.convert_to_numpy(model(x, training=False)) for x in np.array_split(inputs, max(1, len(inputs) // 64))]
     return np.concatenate(found)
 
 
@@ -278,7 +276,7 @@ def _check(
     keras: Any, model: Any, module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Array | None
 ) -> Fidelity:
     """The model against the module; with a final softmax in both spaces. UsageError above the tolerance."""
-    inputs = check_inputs(ir.input_shape, images, feed.largest if feed else 1.0)
+    inputs = check_inputs((ir.vector,) if ir.vector else ir.input_shape, images, feed.largest if feed else 1.0)
     ours = answer(module, inputs, feed)
     as_saved = outputs(keras, model, inputs)
     if cut:
@@ -294,7 +292,7 @@ def _check(
 def answer(module: nn.Module, inputs: Array, feed: Feed | None) -> Array:
     """The module's logits for inputs of the file (scaled as the file would scale them)."""
     if feed is not None:
-        scale, offset = (np.asarray(v, np.float32).reshape(1, -1, 1, 1) for v in (feed.scale, feed.offset))
+        scale, offset = (np.asarray(v, np.float32).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset))
         inputs = inputs * scale + offset
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     training = module.training
