@@ -134,6 +134,45 @@ def test_identity_is_bit_equal_and_training_is_the_files(keras, tmp_path: Path) 
     assert not torch.equal(norms[0].running_mean, torch.zeros(4))
 
 
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+def test_names_that_torch_cannot_have_come_back(keras, tmp_path: Path, ending: str) -> None:
+    """A layer called `block1.conv` (Keras on torch refuses it: written here as Keras on TensorFlow does) keeps its name and takes a repair."""
+    lenet(keras, name="block1_conv").save(tmp_path / f"plain.{ending}")
+    path, out = dotted(tmp_path / f"plain.{ending}"), tmp_path / f"out.{ending}"
+    with pytest.raises(Exception, match="parameter name can"):
+        keras.models.load_model(path)
+    opened = open_model(path)
+    assert "block1.conv" in opened.layers.values()
+    step(opened.module)
+    assert opened.write(opened.module, out).faithful
+    again = open_model(out)
+    assert "block1.conv" in again.layers.values()
+    x = torch.randn(8, 1, 12, 10, generator=torch.Generator().manual_seed(2))
+    assert (again.module(x) - opened.module(x)).abs().max() < 1e-5
+
+
+def dotted(path: Path) -> Path:
+    """The file with block1_conv called block1.conv, as a file that was saved elsewhere."""
+    out = path.with_name(f"dotted{path.suffix}")
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+            for entry in old.infolist():
+                data = old.read(entry)
+                new.writestr(entry, data.replace(b"block1_conv", b"block1.conv") if entry.filename == "config.json" else data)
+        return out
+    out.write_bytes(path.read_bytes())
+    with h5py.File(out, "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace("block1_conv", "block1.conv")
+        root = file["model_weights"]
+        root.move("block1_conv", "block1.conv")
+        root.attrs["layer_names"] = [n.replace(b"block1_conv", b"block1.conv") for n in map(_bytes, root.attrs["layer_names"])]
+    return out
+
+
+def _bytes(text) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode()
+
+
 def test_a_layer_name_is_never_code(keras, tmp_path: Path, monkeypatch) -> None:
     """A layer name that would run a command if it reached MMdnn's generated code does nothing."""
     monkeypatch.chdir(tmp_path)

@@ -214,14 +214,13 @@ def load(keras: Any, path: Path, kind: str) -> Any:
     """The Keras model in a checked file: not compiled, safe mode on."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / ("model.h5" if kind == "keras-h5" else "model.keras")  # Keras goes by the ending
-        if kind == "keras":
-            _modern_archive(path, copy)
-        else:
-            shutil.copyfile(path, copy)
+        names = _modern_archive(path, copy) if kind == "keras" else _modern_hdf5(path, copy)
         try:
             model = keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:
             raise UsageError(f"{path}: Keras cannot read it: {one_line(error, 200)}") from None
+    for layer in model.layers:
+        layer.name = names.get(layer.name, layer.name)
     if keras.backend.backend() == "torch":
         for layer in model.layers:
             if type(layer) is keras.layers.AveragePooling2D and layer.padding == "same":
@@ -245,16 +244,56 @@ def _average_as_tensorflow(keras: Any, layer: Any) -> Any:
     return call
 
 
-def _modern_archive(path: Path, copy: Path) -> None:
-    """A copy in which module names of Keras 2.13 to 2.15 are those of Keras 3, and the batch-norm axis is a number."""
+def _modern_archive(path: Path, copy: Path) -> dict[str, str]:
+    """A copy in which module names of Keras 2.13 to 2.15 are those of Keras 3, and the batch-norm axis is a number; as `_nameable`."""
+    names: dict[str, str] = {}
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
         for entry in old.infolist():
             data = old.read(entry)
             if entry.filename == "config.json":
                 text = data.decode("utf-8").replace("keras.src.engine.functional", "keras.src.models.functional")
                 text = text.replace("keras.src.engine.sequential", "keras")
-                data = re.sub(r'"axis": \[(-?\d+)\]', r'"axis": \1', text).encode("utf-8")
+                config, names = _nameable(json.loads(re.sub(r'"axis": \[(-?\d+)\]', r'"axis": \1', text)))
+                data = json.dumps(config).encode("utf-8")
             new.writestr(entry.filename, data)
+    return names
+
+
+def _modern_hdf5(path: Path, copy: Path) -> dict[str, str]:
+    """A copy for Keras 3 on torch; as `_nameable`. Its groups of weights may keep their names: Keras goes by their order."""
+    import h5py
+
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        config, names = _nameable(json.loads(file.attrs["model_config"]))
+        if names:
+            file.attrs["model_config"] = json.dumps(config)
+    return names
+
+
+def _nameable(config: Any) -> tuple[Any, dict[str, str]]:
+    """The configuration with layer names that torch can have (no "."; Keras 3: no "/"), and new name -> the file's.
+
+    Keras 2 had both; Keras on torch raises `parameter name can't contain "."`.
+    """
+    inner = config["config"]
+    old = [layer["config"].get("name") for layer in (inner["layers"] if isinstance(inner, dict) else inner)]
+    new: dict[str, str] = {}
+    for name in old:
+        if isinstance(name, str) and re.search(r"[./]", name):
+            plain = re.sub(r"[./]", "_", name)
+            while plain in old or plain in new.values():
+                plain += "_"
+            new[name] = plain
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: put(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [put(v) for v in value]
+        return new.get(value, value) if isinstance(value, str) else value
+
+    return put(config) if new else config, {v: k for k, v in new.items()}
 
 
 def _same_parameters(model: Any, module: nn.Module, scaling: set[str]) -> None:
