@@ -51,6 +51,37 @@ def test_torch_to_keras_and_back(weights: Path, tmp_path: Path, capsys: pytest.C
     assert sum(p.numel() for p in back.parameters()) == sum(p.numel() for p in net().parameters())
 
 
+OWN = """
+import torch
+from torch import nn
+class Mine(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 3, 3), nn.Linear(108, classes)
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)).flatten(1))
+"""
+
+
+def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--net_arch file.py:Class` for a bare state dict, and for a pickled module of that class: without it both are refused, and say so."""
+    pytest.importorskip("h5py")
+    from airepair.models.own_code import own_code
+
+    (tmp_path / "mine.py").write_text(OWN)
+    code = f"{tmp_path / 'mine.py'}:Mine"
+    module = own_code(code).network(6)
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    torch.save(module, tmp_path / "whole.pt")
+    for name in ("weights", "whole"):
+        words = ["convert", str(tmp_path / f"{name}.pt"), str(tmp_path / f"{name}.keras"), "--shape", "1,8,8"]
+        assert main(words) == 2
+        assert "--net_arch" in capsys.readouterr().err
+        assert main([*words, "--net_arch", code]) == 0
+        again = open_model(tmp_path / f"{name}.keras")
+        assert (again.module(images()) - module(images())).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("ending", ["keras", "onnx", "pt2"])
 def test_the_scaling_of_a_file_stays_in_what_is_written(tmp_path: Path, ending: str) -> None:
     """A program that standardises its images itself is repaired without that, and converted with it."""

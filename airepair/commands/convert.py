@@ -15,6 +15,7 @@ from airepair.errors import UsageError
 
 if TYPE_CHECKING:
     from airepair.models.formats.opened import Opened
+    from airepair.models.own_code import OwnCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--net_arch",
         "--net-arch",
-        help="network of a bare state dict: resnet (with --depth), mnist, fmnist, or a name of `airepair list models`",
+        help="network of a bare state dict: resnet (with --depth), mnist, fmnist, a name of `airepair list models`, or code of your own, "
+        "which is run: package.module:factory or file.py:Net",
     )
     parser.add_argument("--depth", type=int, help="depth of a resnet")
     parser.add_argument("--width", type=int, help="channels of a resnet's stem")
@@ -44,12 +46,15 @@ def run(args: argparse.Namespace) -> int:
     from airepair.models.formats import open_model
     from airepair.models.formats.export import TARGETS, export, refuse_target
     from airepair.models.formats.torch_programs import AsItIs, guessed_shape
+    from airepair.models.own_code import is_own_code, own_code
 
     shape = shape_of(args.shape)
     refuse_target(args.target)
+    own = own_code(args.net_arch) if is_own_code(args.net_arch) else None
     opened = open_model(
         args.source,
-        architecture=_architecture(args, shape),
+        architecture=_architecture(args, shape, own),
+        classes=own.layers if own else (),
         shape=shape,
         trust_pickle=args.trust_pickle,
         trust_lambda=args.trust_lambda,
@@ -80,10 +85,13 @@ def shape_of(text: str | None) -> tuple[int, int, int] | None:
     return int(words[0]), int(words[1]), int(words[2])
 
 
-def _architecture(args: argparse.Namespace, shape: tuple[int, int, int] | None) -> Any:
+def _architecture(args: argparse.Namespace, shape: tuple[int, int, int] | None, own: OwnCode | None) -> Any:
+    """Tensors of the file -> the network with them; the last dense layer's size is the number of classes."""
     from airepair.models.paper_names import model_name
     from airepair.models.recognise import load
 
+    if own is not None:
+        return lambda weights: own.load(weights, next((len(t) for t in reversed(weights.values()) if t.ndim == 2), 10))
     name = model_name(args.net_arch, args.depth, args.width) if args.net_arch else None
     return lambda weights: load(weights, name, shape)
 

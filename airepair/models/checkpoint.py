@@ -68,8 +68,8 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
     refused = sorted(name for name, value in found.items() if value is None)
     if refused:
         raise UsageError(
-            f"{path} would run code that is not allowed ({', '.join(refused[:5])}); if you trust its origin: --trust-pickle; "
-            "better: save the state dict"
+            f"{path} would run code that is not allowed ({', '.join(refused[:5])}); if its classes are yours: --net_arch file.py:Net; "
+            "if you trust its origin: --trust-pickle; better: save the state dict"
         )
     if any(value is np.ndarray or name.startswith("numpy.") for name, value in found.items()):
         return [*found.values(), *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "?", "u1")}]
