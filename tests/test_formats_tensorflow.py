@@ -17,7 +17,7 @@ if importlib.util.find_spec("tensorflow") is None:
     pytest.skip("tensorflow is not installed (pip install 'airepair[tf]')", allow_module_level=True)
 
 # Makes, in one process with TensorFlow: a Keras 3 network as frozen graph and as SavedModel, a TF1 network with dropout and batch norm as
-# frozen graph and as TF1 SavedModel, and a graph that would write a file.
+# frozen graph and, with its gradients and optimizer beside it, as TF1 SavedModel, and a graph that would write a file.
 MAKE = """
 import sys, numpy as np, tensorflow as tf, keras
 from pathlib import Path
@@ -47,7 +47,9 @@ with v1.Graph().as_default() as g, v1.Session(graph=g) as s:
     h = v1.nn.max_pool(h, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
     h = v1.nn.dropout(v1.reshape(h, [-1, 6 * 5 * 4]), keep_prob=keep)
     y = v1.add(v1.matmul(h, weight(120, 5)), weight(5), name="y")
+    v1.train.AdamOptimizer().minimize(v1.reduce_mean(v1.square(y)))
     s.run(v1.global_variables_initializer())
+    v1.saved_model.simple_save(s, str(out / "tf1"), {"x": x}, {"y": y})
     (out / "tf1.pb").write_bytes(v1.graph_util.convert_variables_to_constants(s, g.as_graph_def(), ["y"]).SerializeToString())
 with v1.Graph().as_default() as g:
     x = v1.placeholder(tf.float32, [None, 4, 4, 1], "x")
@@ -97,7 +99,7 @@ def changed(module) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["keras3.pb", pytest.param("keras3", marks=pytest.mark.slow), pytest.param("tf1.pb", marks=pytest.mark.slow)]
+    "name", ["keras3.pb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("keras3", "tf1.pb", "tf1"))]
 )
 def test_repair_comes_back_in_the_graph_it_came_in(made: Path, tmp_path: Path, name: str) -> None:
     """File and module agree before and after a training step; all of the graph but its weights is untouched."""
@@ -109,7 +111,7 @@ def test_repair_comes_back_in_the_graph_it_came_in(made: Path, tmp_path: Path, n
     changed(opened.module)
     out = tmp_path / name
     assert opened.write(opened.module, out).faithful
-    if name == "keras3":
+    if not name.endswith(".pb"):
         assert (out / "saved_model.pb").read_bytes() == (made / name / "saved_model.pb").read_bytes()
     if name.startswith("keras3"):
         python(ASK, out, tmp_path / "y.npy")
@@ -123,6 +125,12 @@ def test_a_graph_that_writes_files_is_refused(made: Path) -> None:
     with pytest.raises(UsageError, match="WriteFile"):
         open_model(made / "evil.pb")
     assert not (made / "ran").exists()
+
+
+def test_the_graph_of_a_folder_is_no_frozen_graph(made: Path) -> None:
+    """A SavedModel's saved_model.pb alone has no weights: the error says to give the folder."""
+    with pytest.raises(UsageError, match="give its folder"):
+        open_model(made / "keras3" / "saved_model.pb")
 
 
 @pytest.mark.slow

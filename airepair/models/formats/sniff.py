@@ -38,6 +38,8 @@ def sniff(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
     if head.startswith(_LEGACY):
         return "torch"
     kind = _protobuf(path, size)
+    if kind == "savedmodel":
+        raise UsageError(f"{path} is the graph of a SavedModel; give its folder: {path.parent}")
     if kind:
         return kind
     raise UsageError(f"{path} is none of the formats that are read: torch, safetensors, Keras, TensorFlow, ONNX (or it is damaged)")
@@ -136,7 +138,8 @@ def _protobuf(path: Path, size: int) -> str:
         return "onnx"
     if fields.get(1) == 0 and fields.get(2) == 2 and set(fields) <= {1, 2}:
         return "savedmodel"
-    return "frozen-pb" if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5} else ""
+    # field 3 of a graph is a number; of a MetaGraphDef (TF1's .meta, whose weights are elsewhere) it is a message
+    return "frozen-pb" if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5} and fields.get(3, 0) == 0 else ""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -162,10 +162,13 @@ def load(path: Path, kind: str, max_bytes: int) -> Frozen:
     if not saved.meta_graphs:
         raise UsageError(f"{path} holds no graph")
     meta = next((m for m in saved.meta_graphs if "serve" in m.meta_info_def.tags), saved.meta_graphs[0])
-    _allowed(meta.graph_def, CONTAINER, path)
     if meta.asset_file_def or any(n.WhichOneof("kind") in ("asset", "resource", "captured_tensor") for n in meta.object_graph_def.nodes):
         raise UsageError(f"{path} has assets, tables or other resources; such models are not read")
-    frozen = _second_version(path, meta) if len(meta.object_graph_def.nodes) else _first_version(path, meta)
+    if len(meta.object_graph_def.nodes):  # TensorFlow's own loader imports all of it
+        _allowed(meta.graph_def, CONTAINER, path)
+        frozen = _second_version(path, meta)
+    else:
+        frozen = _first_version(path, meta)
     _allowed(frozen.graph, INFERENCE, path)
     return frozen
 
@@ -202,7 +205,10 @@ def _signature(path: Path, meta: Any) -> tuple[str, str, str]:
 
 
 def _first_version(path: Path, meta: Any) -> Frozen:
-    """TF1: no session runs; variables become constants by their names in the checkpoint."""
+    """TF1: no session runs; variables become constants by their names in the checkpoint.
+
+    Only what the output needs is taken: a folder saved in the session that trained has the gradients and the optimizer beside it.
+    """
     import tensorflow as tf
 
     _, source, target = _signature(path, meta)
