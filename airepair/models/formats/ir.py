@@ -37,6 +37,10 @@ def graph_pb2() -> ModuleType:
         raise ModuleNotFoundError("No module named 'mmdnn'", name="mmdnn")
     from google.protobuf import descriptor_pool, message_factory
 
+    if not hasattr(
+        message_factory, "GetMessageClass"
+    ):  # protobuf 3, of the pinned environment of an older TensorFlow, can import that code
+        return importlib.import_module(_GRAPH_PB2)
     source = Path(spec.submodule_search_locations[0]) / "conversion/common/IR/graph_pb2.py"
     pool = descriptor_pool.DescriptorPool()  # its messages have no package: in the shared pool they would meet TensorFlow's or ONNX's
     file = pool.AddSerializedFile(_schema(source.read_text("utf-8")))
