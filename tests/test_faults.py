@@ -15,7 +15,7 @@ from airepair.case import Case
 from airepair.corruptions import Corruption
 from airepair.errors import UsageError
 from airepair.events import Events
-from airepair.exam import Exam
+from airepair.exam import Exam, sit
 from airepair.faults import FAULTS, of_case, parse
 from airepair.faults.backdoor import Backdoor, patched
 from airepair.faults.bitflips import Bitflips
@@ -34,6 +34,7 @@ from airepair.metrics.recovery import collateral, recovery
 from airepair.models import build as network
 from airepair.models.baseline import key_of
 from airepair.models.recipes import Training, training_of
+from airepair.models.train import Plan, train
 from airepair.pipeline import prepare, run, task_of
 from airepair.provenance import digest
 from airepair.report.grid import faulty as faulty_columns
@@ -286,6 +287,30 @@ def test_test_inputs_of_a_fault_never_reach_the_method(digits: Dataset, cache: P
     records = [run(prepare(case, s, method)).record for s in (found, poisoned)]
     assert records[0].subject["repaired_weights"] == records[1].subject["repaired_weights"]
     assert records[0].before["spoiled_accuracy"] != records[1].before["spoiled_accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "model", "repairs"),
+    [
+        ("digits", "fc+imbalanced", False),
+        ("digits", "fc+missing", False),
+        ("digits", "fc+backdoor", False),
+        ("digits+fog3", "fc", False),
+        ("digits", "fc+undertrained", True),
+    ],
+)
+def test_more_of_the_same_training_repairs_the_undertrained_alone(dataset: str, model: str, repairs: bool, cache: Path) -> None:
+    """The grid's subjects with a fault have learned their training data by heart; the recipe once more on the same data leaves the fault."""
+    found = load(dataset, model, 20, profile="smoke", device=torch.device("cpu"), cache=cache)
+    again = copy.deepcopy(found.module)
+    train(again, found.dataset.train, None, Plan(found.recipe, 1020))
+    before, after = (sit_fault(found, m, sit(m, found.dataset.test)) for m in (found.module, again.eval()))
+    assert before is not None
+    assert after is not None
+    recovered = (after.spoiled.accuracy - before.spoiled.accuracy) / (before.twin - before.spoiled.accuracy)
+    assert (sit(found.module, found.dataset.train).accuracy > 0.995) != repairs
+    assert (recovered > 0.5) if repairs else (recovered < 0.3)
 
 
 # --- the scores, on constructed cases ---

@@ -239,6 +239,8 @@ def test_a_combination_has_the_settings_of_its_steps() -> None:
         (["--images", "-5"], "--images -5"),
         (["--seeds", "a"], "--seeds 'a'"),
         (["--model", ""], "--model '' names nothing"),
+        (["--model", "nothing"], "unknown model 'nothing'"),
+        (["--model", "fc+imbalanced7"], "imbalanced.severity=7.0 is out of range"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -264,6 +266,13 @@ def test_the_command_tunes_and_writes_the_table(tmp_path: Path, capsys: pytest.C
     assert main(words) == 0
     assert "trial" not in capsys.readouterr().out.replace("trials", "")
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_method_that_is_unsupported_there_has_no_row_and_fails_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its trials are said to be unsupported, with the reason; the run as a whole is sound."""
+    assert main(["tune", "--model", "fc", "--method", "deepcorrect", "--trials", "2", "--out", str(tmp_path)]) == 0
+    assert "digits-fc-deepcorrect: no trial was repaired (unsupported: " in capsys.readouterr().out
+    assert not (tmp_path / "tuned.toml").exists()
 
 
 def test_no_limit_is_no_budget() -> None:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the trials that are left and writes the table; 0 when every method has one that was repaired."""
+    """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
     from airepair.tuning.space import require_optuna, space_of
 
     methods = _methods(args.method)
@@ -50,13 +50,15 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
+    if args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"--out {args.out} is a file; accepted: a folder, new or of an earlier tuning")
     require_optuna()
     found: dict[str, dict[str, Any] | None] = {}
     for dataset, model in places:
         bench = _bench(args, dataset, model, seeds)
         for method in methods:
             found[f"{dataset}-{model}-{method}"] = _tune(args, bench, method, spaces[method])
-    return _finish(args, [r for r in found.values() if r is not None], [name for name, r in found.items() if r is None])
+    return _finish(args, [r for r in found.values() if r], [name for name, r in found.items() if r is None])
 
 
 def _words(option: str, text: str) -> list[str]:
@@ -121,7 +123,7 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
 
 
 def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
-    """Runs this process's share of the method's trials; its row of the table, or None where no trial was repaired or others still run."""
+    """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
     from airepair.tuning.space import distributions, nearest
     from airepair.tuning.study import Trials
     from airepair.tuning.trial import try_out
@@ -163,7 +165,7 @@ def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], arg
     if best is None:
         reason = finished[0].user_attrs.get("reason", "unknown")
         print(f"{trials.name}: no trial was repaired ({reason}); no row")
-        return None
+        return {} if all(str(t.user_attrs.get("reason", "")).startswith("unsupported") for t in finished) else None
     head, dirty = commit()
     where = f"commit {head[:7]}{' with changes' if dirty else ''}" if head else "no checkout"
     seeds = ", ".join(map(str, bench.seeds))
