@@ -99,7 +99,7 @@ def subject_facts(ready: Prepared, module: nn.Module | None, after: Exams | None
         "robustness": dataclasses.asdict(s.dataset.robustness),
         "validation_accuracy": ready.before.validation.accuracy,
     }
-    if s.fault is not None:
+    if s.fault is not None and s.fault.facts:
         found["fault"] = dict(s.fault.facts)
     if module is not None and after is not None:
         found |= {"repaired_weights": digest(module), "repaired_validation_accuracy": after.validation.accuracy}

@@ -116,7 +116,7 @@ class KnownFault:
     facts      for the record, JSON values: name, severity, what else decides it, and the clean twin's scores and training images
     spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own (with a trigger on them)
     others     the test inputs that it leaves alone, likewise (for an environment: the clean ones)
-    twin       accuracy of the clean twin on the spoiled inputs
+    twin       accuracy of the clean twin on the spoiled inputs; None where there is none (a network that was brought)
     target     the class that a trigger leads to
     damaged    parameter -> booleans of its shape: the weights that were changed
     """
@@ -124,7 +124,7 @@ class KnownFault:
     facts: Mapping[str, Any]
     spoiled: Tensor | Split
     others: Tensor | Split
-    twin: float
+    twin: float | None
     target: int | None = None
     damaged: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 import fixtures.brought
+from airepair.case import Case
 from airepair.data import load
+from airepair.errors import UsageError
+from airepair.exam import sit
+from airepair.methods import build as method
 from airepair.models import build
-from airepair.models.feeding import shipped
+from airepair.models.feeding import shipped, stated
+from airepair.pipeline import prepare, run
 from airepair.records import read
+from airepair.runs.targets import Target
+from airepair.subjects.brought import Brought, bring
 from tests.test_suite import suite
 
 
@@ -87,6 +94,28 @@ def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -
     assert refused.returncode == 1
     assert "7 of 7 wanted labels are what the model says already" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) -> None:
+    """`digits+fog3` with --pretrained: it fails there, a method gets these failures and the corruption, clean and corrupted accuracy are recorded."""
+    feeding = stated({"input_range": "0..255"}, "option", Path())
+    brought = Brought(file, feeding=feeding, trained_on="split")
+    clean, _ = bring(brought, "digits", profile="smoke", device=torch.device("cpu"))
+    subject, _ = bring(brought, "digits+fog3", profile="smoke", device=torch.device("cpu"))
+    assert subject.name == "digits+fog3-my_net"
+    assert str(subject.environment) == "fog3"
+    assert torch.equal(subject.dataset.train.x, clean.dataset.train.x)
+    assert Target("digits+fog3", "my_net", brought).dataset_of(subject) == "digits+fog3"
+    ready = prepare(Case("digits+fog3", "my_net", "deeprepair_style", 0), subject, method("deeprepair_style", {"epochs": 4, "lr": 0.02}))
+    record = run(ready).record
+    assert record.before["clean_accuracy"] == sit(clean.module, clean.dataset.test).accuracy
+    assert record.before["accuracy"] < record.before["clean_accuracy"] - 0.05
+    assert record.after["accuracy"] > record.before["accuracy"]
+    assert "no clean twin" in record.missing["recovery"]
+    assert "fault" not in record.subject
+    assert any(f"{len(ready.failing)} failing inputs" in n for n in record.notes)
+    with pytest.raises(UsageError, match="fgo"):
+        bring(brought, "digits+fgo3", profile="smoke", device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,7 @@ def changed(module) -> None:
     module.eval()
 
 
-@pytest.mark.parametrize(
-    "name", ["keras3.pb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("keras3", "tf1.pb", "tf1"))]
-)
+@pytest.mark.parametrize("name", ["keras3.pb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("keras3", "tf1.pb", "tf1"))])
 def test_repair_comes_back_in_the_graph_it_came_in(made: Path, tmp_path: Path, name: str) -> None:
     """File and module agree before and after a training step; all of the graph but its weights is untouched."""
     opened = open_model(made / name)

@@ -31,7 +31,7 @@ class FaultExams:
 
     spoiled: Exam
     others: Exam
-    twin: float
+    twin: float | None
     target: int | None
     clean: Exam | None
     overlap: Overlap | None

@@ -119,7 +119,7 @@ class Run:
         from airepair.subjects.brought import asked
 
         failing, keep = asked(subject, self.wish.failing, self.wish.keep)
-        dataset = subject.dataset.name if target.brought else target.dataset
+        dataset = target.dataset_of(subject)
         return prepare(
             case_of(self.wish, target, dataset, name, seed),
             subject,

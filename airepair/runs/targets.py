@@ -52,6 +52,12 @@ class Target:
         """For folders and for what is shown."""
         return f"{short(self.dataset)}-{self.model}"
 
+    def dataset_of(self, subject: Subject) -> str:
+        """The data set's name in cases: its own short one for a user's files, with the environment behind it."""
+        if self.brought is None:
+            return self.dataset
+        return subject.dataset.name + (f"+{subject.environment}" if subject.environment is not None else "")
+
     def load(self, seed: int, place: Place, progress: Progress) -> tuple[Subject, Opened | None]:
         """The subject, and the way back to the user's file if there is one. With `trained` Unavailable instead of a training."""
         if self.brought is None:

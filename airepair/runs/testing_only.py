@@ -29,7 +29,7 @@ def examined(target: Target, seed: int, place: Place, show: Show, *, failing: st
     subject, opened = target.load(seed, place, show.progress)
     pair = opened.facts.get("pair") if opened else None
     same = (int(pair[0]), int(pair[1])) if isinstance(pair, list) and len(pair) == 2 else None
-    dataset = subject.dataset.name if target.brought else target.dataset
+    dataset = target.dataset_of(subject)
     wrong, _ = asked(subject, failing, None)
     case = Case(dataset, target.model, "noop", seed)
     return prepare(case, subject, build("noop", {}), profile=place.profile(target.dataset), failing=wrong, pair=same, pgd=pgd)

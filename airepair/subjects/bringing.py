@@ -16,6 +16,7 @@ from airepair.data.asked import wanted
 from airepair.data.seen import divide_for
 from airepair.errors import UsageError
 from airepair.exam import logits_of
+from airepair.faults import of_case
 from airepair.models import MODELS
 from airepair.models.feeding import FIELDS, Brought, Feeding, beside, case_name, stated
 from airepair.models.formats import open_model
@@ -25,6 +26,7 @@ from airepair.models.paper_names import model_name
 from airepair.models.recipes import training_of
 from airepair.models.recognise import load as recognised
 from airepair.settings import profile as profile_named
+from airepair.subjects.faulty import in_environment
 from airepair.subjects.near_chance import refuse_near_chance
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import on_device, reduce, spoil
@@ -36,8 +38,9 @@ CHECKED = 256  # images of the data set that a conversion is checked on
 
 def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
     """See airepair.subjects.brought.bring."""
-    path = brought.path
-    source = data.whole(dataset)
+    path, own_data = brought.path, dataset.startswith(("npz:", "folder:"))
+    environment = None if own_data else of_case(dataset, "")
+    source = data.whole(dataset if own_data else dataset.partition("+")[0])
     shape = (int(source.train.x.shape[1]), int(source.train.x.shape[2]), int(source.train.x.shape[3]))
     values, file = beside(path)
     net_arch = brought.net_arch or _named(values, file)
@@ -64,8 +67,9 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     refuse_near_chance(str(path), module, None if own and own.preprocess else wiring.module, feeding, divided)
     origin = _origin(path, opened, feeding, own, said_by, wiring.order)
     recipe = _recipe(source.name, opened.facts)
-    name = f"{source.name}-{brought.name or case_name(path)}"
-    return Subject(name, module, divided, recipe, trained_on, origin), wiring.way_back(module)
+    name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
+    subject = Subject(name, module, divided, recipe, trained_on, origin)
+    return subject if environment is None else in_environment(subject, environment), wiring.way_back(module)
 
 
 def _named(values: Mapping[str, Any], file: str) -> str | None:

@@ -59,6 +59,13 @@ def faulty(
     return dataclasses.replace(subject, fault=_with_scores(known, subject, twin, clean.test))
 
 
+def in_environment(subject: Subject, fault: Fault) -> Subject:
+    """A network that was trained elsewhere, on the clean images of its data set, as it works in the fault's environment. It has no clean twin."""
+    spoiled, others = parts(fault, subject.dataset)
+    known = KnownFault({}, spoiled, others, None)
+    return dataclasses.replace(subject, dataset=met(fault, subject.dataset), environment=fault.environment, fault=known)
+
+
 def _refuse_if_none(spoiled: Tensor | Split, fault: Fault, data: Dataset) -> None:
     if not int(spoiled.sum() if isinstance(spoiled, Tensor) else len(spoiled)):
         raise UsageError(
