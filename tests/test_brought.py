@@ -23,6 +23,7 @@ from airepair.models.formats.opened import Opened
 from airepair.pipeline import prepare, run
 from airepair.subjects.brought import Brought, add_feeding_arguments, asked, bring, brought_from, case_name, shipped, wanted
 from airepair.subjects.scaling import completed
+from airepair.subjects.trained import load as load_subject
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")
@@ -296,6 +297,23 @@ def test_code_is_run_only_when_the_command_line_names_it(tmp_path: Path, colours
         bring(Brought(path), colours, profile="none", device=CPU)
     assert "it ran" not in capsys.readouterr().out
     assert accuracy(given(path), colours) == 1
+
+
+def test_a_file_trained_with_a_fault_meets_its_training_data_again(tmp_path: Path) -> None:
+    """The severity stands in its architecture; other data than its digest says, or an unknown fault, are noted and not made up."""
+    subject = load_subject("digits", "fc+imbalanced0.05", 0, profile="smoke", device=CPU, cache=tmp_path / "cache")
+    known = subject.dataset.digests["train"]
+    facts = {"arch": "fc+imbalanced0.05", "fault": "imbalanced", "trained_on": "split", "state_dict": subject.module.state_dict()}
+    for name, beside, expected in (
+        ("same.pt", {"digests": {"train": known}}, True),
+        ("unsaid.pt", {}, True),
+        ("other.pt", {"digests": {"train": "0"}}, False),
+        ("unknown.pt", {"arch": "fc", "fault": "gremlins"}, False),
+    ):
+        torch.save(facts | beside, tmp_path / name)
+        found, _ = bring(Brought(tmp_path / name), "digits", profile="smoke", device=CPU)
+        assert (found.dataset.digests["train"] == known) == expected, name
+        assert any("which the training data here do not have" in note for note in found.dataset.notes) != expected, name
 
 
 def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one_comes_back(tmp_path: Path) -> None:

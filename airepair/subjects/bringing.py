@@ -26,12 +26,13 @@ from airepair.models.paper_names import model_name
 from airepair.models.recipes import training_of
 from airepair.models.recognise import load as recognised
 from airepair.settings import profile as profile_named
+from airepair.subjects.as_trained import as_trained
 from airepair.subjects.faulty import in_environment
 from airepair.subjects.near_chance import refuse_near_chance
 from airepair.subjects.scaling import completed
-from airepair.subjects.trained import on_device, reduce, spoil
+from airepair.subjects.trained import on_device, reduce
 from airepair.subjects.wiring import wire
-from airepair.types import Dataset, Recipe, Split, Subject
+from airepair.types import Recipe, Split, Subject
 
 CHECKED = 256  # images of the data set that a conversion is checked on
 
@@ -60,7 +61,7 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     trained_on, said_by = _seen(brought, values, file, opened)
     divided = divide_for(source, trained_on)
     divided = reduce(divided, {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {})))
-    divided = _as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
+    divided = as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
     divided = on_device(divided, device)
     wiring = wire(opened, feeding, own.preprocess if own else None, divided, str(path))
     module = wiring.module(feeding)
@@ -125,20 +126,6 @@ def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened
         if isinstance(value, str) and value:
             return value, origin
     return "official train", "default for a file that is brought"
-
-
-def _as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str, Any]) -> Dataset:
-    """The training data with the fault that the file was trained with, where it is the data set's own; a note where it cannot be had."""
-    if trained_on != "split" or not fault:
-        return divided
-    training = training_of(divided.name, "")
-    spoilt = spoil(divided, training) if training.fault == fault else divided
-    expected = (facts.get("digests") or {}).get("train")
-    if training.fault != fault or (expected and spoilt.digests["train"] != expected):
-        return replace(
-            divided, notes=(*divided.notes, f"the file was trained with the fault {fault}, which the training data here do not have")
-        )
-    return spoilt
 
 
 def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
