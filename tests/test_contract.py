@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 
 from airepair.errors import AirepairError, Unsupported
 from airepair.options import option
-from airepair.testing.contract import Violation, check_method
+from airepair.testing.bench import Violation
+from airepair.testing.contract import check_method
 from airepair.training import fit
-from airepair.types import Category, Task
+from airepair.types import Category, Dataset, Task
+
+pytest_plugins = ["pytester"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Scribbling(Good):
         return task.module
 
 
-class Probabilities(Good):
+class Scores(Good):
     def repair(self, task: Task) -> nn.Module:
         return nn.Sequential(task.module, nn.Linear(4, 3))
 
@@ -144,6 +148,74 @@ class Peeking(Good):
         return task.module
 
 
+class Hunting(Good):
+    def repair(self, task: Task) -> nn.Module:
+        """Finds the test images among all objects of the process."""
+        found = next((o.test for o in gc.get_objects() if type(o) is Dataset and o.name == "toy"), None)
+        if found is not None:
+            with torch.no_grad():
+                next(task.module.parameters()).add_(found.images().mean())
+        return task.module
+
+
+class NoDataclass:
+    """Its options are nowhere."""
+
+    name = "nodataclass"
+    category = "retraining"
+    paper = "made for this test"
+
+    def repair(self, task: Task) -> nn.Module:
+        return task.module
+
+
+class Elsewhere(Good):
+    def repair(self, task: Task) -> nn.Module:
+        return task.module.to("meta")
+
+
+class Softmax(Good):
+    def repair(self, task: Task) -> nn.Module:
+        return nn.Sequential(task.module, nn.Softmax(1))
+
+
+class Halved(Good):
+    def repair(self, task: Task) -> nn.Module:
+        return task.module.half()
+
+
+class Tupled(Good):
+    def repair(self, task: Task):
+        return task.module, 0.5
+
+
+class Raising(Good):
+    def repair(self, task: Task) -> nn.Module:
+        raise ValueError("a fault of its own")
+
+
+class OneSeed(Good):
+    def repair(self, task: Task) -> nn.Module:
+        if len(task.failing):
+            generator = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                next(task.module.parameters()).add_(0.01 * torch.rand(1, generator=generator)[0])
+        return task.module
+
+
+class Spoiling(Good):
+    def repair(self, task: Task) -> nn.Module:
+        with torch.no_grad():
+            for module in task.checkpoints.values():
+                next(module.parameters()).zero_()
+        return task.module
+
+
+class Greedy(Good):
+    def repair(self, task: Task, test: Tensor) -> nn.Module:
+        return task.module
+
+
 class Unnamed(Good):
     name: ClassVar[str] = "two words"
 
@@ -166,7 +238,16 @@ def test_a_method_that_keeps_the_contract_passes():
 BROKEN = {
     Drawing: ("bit for bit", "task.generator"),
     Scribbling: ("leaves its inputs alone", "failing"),
-    Probabilities: ("float logits", "keep the subject's interface"),
+    Scores: ("logits torch.float32 (80, 4)", "(80, 3)", "keep the subject's interface"),
+    Softmax: ("probabilities", "what stands before the softmax"),
+    Halved: ("takes images", "Half"),
+    Elsewhere: ("on the task's device", "weights on meta; the task is on cpu"),
+    Tupled: ("returns a module", "it returns tuple", "return the repaired module itself"),
+    Raising: ("no other error", "ValueError: a fault of its own (test_contract.py:", "Unsupported"),
+    NoDataclass: ("frozen dataclass", "NoDataclass is not", "@dataclass(frozen=True)"),
+    OneSeed: ("follow the task's seed", "[0]", "task.generator(salt)"),
+    Spoiling: ("leaves its inputs alone", "checkpoints['early']", "copy.deepcopy"),
+    Greedy: ("takes nothing else", "repair(self, task, test)", "take data from the task"),
     NotFinite: ("finite logits", "best state on validation"),
     Hiding: ("in its state_dict", "register_buffer"),
     Eager: ("without failing inputs", "if not len(task.failing)"),
@@ -175,6 +256,7 @@ BROKEN = {
     Curt: ("carries a reason", "sentence"),
     Crashing: ("KeyError", 'raise Unsupported("why")'),
     FloatsOnly: ("uint8", "split.images"),
+    Hunting: ("test split has no influence", "in the task"),
     Peeking: ("test split has no influence", "in the task"),
     Unnamed: ("short word", "two words"),
     Undocumented: ("help text", "depth"),
@@ -200,3 +282,19 @@ def test_a_method_that_refuses_the_toy_says_so():
 
     with pytest.raises(Unsupported, match="recurrent networks"):
         check_method(Refusing)
+
+
+def test_a_third_partys_failure_is_three_lines_and_says_it_once(pytester: pytest.Pytester):
+    """Under pytest: the rule, what was seen, what to do; no frames of the harness, and no second failure with the same cause."""
+    pytester.makepyfile(
+        """
+        from airepair.testing.conformance import MethodConformance
+        from tests.test_contract import Raising
+        class TestRaising(MethodConformance): method = Raising; architectures = ("mlp",)
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
+    result.assert_outcomes(passed=4, failed=1, skipped=12)
+    text = result.stdout.str()
+    said = text.partition("= FAILURES =")[2].partition("= short test summary info =")[0].strip("= \n").splitlines()
+    assert [line.split(":")[0].strip() for line in said[1:]] == ["the contract wants", "seen", "do"]

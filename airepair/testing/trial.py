@@ -22,12 +22,15 @@ from airepair.types import Meter, Method, Split, Task
 
 @dataclass(eq=False)
 class Diary:
-    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the notes, and its gradient calls."""
+    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the notes; and what was seen of it: its
+    gradient calls, and the seeds from which generators of its own started.
+    """
 
     progress: list[tuple[str, int, int, float]] = field(default_factory=list)
     kept: list[tuple[str, nn.Module]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     gradients: int = 0
+    seeds: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,7 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None)
     watched = replace(task, module=module, checkpoints=checkpoints, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
-    with counting_gradients(diary):
+    with counting_gradients(diary), noting_seeds(diary):
         try:
             result = method.repair(watched)
         except Unsupported as error:
@@ -100,6 +103,30 @@ def counting_gradients(diary: Diary) -> Iterator[None]:
     with (
         patch("torch.autograd.backward", counted(torch.autograd.backward)),
         patch("torch.autograd.grad", counted(torch.autograd.grad)),
+    ):
+        yield
+
+
+@contextmanager
+def noting_seeds(diary: Diary) -> Iterator[None]:
+    """Notes the seed of every generator of torch, numpy and Python that is made (the global ones are watched by their states)."""
+
+    class Noted(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            diary.seeds.append(int(seed))
+            return super().manual_seed(seed)
+
+    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def make(seed: Any = None) -> Any:
+            diary.seeds.extend([seed] if isinstance(seed, int) else [])
+            return original(seed)
+
+        return make
+
+    with (
+        patch("torch.Generator", Noted),
+        patch("numpy.random.default_rng", noted(numpy.random.default_rng)),
+        patch("random.Random", noted(random.Random)),
     ):
         yield
 
