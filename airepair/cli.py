@@ -47,6 +47,8 @@ def overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code, 2 for bad input."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads must sleep; read when torch loads
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(overview())

@@ -17,7 +17,7 @@ from airepair.errors import UsageError, choose, one_line
 
 @cache
 def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    return tuple(sorted(entry_points(group=group), key=lambda e: e.name))
+    return tuple(sorted(entry_points(group=group), key=lambda e: (e.name, e.dist.name if e.dist else "", e.value)))
 
 
 def installed_points(group: str) -> tuple[EntryPoint, ...]:
@@ -33,8 +33,8 @@ class Registry:
 
     def places(self) -> dict[str, str]:
         """Name -> "module:attribute", built-in ones first; a built-in name cannot be taken by another package."""
-        installed = {e.name: e.value for e in installed_points(self.group)}
-        return self.builtin | {k: v for k, v in installed.items() if k not in self.builtin}
+        installed = {e.name: e.value for e in reversed(installed_points(self.group))}  # of two packages the first counts
+        return self.builtin | {k: installed[k] for k in sorted(installed) if k not in self.builtin}
 
     def names(self) -> list[str]:
         """Every registered name."""
@@ -52,13 +52,29 @@ class Registry:
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that exits when it is imported must not end the run
             raise UsageError(f"{self.kind} {name!r} ({place}) cannot be imported: {one_line(error)}") from error
+        if wrong := self.problem(found):
+            raise UsageError(f"{self.kind} {name!r} ({place}) cannot be used: {wrong}")
+        return found
+
+    def problem(self, found: Any) -> str:
+        """Why what was imported is none of this kind ("" if it is one)."""
+        return "" if callable(found) else f"it is {type(found).__name__}; accepted: a function (docs/)"
+
+    def ignored(self) -> dict[str, str]:
+        """The entry points that count for nothing, with the reason: their name is built in, or another package's that comes first."""
+        found, taken = {}, dict.fromkeys(self.builtin, "this project's own")
+        for point in installed_points(self.group):
+            package = point.dist.name if point.dist else point.value
+            if point.name in taken:
+                found[f"{point.name} of {package}"] = f"{self.kind} {point.name!r} of {package} is ignored: the name is {taken[point.name]}"
+            taken.setdefault(point.name, f"that of {package}")
         return found
 
     def broken(self) -> dict[str, str]:
-        """The registered names whose import fails, with the reason; the others stay usable."""
-        reasons = {}
+        """The registered names whose import fails, with the reason, and the ignored ones; the others stay usable."""
+        reasons = self.ignored()
         for name in self.names():
             try:
                 self.get(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from airepair.errors import AirepairError, UsageError, one_line
+from airepair.methods import METHODS
 from airepair.records import Record, append, read
 from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, SELECTION, case_of, expected_seconds, out_folder
 
@@ -46,10 +47,16 @@ class Reporter:
         except OSError as error:
             raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
 
-    def pytest_report_header(self) -> str:
-        """Which budget runs (fixtures/expected.py says how long that takes), and where its results go."""
+    def pytest_report_header(self) -> list[str]:
+        """Which budget runs (fixtures/expected.py says how long that takes), where its results go, and what of installed packages is left out.
+
+        A method that cannot be imported is not left out: it is a failed cell.
+        """
+        from airepair.metrics import broken
+
         chosen = self.config.stash[SELECTION].profile
-        return f"airepair: profile {chosen.name} ({chosen.about}), results in {self.out}"
+        head = f"airepair: profile {chosen.name} ({chosen.about}), results in {self.out}"
+        return [head, *(f"airepair: left out: {reason}" for reason in (METHODS.ignored() | broken()).values())]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the cell's record from the first report that carries it."""

@@ -161,7 +161,15 @@ def test_a_lock_file_is_what_is_installed(folder: Path):
         (('name = "nudge"', ""), "lacks 'name'"),
         (("{by}", "{buy}"), "unknown placeholder"),
         (('"layers"', '"pickle"'), "accepted: torchscript, layers"),
-        (("timeout = 60", "timeout = 0"), "accepted: seconds above 0"),
+        (("timeout = 60", "timeout = 0"), "timeout = 0; accepted: a number above 0"),
+        (("timeout = 60", 'timeout = "60"'), "timeout = '60'; accepted: a number above 0"),
+        (("timeout = 60", "timeout = true"), "timeout = True; accepted: a number above 0"),
+        (('command = ["{python}", "{folder}/repair.py", "{job}", "{by}"]', 'command = "python repair.py"'), "accepted: a list of words"),
+        (('"{by}"]', '"{"]'), "command word '{'"),
+        (('python = "', "python = 3.10 # "), r'python = 3.1; accepted: text in quotes, such as "3.11"'),
+        (("inherit = true", "inherit = 1"), "inherit = 1; accepted: true or false"),
+        (("[options.by]", "[options.seed]"), "option 'seed'; accepted"),
+        (("[options.by]", "[options]"), r"options = .*accepted: tables \[options.NAME\]"),
         (("[options.by]", "[options.by"), "no readable manifest"),
     ],
 )
@@ -170,6 +178,20 @@ def test_a_bad_manifest_is_refused_in_one_line(folder: Path, change: tuple[str, 
     (folder / "tool.toml").write_text(MANIFEST.replace(*change))
     with pytest.raises(UsageError, match=said):
         manifest.find("nudge")
+
+
+def test_a_broken_manifest_is_reported_and_the_other_tools_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """By `env list` and by `list methods`, where the sound one stands with its needs."""
+    torn = folder.parent / "torn"
+    torn.mkdir()
+    (torn / "tool.toml").write_text("name = ")
+    for words in (["env", "list"], ["list", "methods"]):
+        assert main(words) == 0
+        out, err = capsys.readouterr()
+        assert "nudge" in out
+        assert "torn/tool.toml is no readable manifest" in err
+    assert "tool:nudge" in out
+    assert "needs: its environment: airepair env create nudge" in out
 
 
 def test_an_unknown_tool_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]):
@@ -200,6 +222,14 @@ def test_a_child_that_is_late_is_ended_with_all_that_it_started(tmp_path: Path):
         time.sleep(0.05)
     else:
         pytest.fail("the grandchild lives on")
+
+
+def test_a_child_that_leaves_a_process_behind_ends_when_it_ends(tmp_path: Path):
+    """The grandchild holds the pipe open for a minute; nobody waits for it."""
+    start = time.monotonic()
+    heard = _run("import subprocess; subprocess.Popen(['sleep', '60']); print('done', flush=True)", tmp_path, seconds=50)
+    assert heard == ["done\n"]
+    assert time.monotonic() - start < 20
 
 
 def test_a_failing_child_shows_its_last_line_and_the_log(tmp_path: Path):
@@ -264,6 +294,48 @@ def test_a_result_that_does_not_fit_is_refused(tmp_path: Path):
     with pytest.raises(RuntimeError, match="not finite"):
         job.read(tmp_path, task)
     assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
+
+
+@pytest.mark.parametrize("said", ["{", "[1]", '{"backward": "many"}', '{"backward": -1}', '{"backward": 1, "notes": "one"}'])
+def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
+    """RuntimeError that says what is accepted, before the module is touched."""
+    from safetensors.torch import save_file
+
+    task = toy.task()
+    state = {k: v.clone() for k, v in task.module.state_dict().items()}
+    save_file({**state, "4.bias": state["4.bias"] + 1}, tmp_path / "result.safetensors")
+    (tmp_path / "result.json").write_text(said)
+    with pytest.raises(RuntimeError, match="result.json"):
+        job.read(tmp_path, task)
+    assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
+
+
+BROKEN_TOOLS = {
+    "hangs": ("import time; print('started', flush=True); time.sleep(60)", "timeout", "the tool's limit of 3 s passed"),
+    "dies": ("import os; print('last words', flush=True); os.kill(os.getpid(), 11)", "failed", "signal 11: last words"),
+    "silent": ("", "failed", "the tool left no result.safetensors"),
+    "garbage": ("(job / 'result.safetensors').write_bytes(b'\\x00' * 64)", "failed", "result.safetensors cannot be read"),
+    "nan": ("state['4.bias'] = state['4.bias'] * float('nan'); save_file(state, job / 'result.safetensors')", "failed", "not finite"),
+    "noise": ("sys.stdout.buffer.write(bytes(range(256)) * 4000); sys.exit(3)", "failed", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_TOOLS)
+def test_a_tool_that_fails_is_a_record_with_its_reason(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    """Hanging, dying, writing garbage, NaN or nothing: the cell ends with a status, the record says where the log is."""
+    from airepair.case import Case
+    from airepair.pipeline import prepare, run
+
+    code, status, reason = BROKEN_TOOLS[kind]
+    head, _, _ = TOOL.partition("print(")
+    (folder / "repair.py").write_text(head + code)
+    (folder / "tool.toml").write_text(MANIFEST.replace("timeout = 60", "timeout = 3" if kind == "hangs" else "timeout = 60"))
+    monkeypatch.setattr(environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable}))
+    record = run(prepare(Case("toy", "mlp", "tool:nudge", 0), toy.subject(), build("tool:nudge", {}))).record
+    assert record.status == status
+    assert reason in record.reason
+    (note,) = [n for n in record.notes if n.startswith("the tool's log: ")]
+    assert Path(note.removeprefix("the tool's log: ")).exists()
 
 
 def test_layers_describe_a_plain_sequence_and_nothing_else():

@@ -29,15 +29,22 @@ class Shift:
 
     def repair(self, task: Task):
         return task.module
+
+class Plain:
+    name = "plain"
 '''
 POINTS = """[airepair.methods]
 shift = outsider:Shift
 torn = outsider_torn:Torn
+leaving = outsider_leaving:Leaving
+plain = outsider:Plain
 noop = outsider:Shift
 
 [airepair.metrics]
 distance = outsider_metric:ENTRY
 torn_metric = outsider_torn:ENTRY
+raising = outsider_metric:RAISING
+accuracy = outsider_metric:ENTRY
 """
 
 
@@ -49,15 +56,18 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outsider\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(POINTS)
     (tmp_path / "outsider.py").write_text(METHOD)
+    (tmp_path / "outsider_leaving.py").write_text("import sys\nsys.exit('it leaves')\n")
     (tmp_path / "outsider_torn.py").write_text("import a_package_that_is_not_installed\n")
     (tmp_path / "outsider_metric.py").write_text(
         "from airepair.metrics import Entry\n"
         "ENTRY = Entry('outsider_metric:distance', 'distance', 'value', 'none', 'this test')\n"
         "def distance(before, after):\n    return 1.0\n"
+        "RAISING = Entry('outsider_metric:raising', 'raising', 'value', 'none', 'this test')\n"
+        "def raising(before, after):\n    raise KeyError('nothing of that name')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in ("outsider", "outsider_torn", "outsider_metric"):
+    for name in ("outsider", "outsider_torn", "outsider_metric", "outsider_leaving"):
         sys.modules.pop(name, None)
 
 
@@ -85,9 +95,34 @@ def test_a_torn_plug_in_is_reported_and_does_not_stop_the_others(installed: Path
     assert "a_package_that_is_not_installed" in METHODS.broken()["torn"]
     assert "shift" not in METHODS.broken()
     assert entries()["distance"].title == "distance"
-    assert list(broken()) == ["torn_metric"]
+    assert list(broken()) == ["accuracy (outsider_metric:ENTRY)", "torn_metric"]
+    assert "SystemExit: it leaves" in METHODS.broken()["leaving"]
+    assert "Plain is no frozen dataclass" in METHODS.broken()["plain"]
+    assert "the name is this project's own" in METHODS.broken()["noop of outsider"]
     with pytest.raises(UsageError, match=r"'torn' .*cannot be imported: ModuleNotFoundError"):
         METHODS.get("torn")
+
+
+def test_a_metric_that_raises_is_missing_with_its_reason_and_the_others_are_there(installed: Path):
+    """One package's fault costs one number, not the cell."""
+    from airepair.case import Case
+    from airepair.pipeline import prepare
+    from airepair.testing import toy
+
+    ready = prepare(Case("toy", "mlp", "noop", 0), toy.subject(), build("noop", {}))
+    assert ready.missing["raising"] == "outsider_metric:raising raises KeyError: 'nothing of that name'"
+    assert ready.scores["distance"] == 1.0
+    assert "accuracy" in ready.scores
+
+
+def test_every_method_is_every_one_that_imports(installed: Path, capsys: pytest.CaptureFixture[str]):
+    """`airepair repair --all` leaves the torn ones out and says so."""
+    from airepair.commands.repair import _every_method
+
+    found = _every_method()
+    assert "shift" in found
+    assert not {"torn", "leaving", "plain"} & set(found)
+    assert "left out: method 'torn'" in capsys.readouterr().err
 
 
 def test_the_list_shows_the_sound_and_names_the_torn(installed: Path, capsys: pytest.CaptureFixture[str]):

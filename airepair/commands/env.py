@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 
 from airepair.engines import environment
 from airepair.engines.manifest import find, installed
+from airepair.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +25,11 @@ def run(args: argparse.Namespace) -> int:
     """Does it and says where the environment is."""
     if args.action == "list":
         for name in installed():
-            manifest = find(name)
+            try:
+                manifest = find(name)
+            except UsageError as error:  # the others are there all the same
+                print(f"airepair: {error}", file=sys.stderr)
+                continue
             state = "ready" if environment.of(manifest).ready else f"missing: airepair env create {name}"
             print(f"{name:<24}{manifest.category:<28}{state}")
         return 0

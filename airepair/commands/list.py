@@ -63,7 +63,25 @@ def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]
     """Each method's card: category, paper, first sentence, options, needs."""
     from airepair.methods import METHODS
 
-    return _each(METHODS, name, _card)
+    found, broken = _each(METHODS, name, _card)
+    if name is None:
+        tools, torn = _tools()
+        found, broken = found | tools, broken | torn
+    return found, broken
+
+
+def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The external tools that are found, as methods."""
+    from airepair.engines.manifest import installed
+    from airepair.methods import METHODS
+
+    found, broken = {}, {}
+    for name in (f"tool:{folder}" for folder in installed()):
+        try:
+            found[name] = _card(METHODS.get(name))
+        except UsageError as error:
+            broken[name] = str(error)
+    return found, broken
 
 
 def _card(cls: Any) -> dict[str, Any]:

@@ -140,7 +140,17 @@ def _methods(args: argparse.Namespace) -> tuple[str, ...]:
         raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
     for name in named:
         METHODS.check(name)
-    return tuple(dict.fromkeys(named or METHODS.names()))
+    return tuple(dict.fromkeys(named or _every_method()))
+
+
+def _every_method() -> list[str]:
+    """What `--all` runs: each method that can be imported; the others are reported."""
+    from airepair.methods import METHODS
+
+    broken = METHODS.broken()
+    for reason in broken.values():
+        print(f"airepair: left out: {reason}", file=sys.stderr)
+    return [name for name in METHODS.names() if name not in broken]
 
 
 def _place(args: argparse.Namespace) -> Place:

@@ -41,7 +41,7 @@ def run(
     last = ""
     try:
         lines = _lines(child)
-        while (line := _next(lines, end, seconds, words)) is not None:
+        while (line := _next(lines, child, end, seconds)) is not None:
             _append(log, line)
             last = line.strip() or last
             heard(line)
@@ -55,11 +55,17 @@ def run(
         raise kind(f"the tool ended with {'signal' if code < 0 else 'exit code'} {abs(code)}: {last or 'no output'}; log: {log}")
 
 
-def _next(lines: queue.Queue[str | None], end: float, seconds: float, words: Sequence[str]) -> str | None:
-    try:
-        return lines.get(timeout=max(0.0, end - time.monotonic()))
-    except queue.Empty:
-        raise OutOfTime(f"the limit of {seconds:g} s passed in {Path(words[-1]).name}") from None
+def _next(lines: queue.Queue[str | None], child: subprocess.Popen[str], end: float, seconds: float) -> str | None:
+    """The next line, or None at the end: that of the output, or of a child whose own children keep the pipe open."""
+    while True:
+        ended, left = child.poll() is not None, end - time.monotonic()
+        try:
+            return lines.get(timeout=max(0.0, min(1.0, left)))
+        except queue.Empty:
+            if ended:
+                return None
+            if left <= 0:
+                raise OutOfTime(f"the tool's limit of {seconds:g} s passed") from None
 
 
 def _lines(child: subprocess.Popen[str]) -> queue.Queue[str | None]:

@@ -88,10 +88,24 @@ def read(folder: Path, task: Task) -> nn.Module:
     spoilt = [k for k, v in state.items() if not bool(torch.isfinite(v.float()).all())]
     if spoilt:
         raise RuntimeError(f"the tool's weights are not finite: {sorted(spoilt)[:3]}")
+    report = _report(folder / "result.json")
     task.module.load_state_dict({k: v.to(expected[k]) for k, v in state.items()})
-    report = json.loads((folder / "result.json").read_text(encoding="utf-8")) if (folder / "result.json").exists() else {}
-    task.meter.add(int(report.get("backward", 0)), training=True)
-    task.meter.add(int(report.get("forward", 0)), training=False)
+    for name, training in (("backward", True), ("forward", False)):
+        task.meter.add(report.get(name, 0), training=training)
     for note in report.get("notes", ()):
         task.note(str(note))
     return task.module
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """What the tool says of its work, checked; nothing where it says nothing."""
+    if not path.exists():
+        return {}
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"the tool's result.json cannot be read: {one_line(error, 120)}") from error
+    counts = [found.get(k, 0) for k in ("backward", "forward")] if isinstance(found, dict) else []
+    if not counts or not all(type(c) is int and c >= 0 for c in counts) or not isinstance(found.get("notes", []), list):
+        raise RuntimeError("the tool's result.json is another thing than {backward: images, forward: images, notes: [text]}")
+    return dict(found)

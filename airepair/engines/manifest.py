@@ -59,10 +59,37 @@ def read(folder: Path) -> Manifest:
     for key in ("name", "paper", "command"):
         if not raw.get(key):
             raise UsageError(f"{path} lacks {key!r}; needed: name, paper, command")
+    for key, value in raw.items():
+        _check_type(key, value, path)
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     manifest = Manifest(folder=folder.resolve(), **values)
     _check(manifest, path)
     return manifest
+
+
+WORDS = "a list of words in quotes"
+TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("name", "paper", "about", "category", "model", "manager"), (str, "text in quotes")),
+    "python": (str, 'text in quotes, such as "3.11"'),
+    **dict.fromkeys(("command", "requirements"), (list, WORDS)),
+    "inherit": (bool, "true or false"),
+    **dict.fromkeys(("timeout", "memory_gb"), ((int, float), "a number above 0")),
+    "options": (dict, "tables [options.NAME]"),
+}
+
+
+def _check_type(key: str, value: Any, path: Path) -> None:
+    """UsageError for an entry of another type than its meaning has."""
+    kind, words = TYPES[key]
+    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if key in ("timeout", "memory_gb"):
+        right = right and value > 0
+    if kind is list:
+        right = right and all(isinstance(word, str) for word in value)
+    if kind is dict:
+        right = right and all(isinstance(table, dict) for table in value.values())
+    if not right:
+        raise UsageError(f"{path}: {key} = {value!r}; accepted: {words}")
 
 
 def _check(manifest: Manifest, path: Path) -> None:
@@ -71,12 +98,19 @@ def _check(manifest: Manifest, path: Path) -> None:
     choose(f"category in {path}", manifest.category, CATEGORIES)
     choose(f"model in {path}", manifest.model, MODELS)
     choose(f"manager in {path}", manifest.manager, ("uv", "conda"))
-    if not isinstance(manifest.timeout, (int, float)) or manifest.timeout <= 0:
-        raise UsageError(f"{path}: timeout {manifest.timeout!r}; accepted: seconds above 0")
+    for option in manifest.options:
+        if not option.isidentifier() or option in PLACEHOLDERS:
+            raise UsageError(f"{path}: option {option!r}; accepted: letters, digits and underscores, none of {', '.join(PLACEHOLDERS)}")
     for word in manifest.command:
-        for _, name, _, _ in string.Formatter().parse(word):
-            if name is not None:
-                choose(f"placeholder in {path}", name, [*PLACEHOLDERS, *manifest.options])
+        for name in _placeholders(word, path):
+            choose(f"placeholder in {path}", name, [*PLACEHOLDERS, *manifest.options])
+
+
+def _placeholders(word: str, path: Path) -> list[str]:
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(word) if name is not None]
+    except ValueError as error:
+        raise UsageError(f"{path}: command word {word!r}: {error}; a brace itself is written {{{{ or }}}}") from error
 
 
 def folders() -> list[Path]:

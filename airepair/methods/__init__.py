@@ -21,6 +21,14 @@ class MethodRegistry(Registry):
             super().check(part)
         return name
 
+    def problem(self, found: Any) -> str:
+        """A method is a frozen dataclass with a card and `repair`; the conformance kit (airepair.testing) says the rest."""
+        parameters = getattr(found, "__dataclass_params__", None)
+        if not isinstance(found, type) or parameters is None or not parameters.frozen:
+            return f"{getattr(found, '__name__', type(found).__name__)} is no frozen dataclass (docs/adding-a-method.md)"
+        lacks = [a for a in ("name", "category", "paper", "repair") if not hasattr(found, a)]
+        return f"{found.__name__} lacks {', '.join(lacks)} (docs/adding-a-method.md)" if lacks else ""
+
     def get(self, name: str) -> Any:
         """The method's class, imported now; that of a combination is made from its parts."""
         if name.startswith("tool:") and "+" not in name:

@@ -10,6 +10,8 @@ import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Literal
 
 from airepair.errors import one_line
@@ -92,17 +94,24 @@ def broken() -> dict[str, str]:
 
 
 def _installed() -> tuple[dict[str, Entry], dict[str, str]]:
+    return _imported(installed_points("airepair.metrics"))
+
+
+@cache
+def _imported(points: tuple[EntryPoint, ...]) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Once for the same points: an import that fails would be tried again at every exam."""
     found: dict[str, Entry] = {}
     reasons: dict[str, str] = {}
-    for point in installed_points("airepair.metrics"):
+    for point in points:
         if point.name in METRICS:
+            reasons[f"{point.name} ({point.value})"] = f"metric {point.name!r} ({point.value}) is ignored: the name is this project's own"
             continue
         try:
             entry = point.load()
             if not isinstance(entry, Entry):
                 raise TypeError(f"it is {type(entry).__name__}, not airepair.metrics.Entry")
             found[point.name] = entry
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reasons[point.name] = f"metric {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
     return found, reasons
 
@@ -111,8 +120,7 @@ def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str
     """Every metric of `after` against `before`: the values, and for the missing ones the reasons."""
     values, missing = {}, {}
     for name, entry in entries().items():
-        module, _, function = entry.place.partition(":")
-        value = getattr(importlib.import_module(module), function)(before, after)
+        value = _value(name, entry, before, after)
         if isinstance(value, Missing):
             missing[name] = value.reason
         elif not math.isfinite(value):
@@ -120,3 +128,15 @@ def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str
         else:
             values[name] = float(value)
     return values, missing
+
+
+def _value(name: str, entry: Entry, before: Exams, after: Exams) -> float | Missing:
+    """What the metric says; an installed one that raises is missing with the reason, an error in one of ours is a fault of ours."""
+    module, _, function = entry.place.partition(":")
+    try:
+        value: float | Missing = getattr(importlib.import_module(module), function)(before, after)
+        return value if isinstance(value, Missing) else float(value)
+    except Exception as error:
+        if name in METRICS:
+            raise
+        return Missing(f"{entry.place} raises {one_line(error)}")

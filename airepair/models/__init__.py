@@ -32,7 +32,7 @@ MODELS = Registry(
     },
 )
 UNDERTRAINED = "_undertrained"
-_WIDTH = re.compile(r"(resnet\d+)w(\d+)")
+WIDTH = re.compile(r"(resnet\d+)w(\d+)")
 
 
 def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None) -> nn.Module:
@@ -42,7 +42,7 @@ def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int], *,
     shape. `shortcut` "A" or "B" is for ResNet-20 and its family.
     """
     architecture = name.partition("+")[0].removesuffix(UNDERTRAINED)
-    width = _WIDTH.fullmatch(architecture)
+    width = WIDTH.fullmatch(architecture)
     architecture = width[1] if width else architecture
     options: dict[str, Any] = ({"width": int(width[2])} if width else {}) | ({"shortcut": shortcut} if shortcut else {})
     if options.get("width") == 0:

@@ -152,12 +152,15 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
     return {}, ""
 
 
+SHIPPED = ("digits", "keras_cnn")  # data set and model of the file that this package itself brings
+
+
 def shipped(dataset: str, model: str) -> Brought | None:
     """The model file that this package itself brings under that name, with the TOML file beside it; None where there is none.
 
     `digits-keras_cnn` is a small Keras network: the way of a brought file is walked in every run that has the extra for it.
     """
-    if (dataset, model) != ("digits", "keras_cnn"):
+    if (dataset, model) != SHIPPED:
         return None
     return Brought(Path(str(files("airepair.models").joinpath("shipped/digits_keras_cnn.h5"))), name=model)
 

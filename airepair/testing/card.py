@@ -39,9 +39,9 @@ def frozen(cls: Any) -> bool:
 
 def options(bench: Bench) -> None:
     """Every option has a help text and a default that its own type and range accept; unknown options are refused."""
-    if not dataclasses.is_dataclass(bench.method):
+    if not frozen(bench.method):
         return  # the card says so
-    fields = {f.name: f for f in dataclasses.fields(bench.method)}
+    fields = {f.name: f for f in dataclasses.fields(bench.method)}  # type: ignore[arg-type]
     for option in describe(bench.method):
         label = f"{bench.method.__name__}.{option.name}"
         if option.default is dataclasses.MISSING:
