@@ -16,7 +16,7 @@ import pytest
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
 from airepair.records import Record, append, read
-from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, SELECTION, case_of, expected_seconds, out_folder
+from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
@@ -40,7 +40,7 @@ class Reporter:
             probe = self.out / ".writable"
             probe.write_bytes(b"airepair")
             probe.unlink()
-            if file.exists() and not self.config.getoption("resume"):
+            if file.exists() and not option(self.config, "resume"):
                 aside = self.out / "previous" / time.strftime("records-%Y%m%dT%H%M%SZ.jsonl", time.gmtime(file.stat().st_mtime))
                 aside.parent.mkdir(exist_ok=True)
                 file.replace(aside)

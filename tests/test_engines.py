@@ -305,7 +305,7 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
     state = {k: v.clone() for k, v in task.module.state_dict().items()}
     save_file({**state, "4.bias": state["4.bias"] + 1}, tmp_path / "result.safetensors")
     (tmp_path / "result.json").write_text(said)
-    with pytest.raises(RuntimeError, match="result.json"):
+    with pytest.raises(RuntimeError, match=r"result\.json"):
         job.read(tmp_path, task)
     assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -47,17 +46,6 @@ def test_the_third_party_method_runs_without_installation(package: Path):
 
 
 @pytest.mark.slow
-def test_the_third_party_package_is_installed_and_discovered(tmp_path: Path):
-    """A real installation puts it among the methods."""
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site")]
-    made = subprocess.run([*words, str(EXAMPLES / "third_party")], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
-    words = [sys.executable, "-m", "airepair", "list", "methods", "--json"]
-    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["bias"]["category"] == "direct weight modification"
-
-
 def _repaired_by(tool: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airepair.engines import environment, manifest
     from airepair.errors import Unavailable

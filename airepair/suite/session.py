@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,15 +40,31 @@ class Selection:
 SELECTION = pytest.StashKey[Selection]()
 
 
+def add_option(group: Any, module: str, name: str, **about: Any) -> None:
+    """Registers `--airepair-NAME`; the plugins of a checkout (`module` tells) have the short form as well.
+
+    Two plugins with one option stop pytest, and --profile, say, is pytest-profiling's: an installed plugin takes no short one. `airepair bench`
+    accepts them all the same.
+    """
+    dest = about.pop("dest", name.removeprefix("--").replace("-", "_"))
+    short = [] if module.startswith("airepair.suite.") else [name]
+    group.addoption(*short, f"--airepair-{name.removeprefix('--')}", dest=f"airepair_{dest}", **about)
+
+
+def option(config: pytest.Config, dest: str) -> Any:
+    """What the user gave for one of our options."""
+    return config.getoption(f"airepair_{dest}")
+
+
 def out_folder(config: pytest.Config) -> Path:
     """Where records and reports go."""
-    given = config.getoption("out")
+    given = option(config, "out")
     return Path(given).absolute() if given else config.rootpath / "reports" / "out"
 
 
 def profile_of(config: pytest.Config, dataset: str) -> str:
     """The profile's name for a cell of that data set: digits is `smoke` unless the user names another."""
-    return "smoke" if dataset.partition("+")[0] == "digits" and not config.getoption("profile") else config.stash[SELECTION].profile.name
+    return "smoke" if dataset.partition("+")[0] == "digits" and not option(config, "profile") else config.stash[SELECTION].profile.name
 
 
 def expected_seconds(config: pytest.Config) -> dict[str, float]:
