@@ -138,7 +138,7 @@ def arguments(*words: str) -> argparse.Namespace:
 def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """model.pt says what it is, loads weights-only, and the recogniser builds it; early and asked-for states stand beside it."""
     assert command.run(arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m"))) == 0
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "epoch-1.pt", "epoch-3.pt", "log.jsonl", "model.pt"]
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "epoch-3.pt", "log.jsonl", "model.pt"]
     found = torch.load(tmp_path / "m" / "model.pt", weights_only=True)
     assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == ("fc", 10, "split", 4)
     module = load(found)
@@ -146,6 +146,14 @@ def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: p
     logged = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text().splitlines()]
     assert [e["number"] for e in logged] == [1, 2, 3, 4]
     assert f"validation {logged[-1]['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_an_early_state_is_there_also_where_training_stops_before_its_epoch(tmp_path: Path) -> None:
+    """Sixty epochs have their early one after three; stopped after two, the first stands in, never the last itself."""
+    assert command.run(arguments("--until-accuracy", "0.8", "--out", str(tmp_path / "m"))) == 0
+    model, early = (torch.load(tmp_path / "m" / name, weights_only=True) for name in ("model.pt", "early.pt"))
+    assert (early["epochs"], model["epochs"]) == (1, 2)
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "log.jsonl", "model.pt"]
 
 
 def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Trains a baseline (the paper's train_baseline.py) and leaves a folder: model.pt, early.pt, the checkpoints asked for, log.jsonl.
 
+early.pt is the state after a twentieth of the epochs: `airepair repair --pretrained FOLDER/model.pt` starts Apricot's submodels there.
 A run that was stopped or killed goes on where it was when the same command is given again. The recipe is the data set's; what is given
 here replaces parts of it. --until-accuracy watches the validation split, never test.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airepair.models.recipes import Training
     from airepair.models.train import Plan
     from airepair.training import Epoch
-    from airepair.types import Dataset
+    from airepair.types import Dataset, Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(device)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
     facts = _facts(module, model, dataset, training, plan)
-    accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, folder)
+    accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder)
     reached = plan.until is None or accuracy["validation"] >= plan.until
     if not reached:
         print(f"airepair: validation accuracy {accuracy['validation']:.4f} did not reach {plan.until}; the model is kept", file=sys.stderr)
@@ -131,29 +131,43 @@ def plan_of(args: argparse.Namespace, training: Training) -> Plan:
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed} is negative; accepted: 0, 1, 2, ...")
     recipe = replace(training.recipe, **{k: v for k, v in given.items() if v is not None})
+    until = args.until_accuracy if args.until_accuracy is not None else training.until
+    return Plan(recipe, args.seed, until, tuple(sorted({early_epoch(recipe), *_epochs(args, recipe)})))
+
+
+def _epochs(args: argparse.Namespace, recipe: Recipe) -> tuple[int, ...]:
+    """Those of --keep-epochs."""
     words = [w for w in args.keep_epochs.replace(" ", "").split(",") if w]
     if not all(w.isdigit() and 1 <= int(w) <= recipe.epochs for w in words):
         raise UsageError(f"--keep-epochs {args.keep_epochs!r}; accepted: epochs in 1..{recipe.epochs}, for example 2,10")
-    until = args.until_accuracy if args.until_accuracy is not None else training.until
-    return Plan(recipe, args.seed, until, tuple(sorted({early_epoch(recipe), *map(int, words)})))
+    return tuple(map(int, words))
 
 
-def _train(module: nn.Module, facts: dict[str, Any], dataset: Dataset, training: Training, plan: Plan, folder: Path) -> Mapping[str, float]:
+def _train(
+    module: nn.Module, facts: dict[str, Any], dataset: Dataset, training: Training, plan: Plan, asked: tuple[int, ...], folder: Path
+) -> Mapping[str, float]:
     from airepair.exam import sit
     from airepair.models.train import STATE, Watcher, early_epoch, save_atomically, train
+    from airepair.runs.epochs import Epochs
 
     folder.mkdir(parents=True, exist_ok=True)
-    show = Lines(plan.recipe.epochs)
+    show, early = Epochs(plan.recipe.epochs), early_epoch(plan.recipe)
 
     def keep(epoch: int, kept: nn.Module) -> None:
-        for name in (["early.pt"] if epoch == early_epoch(plan.recipe) else []) + [f"epoch-{epoch}.pt"]:
+        for name in ["early.pt"] * (epoch == early) + [f"epoch-{epoch}.pt"] * (epoch in asked):
             save_atomically(facts | {"epochs": epoch, "state_dict": _cpu(kept)}, folder / name)
+
+    def after(epoch: Epoch) -> None:
+        """A training that stops at an accuracy may end before its early epoch: the last one before the end stands in."""
+        if plan.until is not None and epoch.number < early and (epoch.accuracy or 0) < plan.until:
+            save_atomically(facts | {"epochs": epoch.number, "state_dict": _cpu(module)}, folder / "early.pt")
+        show.epoch(epoch)
 
     fault = f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})" if training.fault else ""
     until = f", until validation accuracy {plan.until}" if plan.until is not None else ""
     size = f"{plan.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
     print(f"{dataset.name} {facts['arch']}: {size}; recipe of {training.origin}{fault}", flush=True)
-    history = train(module, dataset.train, dataset.validation, plan, folder, Watcher(show.epoch, keep, show.inside))
+    history = train(module, dataset.train, dataset.validation, plan, folder, Watcher(after, keep, show.inside))
     accuracy = {"validation": sit(module, dataset.validation).accuracy, "test": sit(module, dataset.test).accuracy}
     save_atomically(facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)}, folder / "model.pt")
     (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))
@@ -182,34 +196,3 @@ def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, 
 
 def _cpu(module: nn.Module) -> dict[str, Any]:
     return {k: v.detach().cpu() for k, v in module.state_dict().items()}
-
-
-class Lines:
-    """Progress for a person: a line an epoch with the time that is left; on a terminal also one that moves inside the epoch."""
-
-    def __init__(self, epochs: int):
-        self.epochs, self.start, self.first = epochs, time.monotonic(), 0
-        self.moving = sys.stdout.isatty()
-
-    def _left(self, done: float) -> str:
-        passed = done - self.first
-        seconds = (time.monotonic() - self.start) * (self.epochs - done) / passed if passed > 0 else 0.0
-        return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}:{int(seconds % 60):02}"
-
-    def epoch(self, epoch: Epoch) -> None:
-        """A line that stays."""
-        self.first = self.first or epoch.number - 1
-        accuracy = f"  validation {epoch.accuracy:.4f}" if epoch.accuracy is not None else ""
-        text = f"epoch {epoch.number}/{self.epochs}  loss {epoch.loss:.4f}{accuracy}  left at most {self._left(epoch.number)}"
-        print(("\r\033[K" if self.moving else "") + text, flush=True)
-
-    def inside(self, epoch: int, done: int, total: int, loss: float) -> None:
-        """A line that is overwritten; nothing where the output is no terminal."""
-        self.first = self.first or epoch - 1
-        if self.moving:
-            left = self._left(epoch - 1 + done / total)
-            print(
-                f"\r\033[Kepoch {epoch}/{self.epochs}  {done:,} of {total:,} images  loss {loss:.4f}  left at most {left}",
-                end="",
-                flush=True,
-            )

@@ -22,7 +22,7 @@ from airepair.models import MODELS
 LAYOUTS = ("NCHW", "NHWC")
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
-BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault")  # keys of a TOML file
+BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault", "early")  # keys of a TOML file
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Brought:
     net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that code is the user's, and is run)
     trained_on  as Subject.trained_on; "official train" where nothing says so
     name        the model of its cases; the file's name where None
+    early       a file with an earlier state of the same training
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Brought:
     trust_pickle: bool = False
     trust_lambda: bool = False
     name: str | None = None
+    early: Path | None = None
 
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
@@ -145,7 +147,7 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
         for key in found:
             choose(f"key in {file}", key.replace("-", "_"), BESIDE)
         values = {k.replace("-", "_"): v for k, v in found.items()}
-        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("depth", int)):
+        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("early", str), ("depth", int)):
             if key in values and type(values[key]) is not kind:
                 raise UsageError(f"{file}: {key} is {values[key]!r}; accepted: {'a whole number' if kind is int else 'a text'}")
         return values, name
@@ -181,6 +183,11 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
     ("--colours", "rgb|bgr", "order of the channels"),
     ("--classes", "FILE", "class names, one a line, in the order of the network's outputs"),
     ("--trained-on", "TEXT", '"official train" (default), "split", "unknown" or ranges such as 0..39999'),
+    (
+        "--early",
+        "FILE",
+        "an earlier state of the same training, where Apricot's submodels start (default: early.pt of `airepair train` beside it)",
+    ),
     ("--trust-pickle", None, "the file may run code when it is read: only if you trust its origin"),
     ("--trust-lambda", None, "the same for Keras Lambda layers"),
 )

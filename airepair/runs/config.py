@@ -35,6 +35,7 @@ KEYS: dict[str, bool] = {
     "colours": False,
     "classes": True,
     "trained_on": False,
+    "early": True,
     "trust_pickle": False,
     "trust_lambda": False,
     "failing": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from airepair.models.recipes import training_of
 from airepair.models.recognise import load as recognised
 from airepair.settings import profile as profile_named
 from airepair.subjects.as_trained import as_trained
+from airepair.subjects.earlier import early_file, early_state
 from airepair.subjects.faulty import in_environment
 from airepair.subjects.near_chance import refuse_near_chance
 from airepair.subjects.scaling import completed
@@ -48,8 +50,8 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     depth = brought.depth if brought.depth is not None else values.get("depth")
     own = own_code(str(net_arch)) if is_own_code(net_arch) else None
     feeding = brought.feeding.over(stated(values, file, path.parent))
-    opened = open_model(
-        path,
+    opening = partial(
+        open_model,
         architecture=_architecture(own, net_arch, depth, source.name, len(source.classes), shape),
         classes=own.layers if own else (),
         shape=(shape[1], shape[2], shape[0]) if feeding.layout == "NHWC" else shape,
@@ -57,19 +59,27 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
         trust_lambda=brought.trust_lambda,
         images=source.train.images(slice(0, CHECKED)).numpy(),
     )
+    opened = opening(path)
     feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
     trained_on, said_by = _seen(brought, values, file, opened)
     divided = divide_for(source, trained_on)
     divided = reduce(divided, {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {})))
     divided = as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
     divided = on_device(divided, device)
-    wiring = wire(opened, feeding, own.preprocess if own else None, divided, str(path))
+    prepare = own.preprocess if own else None
+    wiring = wire(opened, feeding, prepare, divided, str(path))
     module = wiring.module(feeding)
-    refuse_near_chance(str(path), module, None if own and own.preprocess else wiring.module, feeding, divided)
-    origin = _origin(path, opened, feeding, own, said_by, wiring.order)
+    refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
+    origin, checkpoints = _origin(path, opened, feeding, own, said_by, wiring.order), {}
+    if early := early_file(brought, values, file, opened):
+        at, said = early
+        trust = {} if said == "option" else {"trust_pickle": False, "trust_lambda": False}  # --trust-* is for what the command line names
+        origin["early"] = {"file": at.name, "sha256": _digest(at), "from": said}
+        found = wire(opening(at, **trust), feeding, prepare, divided, str(at)).module(feeding)
+        checkpoints["early"] = early_state(at, module, found)
     recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
-    subject = Subject(name, module, divided, recipe, trained_on, origin)
+    subject = Subject(name, module, divided, recipe, trained_on, origin, checkpoints)
     return subject if environment is None else in_environment(subject, environment), wiring.way_back(module)
 
 

@@ -32,6 +32,7 @@ def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) 
         arguments.trained_on,
         arguments.trust_pickle,
         arguments.trust_lambda,
+        early=Path(arguments.early).expanduser() if arguments.early else None,
     )
 
 
