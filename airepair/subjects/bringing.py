@@ -73,9 +73,10 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     origin, checkpoints = _origin(path, opened, feeding, own, said_by, wiring.order), {}
     if early := early_file(brought, values, file, opened):
         at, said = early
-        trust = {} if said == "option" else {"trust_pickle": False, "trust_lambda": False}  # --trust-* is for what the command line names
+        trusted = said == "option"  # --trust-* is for what the command line names
         origin["early"] = {"file": at.name, "sha256": _digest(at), "from": said}
-        found = wire(opening(at, **trust), feeding, prepare, divided, str(at)).module(feeding)
+        other = opening(at, trust_pickle=brought.trust_pickle and trusted, trust_lambda=brought.trust_lambda and trusted)
+        found = wire(other, feeding, prepare, divided, str(at)).module(feeding)
         checkpoints["early"] = early_state(at, module, found)
     recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
