@@ -8,15 +8,18 @@ import dataclasses
 import pytest
 import torch
 
+from airepair.case import Case
 from airepair.errors import Unsupported
 from airepair.exam import sit
 from airepair.linear.pattern import pattern_effect
 from airepair.linear.points import choose_points
 from airepair.linear.sites import exact, sites
+from airepair.methods import build
 from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
+from airepair.pipeline import prepare, run
 from airepair.testing import toy
 from airepair.types import Method, Task
 
@@ -113,6 +116,18 @@ def test_infeasible_is_reported_as_a_proof(plain: Task, method: Method) -> None:
     """Within a tiny bound nothing can be repaired."""
     with pytest.raises(Unsupported, match="proved infeasible: no change of 5"):
         method.repair(fresh(plain)[0])
+
+
+@pytest.mark.parametrize("method", ["minimal", "prdnn", "aprnn"])
+@pytest.mark.parametrize(
+    ("limit", "said"), [({"seconds": 1e-9}, "did not finish in seconds=1e-09"), ({"entries": 1}, "more than entries=1;")]
+)
+def test_a_limit_ends_the_cell_as_unsupported(method: str, limit: dict[str, float], said: str) -> None:
+    """No endless run: the record says which limit was passed, with its value and what to do."""
+    record = run(prepare(Case("toy", "plain", method, 0), toy.subject("plain"), build(method, limit))).record
+    assert record.status == "unsupported"
+    assert said in record.reason
+    assert "fewer points" in record.reason
 
 
 def test_a_softened_program_keeps_what_must_be_kept(plain: Task) -> None:

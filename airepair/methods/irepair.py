@@ -11,8 +11,8 @@ Changes parameters of any layer; batch norm stays in evaluation mode. G is a bal
 subject gives already: something not to break. Refuses a task without passing inputs. Stops at the first state with all of S right: there is
 no selection on validation, the damage shows.
 
-Defaults: the public code's 500 iterations and 1e-8, learning rate 1e-4 and 40 general inputs from the paper's MNIST runs; 32 points is the
-most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
+The failing inputs may be of any classes (published: of one). Defaults: the public code's 500 iterations and 1e-8, learning rate 1e-4 and 40
+general inputs from the paper's MNIST runs; 32 points is the most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
 """
 
 from contextlib import suppress
