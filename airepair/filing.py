@@ -22,7 +22,7 @@ from torch import nn
 from airepair.exam import Exam, confusion_matrix
 from airepair.pipeline import Outcome
 from airepair.prepared import Prepared
-from airepair.records import append
+from airepair.records import Record, append
 
 Keep = Literal["none", "best", "all"]
 RECORDS = "records.jsonl"
@@ -60,6 +60,16 @@ def file_outcome(folder: Path, outcome: Outcome, keep: Keep = "best") -> Path:
             write_atomically(cell / "repaired.safetensors", weights(outcome.module))
     append(folder / RECORDS, record)
     return cell
+
+
+def file_again(folder: Path, record: Record) -> None:
+    """Puts the record in the place of its last line: what is known only after it was filed (the written file). OSError as file_outcome."""
+    path = folder / RECORDS
+    with FileLock(f"{path}.lock"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        last = max(i for i, line in enumerate(lines) if line.endswith("}") and json.loads(line)["key"] == record.key)
+        lines[last] = record.to_json()
+        write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
 def weights(module: nn.Module) -> bytes:

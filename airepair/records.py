@@ -42,7 +42,8 @@ class Record:
     before      scores of the subject; `after` those of the repaired model; `missing` says why a metric is absent
     budget      {"backward": images through forward and backward, "forward": images through forward only}
     cost        of the repair alone: seconds, peak bytes (see cost.py)
-    subject     origin, trained_on, digests of weights and data, notes
+    subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
+                was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
     provenance  versions, device, threads, commit, dirty, profile, time, n of each split
     notes       what a reader must know ("failures seen in training")
     """

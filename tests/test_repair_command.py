@@ -156,10 +156,27 @@ def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.Cap
     assert main(["repair", *words, "--out", str(out)]) == 0
     assert (out / "models" / f"{key}.pt").exists()
     assert "not written as torch: the repair changed the architecture" in (out / "report.md").read_text().replace("\\", "")
+    assert "changed the architecture" in read([out])[0][0].subject["written_back"]["reason"]
     capsys.readouterr()
     program = out / "models" / f"{key}.torchscript.pt"
     assert main(["repair", "--testonly", "--pretrained", str(program), "--dataset", "digits", "--trust-pickle"]) == 0
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(base: Path) -> None:
+    """A TorchScript file through MMdnn: both fidelities stand in the one record that its cell has, and the file that it names is there."""
+    pytest.importorskip("mmdnn")
+    program, out = base.parent / "program.pt", base.parent / "converted"
+    assert main(["convert", str(base), str(program)]) == 0
+    words = ["--pretrained", str(program), "--trust-pickle", "--dataset", "digits", "--trained-on", "split", "--method", "finetune"]
+    assert main(["repair", *words, "--additional_param", "--epochs 1", "--out", str(out)]) == 0
+    (record,), remarks = read([out])
+    assert remarks == []
+    for found in (record.subject["origin"]["fidelity"], record.subject["written_back"]["fidelity"]):
+        assert found["agreement"] == 1
+        assert found["difference"] <= found["limit"]
+        assert found["n"] == 512
+    assert (out / record.subject["written_back"]["file"]).exists()
 
 
 def test_a_network_of_two_channels_comes_back_as_a_module(base: Path, capsys: pytest.CaptureFixture[str]) -> None:

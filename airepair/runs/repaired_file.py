@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,18 @@ STATE_DICTS = ("torch", "safetensors")
 CONVERTED = "converted from {}: its own file holds the network"
 
 
-def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None = None) -> list[str]:
-    """Writes the repaired model of a cell; a line for each file, and one for what a format cannot hold. OSError where the disk is full."""
+@dataclass(frozen=True)
+class Written:
+    """`lines`: one for each file, and one for what a format cannot hold. `back`: for the record, what became of the user's own file."""
+
+    lines: tuple[str, ...] = ()
+    back: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None = None) -> Written:
+    """Writes the repaired model of a cell. OSError where the disk is full."""
     if outcome.module is None:
-        return []
+        return Written()
     folder.mkdir(parents=True, exist_ok=True)
     key = outcome.record.key
     facts, fed = facts_of(subject, outcome, opened, net_arch)
@@ -52,7 +60,10 @@ def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opene
     lines += _beside(file, fed, folder)
     if changed or (opened is not None and opened.kind not in STATE_DICTS):
         lines += _program(folder, subject, outcome.module, key)
-    return lines + (_original(folder, key, subject, outcome.module, opened, net_arch) if opened is not None else [])
+    if opened is None:
+        return Written(tuple(lines))
+    original = _original(folder, key, subject, outcome.module, opened, net_arch)
+    return Written((*lines, *original.lines), original.back)
 
 
 def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
@@ -88,7 +99,7 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
     return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
 
 
-def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened, net_arch: str | None) -> list[str]:
+def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened, net_arch: str | None) -> Written:
     """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
     out = folder / key / opened.source.name
     out.parent.mkdir(exist_ok=True)
@@ -97,14 +108,15 @@ def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opene
     except AirepairError as error:
         if not any(out.parent.iterdir()):
             out.parent.rmdir()
-        return [f"{key}: not written as {opened.kind}: {one_line(error)}"]
+        return Written((f"{key}: not written as {opened.kind}: {one_line(error)}",), {"reason": one_line(error)})
+    back = {"file": str(out.relative_to(folder.parent)), "fidelity": fidelity and fidelity.facts()}
     line = f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")
     stated = {k: v["value"] for k, v in subject.origin["feeding"].items() if v["from"] == "option" or v["from"].endswith(".toml")}
     if stated or subject.origin["trained_on_from"] == "option" or subject.origin["trained_on_from"].endswith(".toml"):
         stated["trained_on"] = subject.trained_on
     if is_own_code(net_arch):
         stated["net_arch"] = net_arch  # a reader is told to name it, and what
-    return [line, *_beside(out, stated, folder)]
+    return Written((line, *_beside(out, stated, folder)), back)
 
 
 def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airepair.case import Case
 from airepair.errors import AirepairError
 from airepair.examiner import Examiner
-from airepair.filing import file_before, file_outcome
+from airepair.filing import file_again, file_before, file_outcome
 from airepair.methods import build
 from airepair.pipeline import Outcome, prepare, run
 from airepair.prepared import Prepared
@@ -135,11 +135,15 @@ class Run:
 
     def _file(self, folder: RunFolder, ready: Prepared, outcome: Outcome, opened: Opened | None) -> None:
         file_outcome(folder.path, outcome, "none")
-        self.records.append(outcome.record)
         written = write_models(folder.models, ready.subject, outcome, opened, self.wish.net_arch)
-        self.files += written
-        self.show.say(told(outcome.record))
-        for line in (*outcome.log[1:-1], *written):
+        record = outcome.record
+        if written.back:
+            record = replace(record, subject={**record.subject, "written_back": dict(written.back)})
+            file_again(folder.path, record)
+        self.records.append(record)
+        self.files += written.lines
+        self.show.say(told(record))
+        for line in (*outcome.log[1:-1], *written.lines):
             folder.log(f"  {line}")
         folder.write_report(self.records, [*self.files, *self.left_out])
 

@@ -167,7 +167,7 @@ def _origin(
     if opened.feed is not None:
         found["scaling_in_file"] = asdict(opened.feed)
     if opened.fidelity is not None:
-        found["fidelity"] = {k: v for k, v in asdict(opened.fidelity).items() if isinstance(v, str | int | float | bool)}
+        found["fidelity"] = opened.fidelity.facts()
     if own is not None:
         found["notes"].append(f"the code of {own.text} was run, named by --net_arch")
         found["architecture"] = own.text

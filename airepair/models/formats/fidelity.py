@@ -28,6 +28,10 @@ class Fidelity:
         """Within the tolerance, and the same answers."""
         return self.difference <= self.limit and self.agreement == 1.0
 
+    def facts(self) -> dict[str, float | int]:
+        """For the record."""
+        return {"difference": self.difference, "agreement": self.agreement, "n": self.n, "limit": self.limit}
+
     def __str__(self) -> str:
         return f"max difference {self.difference:.2g} (allowed {self.limit:.2g}), arg-max agreement {self.agreement:.4f} on {self.n} inputs"
 

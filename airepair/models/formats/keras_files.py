@@ -55,7 +55,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             written = load(keras, temporary, kind)
             return _check(keras, written, repaired, ir, feed, cut, str(out), options.images)
 
-    notes = ["cut before the final softmax: the file keeps it"] if cut else []
+    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
     if feed:
         notes.append(f"scaling at the input ({feed.source}) is kept in the file and taken out of the network")
     if getattr(model, "optimizer", None) is not None or _has_optimizer(path, kind):

@@ -49,7 +49,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             return _check(temporary, repaired, shape, cut, feed, str(out), options.images)
 
     notes = ["through onnx2torch: folded batch norms stay folded, and a dense layer written as MatMul + Add is no nn.Linear"]
-    notes += ["cut before the final softmax: the file keeps it"] if cut else []
+    notes += ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
     notes += [f"{parted} initialisers that layers shared by an Identity are written once for each layer"] if parted else []
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     layers = {key: name for name, (key, _) in places.items()}

@@ -35,7 +35,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _hand_over(options, folder)
-        told = work(folder, do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes)
+        told = work(folder, str(path), do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes)
         read = restore(folder, told["names"], told["momentum"])
         outputs = _outputs(folder)
     whole = renamed(read)
@@ -60,10 +60,11 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             arrays: Any = {f"a{i}": new[n][k] for i, (n, k) in enumerate(places)}
             np.savez(folder / "new.npz", **arrays)
             _hand_over(options, folder)
-            work(folder, do="write", path=str(path.resolve()), kind=kind, out=str(temporary.resolve()), keys=keys, bytes=options.max_bytes)
+            places_of = {"path": str(path.resolve()), "out": str(temporary.resolve()), "keys": keys}
+            work(folder, str(out), do="write", kind=kind, bytes=options.max_bytes, **places_of)
             return _check(_outputs(folder), repaired, ir, feed, cut, str(out), options.images)
 
-    notes = ["cut before the final softmax: the file keeps it"] if cut else []
+    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
     notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
     notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
@@ -77,7 +78,7 @@ def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: Feed
     names = {n.name: ir.names[n.name] for n in ir.graph.node if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]}
     with tempfile.TemporaryDirectory() as temporary:
         folder, said = Path(temporary), {"shape": list(ir.input_shape), "names": list(names.values()), "n": INPUTS}
-        told = work(folder, do="layers", path=str(path.resolve()), kind=kind, bytes=options.max_bytes, **said)
+        told = work(folder, str(path), do="layers", path=str(path.resolve()), kind=kind, bytes=options.max_bytes, **said)
         with np.load(folder / "layers.npz", allow_pickle=False) as arrays:
             found = {name: arrays[f"a{i}"] for i, name in enumerate(told["names"])}
     return first_departure(module, check_inputs(ir.input_shape), feed, names, found.get)
@@ -88,16 +89,18 @@ def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
     with replacing(out) as temporary, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(model, folder)
-        work(folder, do="emit", kind=kind, out=str(temporary.resolve()), names=model.names, momentum=model.momentum, bytes=2 << 30)
+        work(
+            folder, str(out), do="emit", kind=kind, out=str(temporary.resolve()), names=model.names, momentum=model.momentum, bytes=2 << 30
+        )
         outputs = _outputs(folder)
         found = compare(outputs["logits"], answer(module, check_inputs(model.input_shape), None))
         return require(found, str(out))
 
 
-def work(folder: Path, **job: Any) -> dict[str, Any]:
-    """Runs one job in the worker; what result.json says. UsageError for an error there, a crash, or no answer in time."""
+def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
+    """Runs one job in the worker; what result.json says. UsageError, about the file `what`, for an error there, a crash, or no answer in time."""
     limits = {"memory": MEMORY, "seconds": SECONDS}
-    (folder / "job.json").write_text(json.dumps({"folder": str(folder), **limits, **job}))
+    (folder / "job.json").write_text(json.dumps({"folder": str(folder), "what": what, **limits, **job}))
     python = os.environ.get("AIREPAIR_TF_PYTHON") or sys.executable
     root = folder / "path"
     root.mkdir()
@@ -108,12 +111,12 @@ def work(folder: Path, **job: Any) -> dict[str, Any]:
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{job.get('path') or job.get('out')}: TensorFlow gave no answer in {SECONDS} s") from None
+        raise UsageError(f"{what}: TensorFlow gave no answer in {SECONDS} s") from None
     except OSError as error:
         raise UsageError(f"the TensorFlow worker's interpreter {python!r} cannot be started: {error}") from None
     if not (folder / "result.json").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UsageError(f"{job.get('path') or job.get('out')}: the TensorFlow worker died: {last[:200]}")
+        raise UsageError(f"{what}: the TensorFlow worker died: {last[:200]}")
     return told(json.loads((folder / "result.json").read_text()))
 
 

@@ -84,7 +84,7 @@ def _exported(path: Path, options: OpenOptions) -> Opened:
 
 
 def _notes(cut: bool, feed: Feed | None) -> tuple[str, ...]:
-    notes = ["cut before the final softmax: the file keeps it"] if cut else []
+    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
     return (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network") if feed else tuple(notes)
 
 

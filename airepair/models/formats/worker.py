@@ -25,7 +25,7 @@ def main(job_file: str) -> int:
 
 def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the job gives; "error" or "missing" says why it gives nothing."""
-    place = job.get("path") or job.get("out")
+    place = job["what"]
     try:
         return _run(job, folder)
     except AirepairError as error:
@@ -35,7 +35,8 @@ def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except MemoryError:
         return {"error": f"{place}: the file asks for more memory than a conversion may use"}
     except Exception as error:  # a foreign library met a foreign file
-        return {"error": f"{place} is damaged, or no graph that can be converted: {one_line(error, 200)}"}
+        why = "TensorFlow cannot write it" if job["do"] == "emit" else "it is damaged, or no graph that can be converted"
+        return {"error": f"{place}: {why}: {one_line(error, 200)}"}
 
 
 def _limit(job: dict[str, Any]) -> None:
