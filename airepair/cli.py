@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import airepair
-from airepair.errors import AirepairError, choose, one_line
+from airepair.errors import AirepairError, choose, one_line, printable
 
 COMMANDS: dict[str, str] = {
     "repair": "repair a model file or a subject of the grid with one or several methods (the paper's command line)",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
         return int(command.run(parser.parse_args(prepared)))
     except AirepairError as error:
-        print(f"airepair: {error}", file=sys.stderr)
+        print(f"airepair: {printable(str(error))}", file=sys.stderr)
     except OSError as error:
         print(f"airepair: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -29,7 +29,12 @@ def one_line(error: BaseException, width: int = 300) -> str:
     """The text of an error on one line, with its type where that is not one of ours."""
     text = " ".join(str(error).split()) or "no message"
     name = "" if isinstance(error, AirepairError) else f"{type(error).__name__}: "
-    return (name + text)[:width]
+    return printable(name + text)[:width]
+
+
+def printable(text: str) -> str:
+    """The text with whatever a terminal would act on (line ends, escapes) spelled out: names from a foreign file may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def choose(kind: str, value: str, accepted: "list[str] | tuple[str, ...]") -> str:

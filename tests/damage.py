@@ -92,6 +92,8 @@ def variants(kind: str, good: Path, seed: int, count: int, ran: Path) -> Iterato
             for what, damaged in _damages(data, seed, max(2, count // len(parts))):
                 yield f"{name}: {what}", {**parts, name: damaged}
             yield f"{name}: absent", {k: v for k, v in parts.items() if k != name}
+        for what, changed in _hostile_folder(parts["saved_model.pb"], ran):
+            yield what, {**parts, "saved_model.pb": changed}
         return
     data = good.read_bytes()
     yield from _damages(data, seed, count)
@@ -319,6 +321,45 @@ def _hostile_graph(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "no constants", changed(lambda g: [n.ClearField("attr") for n in g.node if n.op == "Const"])
 
 
+def _hostile_folder(data: bytes, ran: Path) -> Iterator[tuple[str, bytes]]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    def changed(change: Any) -> bytes:
+        saved = saved_model_pb2.SavedModel.FromString(data)
+        change(saved.meta_graphs[0])
+        found: bytes = saved.SerializeToString()
+        return found
+
+    def before_all(meta: Any, nodes: Any) -> None:
+        """Writes a file, and everything waits for it."""
+        found = list(nodes)
+        for name, text in (("where", str(ran)), ("what", "x")):
+            node = nodes.add()
+            node.name, node.op = name, "Const"
+            node.attr["dtype"].type = node.attr["value"].tensor.dtype = 7
+            node.attr["value"].tensor.string_val.append(text.encode())
+        write = nodes.add()
+        write.name, write.op = "write", "WriteFile"
+        write.input.extend(["where", "what"])
+        for node in found:
+            node.input.append("^write")
+
+    def called(meta: Any) -> None:
+        function = meta.graph_def.library.function.add()
+        function.signature.name = "evil"
+        before_all(meta, function.node_def)
+
+    def asset(meta: Any) -> None:
+        meta.asset_file_def.add().filename = "/etc/hostname"
+
+    yield "a graph that writes a file", changed(lambda meta: before_all(meta, meta.graph_def.node))
+    yield "a function that writes a file", changed(called)
+    yield "an asset", changed(asset)
+    yield "no signature", changed(lambda meta: meta.ClearField("signature_def"))
+    yield "no variables", changed(lambda meta: [n.ClearField("attr") for n in meta.graph_def.node if n.op.startswith("Var")])
+    yield "no graph", changed(lambda meta: meta.ClearField("graph_def"))
+
+
 def outcome(path: Path, seconds: int = 0, **trust: Any) -> str:
     """ "opened", "refused: ..." or "BAD: ..." for whatever a user should never see; with `seconds`, a hang too."""
     import traceback
@@ -362,8 +403,8 @@ def inline() -> None:
     """TensorFlow's jobs in this process: hundreds of them need not start it hundreds of times."""
     from airepair.models.formats import tf_files, worker
 
-    def work(folder: Path, **job: Any) -> dict[str, Any]:
-        return tf_files.told(worker.result({"folder": str(folder), **json.loads(json.dumps(job))}, folder))
+    def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
+        return tf_files.told(worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder))
 
     tf_files.work = work
 

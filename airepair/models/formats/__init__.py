@@ -6,12 +6,12 @@ One module a format; each has `open_file(path, options) -> Opened`. How to add o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airepair.errors import AirepairError, UsageError, one_line
+from airepair.errors import AirepairError, UsageError, one_line, printable
 from airepair.models.formats.sniff import MAX_BYTES, sniff
 
 if TYPE_CHECKING:
@@ -66,10 +66,19 @@ def open_model(
 
     UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not convertible, not the same function afterwards.
     """
-    path = Path(path)
-    kind = sniff(path, max_bytes)
+    try:
+        opened = _opened(Path(path), OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images))
+    except UsageError as error:
+        text = printable(str(error))
+        if text == str(error):
+            raise
+        raise UsageError(text) from None
+    return replace(opened, notes=tuple(map(printable, opened.notes)))
+
+
+def _opened(path: Path, options: OpenOptions) -> Opened:
+    kind = sniff(path, options.max_bytes)
     place, extra, _ = FORMATS[kind]
-    options = OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images)
     try:
         reader = import_module(f"airepair.models.formats.{place}")
         opened: Opened = reader.open_file(path, kind, options)
