@@ -1,12 +1,13 @@
 """What one call costs: synchronised seconds, peak memory, energy. Sampled in a thread; measured around the repair alone.
 
 CPU: the process's resident memory; its peak mark (VmHWM) is reset before the call through /proc/self/clear_refs, and sampled where the
-system refuses that (ru_maxrss would keep the previous cell's peak). CUDA: the allocator's peak, and through NVML the change of the device's used
-memory (in containers NVML reports the host's process ids, so the process's own share is not to be had) and the energy counter.
+system refuses that (ru_maxrss would keep the previous cell's peak). Where the call starts processes (an external tool), theirs is added, sampled.
+CUDA: the allocator's peak, and through NVML the change of the device's used memory (in containers NVML reports the host's process ids, so the process's own share is not to be had) and the energy counter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ import psutil
 import torch
 
 INTERVAL = 0.1  # seconds between two samples
+SAMPLED = "sampled resident memory", "sampled resident memory with the processes that it started"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class _Sampler(threading.Thread):
         self.started = time.perf_counter()
         self.samples: list[tuple[float, int]] = []
         self.used: list[int] = []
+        self.resting, self.children = set(_descendants(self.process.pid)), False
 
     def run(self) -> None:
         while not self.done.is_set():
@@ -59,7 +62,10 @@ class _Sampler(threading.Thread):
             self.done.wait(INTERVAL)
 
     def sample(self) -> None:
-        self.samples.append((round(time.perf_counter() - self.started, 3), self.process.memory_info().rss))
+        below = [pid for pid in _descendants(self.process.pid) if pid not in self.resting]
+        self.children = self.children or bool(below)
+        resident = self.process.memory_info().rss + sum(map(_resident, below))
+        self.samples.append((round(time.perf_counter() - self.started, 3), resident))
         if self.nvml:
             self.used.append(self.nvml.used())
 
@@ -95,6 +101,22 @@ class Nvml:
             return int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle))
         except self.nvml.NVMLError:
             return None
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that `pid` started, and theirs; cheap where there are none. Empty where the kernel does not tell."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread or process has ended since
+            found += map(int, file.read_text().split())
+    return found + [below for child in found for below in _descendants(child)]
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _reset_peak() -> bool:
@@ -144,13 +166,14 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
         sampler.done.set()
         sampler.join()
     sampler.sample()
+    marked = marked and not sampler.children
     peak = _peak_mark() if marked else max(b for _, b in sampler.samples)
     after = nvml.millijoules() if nvml else None
     return Cost(
         seconds=seconds,
         cpu_seconds=round(worked, 2),  # the clock's own resolution
         peak_bytes=torch.cuda.max_memory_allocated(device) - allocated if cuda else max(0, peak - resident),
-        memory_source="CUDA allocator" if cuda else "VmHWM" if marked else "sampled resident memory",
+        memory_source="CUDA allocator" if cuda else "VmHWM" if marked else SAMPLED[sampler.children],
         device_peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
         nvml_peak_bytes=max(sampler.used) - used if nvml else None,
         joules=(after - energy) / 1000 if after is not None and energy is not None else None,

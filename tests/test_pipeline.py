@@ -162,3 +162,20 @@ def test_waiting_costs_seconds_but_no_cpu_seconds() -> None:
     spin = "import time\nwhile time.process_time() < 0.5: pass"
     child = measure(lambda: subprocess.run([sys.executable, "-c", spin], check=True) and None, torch.device("cpu"))
     assert child.cpu_seconds >= 0.4
+
+
+def test_the_memory_of_a_process_that_the_call_starts_counts() -> None:
+    """Also that of a process which this one started; what ran before does not."""
+    hold = "import time\nx = bytearray(60 * 2**20)\ntime.sleep(1.5)"
+    words = [sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {hold!r}], check=True)"]
+    with subprocess.Popen([sys.executable, "-c", hold.replace("1.5", "30")]) as earlier:
+        try:
+            time.sleep(0.5)
+            alone = measure(lambda: time.sleep(0.3), torch.device("cpu"))
+            cost = measure(lambda: subprocess.run(words, check=True) and None, torch.device("cpu"))
+        finally:
+            earlier.kill()
+    assert alone.peak_bytes < 30 * 2**20
+    assert 60 * 2**20 < cost.peak_bytes < 115 * 2**20
+    assert cost.memory_source == "sampled resident memory with the processes that it started"
+    assert alone.memory_source != cost.memory_source

@@ -84,6 +84,8 @@ def test_all_four_entry_points_are_discovered(site: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["serial", "two workers"])
 def test_bench_runs_what_packages_add_from_an_empty_folder(site: Path, tmp_path: Path, workers: list[str]) -> None:
     """Their model, data set, metric and method in the grid's cells; a torn method is a failed cell with its reason, and the rest goes on."""
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('a conftest of the project in this folder: about something else')\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     cells = ["--dataset", "digits,tiles", "--model=fc,narrow", "--method", "noop,bias,torn", "--seeds", "0", "--out", "out"]
     done = _python(site, tmp_path, "-m", "airepair", "bench", *workers, *cells, "--benchmark-quiet")
     records = {r.key: r for r in read([tmp_path / "out" / "records.jsonl"])[0]}

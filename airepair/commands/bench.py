@@ -78,6 +78,6 @@ def command(root: Path) -> tuple[list[str], Path]:
     if find_spec("airepair.suite.benchmarks") is None:
         raise UsageError(f"no benchmark suite in {root}; accepted: a checkout, or a wheel that carries airepair.suite.benchmarks")
     here = Path.cwd()
-    # No configuration of the working directory's own project applies: its addopts and plugins are about something else.
-    own = ["-c", os.devnull, "--rootdir", str(here), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
+    # Neither the configuration nor a conftest of the working directory's own project applies: they are about something else.
+    own = ["-c", os.devnull, "--noconftest", "--rootdir", str(here), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
     return [*pytest, *own, "-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"], here
