@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from airepair.cli import main
 from airepair.engines.manifest import Manifest
 from airepair.testing.conformance import MethodConformance
 from airepair.testing.contract import CHECKS, check_method
@@ -47,3 +49,23 @@ def test_the_page_on_tools_explains_every_entry_of_a_manifest():
     table = text.split("## The manifest")[1].split("## The job")[0]
     explained = {name for row in re.findall(r"^\| `\[?(\w+)", table, re.MULTILINE) for name in [row]}
     assert explained == set(Manifest.__dataclass_fields__) - {"folder"}
+
+
+def test_the_workflow_for_a_tools_own_ci_says_what_the_commands_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    """Its bench line selects the cells that it names, and its compare line is one of ours; `mine` is a control here."""
+    lines = re.findall(r"^ +run: (.*)$", (DOCS / "ci-workflow.yml").read_text(), re.MULTILINE)
+    words = {line.split()[1]: line.replace("mine", "random").split() for line in lines if line.startswith("airepair ")}
+    assert main(["bench", *_without_workers(words["bench"][2:])]) == 0
+    out = capfd.readouterr().out
+    assert all(f"digits-fc-{method}-s{seed}" in out for method in ("noop", "finetune", "random") for seed in (0, 1, 2))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("baseline", "out"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(DOCS.parent / "reports" / "digits" / "records.jsonl", tmp_path / folder)
+    assert main(words["compare"][1:]) == 0
+
+
+def _without_workers(words: list[str]) -> list[str]:
+    """Collected here, in one process."""
+    at = words.index("-n")
+    return [*words[:at], *words[at + 2 :], "--collect-only", "-q"]
