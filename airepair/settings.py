@@ -24,6 +24,7 @@ class Profile:
     """How much is run: `seeds` by default, the data sets it selects; per data set how many images of each split, and what of the recipe is another.
 
     `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`: per data set, of a cell on one free core.
+    `pgd`: models are attacked as well, since that costs little here.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Profile:
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     for_gpu: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pgd: bool = False
 
 
 @dataclass(frozen=True)
