@@ -2,7 +2,7 @@
 
 On CUDA a short measurement of a few steps of four models decides; they are thrown away and are no part of the budget. On the CPU nothing is
 measured, since one thread there promises the same bits in every run (protocol): a batched call gains where launching operations costs more
-than their arithmetic, so the multiplications of a batch decide. (Measured on two machines: fully connected nets 1.8 to 5.8 times as fast
+than their arithmetic, so the multiplications of a batch decide. (Measured on two machines: fully connected nets 1.4 to 5.8 times as fast
 together, the digits CNN .8 to 2.4, the MNIST CNN .2.)
 """
 
