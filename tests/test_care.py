@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
+from airepair.methods import care
 from airepair.methods.care import Care, badness, fold, neurons
+from airepair.search.swarm import Found, Swarm
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
 from airepair.types import Split, Task
@@ -110,6 +113,24 @@ def test_it_never_ends_below_where_it_started() -> None:
     start = 0.7 * cost(task.module, task.failing) + 0.3 * (1 - sit(task.module, task.passing).accuracy)
     module = Care(most=3).repair(task)
     assert 0.7 * cost(module, task.failing) + 0.3 * (1 - sit(module, task.passing).accuracy) < start
+
+
+def test_the_swarm_minimises_the_published_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(1 - alpha) badness + alpha (1 - accuracy) of the scaled network: what the swarm is told equals what the folded module scores."""
+    told: list[float] = []
+
+    def spy(fitness: Callable[[Tensor], Tensor], start: Tensor, speed: Tensor, settings: Swarm, generator: torch.Generator) -> Found:
+        r = 2 * torch.rand(start.shape, generator=torch.Generator().manual_seed(0)) - 1
+        told.append(float(fitness(r)[0]))
+        return Found(r[0], told[0], 0, (told[0],))
+
+    monkeypatch.setattr(care, "swarm", spy)
+    task = toy.task("cnn")
+    module = Care(share=1.0, alpha=0.4).repair(task)
+    accuracy = sit(module, task.passing).accuracy
+    assert accuracy < 0.95, "the change is large enough to tell"
+    bad = float(badness(logits_of(module, task.failing.x)[None], task.failing.y))
+    assert -told[0] == pytest.approx(0.6 * bad + 0.4 * (1 - accuracy), abs=1e-5)
 
 
 def test_a_network_without_hidden_layer_is_refused() -> None:

@@ -88,6 +88,27 @@ def test_bugs_are_typed_by_accuracy_and_gap() -> None:
     assert Mode(underfit=0.0, overfit=1.0)._bugs(task) == {}
 
 
+def told(pairs: list[tuple[int, int, int]]) -> Split:
+    """Images that a network reading their first four pixels answers as told: (label, answer, how many)."""
+    labels, answers = (torch.tensor([row[i] for row in pairs for _ in range(row[2])]) for i in (0, 1))
+    x = torch.zeros(len(labels), 1, 8, 8)
+    x.view(len(x), -1)[torch.arange(len(x)), answers] = 1
+    return Split(x, labels)
+
+
+def test_a_gap_makes_a_label_over_fit_and_low_accuracy_under_fit() -> None:
+    """Label 0: 1.0 on train, .5 on validation; 1: .95 and .92; 2: .7 and .8, worse on train; 3 does not occur on validation."""
+    reader = nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False)).eval()
+    with torch.no_grad():
+        reader[1].weight.copy_(torch.eye(64)[:4])
+    train = told([(0, 0, 20), (1, 1, 19), (1, 2, 1), (2, 2, 14), (2, 3, 6), (3, 3, 20)])
+    validation = told([(0, 0, 10), (0, 3, 10), (1, 1, 46), (1, 0, 4), (2, 2, 16), (2, 1, 4)])
+    task = replace(toy.task("plain"), module=reader, train=train, validation=validation)
+    assert Mode()._bugs(task) == {0: "over", 2: "under"}
+    assert Mode(overfit=0.6)._bugs(task) == {0: "under", 2: "under"}
+    assert Mode(underfit=0.95)._bugs(task) == {0: "over", 1: "under", 2: "under"}
+
+
 def test_selection_takes_the_label_s_most_similar_or_least_similar_inputs() -> None:
     """Under-fit: every selected input of the label scores above every other of the label; over-fit: below."""
     task = toy.task("plain")

@@ -18,7 +18,7 @@ from airepair.search.layers import runs, weighted
 from airepair.search.localise import impacts
 from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places
-from airepair.search.prefix import Prefix
+from airepair.search.prefix import Prefix, tiles
 from airepair.search.swarm import Swarm, constriction, settles, swarm
 from airepair.types import Meter, Split
 
@@ -156,6 +156,34 @@ def test_a_replayed_prefix_gives_the_full_forward(net: nn.Module, data: Split, c
             assert torch.equal(net(data.x), expected)
     assert torch.equal(logits_of(net, data.x), expected)
     assert net.get_submodule(changed) not in prefix.recorded
+
+
+@pytest.mark.parametrize(
+    ("pool", "side"),
+    [
+        (nn.MaxPool2d(2), 2),
+        (nn.MaxPool2d(3), 3),
+        (nn.MaxPool2d((2, 2), (2, 2)), 2),
+        (nn.MaxPool2d(3, 2), 0),
+        (nn.MaxPool2d(2, padding=1), 0),
+        (nn.MaxPool2d(2, ceil_mode=True), 0),
+        (nn.MaxPool2d((2, 1)), 0),
+    ],
+)
+def test_pooling_over_tiles_is_replayed_bit_for_bit(pool: nn.MaxPool2d, side: int) -> None:
+    """Tiles by elementwise maxima, on sides that they do not divide; every other pooling as it is. Both return to torch's own afterwards."""
+    assert tiles(pool) == side
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), pool, nn.Flatten(), nn.LazyLinear(4)).eval()
+    x = torch.rand(5, 1, 7, 8, generator=torch.Generator().manual_seed(1))
+    expected = logits_of(net, x)
+    with Prefix(net, [net[0]], x).replaying(), torch.no_grad():
+        assert torch.allclose(net(x), expected, atol=1e-6)
+        y = net[1](net[0](x))
+        assert torch.equal(pool(y), nn.functional.max_pool2d(y, pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode))
+        assert ("forward" in vars(pool)) is bool(side)
+    assert "forward" not in vars(pool)
 
 
 def test_a_prefix_holds_what_runs_before_and_nothing_else(net: nn.Module, data: Split) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +42,20 @@ class Prefix:
     @contextmanager
     def replaying(self) -> Iterator[None]:
         """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x` to the module."""
-        norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.running_mean is not None and m not in self.recorded]
+        live = [m for m in self.module.modules() if m not in self.recorded]
+        norms = [m for m in live if isinstance(m, NORMS) and m.running_mean is not None]
+        pools = [m for m in live if isinstance(m, nn.MaxPool2d) and tiles(m)] if self.x.device.type == "cpu" else []
         for layer, outs in self.recorded.items():
             layer.forward = _in_turn(outs)
         for norm in norms:
             norm.forward = _affine(norm)  # type: ignore[method-assign,assignment]
+        for pool in pools:
+            pool.forward = _largest_of(int(tiles(pool)))  # type: ignore[method-assign,assignment]
         try:
             with evaluating(self.module):
                 yield
         finally:
-            for layer in (*self.recorded, *norms):
+            for layer in (*self.recorded, *norms, *pools):
                 del layer.forward
 
 
@@ -99,6 +104,26 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]
     scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
     shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
     return lambda x: torch.addcmul(channelwise(shift, x), x, channelwise(scale, x))
+
+
+def tiles(pool: nn.MaxPool2d) -> int:
+    """The side of the square tiles that the pooling takes the maximum of; 0 where they overlap, are padded or are not square."""
+    sides = {x if isinstance(x, int) else (x[0] if len(set(x)) == 1 else 0) for x in (pool.kernel_size, pool.stride)}
+    plain = (
+        len(sides) == 1 and pool.padding in (0, (0, 0)) and pool.dilation in (1, (1, 1)) and not pool.ceil_mode and not pool.return_indices
+    )
+    return sides.pop() if plain else 0
+
+
+def _largest_of(side: int) -> Callable[[Tensor], Tensor]:
+    """Max pooling over tiles as elementwise maxima: torch's kernel on the CPU also finds where they are, at several times the cost."""
+
+    def forward(x: Tensor) -> Tensor:
+        h, w = x.shape[-2] // side * side, x.shape[-1] // side * side
+        parts = [x[..., i:h:side, j:w:side] for i in range(side) for j in range(side)]
+        return reduce(torch.maximum, parts)
+
+    return forward
 
 
 def channelwise(vector: Tensor, out: Tensor) -> Tensor:
