@@ -208,6 +208,25 @@ def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pyt
         assert f"{accuracy:.4f}" in capsys.readouterr().out
 
 
+def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto says what it did not find."""
+    from airepair.models.feeding import Brought
+    from airepair.runs.targets import Target, architecture_of
+
+    assert Target("digits", "base", Brought(base)).architecture == "cnn"
+    assert architecture_of(Brought(base, "resnet", 34)) == "resnet34"
+    assert architecture_of(Brought(Path("my.h5"))) is None
+    words = ["train", "--dataset", "digits", "--net_arch", "fc", "--epochs", "2", "--out", str(base.parent / "fc")]
+    assert main(words) == 0
+    out = base.parent / "auto"
+    words = ["--pretrained", str(base.parent / "fc" / "model.pt"), "--dataset", "digits", "--auto", "--out", str(out)]
+    assert main(["repair", *words, "--method", "dl2", "lookup", "--additional_param", "dl2.epochs=1"]) == 0
+    assert "--auto: no tuned settings for lookup: those of settings.toml are used" in capsys.readouterr().err
+    found = {r.key: r for r in read([out])[0]}
+    assert sorted(found) == ["digits-model-dl2@tuned-s0", "digits-model-lookup-s0"]
+    assert found["digits-model-dl2@tuned-s0"].options["weight"]["origin"].startswith("tuned: commit")
+
+
 def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second cell: exit code 130; the first one's record, model and report are there."""
     from airepair.methods.lookup import Lookup

@@ -238,7 +238,7 @@ def _one(args: argparse.Namespace) -> list[str]:
 
 def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
     from airepair.runs.folder import RUNS, make
-    from airepair.runs.repairing import Run
+    from airepair.runs.repairing import Run, untuned
     from airepair.runs.show import showing
     from airepair.runs.targets import expected
     from airepair.settings import tables
@@ -265,6 +265,8 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
         show.say(f"--all: {len(targets)} models x {len(wish.methods)} methods, {cells} repairs; time: {time_text}")
     if wish.auto and not tables(True)[1:]:
         show.say("--auto: no table of tuned settings is installed (airepair tune --install writes one); settings.toml's are used")
+    elif wish.auto and (plain := untuned(wish, targets)):
+        show.say(f"--auto: no tuned settings for {', '.join(plain)}: those of settings.toml are used")
     try:
         with show:
             state.repair(targets)

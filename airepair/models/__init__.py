@@ -35,6 +35,13 @@ UNDERTRAINED = "_undertrained"
 WIDTH = re.compile(r"(resnet\d+)w(\d+)")
 
 
+def registered(name: str) -> bool:
+    """Whether an architecture has that name, with a width or without; `_undertrained` is training."""
+    plain = name.removesuffix(UNDERTRAINED)
+    width = WIDTH.fullmatch(plain)
+    return bool(name) and (width[1] if width else plain) in {n.rpartition("/")[2] for n in MODELS.names()}
+
+
 def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None) -> nn.Module:
     """An untrained network of that name for images of `shape` (C, H, W). UsageError for an unknown name.
 

@@ -52,13 +52,19 @@ def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
     if method in wish.fixed:
         fixed = wish.fixed[method]
         return Chosen({**fixed.options, **given}, {**fixed.origins, **dict.fromkeys(given, "given")})
-    return choose_options(target.dataset, target.model, method, wish.place.profile(target.dataset), given, tables(wish.auto))
+    return choose_options(target.dataset, target.architecture, method, wish.place.profile(target.dataset), given, tables(wish.auto))
 
 
 def case_of(wish: Wish, target: Target, dataset: str, method: str, seed: int) -> Case:
     """The cell's name, `METHOD@tuned` where the tuned table has options for it."""
-    tuned = wish.auto and is_tuned(target.dataset, target.model, method, wish.place.profile(target.dataset))
+    tuned = wish.auto and is_tuned(target.dataset, target.architecture, method, wish.place.profile(target.dataset))
     return Case(dataset, target.model, f"{method}@{TUNED}" if tuned else method, seed)
+
+
+def untuned(wish: Wish, targets: Sequence[Target]) -> list[str]:
+    """The methods that no table of tuned settings knows for these targets."""
+    known = {m for m in wish.methods for t in targets if is_tuned(t.dataset, t.architecture, m, wish.place.profile(t.dataset))}
+    return [m for m in wish.methods if m not in known]
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.models.feeding import Brought, case_name
@@ -51,6 +52,11 @@ class Target:
     def name(self) -> str:
         """For folders and for what is shown."""
         return f"{short(self.dataset)}-{self.model}"
+
+    @cached_property
+    def architecture(self) -> str:
+        """The model whose rows in the tables of settings apply: a file's architecture where it is told, else the name in cases."""
+        return (architecture_of(self.brought) if self.brought else None) or self.model
 
     def dataset_of(self, subject: Subject) -> str:
         """The data set's name in cases: its own short one for a user's files, with the environment behind it."""
@@ -101,14 +107,31 @@ def dataset_name(text: str) -> str:
 def told_dataset(path: Path) -> str | None:
     """The data set that a torch file of ours names, where it is a registered one."""
     from airepair.data import DATASETS
+
+    data = _told(path).get("data")
+    return data if data in DATASETS.names() else None
+
+
+def architecture_of(brought: Brought, *, read: bool = True) -> str | None:
+    """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch file of ours; None where neither tells."""
+    from airepair.models import registered
+    from airepair.models.paper_names import model_name
+
+    if brought.net_arch and ":" not in brought.net_arch and (brought.net_arch != "resnet" or brought.depth is not None):
+        return model_name(brought.net_arch, brought.depth)
+    told = str(_told(brought.path).get("arch")) if read else ""
+    return told if registered(told.partition("+")[0]) else None
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What a torch file says of itself; empty for any other file."""
     from airepair.models import checkpoint
 
     try:
         found = checkpoint.load(path) if path.is_file() else None
     except UsageError:
-        return None
-    data = found.get("data") if isinstance(found, dict) else None
-    return data if data in DATASETS.names() else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def grid_model(net_arch: str, depth: int | None) -> str:
