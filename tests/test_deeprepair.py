@@ -12,6 +12,7 @@ from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of, sit
 from airepair.methods.deeprepair import DeepRepair
 from airepair.methods.finetune import Finetune
+from airepair.models import build
 from airepair.testing import toy
 from airepair.training import fit
 from airepair.types import Recipe, Split
@@ -261,6 +262,24 @@ def test_every_form_takes_a_bias_found_in_the_data(variant: str) -> None:
     confused = DeepRepair(**options).repair(toy.task("cnn"))  # type: ignore[arg-type]
     assert notes[0].count(",") == 2
     assert not torch.allclose(logits_of(biased, task.validation.x), logits_of(confused, task.validation.x))
+
+
+@pytest.mark.parametrize("variant", ["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"])
+@pytest.mark.parametrize(("architecture", "shape"), [("resnet18w4", (3, 32, 32)), ("resnet20w4", (3, 32, 32)), ("cnn", (1, 28, 28))])
+def test_every_form_runs_on_every_architecture_with_batch_norm(architecture: str, shape: tuple[int, int, int], variant: str) -> None:
+    """Residual networks and the paper's CNN, for a confusion and for a bias: the module keeps its tensors' names and shapes, all finite."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = build(architecture, "any", 4, shape)
+        data = [Split(torch.rand(24, *shape), torch.arange(24) % 4) for _ in range(4)]
+    task = replace(toy.task("cnn"), module=net, train=data[0], failing=data[1], passing=data[2], validation=data[3])
+    for given in ({"first": 0, "second": 1}, {"first": 0, "second": 1, "third": 2}):
+        own = replace(task, module=copy.deepcopy(net))
+        method = DeepRepair(variant=variant, lam=0.5, epoch=1, batch_size=12, lr=0.01, **given)  # type: ignore[arg-type]
+        repaired = method.repair(own)
+        before, after = net.state_dict(), repaired.state_dict()
+        assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+        assert all(bool(torch.isfinite(v.float()).all()) for v in after.values())
 
 
 def test_w_aug_draws_the_target_classes_more_often() -> None:
