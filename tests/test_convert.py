@@ -82,6 +82,21 @@ def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: 
         assert (again.module(images()) - module(images())).abs().max() < 1e-4
 
 
+def test_what_torch_cannot_export_is_one_line(tmp_path: Path) -> None:
+    """A network whose way depends on its numbers is no exported program: torch's own error, without its graphs and its traceback."""
+    from airepair.errors import UsageError
+    from airepair.models.formats.export import export
+
+    class Depends(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) if bool((x > 0).all()) else -x.flatten(1)
+
+    with pytest.raises(UsageError, match="torch cannot write the network as torch exported program") as error:
+        export(Depends(), (1, 8, 8), tmp_path / "net.pt2")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "net.pt2").exists()
+
+
 @pytest.mark.parametrize("ending", ["keras", "onnx", "pt2"])
 def test_the_scaling_of_a_file_stays_in_what_is_written(tmp_path: Path, ending: str) -> None:
     """A program that standardises its images itself is repaired without that, and converted with it."""

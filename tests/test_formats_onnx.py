@@ -50,6 +50,45 @@ def test_repair_comes_back_in_the_graph_it_came_in(path: Path, tmp_path: Path) -
     assert before != after
 
 
+def test_what_todays_exporter_writes_is_read(path: Path, tmp_path: Path) -> None:
+    """torch.onnx.export writes opset 18 and later, Reshape for flattening, a mean with its axes as input, and the numbers in a file beside."""
+    model = onnx.load(path)
+    model.opset_import[0].version = 20
+    for node in model.graph.node:
+        if node.op_type == "Flatten":
+            node.CopyFrom(onnx.helper.make_node("Reshape", [node.input[0], "flat"], [node.output[0]], name=node.name, allowzero=1))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 108]), "flat"))
+    onnx.save(model, tmp_path / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0)
+    assert (tmp_path / "in.onnx.data").exists()
+    opened = open_model(tmp_path / "in.onnx")
+    assert any("in.onnx.data" in note for note in opened.notes)
+    assert (opened.module(torch.ones(3, 1, 8, 8)) - net()[:-1](torch.ones(3, 1, 8, 8))).abs().max() < 1e-5
+    with torch.no_grad():
+        for p in opened.module.parameters():
+            p.add_(0.1)
+    (tmp_path / "elsewhere").mkdir()
+    assert opened.write(opened.module, tmp_path / "elsewhere" / "out.onnx").faithful
+    again = onnx.load(tmp_path / "elsewhere" / "out.onnx")
+    assert again.opset_import[0].version == 20
+    assert [n.op_type for n in again.graph.node] == [n.op_type for n in model.graph.node]
+
+
+@pytest.mark.parametrize(("location", "said"), [("../data", "another file"), ("/etc/hostname", "another file"), ("link", "another file")])
+def test_numbers_are_taken_from_a_file_beside_only(path: Path, tmp_path: Path, location: str, said: str) -> None:
+    """Not from another folder, and not through a link; and a file that is too short is said to be."""
+    model = onnx.load(path)
+    onnx.save(model, tmp_path / "in.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    held = onnx.load(tmp_path / "in.onnx", load_external_data=False)
+    held.graph.initializer[0].external_data[0].value = location
+    (tmp_path / "changed.onnx").write_bytes(held.SerializeToString())
+    with pytest.raises(UsageError, match=said):
+        open_model(tmp_path / "changed.onnx")
+    (tmp_path / "data").write_bytes(b"short")
+    with pytest.raises(UsageError, match="which has 5"):
+        open_model(tmp_path / "in.onnx")
+
+
 def test_damaged_and_hostile_models_are_refused(path: Path, tmp_path: Path) -> None:
     """NaN, external data, custom operations, truncation: one line each."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from airepair.errors import UsageError
+from airepair.errors import AirepairError, UsageError, one_line
 from airepair.models.checkpoint import replacing
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.from_torch import from_torch, hushed
@@ -59,7 +59,7 @@ def export(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed
 
             kind = "frozen-pb" if out.suffix else "savedmodel"
             return emit(_ir(module, shape, feed), out, kind, _fed(module, feed))
-        return _torch(_fed(module, feed), shape, out)
+        return _by_torch(_fed(module, feed), shape, out)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("airepair"):
             raise
@@ -95,6 +95,15 @@ def _keras(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed
         return require(compare(outputs(keras, written, inputs), answer(module, inputs, feed)), str(out))
 
 
+def _by_torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
+    try:
+        return _torch(module, shape, out)
+    except (AirepairError, ModuleNotFoundError, OSError):
+        raise
+    except Exception as error:  # whatever torch's exporters make of a network
+        raise UsageError(f"{out}: torch cannot write the network as {TARGETS[out.suffix][0]}: {one_line(error, 160)}") from error
+
+
 def _torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
     images = torch.from_numpy(check_inputs(shape))
     with replacing(out) as temporary, torch.no_grad(), hushed():
@@ -103,7 +112,7 @@ def _torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelit
             from airepair.models.formats.onnx_files import answer, write
 
             write(module, shape, temporary)
-            theirs = answer(temporary, images.numpy())
+            theirs = answer(temporary.read_bytes(), images.numpy())
             return require(compare(theirs, ours[: len(theirs)]), str(out))
         if out.suffix == ".pt2":
             batch = torch.export.Dim("batch", min=1)

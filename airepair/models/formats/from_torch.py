@@ -8,6 +8,7 @@ to MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone mis
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -62,11 +63,11 @@ def from_torch(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """torch.export warns and logs about its own affairs: nothing that the user of a file could act on."""
+    """torch.export warns, logs and prints about its own affairs (where it gives up, a whole graph): nothing that a user could act on."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

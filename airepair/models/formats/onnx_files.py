@@ -23,21 +23,24 @@ from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, re
 from airepair.models.formats.ir import Array
 from airepair.models.formats.opened import Feed, Opened
 
+_OPSET = 17
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
 
 
 def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     """Opens an ONNX model; see open_model."""
-    model, parted = _unshared(_load(path))
+    loaded, beside = _load(path, options.max_bytes)
+    whole = loaded.SerializeToString() if beside else path.read_bytes()
+    model, parted = _unshared(loaded)
     shape = _shape(model, path)
-    logits, cut = _without_softmax(model)
+    logits, cut = _without_softmax(_older(model))
     logits, feed = _without_scaling(logits, shape[0])
     module = _module(logits, path)
     places = _places(logits, module, path)
-    fidelity = _check(path, module, shape, cut, feed, str(path), options.images)
+    fidelity = _check(whole, module, shape, cut, feed, str(path), options.images)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
-        changed, _ = _unshared(_load(path))
+        changed, _ = _unshared(_load(path, options.max_bytes)[0])
         state = repaired.state_dict()
         for tensor in changed.graph.initializer:
             if tensor.name in places:
@@ -46,33 +49,98 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
                 _fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
         with replacing(out) as temporary:
             temporary.write_bytes(changed.SerializeToString())
-            return _check(temporary, repaired, shape, cut, feed, str(out), options.images)
+            return _check(temporary.read_bytes(), repaired, shape, cut, feed, str(out), options.images)
 
     notes = ["through onnx2torch: folded batch norms stay folded, and a dense layer written as MatMul + Add is no nn.Linear"]
     notes += ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
+    notes += [f"the numbers that stand beside it in {', '.join(beside)} are inside the file that is written"] if beside else []
     notes += [f"{parted} initialisers that layers shared by an Identity are written once for each layer"] if parted else []
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     layers = {key: name for name, (key, _) in places.items()}
     return Opened(module, "onnx", path, writer, shape, feed, fidelity, tuple(notes), layers, ".onnx")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
+    """The model with all its numbers in it, and the files beside it that held some. UsageError for damage, custom operations, files elsewhere."""
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
+    beside: dict[str, None] = {}
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file; such models are not read")
+            beside[_taken_in(tensor, path, max_bytes)] = None
         array = _array(tensor, path)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UsageError(f"{path}: {tensor.name!r} holds NaN or infinite numbers")
     foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     if foreign or model.functions:
         raise UsageError(f"{path} uses custom operations ({', '.join(foreign) or 'functions'}); only ONNX's own are read")
-    return model
+    return model, tuple(beside)
+
+
+def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
+    """Puts a tensor's numbers from a file beside the model (torch's exporter makes one) into the model; that file's name.
+
+    UsageError for any other place, and where the file does not hold as many bytes as the tensor has.
+    """
+    import onnx
+
+    said = {e.key: e.value for e in tensor.external_data}
+    name = str(said.get("location", ""))
+    file = path.parent / name
+    if not name or Path(name).name != name or file.is_symlink() or not file.is_file():
+        raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file ({name!r}); only a file beside the model is read")
+    try:
+        size = int(np.prod([int(d) for d in tensor.dims], dtype=object)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: {tensor.name!r} is damaged: {one_line(error, 120)}") from None
+    if length != size or not 0 <= size <= max_bytes or offset < 0 or offset + size > min(file.stat().st_size, max_bytes):
+        raise UsageError(f"{path}: {tensor.name!r} should have {size} bytes from {offset} on in {name}, which has {file.stat().st_size}")
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(size)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    return name
+
+
+def _older(model: Any) -> Any:
+    """A copy in operations that onnx2torch knows: no later than opset 17, a flattening written as Reshape a Flatten (of any batch).
+
+    Of what an image classifier uses only the reductions changed in form since 17 (their axes became an input); the check against the file
+    itself would show another.
+    """
+    from onnx import helper, numpy_helper
+
+    copy = type(model)()
+    copy.CopyFrom(model)
+    later = [v for v in copy.opset_import if v.domain in ("", "ai.onnx") and v.version > _OPSET]
+    for version in later:
+        version.version = _OPSET
+    constants = {t.name: t for t in copy.graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in copy.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
+    for node in copy.graph.node:
+        second = constants.get(node.input[1]) if len(node.input) == 2 else None
+        values = [] if second is None or second.data_type != second.INT64 else numpy_helper.to_array(second).ravel().tolist()
+        if later and node.op_type in ("ReduceMean", "ReduceMax") and values:
+            del node.input[1:]
+            kept = [a for a in node.attribute if a.name != "noop_with_empty_axes"]
+            _replaced(node, node.op_type, [*kept, helper.make_attribute("axes", values)])
+        elif node.op_type == "Reshape" and len(values) == 2 and values[1]:
+            del node.input[1:]
+            _replaced(node, "Flatten", [helper.make_attribute("axis", 1)])
+    return copy
+
+
+def _replaced(node: Any, kind: str, attributes: list[Any]) -> None:
+    held = [type(a).FromString(a.SerializeToString()) for a in attributes]
+    node.op_type = kind
+    node.ClearField("attribute")
+    node.attribute.extend(held)
 
 
 def _unshared(model: Any) -> tuple[Any, int]:
@@ -206,22 +274,22 @@ def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, b
 
 
 def _check(
-    path: Path, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str, images: Array | None
+    file: bytes, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str, images: Array | None
 ) -> Fidelity:
     from airepair.models.formats.keras_files import answer as ours_for
 
     inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
-    theirs = answer(path, inputs)
+    theirs = answer(file, inputs)
     ours = ours_for(module, inputs[: len(theirs)], feed)
     return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)
 
 
-def answer(path: Path, inputs: Array) -> Array:
-    """What the ONNX file answers: by onnxruntime where it is installed, by onnx's evaluator (on fewer inputs) otherwise."""
+def answer(file: bytes, inputs: Array) -> Array:
+    """What an ONNX file answers: by onnxruntime where it is installed, by onnx's evaluator (on fewer inputs) otherwise."""
     try:
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         (image,) = (i for i in session.get_inputs())
         fixed = image.shape[0] if isinstance(image.shape[0], int) else 64
         parts = [inputs[i : i + fixed] for i in range(0, len(inputs), fixed)]
@@ -229,9 +297,10 @@ def answer(path: Path, inputs: Array) -> Array:
             [session.run(None, {image.name: p})[0] for p in parts if len(p) == fixed or not isinstance(image.shape[0], int)]
         )
     except ImportError:
+        import onnx
         from onnx.reference import ReferenceEvaluator
 
-        evaluator = ReferenceEvaluator(str(path))
+        evaluator = ReferenceEvaluator(onnx.ModelProto.FromString(file))
         return np.concatenate([evaluator.run(None, {evaluator.input_names[0]: x[None]})[0] for x in inputs[:_REFERENCE_INPUTS]])
 
 
