@@ -125,6 +125,21 @@ def test_a_graph_that_writes_files_is_refused(made: Path) -> None:
     assert not (made / "ran").exists()
 
 
+def test_the_worker_may_be_another_interpreter(made: Path, tmp_path: Path, monkeypatch) -> None:
+    """AIREPAIR_TF_PYTHON names it; it gets by without torch. One that is not there is one line."""
+    python = tmp_path / "python"
+    run = 'runpy.run_module("airepair.models.formats.worker", run_name="__main__")'
+    lines = ["import runpy, sys", 'sys.modules["torch"] = None', f'open({str(tmp_path / "used")!r}, "w").close()', "del sys.argv[:-2]", run]
+    python.write_text(f"#!{sys.executable}\n" + "\n".join(lines) + "\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("AIREPAIR_TF_PYTHON", str(python))
+    assert open_model(made / "tf1.pb").fidelity.faithful
+    assert (tmp_path / "used").exists()
+    monkeypatch.setenv("AIREPAIR_TF_PYTHON", str(tmp_path / "nobody"))
+    with pytest.raises(UsageError, match="cannot be started"):
+        open_model(made / "tf1.pb")
+
+
 def test_the_graph_of_a_folder_is_no_frozen_graph(made: Path) -> None:
     """A SavedModel's saved_model.pb alone has no weights: the error says to give the folder."""
     with pytest.raises(UsageError, match="give its folder"):
