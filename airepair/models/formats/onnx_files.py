@@ -21,32 +21,32 @@ from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.ir import Array
+from airepair.models.formats.onnx_graph import array, fill, load, older, unshared
 from airepair.models.formats.opened import Feed, Opened
 
-_OPSET = 17
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
 
 
 def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     """Opens an ONNX model; see open_model."""
-    loaded, beside = _load(path, options.max_bytes)
+    loaded, beside = load(path, options.max_bytes)
     whole = loaded.SerializeToString() if beside else path.read_bytes()
-    model, parted = _unshared(loaded)
+    model, parted = unshared(loaded)
     shape = _shape(model, path)
-    logits, cut = _without_softmax(_older(model))
+    logits, cut = _without_softmax(older(model))
     logits, feed = _without_scaling(logits, shape[0])
     module = _module(logits, path)
     places = _places(logits, module, path)
     fidelity = _check(whole, module, shape, cut, feed, str(path), options.images)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
-        changed, _ = _unshared(_load(path, options.max_bytes)[0])
+        changed, _ = unshared(load(path, options.max_bytes)[0])
         state = repaired.state_dict()
         for tensor in changed.graph.initializer:
             if tensor.name in places:
                 key, turned = places[tensor.name]
                 value = state[key].detach().cpu().numpy()
-                _fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
+                fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
         with replacing(out) as temporary:
             temporary.write_bytes(changed.SerializeToString())
             return _check(temporary.read_bytes(), repaired, shape, cut, feed, str(out), options.images)
@@ -58,117 +58,6 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     layers = {key: name for name, (key, _) in places.items()}
     return Opened(module, "onnx", path, writer, shape, feed, fidelity, tuple(notes), layers, ".onnx")
-
-
-def _load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
-    """The model with all its numbers in it, and the files beside it that held some. UsageError for damage, custom operations, files elsewhere."""
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
-    beside: dict[str, None] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            beside[_taken_in(tensor, path, max_bytes)] = None
-        array = _array(tensor, path)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UsageError(f"{path}: {tensor.name!r} holds NaN or infinite numbers")
-    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx")})
-    if foreign or model.functions:
-        raise UsageError(f"{path} uses custom operations ({', '.join(foreign) or 'functions'}); only ONNX's own are read")
-    return model, tuple(beside)
-
-
-def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
-    """Puts a tensor's numbers from a file beside the model (torch's exporter makes one) into the model; that file's name.
-
-    UsageError for any other place, and where the file does not hold as many bytes as the tensor has.
-    """
-    import onnx
-
-    said = {e.key: e.value for e in tensor.external_data}
-    name = str(said.get("location", ""))
-    file = path.parent / name
-    if not name or Path(name).name != name or file.is_symlink() or not file.is_file():
-        raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file ({name!r}); only a file beside the model is read")
-    try:
-        size = int(np.prod([int(d) for d in tensor.dims], dtype=object)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: {tensor.name!r} is damaged: {one_line(error, 120)}") from None
-    if length != size or not 0 <= size <= max_bytes or offset < 0 or offset + size > min(file.stat().st_size, max_bytes):
-        raise UsageError(f"{path}: {tensor.name!r} should have {size} bytes from {offset} on in {name}, which has {file.stat().st_size}")
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        tensor.raw_data = stream.read(size)
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
-    return name
-
-
-def _older(model: Any) -> Any:
-    """A copy in operations that onnx2torch knows: no later than opset 17, a flattening written as Reshape a Flatten (of any batch).
-
-    Of what an image classifier uses only the reductions changed in form since 17 (their axes became an input); the check against the file
-    itself would show another.
-    """
-    from onnx import helper, numpy_helper
-
-    copy = type(model)()
-    copy.CopyFrom(model)
-    later = [v for v in copy.opset_import if v.domain in ("", "ai.onnx") and v.version > _OPSET]
-    for version in later:
-        version.version = _OPSET
-    constants = {t.name: t for t in copy.graph.initializer}
-    constants |= {n.output[0]: n.attribute[0].t for n in copy.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
-    for node in copy.graph.node:
-        second = constants.get(node.input[1]) if len(node.input) == 2 else None
-        values = [] if second is None or second.data_type != second.INT64 else numpy_helper.to_array(second).ravel().tolist()
-        if later and node.op_type in ("ReduceMean", "ReduceMax") and values:
-            del node.input[1:]
-            kept = [a for a in node.attribute if a.name != "noop_with_empty_axes"]
-            _replaced(node, node.op_type, [*kept, helper.make_attribute("axes", values)])
-        elif node.op_type == "Reshape" and len(values) == 2 and values[1]:
-            del node.input[1:]
-            _replaced(node, "Flatten", [helper.make_attribute("axis", 1)])
-    return copy
-
-
-def _replaced(node: Any, kind: str, attributes: list[Any]) -> None:
-    held = [type(a).FromString(a.SerializeToString()) for a in attributes]
-    node.op_type = kind
-    node.ClearField("attribute")
-    node.attribute.extend(held)
-
-
-def _unshared(model: Any) -> tuple[Any, int]:
-    """The model with an initialiser of its own for each Identity of one, and how many there were."""
-    held = {t.name: t for t in model.graph.initializer}
-    copies = [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in held]
-    for node in copies:
-        made = model.graph.initializer.add()
-        made.CopyFrom(held[node.input[0]])
-        made.name = node.output[0]
-        model.graph.node.remove(node)
-    return model, len(copies)
-
-
-def _array(tensor: Any, path: Path) -> Array:
-    from onnx import numpy_helper
-
-    try:
-        return np.asarray(numpy_helper.to_array(tensor))
-    except Exception as error:
-        raise UsageError(f"{path}: {tensor.name!r} is damaged: {one_line(error, 120)}") from None
-
-
-def _fill(tensor: Any, value: Array) -> None:
-    from onnx import helper, numpy_helper
-
-    name = tensor.name
-    tensor.CopyFrom(numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name))
 
 
 def _shape(model: Any, path: Path) -> tuple[int, int, int]:
@@ -252,10 +141,10 @@ def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, b
     """Initialiser -> (state-dict key, transposed), from a second conversion in which every initialiser holds its own number."""
     tagged = type(model)()
     tagged.CopyFrom(model)
-    floats = [t for t in tagged.graph.initializer if _array(t, path).dtype == np.float32 and len(t.dims)]
+    floats = [t for t in tagged.graph.initializer if array(t, path).dtype == np.float32 and len(t.dims)]
     for i, tensor in enumerate(floats):
-        _fill(tensor, np.full(tuple(tensor.dims), i + 1, np.float32))
-    values = {t.name: _array(t, path) for t in model.graph.initializer}
+        fill(tensor, np.full(tuple(tensor.dims), i + 1, np.float32))
+    values = {t.name: array(t, path) for t in model.graph.initializer}
     state, found = module.state_dict(), {}
     for key, tensor in _module(tagged, path).state_dict().items():
         number = float(tensor.flatten()[0]) if tensor.numel() else 0.0
@@ -320,4 +209,4 @@ def write(module: nn.Module, shape: tuple[int, int, int], out: Path) -> None:
         output_names=["logits"],
         dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
     )
-    out.write_bytes(_unshared(onnx.load(out))[0].SerializeToString())
+    out.write_bytes(unshared(onnx.load(out))[0].SerializeToString())
