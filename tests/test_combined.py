@@ -15,6 +15,7 @@ from airepair.errors import Unsupported, UsageError
 from airepair.exam import sit
 from airepair.methods import METHODS, build
 from airepair.methods.best import Best, standing
+from airepair.methods.lookup import Table
 from airepair.options import describe, option
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
@@ -55,6 +56,14 @@ def test_the_second_step_starts_from_the_first_ones_result():
     second = attempt(build("random", {}), continued(first.task, first.module, "random"))
     assert same(both.module, second.module)
     assert not same(both.module, first.module)
+
+
+def test_a_step_that_wraps_the_module_hands_the_wrapper_on():
+    """lookup puts a table in front; what follows starts from that, finds nothing failing, and returns it."""
+    task = toy.task()
+    both = attempt(build("lookup+random", {}), task)
+    assert isinstance(both.module, Table)
+    assert bool(sit(both.module, task.failing).right.all())
 
 
 def test_what_fails_is_asked_anew_over_the_same_repair_split():
