@@ -338,6 +338,38 @@ def test_a_tool_that_fails_is_a_record_with_its_reason(folder: Path, kind: str, 
     assert Path(note.removeprefix("the tool's log: ")).exists()
 
 
+CONVERTED_TOOL = """
+import json, shutil, sys
+from pathlib import Path
+import h5py
+
+job = Path(sys.argv[1])
+settings = json.loads((job / "job.json").read_text())
+shutil.copy(job / "model.h5", job / "result.h5")
+with h5py.File(job / "result.h5", "r+") as file:
+    biases = []
+    file.visititems(lambda name, item: biases.append(name) if name.endswith("bias") and item.shape == (4,) else None)
+    (name,) = biases
+    file[name][...] += settings["options"]["by"]
+"""
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    """The module is converted for it and its file converted back: the moved bias is in the logits; a missing file is said by its name."""
+    pytest.importorskip("h5py")
+    (folder / "repair.py").write_text(CONVERTED_TOOL)
+    (folder / "tool.toml").write_text(MANIFEST.replace('model = "layers"', 'model = "keras-h5"\nresult = "keras-h5"'))
+    monkeypatch.setattr(environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable}))
+    trial = attempt(build("tool:nudge", {"by": "1.0"}), toy.task(kind))
+    moved = trial.logits - trial.start.eval()(trial.task.validation.images())
+    assert torch.allclose(moved, torch.ones_like(moved), atol=1e-4)
+    check_method(METHODS.get("tool:nudge"), architecture=kind)
+    (folder / "repair.py").write_text("")
+    with pytest.raises(RuntimeError, match=r"left no result\.h5"):
+        attempt(build("tool:nudge", {}), toy.task(kind))
+
+
 def test_layers_describe_a_plain_sequence_and_nothing_else():
     """Names are those of the state_dict; anything else is Unsupported, by name."""
     found = layers.describe(nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), nn.Flatten(), nn.Linear(8, 4, bias=False)))

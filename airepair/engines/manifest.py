@@ -15,7 +15,10 @@ from airepair.errors import UsageError, choose
 
 PLACEHOLDERS = ("python", "folder", "job", "seed")
 CATEGORIES = ("retraining", "direct weight modification", "architecture extension")
-MODELS = ("torchscript", "layers")
+# Model formats that are converted for the tool and back -> the ending of the file in the job ("": a folder).
+CONVERTED = {"keras": ".keras", "keras-h5": ".h5", "onnx": ".onnx", "frozen-pb": ".pb", "savedmodel": ""}
+MODELS = ("torchscript", "layers", *CONVERTED)
+RESULTS = ("state", *CONVERTED)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Manifest:
     """One tool.
 
     command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are filled in
-    model         how it gets the model: "torchscript" (model.pt) or "layers" (model.json and model.safetensors); see job.py
+    model         how it gets the model: "torchscript" (model.pt), "layers" (model.json and model.safetensors), or a format of CONVERTED
+    result        what it leaves: "state" (result.safetensors, the repaired state_dict) or a whole model of such a format; see job.py
     requirements  what its environment holds; `python` its version; `manager` "uv" or "conda"
     inherit       whether packages of the calling environment (torch, say) are visible behind its own
     timeout       seconds; `memory_gb` of address space, None: no limit
@@ -37,6 +41,7 @@ class Manifest:
     about: str = ""
     category: str = "retraining"
     model: str = "torchscript"
+    result: str = "state"
     requirements: tuple[str, ...] = ()
     python: str = "3.11"
     manager: str = "uv"
@@ -69,7 +74,7 @@ def read(folder: Path) -> Manifest:
 
 WORDS = "a list of words in quotes"
 TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("name", "paper", "about", "category", "model", "manager"), (str, "text in quotes")),
+    **dict.fromkeys(("name", "paper", "about", "category", "model", "result", "manager"), (str, "text in quotes")),
     "python": (str, 'text in quotes, such as "3.11"'),
     **dict.fromkeys(("command", "requirements"), (list, WORDS)),
     "inherit": (bool, "true or false"),
@@ -97,6 +102,7 @@ def _check(manifest: Manifest, path: Path) -> None:
         raise UsageError(f"{path}: name {manifest.name!r}; accepted: letters, digits and underscores")
     choose(f"category in {path}", manifest.category, CATEGORIES)
     choose(f"model in {path}", manifest.model, MODELS)
+    choose(f"result in {path}", manifest.result, RESULTS)
     choose(f"manager in {path}", manifest.manager, ("uv", "conda"))
     for option in manifest.options:
         if not option.isidentifier() or option in PLACEHOLDERS:

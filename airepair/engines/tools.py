@@ -50,7 +50,7 @@ class ExternalTool:
                 cwd=folder,
                 heard=lambda line: pass_on(line, task),
             )
-            return job.read(folder, task)
+            return job.read(folder, task, self.manifest.result)
 
 
 def pass_on(line: str, task: Task) -> None:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import pickle
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -79,7 +80,7 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None)
     watched = replace(task, module=module, checkpoints=checkpoints, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
-    with counting_gradients(diary), noting_seeds(diary):
+    with counting_gradients(diary), noting_seeds(diary, type(method).__module__):
         try:
             result = method.repair(watched)
         except Unsupported as error:
@@ -108,26 +109,39 @@ def counting_gradients(diary: Diary) -> Iterator[None]:
 
 
 @contextmanager
-def noting_seeds(diary: Diary) -> Iterator[None]:
-    """Notes the seed of every generator of torch, numpy and Python that is made (the global ones are watched by their states)."""
+def noting_seeds(diary: Diary, module: str) -> Iterator[None]:
+    """Notes the seeds of generators of torch, numpy and Python that the method's own code makes: its package, or its file if it is one of ours.
 
+    What it calls may have fixed ones (the check inputs of a conversion); the global ones are watched by their states.
+    """
+    root = module.partition(".")[0]
+
+    def own(name: str) -> bool:
+        return name in (module, "airepair.types") or (root != "airepair" and name.partition(".")[0] == root)
+
+    def note(seed: Any) -> None:
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_globals.get("__name__") == "random":
+            frame = frame.f_back
+        if isinstance(seed, int) and own(str(frame.f_globals.get("__name__"))):
+            diary.seeds.append(seed)
+
+    # Classes in the place of classes: what a repair imports may inherit from them.
     class Noted(torch.Generator):
         def manual_seed(self, seed: int) -> torch.Generator:
-            diary.seeds.append(int(seed))
+            note(seed)
             return super().manual_seed(seed)
 
-    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
-        def make(seed: Any = None) -> Any:
-            diary.seeds.extend([seed] if isinstance(seed, int) else [])
-            return original(seed)
+    class NotedRandom(random.Random):
+        def seed(self, a: Any = None, version: int = 2) -> None:
+            note(a)
+            super().seed(a, version)
 
-        return make
+    def noted(seed: Any = None, original: Callable[..., Any] = numpy.random.default_rng) -> Any:
+        note(seed)
+        return original(seed)
 
-    with (
-        patch("torch.Generator", Noted),
-        patch("numpy.random.default_rng", noted(numpy.random.default_rng)),
-        patch("random.Random", noted(random.Random)),
-    ):
+    with patch("torch.Generator", Noted), patch("numpy.random.default_rng", noted), patch("random.Random", NotedRandom):
         yield
 
 
