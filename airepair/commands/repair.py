@@ -26,79 +26,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airepair.errors import UsageError
-from airepair.models.feeding import Brought, add_feeding_arguments
 from airepair.records import Record
+from airepair.runs.arguments import add_arguments, words
 
 if TYPE_CHECKING:
     from airepair.runs.folder import RunFolder
     from airepair.runs.repairing import Wish
     from airepair.runs.targets import Place, Target
-    from airepair.settings import Chosen
 
-JOINED = ("--additional_param", "--additional-param")
-
-
-def words(given: Sequence[str]) -> list[str]:
-    """The words with `--additional_param --lr=0.01` as one: argparse would take its value for an option."""
-    found: list[str] = []
-    for word in given:
-        if found and found[-1] in JOINED:
-            found[-1] += f"={word}"
-        else:
-            found.append(word)
-    return found
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is repaired, how, and where it goes; then how a brought file is fed."""
-    parser.usage = "airepair repair --method M [M ...] --dataset NAME (--pretrained FILE | --net_arch ARCH) [options]"
-    what = parser.add_argument_group("what is repaired")
-    what.add_argument("--pretrained", "--pre-trained", metavar="FILE", help="a model file of any format of docs/formats.md (default: ours)")
-    what.add_argument("--dataset", metavar="NAME", help="mnist, fmnist, cifar10, cifar100, digits, npz:PATH or folder:PATH")
-    arch = "resnet, cnn, mnist, fmnist, fc, a name of `airepair list models`, package.module:factory or file.py:Net"
-    what.add_argument("--net_arch", "--net-arch", metavar="ARCH", help=f"architecture: {arch}; told from the file where it can be")
-    what.add_argument("--depth", type=int, metavar="N", help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
-    what.add_argument("--all", action="store_true", help="every method (or --method) on every pre-trained model there is")
-    what.add_argument("--models", type=Path, metavar="DIR", help="with --all: the folder of model files (default: the trained baselines)")
-    how = parser.add_argument_group("how")
-    how.add_argument("--method", nargs="+", metavar="M", help="of `airepair list methods`, a+b, package.module:Class or tool:NAME; several")
-    how.add_argument(
-        "--auto", action="store_true", help="the best known settings for data set, model and method (those of `airepair tune` too)"
-    )
-    texts = "options of the methods; a bare one goes to each method that has it, apricot.rate to one"
-    how.add_argument("--additional_param", "--additional-param", action="append", metavar='"--lr 0.01"', help=texts)
-    how.add_argument("--set", action="append", dest="assignments", metavar="METHOD.OPTION=VALUE", help="an option of one method")
-    how.add_argument("--seeds", "--seed", metavar="0,1,2", help="seeds (default: 0)")
-    how.add_argument("--profile", metavar="NAME", help="how much data: smoke (digits), cpu, paper, gpu, none: whole (default: as the grid)")
-    how.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit of one repair")
-    how.add_argument("--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N")
-    how.add_argument("--pgd", action="store_true", help="attack every model by projected gradient as well")
-    instead = parser.add_argument_group("instead of a repair")
-    instead.add_argument("--testonly", "--test-only", action="store_true", help="accuracy, constraint and confusion of the model as it is")
-    instead.add_argument("--input_logs", "--input-logs", type=Path, metavar="FILE|DIR", help="show the results of an earlier run")
-    files = parser.add_argument_group("files")
-    files.add_argument(
-        "--config", type=Path, metavar="FILE", help="run config.toml of an earlier run again; what is given here counts first"
-    )
-    files.add_argument("--out", type=Path, metavar="DIR", help="folder of this run, new or empty (default: runs/DATE-TIME-SUBJECT)")
-    add_feeding_arguments(parser)
+__all__ = ["add_arguments", "run", "words"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Repairs, tests or shows; 0 when a model was repaired and no cell failed, else 1."""
     from airepair.runs import config, folder
+    from airepair.runs.asked import methods_of, place_of, targets_of, wish_of
 
     if args.input_logs:
         return _show_logs(args.input_logs)
     fixed = config.apply(args, args.config) if args.config else {}
     folder.check(args.out)
-    methods = _methods(args)
-    place = _place(args)
-    targets = _targets(args, place)
+    methods = methods_of(args)
+    place = place_of(args)
+    targets = targets_of(args, place)
     if args.testonly:
         return _test(args, targets, place)
-    return _repair(args, _wish(args, methods, place, fixed), targets)
+    return _repair(args, wish_of(args, methods, place, fixed), targets)
 
 
 def _show_logs(path: Path) -> int:
@@ -127,113 +80,6 @@ def _print_results(records: Sequence[Record]) -> None:
 
 def _width() -> int:
     return shutil.get_terminal_size((140, 24)).columns
-
-
-def _methods(args: argparse.Namespace) -> tuple[str, ...]:
-    """The methods of the run, each once. UsageError for unknown ones and where none is given."""
-    from airepair.methods import METHODS
-
-    named = [w for text in args.method or [] for w in text.split(",") if w]
-    if args.testonly:
-        return ()
-    if not named and not args.all:
-        raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
-    for name in named:
-        METHODS.check(name)
-    return tuple(dict.fromkeys(named or _every_method()))
-
-
-def _every_method() -> list[str]:
-    """What `--all` runs: each method that can be imported; the others are reported."""
-    from airepair.methods import METHODS
-
-    broken = METHODS.broken()
-    for reason in broken.values():
-        print(f"airepair: left out: {reason}", file=sys.stderr)
-    return [name for name in METHODS.names() if name not in broken]
-
-
-def _place(args: argparse.Namespace) -> Place:
-    import torch
-
-    from airepair import settings
-    from airepair.commands.train import device_of
-    from airepair.places import cache
-    from airepair.runs.targets import Place, dataset_name, told_dataset
-
-    if args.dataset is None and args.pretrained and not Path(args.pretrained).expanduser().exists():
-        raise UsageError(f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)")
-    if args.dataset is None and args.pretrained:
-        args.dataset = told_dataset(Path(args.pretrained).expanduser())
-    if args.dataset is not None:
-        args.dataset = dataset_name(args.dataset)
-    device = device_of(args.device or "auto")
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # the same scores on every run (docs/protocol.md)
-    if args.profile not in (None, "none"):
-        settings.profile(args.profile)
-    if args.time_limit is not None and not 0 < args.time_limit < float("inf"):
-        raise UsageError(f"--time-limit {args.time_limit:g} is out of range; accepted: seconds above 0")
-    return Place(args.profile, device, cache())
-
-
-def _targets(args: argparse.Namespace, place: Place) -> list[Target]:
-    from airepair.data import DATASETS
-    from airepair.errors import choose
-    from airepair.models.feeding import case_name
-    from airepair.runs.targets import Target, every_model, grid_model
-    from airepair.subjects.brought import brought_from
-
-    if args.dataset and not args.dataset.startswith(("npz:", "folder:")):
-        choose("data set", args.dataset.partition("+")[0], DATASETS.names())
-    if args.models and not args.all:
-        raise UsageError(f"--models {args.models} is for --all; accepted: --pretrained FILE for one model")
-    if args.all and not args.pretrained and not (args.dataset and args.net_arch):
-        asked = brought_from(args, Path()) if args.models else Brought(Path())
-        return every_model(args.models, args.dataset, asked, place.cache)
-    if args.dataset is None:
-        raise UsageError(f"--dataset is missing; accepted: {', '.join(DATASETS.names())}, npz:PATH, folder:PATH")
-    if args.pretrained:
-        brought = brought_from(args)
-        return [Target(args.dataset, case_name(brought.path), brought)]
-    if args.net_arch is None:
-        raise UsageError("--net_arch is missing; accepted: a name of `airepair list models`, or --pretrained FILE")
-    if args.profile == "none":
-        raise UsageError("--profile none is for --pretrained; accepted: paper, for the whole data set")
-    return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    parts = [w.strip() for w in (text or "0").split(",") if w.strip()]
-    if not parts or not all(w.isdigit() for w in parts) or len(set(parts)) != len(parts):
-        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 0,1,2 or a single one")
-    return tuple(map(int, parts))
-
-
-def _wish(args: argparse.Namespace, methods: tuple[str, ...], place: Place, fixed: dict[str, Chosen]) -> Wish:
-    from airepair.runs.additional import given_options
-    from airepair.runs.repairing import Wish
-    from airepair.types import Limit
-
-    return Wish(
-        methods=methods,
-        seeds=_seeds(args.seeds),
-        place=place,
-        options=given_options(methods, args.additional_param or [], args.assignments or []),
-        fixed={} if args.all else fixed,
-        auto=args.auto,
-        limit=Limit(seconds=args.time_limit),
-        failing=args.failing,
-        keep=args.keep,
-        pgd=args.pgd,
-        net_arch=args.net_arch,
-        lenient=len(_one(args)) == 0,
-    )
-
-
-def _one(args: argparse.Namespace) -> list[str]:
-    """What names the one model of the run; empty where `--all` looks for models."""
-    return [w for w in (args.pretrained, args.net_arch if args.dataset else None, None if args.all else "one") if w]
 
 
 def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
@@ -311,13 +157,14 @@ def _end(records: Sequence[Record], folder: RunFolder | None) -> int:
 
 def _test(args: argparse.Namespace, targets: list[Target], place: Place) -> int:
     from airepair.report.text import terminal
+    from airepair.runs.asked import seeds_of
     from airepair.runs.show import showing
     from airepair.runs.testing_only import confusion_lines, examined, scores_table
 
     prepared = []
     with showing(lambda _: None) as show:
         for target in targets:
-            for seed in target.seeds or _seeds(args.seeds):
+            for seed in target.seeds or seeds_of(args.seeds):
                 prepared.append(examined(target, seed, place, show, failing=args.failing, pgd=args.pgd))
     print(terminal(scores_table(prepared), _width()))
     for ready in prepared:

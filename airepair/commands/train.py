@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from airepair import data
+    from airepair.device import device_of
     from airepair.models import build
     from airepair.models.paper_names import model_name
     from airepair.models.recipes import training_of
@@ -96,21 +97,6 @@ def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | N
     accuracy: dict[str, float] = found["accuracy"]
     print(f"{file}: trained already: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {found['epochs']} epochs")
     return accuracy
-
-
-def device_of(text: str) -> Any:
-    """The torch device; UsageError where it is not there."""
-    import torch
-
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise UsageError(f"--device {text!r} is not known; accepted: auto, cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {text}: there are {torch.cuda.device_count()} CUDA devices; accepted: auto, cpu")
-    return device
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

@@ -103,9 +103,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
     from functools import partial
 
-    import torch
-
-    from airepair.commands.train import device_of
+    from airepair.device import device_of
     from airepair.places import cache
     from airepair.settings import profile
     from airepair.subjects.trained import load
@@ -113,8 +111,6 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
     from airepair.types import Limit
 
     device = device_of(args.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # the same scores on every run (docs/protocol.md)
     usual = "smoke" if dataset == "digits" else "paper" if device.type == "cuda" else "cpu"
     name = profile(args.profile or usual).name
     bench = Bench(dataset, model, name, seeds, Limit(), partial(load, profile=name, device=device, cache=cache()))

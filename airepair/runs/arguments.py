@@ -1,0 +1,57 @@
+"""The words of `airepair repair`: the paper's options, and those that came later."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from airepair.models.feeding import add_feeding_arguments
+
+JOINED = ("--additional_param", "--additional-param")
+
+
+def words(given: Sequence[str]) -> list[str]:
+    """The words with `--additional_param --lr=0.01` as one: argparse would take its value for an option."""
+    found: list[str] = []
+    for word in given:
+        if found and found[-1] in JOINED:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is repaired, how, and where it goes; then how a brought file is fed."""
+    parser.usage = "airepair repair --method M [M ...] --dataset NAME (--pretrained FILE | --net_arch ARCH) [options]"
+    what = parser.add_argument_group("what is repaired")
+    what.add_argument("--pretrained", "--pre-trained", metavar="FILE", help="a model file of any format of docs/formats.md (default: ours)")
+    what.add_argument("--dataset", metavar="NAME", help="mnist, fmnist, cifar10, cifar100, digits, npz:PATH or folder:PATH")
+    arch = "resnet, cnn, mnist, fmnist, fc, a name of `airepair list models`, package.module:factory or file.py:Net"
+    what.add_argument("--net_arch", "--net-arch", metavar="ARCH", help=f"architecture: {arch}; told from the file where it can be")
+    what.add_argument("--depth", type=int, metavar="N", help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
+    what.add_argument("--all", action="store_true", help="every method (or --method) on every pre-trained model there is")
+    what.add_argument("--models", type=Path, metavar="DIR", help="with --all: the folder of model files (default: the trained baselines)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--method", nargs="+", metavar="M", help="of `airepair list methods`, a+b, package.module:Class or tool:NAME; several")
+    how.add_argument(
+        "--auto", action="store_true", help="the best known settings for data set, model and method (those of `airepair tune` too)"
+    )
+    texts = "options of the methods; a bare one goes to each method that has it, apricot.rate to one"
+    how.add_argument("--additional_param", "--additional-param", action="append", metavar='"--lr 0.01"', help=texts)
+    how.add_argument("--set", action="append", dest="assignments", metavar="METHOD.OPTION=VALUE", help="an option of one method")
+    how.add_argument("--seeds", "--seed", metavar="0,1,2", help="seeds (default: 0)")
+    how.add_argument("--profile", metavar="NAME", help="how much data: smoke (digits), cpu, paper, gpu, none: whole (default: as the grid)")
+    how.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit of one repair")
+    how.add_argument("--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N")
+    how.add_argument("--pgd", action="store_true", help="attack every model by projected gradient as well")
+    instead = parser.add_argument_group("instead of a repair")
+    instead.add_argument("--testonly", "--test-only", action="store_true", help="accuracy, constraint and confusion of the model as it is")
+    instead.add_argument("--input_logs", "--input-logs", type=Path, metavar="FILE|DIR", help="show the results of an earlier run")
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--config", type=Path, metavar="FILE", help="run config.toml of an earlier run again; what is given here counts first"
+    )
+    files.add_argument("--out", type=Path, metavar="DIR", help="folder of this run, new or empty (default: runs/DATE-TIME-SUBJECT)")
+    add_feeding_arguments(parser)

@@ -1,0 +1,109 @@
+"""From the parsed words of `airepair repair` to what is to be done: which methods, on which models, where. UsageError for what cannot be meant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from airepair import settings
+from airepair.data import DATASETS
+from airepair.device import device_of
+from airepair.errors import UsageError, choose
+from airepair.methods import METHODS
+from airepair.models.feeding import Brought, case_name
+from airepair.places import cache
+from airepair.runs.additional import given_options
+from airepair.runs.repairing import Wish
+from airepair.runs.targets import Place, Target, dataset_name, every_model, grid_model, told_dataset
+from airepair.settings import Chosen
+from airepair.subjects.brought import brought_from
+from airepair.types import Limit
+
+
+def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The methods of the run, each once. UsageError for unknown ones and where none is given."""
+    named = [w for text in args.method or [] for w in text.split(",") if w]
+    if args.testonly:
+        return ()
+    if not named and not args.all:
+        raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
+    for name in named:
+        METHODS.check(name)
+    return tuple(dict.fromkeys(named or _every_method()))
+
+
+def _every_method() -> list[str]:
+    """What `--all` runs: each method that can be imported; the others are reported."""
+    broken = METHODS.broken()
+    for reason in broken.values():
+        print(f"airepair: left out: {reason}", file=sys.stderr)
+    return [name for name in METHODS.names() if name not in broken]
+
+
+def place_of(args: argparse.Namespace) -> Place:
+    """Profile, device and cache; the data set's name in `args` becomes the registered one."""
+    if args.dataset is None and args.pretrained and not Path(args.pretrained).expanduser().exists():
+        raise UsageError(f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)")
+    if args.dataset is None and args.pretrained:
+        args.dataset = told_dataset(Path(args.pretrained).expanduser())
+    if args.dataset is not None:
+        args.dataset = dataset_name(args.dataset)
+    device = device_of(args.device or "auto")
+    if args.profile not in (None, "none"):
+        settings.profile(args.profile)
+    if args.time_limit is not None and not 0 < args.time_limit < float("inf"):
+        raise UsageError(f"--time-limit {args.time_limit:g} is out of range; accepted: seconds above 0")
+    return Place(args.profile, device, cache())
+
+
+def targets_of(args: argparse.Namespace, place: Place) -> list[Target]:
+    """The models of the run."""
+    if args.dataset and not args.dataset.startswith(("npz:", "folder:")):
+        choose("data set", args.dataset.partition("+")[0], DATASETS.names())
+    if args.models and not args.all:
+        raise UsageError(f"--models {args.models} is for --all; accepted: --pretrained FILE for one model")
+    if args.all and not args.pretrained and not (args.dataset and args.net_arch):
+        asked = brought_from(args, Path()) if args.models else Brought(Path())
+        return every_model(args.models, args.dataset, asked, place.cache)
+    if args.dataset is None:
+        raise UsageError(f"--dataset is missing; accepted: {', '.join(DATASETS.names())}, npz:PATH, folder:PATH")
+    if args.pretrained:
+        brought = brought_from(args)
+        return [Target(args.dataset, case_name(brought.path), brought)]
+    if args.net_arch is None:
+        raise UsageError("--net_arch is missing; accepted: a name of `airepair list models`, or --pretrained FILE")
+    if args.profile == "none":
+        raise UsageError("--profile none is for --pretrained; accepted: paper, for the whole data set")
+    return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
+
+
+def seeds_of(text: str | None) -> tuple[int, ...]:
+    """The seeds of `--seeds`; 0 without it."""
+    parts = [w.strip() for w in (text or "0").split(",") if w.strip()]
+    if not parts or not all(w.isdigit() for w in parts) or len(set(parts)) != len(parts):
+        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 0,1,2 or a single one")
+    return tuple(map(int, parts))
+
+
+def wish_of(args: argparse.Namespace, methods: tuple[str, ...], place: Place, fixed: dict[str, Chosen]) -> Wish:
+    """How each model is repaired."""
+    return Wish(
+        methods=methods,
+        seeds=seeds_of(args.seeds),
+        place=place,
+        options=given_options(methods, args.additional_param or [], args.assignments or []),
+        fixed={} if args.all else fixed,
+        auto=args.auto,
+        limit=Limit(seconds=args.time_limit),
+        failing=args.failing,
+        keep=args.keep,
+        pgd=args.pgd,
+        net_arch=args.net_arch,
+        lenient=len(_one(args)) == 0,
+    )
+
+
+def _one(args: argparse.Namespace) -> list[str]:
+    """What names the one model of the run; empty where `--all` looks for models."""
+    return [w for w in (args.pretrained, args.net_arch if args.dataset else None, None if args.all else "one") if w]
