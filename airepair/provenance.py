@@ -84,6 +84,7 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
         "versions": versions(),
         "device": device_name(device),
         "device_kind": device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # the same processor name may stand for AVX2 and AVX512: other last bits
         "threads": torch.get_num_threads(),
         "profile": profile,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
