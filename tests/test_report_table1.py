@@ -65,7 +65,7 @@ def test_cost_leaves_no_trace_in_table1() -> None:
 def test_columns_and_rows_stand_in_the_papers_order() -> None:
     """MNIST stands before digits; the baseline first, controls, then the paper's methods."""
     table = made()
-    assert [h.title for h in table.headings] == ["CNN", "CNN", "FC"]
+    assert [h.title for h in table.headings] == ["CNN (n=1)", "CNN (n=3)", "FC (n=1)"]  # the columns differ in n, so each says its own
     assert list(table.spans()) == [("MNIST", 1), ("digits", 2)]
     assert [r.labels[0] for r in table.rows][::2] == ["Baseline", "noop", "finetune", "random", "Apricot", "DeepRepair", "DL2"]
 

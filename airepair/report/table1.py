@@ -29,7 +29,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
     gains = {
         (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
     }
-    usual = max((s.n for s in gains.values() if s), default=0)
+    usual = {p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns}
     best = {
         (p, k): max((round(s.mean, 2) for (q, _, j), s in gains.items() if s and (q, j) == (p, k)), default=0.0)
         for p in cells.columns
@@ -42,22 +42,27 @@ def table1(cells: Grid, paper: Paper) -> Table:
             for place in cells.columns:
                 found, records = gains[place, method, metric], cells.cell(place, method)
                 top = found is not None and best[place, metric] > 0 and round(found.mean, 2) == best[place, metric]
-                text = spread(found, sign=True, usual=usual, others=_others(records)) if found else status(records)
+                text = spread(found, sign=True, usual=usual[place], others=_others(records)) if found else status(records)
                 text += FLAG if metric == "constraint" and temperature_alone(records) else ""
                 entries.append(Entry(text, top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
-    headings = tuple(Heading(dataset_title(d), model_title(m)) for d, m in cells.columns)
+    headings = tuple(Heading(dataset_title(d), model_title(m) + _n(usual, (d, m))) for d, m in cells.columns)
     notes = [*_reading(cells, paper), *paper.notes(cells.columns, cells.methods)]
     tidy = tuple(_tidy(cells, paper, gains))
     title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
     return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
 
 
-def _baseline_row(cells: Grid, paper: Paper, metric: str, usual: int) -> Row:
+def _n(usual: Mapping[Column, int], place: Column) -> str:
+    """The column's own n, where the columns differ in it."""
+    return f" (n={usual[place]})" if len(set(usual.values()) - {0}) > 1 and usual[place] else ""
+
+
+def _baseline_row(cells: Grid, paper: Paper, metric: str, usual: Mapping[Column, int]) -> Row:
     entries = []
     for place in cells.columns:
         found = baseline(cells.of(place), metric)
-        n = max(usual, found.n if found else 0)
+        n = max(usual[place], found.n if found else 0)
         entries.append(Entry(spread(found, usual=n) if found else "missing", paper=paper.text(place, "baseline", metric)))
     return Row(("Baseline", METRICS[metric]), tuple(entries))
 
