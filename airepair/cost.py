@@ -114,8 +114,13 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _resident(pid: int) -> int:
+    """Resident bytes; 0 for one that has not yet become its own program, since all its memory is still its parent's."""
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        parent = process.parent()
+        if parent is not None and process.cmdline() == parent.cmdline():
+            return 0
+        return int(process.memory_info().rss)
     except psutil.Error:
         return 0
 

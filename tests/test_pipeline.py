@@ -1,6 +1,7 @@
 """The pipeline: what a method sees, what is counted, and what becomes of its errors."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from airepair.case import Case
-from airepair.cost import measure
+from airepair.cost import _resident, measure
 from airepair.errors import Unsupported
 from airepair.filing import file_before, file_outcome
 from airepair.methods import build
@@ -179,3 +181,18 @@ def test_the_memory_of_a_process_that_the_call_starts_counts() -> None:
     assert 60 * 2**20 < cost.peak_bytes < 115 * 2**20
     assert cost.memory_source == "sampled resident memory with the processes that it started"
     assert alone.memory_source != cost.memory_source
+
+
+def test_a_copy_of_this_process_holds_no_memory_of_its_own() -> None:
+    """Between its start and its own program a child shows all of its parent's memory, which would count twice."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reader, 1)
+        os._exit(0)
+    try:
+        assert psutil.Process(pid).memory_info().rss > 2**20
+        assert _resident(pid) == 0
+    finally:
+        os.write(writer, b"x")
+        os.waitpid(pid, 0)

@@ -117,9 +117,9 @@ def test_a_metric_that_raises_is_missing_with_its_reason_and_the_others_are_ther
 
 def test_every_method_is_every_one_that_imports(installed: Path, capsys: pytest.CaptureFixture[str]):
     """`airepair repair --all` leaves the torn ones out and says so."""
-    from airepair.commands.repair import _every_method
+    from airepair.runs.asked import every_method
 
-    found = _every_method()
+    found = every_method()
     assert "shift" in found
     assert not {"torn", "leaving", "plain"} & set(found)
     assert "left out: method 'torn'" in capsys.readouterr().err

@@ -30,10 +30,10 @@ def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
         raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
     for name in named:
         METHODS.check(name)
-    return tuple(dict.fromkeys(named or _every_method()))
+    return tuple(dict.fromkeys(named or every_method()))
 
 
-def _every_method() -> list[str]:
+def every_method() -> list[str]:
     """What `--all` runs: each method that can be imported; the others are reported."""
     broken = METHODS.broken()
     for reason in broken.values():
