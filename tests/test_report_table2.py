@@ -12,6 +12,7 @@ from airepair.records import Record
 from airepair.report import documents, render, terminal
 from airepair.report.grid import grid
 from airepair.report.layout import Table
+from airepair.report.leaderboard import leaderboard
 from airepair.report.table2 import table2
 from tests.report_records import BEFORE, record
 
@@ -130,6 +131,13 @@ def test_the_twin_is_the_control_retrain() -> None:
     assert found["retrain", "recovery"] == 100
     assert found["retrain", "collateral"] == pytest.approx(2)
     assert not documents(grid(cells), None, Path("/nonexistent"))["table1"][0].headings
+
+
+def test_the_page_shows_table_two_beside_table_one() -> None:
+    """Above the sortable table of all cells, not among the folded ones below it."""
+    cells = grid(example())
+    page = leaderboard(cells, [t for tables in documents(cells, None, Path("/nonexistent")).values() for t in tables])
+    assert page.index("<h2>Table II</h2>") < page.index("All cells</h2>")
 
 
 def test_without_faults_there_is_no_table_two() -> None:
