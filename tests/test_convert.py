@@ -68,8 +68,8 @@ def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: 
     pytest.importorskip("h5py")
     from airepair.models.own_code import own_code
 
-    (tmp_path / "mine.py").write_text(OWN)
-    code = f"{tmp_path / 'mine.py'}:Mine"
+    (tmp_path / "net_of_my_own.py").write_text(OWN)
+    code = f"{tmp_path / 'net_of_my_own.py'}:Mine"
     module = own_code(code).network(6)
     torch.save(module.state_dict(), tmp_path / "weights.pt")
     torch.save(module, tmp_path / "whole.pt")

@@ -25,6 +25,7 @@ def test_the_method_of_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: 
     (tmp_path / "mine.py").write_text(method)
     (tmp_path / "mine_test.py").write_text(test)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's module of that name would be taken for the page's
     try:
         found = importlib.import_module("mine_test").TestMine
         assert issubclass(found, MethodConformance)
