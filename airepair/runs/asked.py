@@ -63,7 +63,7 @@ def targets_of(args: argparse.Namespace, place: Place) -> list[Target]:
         choose("data set", args.dataset.partition("+")[0], DATASETS.names())
     if args.models and not args.all:
         raise UsageError(f"--models {args.models} is for --all; accepted: --pretrained FILE for one model")
-    if args.all and not args.pretrained and not (args.dataset and args.net_arch):
+    if _looks_for_models(args):
         asked = brought_from(args, Path()) if args.models else Brought(Path())
         return every_model(args.models, args.dataset, asked, place.cache)
     if args.dataset is None:
@@ -100,10 +100,10 @@ def wish_of(args: argparse.Namespace, methods: tuple[str, ...], place: Place, fi
         keep=args.keep,
         pgd=args.pgd,
         net_arch=args.net_arch,
-        lenient=len(_one(args)) == 0,
+        lenient=_looks_for_models(args),
     )
 
 
-def _one(args: argparse.Namespace) -> list[str]:
-    """What names the one model of the run; empty where `--all` looks for models."""
-    return [w for w in (args.pretrained, args.net_arch if args.dataset else None, None if args.all else "one") if w]
+def _looks_for_models(args: argparse.Namespace) -> bool:
+    """Whether `--all` is for every model that there is; with one named it is for every method alone."""
+    return bool(args.all and not args.pretrained and not (args.dataset and args.net_arch))
