@@ -19,7 +19,7 @@ from airepair.augment import augmentation
 from airepair.stepping import Stepper
 from airepair.submodels.stack import Stack, floating, stacked
 from airepair.submodels.together import without_meter
-from airepair.submodels.windows import images
+from airepair.submodels.windows import images, starts
 from airepair.training import CrossEntropy, optimizer_of, rate, snapshot
 from airepair.types import Recipe, Split
 
@@ -49,7 +49,7 @@ def fit_in_streams(
 ) -> Stack:
     """Trains one copy of `start` on each part (all of one size); `epoch(number, images, loss)` hears of every epoch."""
     size, device = parts[0].stop - parts[0].start, train.x.device
-    starts = [s for s in range(0, size, recipe.batch_size) if size - s > 1 or size == 1]
+    batches = starts(size, recipe)
     each = images(size, recipe) // recipe.epochs
     modules = [without_meter(copy.deepcopy(start)).train() for _ in parts]
     loss, change, own = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment), streams(len(parts), device)
@@ -65,7 +65,7 @@ def fit_in_streams(
             for stream in own:
                 if stream is not None:
                     stream.wait_stream(torch.cuda.current_stream(device))
-            for at in starts:
+            for at in batches:
                 now = rate(recipe, (number * each + at) / (each * recipe.epochs))
                 for k, (stepper, stream) in enumerate(zip(steppers, own, strict=True)):
                     with on(stream):
@@ -73,5 +73,5 @@ def fit_in_streams(
             for stream in own:
                 if stream is not None:
                     torch.cuda.current_stream(device).wait_stream(stream)
-            epoch(number + 1, len(parts) * each, float(total.mean()) / len(starts))
+            epoch(number + 1, len(parts) * each, float(total.mean()) / len(batches))
     return stacked([snapshot(m) for m in modules], floating(start))

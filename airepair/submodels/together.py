@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from airepair.augment import augmentation
 from airepair.recorded import Recorded, Work
 from airepair.submodels.stack import Stack, floating
-from airepair.submodels.windows import images
+from airepair.submodels.windows import images, starts
 from airepair.training import optimizer_of, rate
 from airepair.types import Meter, Recipe, Split
 
@@ -76,17 +76,17 @@ def fit_together(
     group, change = Together(start, len(parts), recipe), augmentation(recipe.augment)
     size = parts[0].stop - parts[0].start
     first = torch.tensor([part.start for part in parts])[:, None]
-    starts = [s for s in range(0, size, recipe.batch_size) if size - s > 1 or size == 1]
+    batches = starts(size, recipe)
     each = images(size, recipe)
     for number in range(recipe.epochs):
         order = first + torch.stack([torch.randperm(size, generator=g) for g in generators])
         total = torch.zeros((), device=train.x.device)
-        for at in starts:
+        for at in batches:
             index = order[:, at : at + recipe.batch_size].to(train.x.device)
             x = change(train.x.index_select(0, index.flatten()), generators[0]).unflatten(0, index.shape)
             x = x.float().div_(255) if x.dtype == torch.uint8 else x
             total += group.step(x, train.y[index], number / recipe.epochs + at / each)
-        epoch(number + 1, len(parts) * each // recipe.epochs, float(total) / len(starts))
+        epoch(number + 1, len(parts) * each // recipe.epochs, float(total) / len(batches))
     return group.stack()
 
 

@@ -15,6 +15,11 @@ def windows(n: int, count: int, share: float) -> list[slice]:
     return [slice(start, start + size) for start in starts]
 
 
+def starts(size: int, recipe: Recipe) -> list[int]:
+    """Where the batches of a window begin; a last batch of one image is dropped (training.batches), unless the window holds no other."""
+    return [s for s in range(0, size, recipe.batch_size) if size - s > 1 or size == 1]
+
+
 def images(size: int, recipe: Recipe) -> int:
     """Images through forward and backward while one submodel trains on a window: a last batch of one image is dropped (training.batches)."""
     return recipe.epochs * (size - (1 if size > 1 and size % recipe.batch_size == 1 else 0))
