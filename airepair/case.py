@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from airepair.errors import UsageError
 
 _ID = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-(?P<method>[^-]+)-s(?P<seed>\d+)")
+_METHOD = re.compile(r"(?P<base>[^\[\]@]+)(?:\[(?P<variant>[^\[\]]+)\]|@(?P<old>.+))?")
+TUNED = "tuned"  # the variant with the options that `airepair tune` found
 
 
 @dataclass(frozen=True, order=True)
@@ -15,8 +17,9 @@ class Case:
     """A data set, a model, a method and a seed.
 
     `str(case)` is the test's id and the record's key, for example `cifar10-resnet18-apricot-s0`. A part never holds a hyphen:
-    `dataset` may carry an environment (`digits+fog3`), `model` a fault with its severity (`cnn+imbalanced0.05`), `method` what differs
-    from the defaults (`dl2@lr=0.01`).
+    `dataset` may carry an environment (`digits+fog3`), `model` a fault with its severity (`cnn+imbalanced0.05`), `method` its variant
+    (`apricot[random_sets]`, `dl2[lr:0.01]`): square brackets, since pytest's -k takes them. Up to version 1 a variant stood behind an `@`
+    (`dl2@lr=0.01`), which -k refuses; such names are still read.
     """
 
     dataset: str
@@ -28,6 +31,8 @@ class Case:
         for part in (self.dataset, self.model, self.method):
             if not part or "-" in part or not part.isascii() or any(c.isspace() for c in part):
                 raise UsageError(f"a part of a case's name may hold no hyphen, space or non-ASCII letter: {part!r}")
+        if not _METHOD.fullmatch(self.method):
+            raise UsageError(f"{self.method!r} is no method; accepted: METHOD or METHOD[VARIANT], for example apricot[random_sets]")
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative; accepted: 0, 1, 2, ...")
 
@@ -36,8 +41,13 @@ class Case:
 
     @property
     def base_method(self) -> str:
-        """The method's name without the options that a sweep put behind it."""
-        return self.method.partition("@")[0]
+        """The method's name without its variant."""
+        return split_variant(self.method)[0]
+
+    @property
+    def variant(self) -> str:
+        """What stands in the brackets behind the method: an ablation, `tuned`, the values of a sweep; "" for the method as it is."""
+        return split_variant(self.method)[1]
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -46,3 +56,19 @@ class Case:
         if not found:
             raise UsageError(f"{text!r} is no case; accepted: DATASET-MODEL-METHOD-sSEED, for example digits-cnn-apricot-s0")
         return cls(found["dataset"], found["model"], found["method"], int(found["seed"]))
+
+
+def split_variant(method: str) -> tuple[str, str]:
+    """`apricot[random_sets]` as `apricot` and `random_sets`; the second is "" where there are no brackets."""
+    found = _METHOD.fullmatch(method)
+    return (found["base"], found["variant"] or found["old"] or "") if found else (method, "")
+
+
+def with_variant(method: str, variant: str) -> str:
+    """`method[variant]`; the method alone for ""."""
+    return f"{method}[{variant}]" if variant else method
+
+
+def label(option: str, value: str) -> str:
+    """An option's value as a variant names it (`lr:0.01`): letters, digits and what else pytest's -k takes; a minus sign becomes an m."""
+    return re.sub(r"[^\w.:+]+", "_", f"{option}:{value}".replace("-", "m"), flags=re.ASCII).rstrip("_")

@@ -16,8 +16,6 @@ from typing import Any
 
 from airepair.errors import UsageError, choose
 
-TUNED = "tuned"  # what stands behind the @ of a cell with tuned options
-
 
 @dataclass(frozen=True)
 class Profile:

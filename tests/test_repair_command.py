@@ -223,8 +223,8 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     assert main(["repair", *words, "--method", "dl2", "lookup", "--additional_param", "dl2.epochs=1"]) == 0
     assert "--auto: no tuned settings for lookup: those of settings.toml are used" in capsys.readouterr().err
     found = {r.key: r for r in read([out])[0]}
-    assert sorted(found) == ["digits-model-dl2@tuned-s0", "digits-model-lookup-s0"]
-    assert found["digits-model-dl2@tuned-s0"].options["weight"]["origin"].startswith("tuned: commit")
+    assert sorted(found) == ["digits-model-dl2[tuned]-s0", "digits-model-lookup-s0"]
+    assert found["digits-model-dl2[tuned]-s0"].options["weight"]["origin"].startswith("tuned: commit")
 
 
 def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

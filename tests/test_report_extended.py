@@ -79,13 +79,13 @@ def test_a_random_change_of_the_same_norm_stands_in_the_place_of_random() -> Non
 
 
 def test_a_tuned_method_stands_beside_the_tuned_control() -> None:
-    """`dl2@tuned` finds `finetune@tuned`, not the default one."""
+    """`dl2[tuned]` finds `finetune[tuned]`, not the default one."""
     records = [
-        record("digits-cnn-dl2@tuned-s0"),
+        record("digits-cnn-dl2[tuned]-s0"),
         record("digits-cnn-finetune-s0"),
-        record("digits-cnn-finetune@tuned-s0", gains={"accuracy": 0.1}),
+        record("digits-cnn-finetune[tuned]-s0", gains={"accuracy": 0.1}),
     ]
-    beside = next(s for s in states(grid(records), PLACE, "dl2@tuned") if s.kind == "beside")
+    beside = next(s for s in states(grid(records), PLACE, "dl2[tuned]") if s.kind == "beside")
     assert beside.seeds[0][1]["accuracy"] == pytest.approx(0.91)
 
 

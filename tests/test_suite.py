@@ -117,12 +117,15 @@ def test_selection_by_substring_and_exactly(tmp_path: Path, words: list[str], da
 
 
 def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path: Path) -> None:
-    """A comma inside brackets is no separator."""
-    result = suite(
-        tmp_path, "--collect-only", "-q", "--dataset", "digits", "--method", "finetune", "--set", "finetune.lr=.1,.01", "--seeds", "0"
+    """A comma inside brackets is no separator, and -k selects one value by what stands in the id."""
+    words = ("--collect-only", "-q", "--dataset", "digits", "--method", "dl2", "--seeds", "0", "--set", "dl2.lr=.1,.01", "--set")
+    constraints = "dl2.constraint=RobustnessT(eps1=2.0, eps2=0.1),Groups()"
+    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn and dl2[lr:.01+constraint:Groups]")
+    assert re.findall(r"test_repair\[(.+)\]", result.stdout) == ["digits-cnn-dl2[lr:.01+constraint:Groups]-s0"], (
+        result.stdout + result.stderr
     )
-    assert "digits-cnn-finetune@lr=.01-s0" in result.stdout
-    assert "digits-cnn-finetune@lr=.1-s0" in result.stdout
+    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn- and RobustnessT_eps1_2.0_eps2_0.1")
+    assert len(re.findall(r"test_repair\[(.+)\]", result.stdout)) == 2, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_a_trial_sees_validation_and_never_test(tmp_path: Path) -> None:
     assert one.value == two.value
     assert one.value == pytest.approx(sum(r.subject["repaired_validation_accuracy"] for r in one.records) / 2)
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert [line["key"] for line in lines] == ["toy-mlp-finetune@trial3-s100", "toy-mlp-finetune@trial3-s101"]
+    assert [line["key"] for line in lines] == ["toy-mlp-finetune[trial3]-s100", "toy-mlp-finetune[trial3]-s101"]
     assert lines[0]["provenance"]["tuning"]["tuned"] == options
     assert lines[0]["options"]["lr"] == {"value": 0.05, "given": True, "origin": "trial 3"}
 

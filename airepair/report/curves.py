@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airepair.case import split_variant
 from airepair.report.grid import Grid, baseline
 from airepair.report.layout import fixed
 from airepair.report.order import Column, method_title
@@ -60,7 +61,7 @@ def curve(cells: Grid, place: Column, method: str) -> Curve | None:
     if len(own) < 3:  # the subject and the result alone are no curve
         return None
     tracks = [(method_title(method), "method", own)]
-    control = _track(cells, place, "finetune") if method.partition("@")[0] != "finetune" else []
+    control = _track(cells, place, "finetune") if split_variant(method)[0] != "finetune" else []
     if len(control) > 1:
         tracks.append(("finetune", "control", control))
     every = [state for _, _, track in tracks for state in track]

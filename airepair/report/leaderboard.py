@@ -5,6 +5,7 @@ No external resources; without JavaScript everything is readable and only sortin
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _line(cells: Grid, place: Column, method: str) -> Line:
     ended = ", ".join(f"{n} {word}" for word, n in sorted(others.items()))
     ran = any(r.status == "repaired" for r in records)
     return Line(
-        id="-".join((*place, method)).replace("@", "_at_"),
+        id=re.sub(r"[\[\]@]", "_", "-".join((*place, method))),
         subject=f"{dataset_title(place[0])} {model_title(place[1])}",
         method=method_title(method),
         category=category(cells, method),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.case import split_variant, with_variant
+
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 MODELS = {"resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "cnn": "CNN", "fc": "FC"}
 CONTROLS = {"noop": "noop", "finetune": "finetune", "random": "random", "retrain": "retrain"}
@@ -23,8 +25,8 @@ def column_rank(column: Column) -> tuple[object, ...]:
 
 
 def method_rank(method: str) -> tuple[object, ...]:
-    """Sorts rows: controls, the paper's methods, others; the bare method before the same with options."""
-    plain, _, rest = method.partition("@")
+    """Sorts rows: controls, the paper's methods, others; the bare method before its variants."""
+    plain, rest = split_variant(method)
     return (*_rank(plain, CONTROLS | PAPER_METHODS), rest)
 
 
@@ -45,6 +47,6 @@ def model_title(name: str) -> str:
 
 
 def method_title(name: str) -> str:
-    """The method as a row names it; what follows an at sign (options) stays."""
-    plain, at, rest = name.partition("@")
-    return PAPER_METHODS.get(plain, plain) + at + rest
+    """The method as a row names it; its variant stays."""
+    plain, rest = split_variant(name)
+    return with_variant(PAPER_METHODS.get(plain, plain), rest)

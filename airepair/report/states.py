@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from airepair.case import with_variant
 from airepair.records import SAME_NORM, Record
 from airepair.report.grid import Grid, Sample
 from airepair.report.order import Column
@@ -71,8 +72,8 @@ def _phase(ran: list[Record], name: str, kind: str) -> State:
 
 
 def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
-    """The control with the same suffix as the method (tuned beside tuned), else the bare one."""
-    same = control + record.case.method.removeprefix(record.case.base_method)
+    """The control with the same variant as the method (tuned beside tuned), else the bare one."""
+    same = with_variant(control, record.case.variant)
     return same if cells.cell(place, same) else control
 
 

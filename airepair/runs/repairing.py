@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airepair.case import Case
+from airepair.case import TUNED, Case, with_variant
 from airepair.errors import AirepairError
 from airepair.examiner import Examiner
 from airepair.filing import file_again, file_before, file_outcome
@@ -19,7 +19,7 @@ from airepair.runs.folder import RunFolder
 from airepair.runs.repaired_file import write_models
 from airepair.runs.show import Show
 from airepair.runs.targets import Place, Target, skipped
-from airepair.settings import TUNED, Chosen, choose_options, is_tuned, tables
+from airepair.settings import Chosen, choose_options, is_tuned, tables
 from airepair.types import Limit, Method
 from airepair.untouched import checked, digests
 
@@ -56,9 +56,9 @@ def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
 
 
 def case_of(wish: Wish, target: Target, dataset: str, method: str, seed: int) -> Case:
-    """The cell's name, `METHOD@tuned` where the tuned table has options for it."""
+    """The cell's name, `METHOD[tuned]` where the tuned table has options for it."""
     tuned = wish.auto and is_tuned(target.dataset, target.architecture, method, wish.place.profile(target.dataset))
-    return Case(dataset, target.model, f"{method}@{TUNED}" if tuned else method, seed)
+    return Case(dataset, target.model, with_variant(method, TUNED if tuned else ""), seed)
 
 
 def untuned(wish: Wish, targets: Sequence[Target]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from airepair.case import Case
+from airepair.case import Case, with_variant
 from airepair.methods import build
 from airepair.pipeline import prepare, run
 from airepair.prepared import Prepared
@@ -47,7 +47,7 @@ class Bench:
         """The cell of a trial; trial 0 has the settings that the grid uses by default."""
         chosen = choose_options(self.dataset, self.model, method, self.profile, {})
         origins = {**chosen.origins, **dict.fromkeys(options, f"trial {number}")}
-        case = Case(self.dataset, self.model, f"{method}@trial{number}", seed)
+        case = Case(self.dataset, self.model, with_variant(method, f"trial{number}"), seed)
         built = build(method, {**chosen.options, **options})
         return prepare(case, self.subject(seed), built, origins=origins, profile=self.profile, limit=self.limit)
 
