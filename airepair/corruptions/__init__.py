@@ -1,10 +1,14 @@
 """Corruptions: the environments in which a subject may have to work, as seeded, batched transforms with severities 1 to 5.
 
-Names and parameters are those of CIFAR-10-C (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations", ICLR 2019, the values for 32 x 32 images), plus shear, rotate and stripe of MNIST-C (Mu and Gilmer 2019). Lengths are in
-pixels as published, whatever the image size: on 8 x 8 digits a blur of one pixel is strong. Frost is left out: it needs photographs.
-Everything runs on the images' device, for one channel and for three; random numbers come from the CPU generator that a transform gets, so
-that devices agree. Names are at hand without torch.
+Names, parameters and arithmetic are those of CIFAR-10-C (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
+and Perturbations", ICLR 2019, github.com/hendrycks/robustness, the values for 32 x 32 images), plus shear, rotate and stripe of MNIST-C (Mu and
+Gilmer 2019, github.com/google-research/mnist-c). Given the same random numbers, the images are those that the published code makes (checked
+with OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11: no value off by more than rounding; tests/test_corruptions_published.py holds the
+definitions). Lengths are in pixels as published, whatever the image size: on 8 x 8 digits a blur of one pixel is strong, and an enlargement of
+less than half a pixel is none. Frost, spatter and saturate are left out: the first needs photographs.
+
+One channel or three. Everything runs on the images' device but pixelate and jpeg_compression, which are PIL's; random numbers come from the CPU
+generator that a transform gets, so that devices agree. The names can be listed without torch.
 """
 
 from __future__ import annotations

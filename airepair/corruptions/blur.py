@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from airepair.corruptions.filters import blurred, convolved, gaussian, motion, zoomed
+from airepair.corruptions.filters import blurred, convolved, dragged, gaussian, stored, zoomed
 
 
 def gaussian_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -17,23 +18,27 @@ def defocus_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor
     """A disk (radius), its edge softened by a 3 x 3 Gaussian: out of focus."""
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity - 1]
     at = torch.arange(-3, 4)
-    disk = ((at[:, None] ** 2 + at[None, :] ** 2) <= radius**2).float()[None, None]
+    disk = ((at[:, None] ** 2 + at[None, :] ** 2) <= radius**2).float()
     line = gaussian(alias, 1)
-    return convolved(x, convolved(disk / disk.sum(), (line[:, None] * line[None, :])[None])[0])
+    soft = convolved((disk / disk.sum())[None, None], line[:, None] * line[None, :], "mirror")[0, 0]
+    return convolved(x, soft, "mirror")
 
 
 def glass_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Pixels take a neighbour's value, between two Gaussian blurs: frosted glass.
 
-    The original swaps pixels one after another; here all choose at once (a value may then appear twice), since that is one gather.
+    The published loop goes from the last pixel to the first and means to swap two, but on arrays of channels its assignment copies: a pixel
+    takes the value of itself or of a neighbour above or to the left, which the loop has not come to yet. So one gather does it for all.
+    The first two rows and columns stay.
     """
     sigma, reach, rounds = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))[severity - 1]
     n, c, h, w = x.shape
-    x = blurred(x, sigma)
+    x = stored(blurred(x, sigma))
     for _ in range(rounds):
         shift = torch.randint(-reach, reach, (2, n, h, w), generator=generator)  # -reach to reach - 1, as published
-        rows = (torch.arange(h)[None, :, None] + shift[0]).clamp(0, h - 1)
-        columns = (torch.arange(w)[None, None, :] + shift[1]).clamp(0, w - 1)
+        shift[:, :, : reach + 1] = 0
+        shift[:, :, :, : reach + 1] = 0
+        rows, columns = torch.arange(h)[None, :, None] + shift[0], torch.arange(w)[None, None, :] + shift[1]
         index = (rows * w + columns).reshape(n, 1, h * w).expand(n, c, h * w).to(x.device)
         x = x.reshape(n, c, h * w).gather(2, index).reshape(n, c, h, w)
     return blurred(x, sigma)
@@ -42,14 +47,14 @@ def glass_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 def motion_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """A fading trail in a direction from -45 to 45 degrees: the camera moved."""
     length, sigma = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[severity - 1]
-    degrees = 90 * torch.rand(len(x), generator=generator) - 45
-    return convolved(x, motion(length, sigma, degrees))
+    return dragged(x, length, sigma, 90 * torch.rand(len(x), generator=generator) - 45)
 
 
 def zoom_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """The mean of the image and its enlargements in steps of 1 %: the camera moved towards it."""
-    factors = [1 + k / 100 for k in range((6, 11, 16, 21, 26)[severity - 1])]
-    total = x
-    for factor in factors:
-        total = total + zoomed(x, factor)
-    return total / (len(factors) + 1)
+    """The mean of the image and its enlargements in steps of 1 %: the camera moved towards it.
+
+    An enlargement by less than half a pixel is none, so severity 1 leaves images of 8 x 8 pixels as they are.
+    """
+    # As published, rounding and all: 7, 12, 16, 21 and 26 factors, the first of them 1.
+    factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01).tolist()
+    return (x + sum(zoomed(x, factor) for factor in factors)) / (len(factors) + 1)

@@ -1,60 +1,61 @@
-"""Geometry: elastic_transform of CIFAR-10-C; shear, rotate and stripe of MNIST-C (Mu and Gilmer, "MNIST-C", 2019).
-
-MNIST-C fixes one strength (shear .5 to 1, rotation 30 to 45 degrees at full strength); the five severities here are equal steps up to it.
-"""
+"""Geometry: elastic_transform of CIFAR-10-C; shear, rotate and stripe of MNIST-C (Mu and Gilmer, "MNIST-C", 2019)."""
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from airepair.corruptions.filters import blurred, warped
+from airepair.corruptions.filters import blurred, mapped, pixels, sampled
 
 
 def elastic_transform(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Three points moved (an affine warp), then a smooth random displacement; all lengths are shares of the image's height."""
     n, _, h, w = x.shape
     strength, sigma, jitter = ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03))[severity - 1]
-    corners = torch.tensor([[2 / 3, 2 / 3], [2 / 3, -2 / 3], [-2 / 3, -2 / 3]])  # of a square of a third to each side, in -1..1
-    moved = corners + 2 * jitter * (2 * torch.rand(n, 3, 2, generator=generator) - 1)
+    middle, reach = torch.tensor([w // 2, h // 2]), min(h, w) // 3
+    points = torch.stack([middle + reach, middle + reach * torch.tensor([1, -1]), middle - reach]).float()
+    moved = points + jitter * h * (2 * torch.rand(n, 3, 2, generator=generator) - 1)
     known = torch.cat([moved, torch.ones(n, 3, 1)], 2)
-    matrices = torch.linalg.solve(known, corners.expand(n, 3, 2)).transpose(1, 2)  # output point -> input point
-    x = warped(x, matrices)
+    matrices = torch.linalg.solve(known, points.expand(n, 3, 2)).transpose(1, 2)  # output point -> input point
+    x = sampled(x, mapped(matrices, n, h, w), "mirror")
     if not strength:
         return x
     field = 2 * torch.rand(n, 2, h, w, generator=generator) - 1
-    shift = blurred(field, sigma * h, truncate=3) * strength * h  # pixels
-    shift = (shift * torch.tensor([2 / w, 2 / h])[None, :, None, None]).permute(0, 2, 3, 1)
-    grid = nn.functional.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, h, w], align_corners=False) + shift
-    return nn.functional.grid_sample(x, grid.to(x), mode="bilinear", padding_mode="reflection", align_corners=False)
+    shift = strength * h * blurred(field, sigma * h, truncate=3, edge="reflect")
+    return sampled(x, pixels(n, h, w) + shift.permute(0, 2, 3, 1), "reflect")
 
 
 def shear(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Rows pushed along, to the left or to the right, by up to .2 to 1 of their height above the middle; zeros move in."""
-    amount = severity / 5 * (0.5 + 0.5 * torch.rand(len(x), generator=generator)) * _signs(len(x), generator)
-    matrices = torch.eye(2, 3).repeat(len(x), 1, 1)
-    matrices[:, 0, 1] = amount
-    return warped(x, matrices, "zeros")
+    """The vertical axis turned by .2 to 1 radian, to the left or to the right; zeros move in.
+
+    Output point (x, y) from the middle takes the value at (x - sin(a) y, cos(a) y): what the scikit-image of 2019 made of a shear.
+    """
+    angle = _angles(len(x), severity, generator)
+    return _about_middle(x, torch.ones_like(angle), -angle.sin(), torch.zeros_like(angle), angle.cos())
 
 
 def rotate(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Turned by up to 9 to 45 degrees, one way or the other; zeros move in."""
-    degrees = severity / 5 * (30 + 15 * torch.rand(len(x), generator=generator)) * _signs(len(x), generator)
-    radians = degrees * math.pi / 180
-    zero = torch.zeros_like(radians)
-    rows = [torch.stack([radians.cos(), -radians.sin(), zero], 1), torch.stack([radians.sin(), radians.cos(), zero], 1)]
-    return warped(x, torch.stack(rows, 1), "zeros")
+    """Turned by .2 to 1 radian (11 to 57 degrees), one way or the other; zeros move in."""
+    angle = _angles(len(x), severity, generator)
+    return _about_middle(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
 def stripe(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A vertical stripe in the middle, inverted: a twentieth to a quarter of the width to each side."""
+    """The left and the right edge inverted. MNIST-C has one strength, a quarter of the width each: severity 5; the others are steps up to it."""
     w = x.shape[3]
-    from_middle = (torch.arange(w, device=x.device) - (w - 1) / 2).abs()
-    inside = from_middle <= max(0.5, severity / 20 * w)
-    return torch.where(inside, 1 - x, x)
+    wide = max(1, round(severity * w / 20))
+    column = torch.arange(w, device=x.device)
+    return torch.where((column < wide) | (column >= w - wide), 1 - x, x)
 
 
-def _signs(n: int, generator: torch.Generator) -> Tensor:
-    return 2.0 * torch.randint(2, (n,), generator=generator) - 1
+def _angles(n: int, severity: int, generator: torch.Generator) -> Tensor:
+    """MNIST-C's: the same for all images but for the sign."""
+    return 0.2 * severity * (2.0 * torch.randint(2, (n,), generator=generator) - 1)
+
+
+def _about_middle(x: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Output point p takes the value at ((a, b), (c, d)) p, both measured from the middle of the image; zeros move in."""
+    n, _, h, w = x.shape
+    middle = torch.tensor([(w - 1) / 2, (h - 1) / 2])
+    turn = torch.stack([a, b, c, d], 1).reshape(n, 2, 2)
+    return sampled(x, mapped(torch.cat([turn, (middle - turn @ middle)[:, :, None]], 2), n, h, w), "zeros")

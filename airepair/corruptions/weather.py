@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airepair.corruptions.filters import convolved, grey, motion, zoomed
+from airepair.corruptions.filters import dragged, grey, stored, zoomed
 
 
 def plasma(n: int, side: int, decay: float, generator: torch.Generator) -> Tensor:
@@ -45,7 +45,7 @@ def fog(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def snow(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the flakes also upside down."""
+    """Flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the flakes also turned by half a circle."""
     mean, spread, zoom, threshold, length, sigma, keep = (
         (0.10, 0.2, 1.00, 0.60, 8, 3.0, 0.95),
         (0.10, 0.2, 1.00, 0.50, 10, 4.0, 0.90),
@@ -55,9 +55,8 @@ def snow(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     )[severity - 1]
     n, _, h, w = x.shape
     flakes = zoomed(mean + spread * torch.randn(n, 1, h, w, generator=generator), zoom)
-    flakes = torch.where(flakes < threshold, 0.0, flakes.clamp(0, 1))
-    degrees = 90 * torch.rand(n, generator=generator) - 135
-    flakes = convolved(flakes, motion(length, sigma, degrees)).to(x.device)
+    flakes = stored(torch.where(flakes < threshold, 0.0, flakes))
+    flakes = dragged(flakes, length, sigma, 90 * torch.rand(n, generator=generator) - 135).to(x.device)
     white = keep * x + (1 - keep) * torch.maximum(x, grey(x) * 1.5 + 0.5)
     return white + flakes + flakes.flip(2, 3)
 

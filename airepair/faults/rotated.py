@@ -1,4 +1,4 @@
-"""rotated: the subject works where images are turned, by up to 9 degrees for each step of `severity` (1 to 5), one way or the other.
+"""rotated: the subject works where images are turned, by .2 radian (11.5 degrees) for each step of `severity` (1 to 5), one way or the other.
 
 A shift of geometry; in everything else it is an `environment` (environment.py): the corruption is `rotate`.
 """
@@ -20,7 +20,7 @@ class Rotated(Fault):
     name: ClassVar[str] = "rotated"
     kind: ClassVar = "environment"
 
-    severity: int = option(4, "steps of up to 9 degrees", low=1, high=5)
+    severity: int = option(3, "steps of .2 radian (11.5 degrees)", low=1, high=5)
 
     @property
     def environment(self) -> Corruption:

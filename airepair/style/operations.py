@@ -9,9 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
-from airepair.corruptions.filters import warped
+from torch import Tensor, nn
 
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -84,9 +82,11 @@ def _affine(
     c: Tensor | float = 0.0,
     f: Tensor | float = 0.0,
 ) -> Tensor:
-    """Resampled at (a x + b y + c, d x + e y + f); zeros move in."""
+    """Resampled at (a x + b y + c, d x + e y + f), the image's edges at -1 and 1; zeros move in."""
     entries = [v if isinstance(v, Tensor) else torch.full((len(x),), v) for v in (a, b, c, d, e, f)]
-    return warped(x, torch.stack(entries, 1).reshape(len(x), 2, 3), "zeros")
+    matrices = torch.stack(entries, 1).reshape(len(x), 2, 3)
+    grid = nn.functional.affine_grid(matrices.to(x), list(x.shape), align_corners=False)
+    return nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 OPERATIONS: tuple[Operation, ...] = (

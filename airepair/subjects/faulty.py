@@ -73,6 +73,13 @@ def _refuse_if_none(spoiled: Tensor | Split, fault: Fault, data: Dataset) -> Non
         )
 
 
+def _refuse_if_same(data: Dataset, changed: Split, environment: str) -> None:
+    most = float((changed.images() - data.test.images()).abs().max()) if len(changed) else 1.0
+    if most * 255 < 1.5:
+        size = " x ".join(map(str, data.shape[1:]))
+        raise UsageError(f"{environment} changes no image of {data.name} ({size} pixels); accepted: another corruption or severity")
+
+
 def _own(training: Training, fault: Fault) -> Training:
     """The faulty subject's training; the clean one where the fault is not of the training."""
     plain = without_fault(training)
@@ -115,6 +122,7 @@ def met(fault: Fault, data: Dataset) -> Dataset:
     note = ""
     if fault.environment:
         changed = {n: _changed(fault, getattr(data, n), n) for n in ("repair", "validation", "test")}
+        _refuse_if_same(data, changed["test"], str(fault.environment))
         note = f"repair, validation and test images are corrupted: {fault.environment}"
     elif fault.triggered(data.validation) is not None:
         for name in ("repair", "validation"):
