@@ -170,7 +170,7 @@ def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path,
     result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "7 skipped" in result.stdout
-    why = "cifar100 is not at hand: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
+    why = "cifar100 not found: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
     lines = result.stdout.splitlines()
     assert f"airepair: none of these 7 cells can run here: {why}" in result.stdout
     assert [line for line in lines if line.startswith("SKIPPED")] == [

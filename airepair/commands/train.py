@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
-    found = data.load(args.dataset)
+    found = data.load(data.registered_name(args.dataset))
     training = training_of(found.name, model)
     training = replace(training, fault=None) if args.clean else training
     dataset = on_device(spoil(found, training), device)

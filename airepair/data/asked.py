@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from airepair.data.arrays import Array, Arrays, check, read_arrays
+from airepair.data.arrays import Array, Arrays, check, listed, read_arrays
+from airepair.data.folders import read_folder
 from airepair.data.images import split_of
-from airepair.data.own import KINDS, read_folder
+from airepair.data.own import KINDS
 from airepair.errors import UsageError
 from airepair.types import Split
 
@@ -41,11 +42,11 @@ def _size(shape: tuple[int, int, int]) -> str:
 
 
 def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
-    found = read_arrays(path, (*NAMES, "classes"))
+    found, held = read_arrays(path, (*NAMES, "classes"))
     arrays = {NAMES[k]: v for k, v in found.items() if k in NAMES}
     if "x" not in arrays or (labelled and "y" not in arrays):
         needed = "x (uint8 images, N x H x W or N x H x W x C)" + (" and y (their wanted labels)" if labelled else "")
-        raise UsageError(f"{path} holds {', '.join(sorted(found)) or 'none of its arrays'}; accepted: {needed}")
+        raise UsageError(f"{path} holds {listed(held)}; accepted: {needed}")
     names = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     y = arrays.get("y", np.zeros(len(arrays["x"]), np.int64))
     return arrays["x"], y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, names
@@ -53,6 +54,8 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
 
 def _folder(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
     found = read_folder(path)
+    if found.x_test is not None:
+        raise UsageError(f"{path} is divided into a training and a test part; accepted: class folders of images, PATH/<class>/<image>")
     return found.x_train, found.y_train, found.classes
 
 
