@@ -155,7 +155,7 @@ def test_a_feed_turns_colours_axes_and_classes() -> None:
     """bgr first, channels last after the scaling, then the order of the outputs."""
     net = nn.Flatten()
     x = torch.rand(2, 3, 1, 1)
-    feed = Feed(net, (1.0,), (2.0,), bgr=True, nhwc=True, order=(2, 0, 1))
+    feed = Feed(net, (1.0,), (2.0,), bgr=True, layout="NHWC", order=(2, 0, 1))
     plain = ((x.flip(1) - 1) / 2).flatten(1)
     assert torch.allclose(feed(x), plain[:, [2, 0, 1]])
     assert "order" not in feed.state_dict()

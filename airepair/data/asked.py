@@ -25,6 +25,7 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     if not path.exists():
         raise UsageError(f"{path} does not exist; accepted: {'an npz file' if kind == 'npz' else 'a folder of class folders of images'}")
     x, y, names = _npz(path, labelled) if kind == "npz" else _folder(path)
+    x = _channels_last(x, shape)
     if not labelled:
         y, names = np.zeros(len(x), np.int64), ()
     check(Arrays(x, y, None, None, str(path), names or classes), ("", ""))
@@ -37,6 +38,14 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     return split
 
 
+def _channels_last(x: Array, shape: tuple[int, int, int]) -> Array:
+    """N x C x H x W, which torch and `airepair solve` take, and flat vectors of grey images as N x H x W x C; anything else as it is."""
+    if x.shape[1:] == shape and shape != (*shape[1:], shape[0]):
+        return x.transpose(0, 2, 3, 1)
+    flat = shape[0] == 1 and x.ndim == 2 and x.shape[1] == shape[1] * shape[2]
+    return x.reshape(-1, *shape[1:], 1) if flat else x
+
+
 def _size(shape: tuple[int, int, int]) -> str:
     return " x ".join(map(str, shape))
 
@@ -45,7 +54,7 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
     found, held = read_arrays(path, (*NAMES, "classes"))
     arrays = {NAMES[k]: v for k, v in found.items() if k in NAMES}
     if "x" not in arrays or (labelled and "y" not in arrays):
-        needed = "x (uint8 images, N x H x W or N x H x W x C)" + (" and y (their wanted labels)" if labelled else "")
+        needed = "x (uint8 images, N x H x W, N x H x W x C or N x C x H x W)" + (" and y (their wanted labels)" if labelled else "")
         raise UsageError(f"{path} holds {listed(held)}; accepted: {needed}")
     names = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     y = arrays.get("y", np.zeros(len(arrays["x"]), np.int64))
