@@ -20,9 +20,9 @@ from airepair.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
+    from airepair.loop import Epoch
     from airepair.models.recipes import Training
     from airepair.models.train import Plan
-    from airepair.training import Epoch
     from airepair.types import Dataset, Recipe
 
 
