@@ -34,7 +34,8 @@ def recordable(module: nn.Module) -> bool:
 class Stepper:
     """The steps of one training; a context, since the module's memory layout is its own within. `plain`: the loss depends on the batch alone.
 
-    `parts`: a batch that does not fit into memory goes through in parts; without it the error goes on.
+    `parts`: a batch that does not fit into memory goes through in parts; without it the error goes on. `precise`:
+    full precision on any device.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Stepper:
         plain: bool = False,
         record: Record | None = None,
         parts: bool = True,
+        precise: bool = False,
     ) -> None:
         self.module, self.optimizer, self.loss, self.change, self.generator = module, optimizer, loss, change, generator
         self.cuda = next(module.parameters()).device.type == "cuda"
-        self.autocast = plain and self.cuda
+        self.autocast = plain and self.cuda and not precise
         record = record or (graph_of if self.cuda else None)
         self.recorded = Recorded(self._step, record) if record and plain and recordable(module) else None
         self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
@@ -73,11 +75,13 @@ class Stepper:
             _laid_out(self.module, self.optimizer, torch.contiguous_format)
 
     def __call__(self, data: Split, index: Tensor, rate: float) -> Tensor:
-        """One step on the chosen images at that learning rate; the loss, detached."""
+        """One step on the chosen images (B, or K x B for K models in one call) at that learning rate; the loss, detached."""
         index = index.to(data.x.device, non_blocking=True)
-        x, y = self.change(data.x.index_select(0, index), self.generator), data.y.index_select(0, index)
+        x, y = self.change(data.x.index_select(0, index.flatten()), self.generator), data.y[index]
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
-        if self.cuda:
+        if index.ndim > 1:
+            x = x.unflatten(0, index.shape)
+        elif self.cuda:
             x = x.contiguous(memory_format=torch.channels_last)
         if self.recorded is None:
             for group in self.optimizer.param_groups:

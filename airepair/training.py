@@ -1,7 +1,9 @@
-"""The one training loop: baselines, fine-tuning, submodels and every method that trains go through `fit`.
+"""Training a module on a split with a recipe (the loop: loop.py) and keeping the best state: what fine-tuning and
+the methods that train call.
 
-Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The state that remains is the one with the
-best validation accuracy over all epochs, the start included, ties by validation loss (protocol: "Which state is returned").
+Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The state that remains
+is the one with the best validation accuracy over all epochs, the start included, ties by validation loss (protocol:
+"Which state is returned").
 """
 
 from __future__ import annotations
@@ -17,22 +19,13 @@ from torch import Tensor, nn
 from airepair.augment import augmentation
 from airepair.errors import OutOfBudget
 from airepair.exam import Exam, sit
+from airepair.loop import Course, Epoch, batches, images_of, passes
 from airepair.stepping import Stepper
 from airepair.types import Recipe, Split
 
 # loss(module, x, y) of one batch: x float in [0, 1] and augmented, y int64.
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Where training stands after an epoch: `images` through forward and backward so far, mean loss, validation accuracy (None: not examined)."""
-
-    number: int
-    images: int
-    loss: float
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -85,14 +78,6 @@ def rate(recipe: Recipe, done: float) -> float:
     return recipe.lr
 
 
-def batches(n: int, size: int, generator: torch.Generator, weights: Tensor | None = None) -> Iterator[Tensor]:
-    """Indices of one epoch, shuffled, or drawn with replacement by `weights`; a last batch of one image is dropped (batch norm)."""
-    order = torch.randperm(n, generator=generator) if weights is None else torch.multinomial(weights, n, True, generator=generator)
-    for part in order.split(size):
-        if len(part) > 1 or n == 1:
-            yield part
-
-
 class Best:
     """The best state so far by validation accuracy, ties by validation loss."""
 
@@ -137,22 +122,31 @@ def fit(
     """
     if not len(data):
         return 0
-    optimizer, change = optimizer_of(module, recipe), augmentation(recipe.augment)
     best = Best(module, validation) if validation is not None else None
-    per_epoch = len(data) - (1 if len(data) > 1 and len(data) % recipe.batch_size == 1 else 0)
-    total, images, marks = per_epoch * recipe.epochs, 0, dict(watch.marks)
-    with until_spent(best), Stepper(module, optimizer, loss, change, generator, plain=isinstance(loss, CrossEntropy)) as step:
-        for number in range(1, recipe.epochs + 1):
-            module.train()
-            running = torch.zeros((), device=data.x.device)
-            for index in batches(len(data), recipe.batch_size, generator, weights):
-                running.add_(step(data, index, rate(recipe, images / total)), alpha=len(index))
-                images += len(index)
-            mean = float(running) / max(1, per_epoch)
-            if best is not None:
-                best.offer()
-            watch.progress(phase, number, recipe.epochs, mean)
-            watch.epoch(Epoch(number, images, mean, best.last[0] if best else None))
+    images, marks = 0, dict(watch.marks)
+
+    def order() -> list[Tensor]:
+        module.train()
+        return batches(len(data), recipe.batch_size, generator, weights)
+
+    def step(index: Tensor, done: float) -> tuple[Tensor]:
+        nonlocal images
+        found = stepper(data, index, rate(recipe, done))
+        images += len(index)
+        return (found,)
+
+    def examine(_: int) -> float | None:
+        if best is None:
+            return None
+        best.offer()
+        return best.last[0]
+
+    course = Course(recipe.epochs, images_of(len(data), recipe.batch_size), order)
+    change, plain = augmentation(recipe.augment), isinstance(loss, CrossEntropy)
+    with until_spent(best), Stepper(module, optimizer_of(module, recipe), loss, change, generator, plain=plain) as stepper:
+        for epoch in passes(course, step, examine):
+            watch.progress(phase, epoch.number, recipe.epochs, epoch.loss)
+            watch.epoch(epoch)
             for name in [m for m, count in marks.items() if images >= count]:
                 del marks[name]
                 _keep_best(module, best, name, watch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -29,11 +29,25 @@ class Reporter:
         self.records: dict[str, Record] = {}
         self.skips: dict[str, str] = {}
         self.durations: dict[str, float] = {}
+        self.runs_cells = False
 
-    def pytest_sessionstart(self) -> None:
-        """An earlier run's records are set aside (nothing is lost), unless this run resumes it."""
-        if self.config.getoption("collectonly"):
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """A serial run knows its cells."""
+        self._begin(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: object, ids: list[str]) -> None:
+        """The first worker knows the cells; none has begun before all know them."""
+        self._begin(ids)
+
+    def _begin(self, nodeids: Iterable[str]) -> None:
+        """An earlier run's records are set aside (nothing is lost), unless this run resumes it.
+
+        A run without a cell leaves the folder alone: in a checkout `pytest tests` loads this plugin, too.
+        """
+        if self.config.getoption("collectonly") or self.runs_cells or not any(map(case_of, nodeids)):
             return
+        self.runs_cells = True
         file = self.out / RECORDS
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +105,7 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Table I, the paths of what was written, and what did not run."""
-        if self.config.getoption("collectonly") or not (self.durations or self.records):
+        if not self.runs_cells or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
 

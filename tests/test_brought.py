@@ -155,7 +155,7 @@ def test_a_feed_turns_colours_axes_and_classes() -> None:
     """bgr first, channels last after the scaling, then the order of the outputs."""
     net = nn.Flatten()
     x = torch.rand(2, 3, 1, 1)
-    feed = Feed(net, (1.0,), (2.0,), bgr=True, nhwc=True, order=(2, 0, 1))
+    feed = Feed(net, (1.0,), (2.0,), bgr=True, layout="NHWC", order=(2, 0, 1))
     plain = ((x.flip(1) - 1) / 2).flatten(1)
     assert torch.allclose(feed(x), plain[:, [2, 0, 1]])
     assert "order" not in feed.state_dict()
@@ -204,6 +204,10 @@ def test_wanted_labels_of_a_folder_are_its_class_folders(tmp_path: Path) -> None
     (tmp_path / "wrong" / "red").rename(tmp_path / "wrong" / "pink")
     with pytest.raises(UsageError, match="'pink' is no class of the data set"):
         wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
+    for part in ("train", "test"):
+        shutil.copytree(tmp_path / "wrong" / "blue", tmp_path / "parts" / part / "blue")
+    with pytest.raises(UsageError, match="parts is divided into a training and a test part; accepted: class folders"):
+        wanted(f"folder:{tmp_path / 'parts'}", NAMES, (3, 4, 4))
 
 
 def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:

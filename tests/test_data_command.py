@@ -31,16 +31,47 @@ def test_list_says_where_each_set_lies(root: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert f"data folder: {root}" in out
     assert f"{root / 'mnist.npz'}" in out
-    assert "not at hand (airepair data get cifar10)" in out
+    assert "not found (airepair data get cifar10)" in out
 
 
 def test_check_tells_official_files_from_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is at hand is read; an npz with other images is said to be unchecked; absent sets are no error."""
-    assert run("check") == 0
+    """What is there is read; other images than the official ones are exit code 1; an absent set that nobody named is no error."""
+    assert run("check") == 1
     out = capsys.readouterr().out
-    assert "mnist: mnist.npz: not checked against the official images" in out
-    assert "cifar100: not at hand" in out
+    assert "mnist: mnist.npz: not the official images and labels (SHA-256 " in out
+    assert "cifar100: not found" in out
     assert "digits: as it comes; 10 classes, 1x8x8; train 600, repair 400, validation 300, test 497" in out
+
+
+def test_check_passes_where_nothing_is_wrong(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Absent sets, and one of a package: exit code 0; an absent one that is named: 1."""
+    (root / "mnist.npz").unlink()
+    assert run("check") == 0
+    assert run("check", "mnist") == 1
+    assert "mnist not found: run `airepair data get mnist`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "here"), [("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz"), ("cifar10", "cifar-10-batches-py/test_batch")]
+)
+def test_check_names_the_files_that_are_missing(root: Path, capsys: pytest.CaptureFixture[str], name: str, here: str) -> None:
+    """A partial set is exit code 1, named or not, and the line says which files it lacks."""
+    (root / "mnist.npz").unlink()
+    (root / here).parent.mkdir(parents=True)
+    (root / here).touch()
+    lacking = (
+        "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images" if name == "mnist" else "data_batch_1, data_batch_2, data_batch_3"
+    )
+    for words in ((), (name,)):
+        assert run("check", *words) == 1
+        assert f"{(root / here).parent} lacks {lacking}" in capsys.readouterr().err
+
+
+def test_names_may_be_spelt_as_the_options_spell_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """fmnist, Fashion-MNIST, CIFAR-10, as `--dataset` takes them."""
+    np.savez(root / "fashion_mnist.npz", **np.load(root / "mnist.npz"))
+    assert run("get", "fmnist", "Fashion-MNIST") == 0
+    assert capsys.readouterr().out.count(f"fashion_mnist: {root / 'fashion_mnist.npz'}") == 2
 
 
 def test_check_fails_on_a_damaged_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def test_idx_files_are_found_packed_or_not(tmp_path: Path, arrays: list[np.ndarr
     found = files.read("mnist", tmp_path)
     assert np.array_equal(found.x_train, arrays[0])
     assert np.array_equal(found.y_test, arrays[3])
-    assert "not checked against the official images" in files.note("mnist", found)
+    assert "not the official images and labels" in files.note("mnist", found)
 
 
 def test_a_damaged_idx_file_is_one_line(tmp_path: Path, arrays: list[np.ndarray]) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from airepair.commands import train as command
 from airepair.errors import UsageError
+from airepair.loop import Epoch
 from airepair.models import build
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import PAPER, training_of
@@ -24,7 +25,7 @@ from airepair.models.recognise import load
 from airepair.models.train import STATE, Plan, Watcher, train
 from airepair.provenance import digest
 from airepair.testing import toy
-from airepair.training import Epoch, fit
+from airepair.training import fit
 from airepair.types import Recipe
 
 RECIPE = Recipe(lr=0.1, batch_size=32, epochs=5, augment="shift", label_smoothing=0.1)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from airepair import stepping
 from airepair.augment import AUGMENTATIONS, crop_flip, none, shift
+from airepair.loop import batches
 from airepair.recorded import WARM_UP, Recorded
 from airepair.stepping import Stepper, recordable
 from airepair.testing import toy
-from airepair.training import CrossEntropy, batches, optimizer_of
+from airepair.training import CrossEntropy, optimizer_of
 from airepair.types import Meter, Recipe, Split
 
 RECIPE = Recipe(lr=0.1, batch_size=32)

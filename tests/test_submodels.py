@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from airepair.exam import sit
 from airepair.models import plain
-from airepair.submodels import together, training
+from airepair.submodels import training
 from airepair.submodels.probe import LIGHT, multiplications, quickest
 from airepair.submodels.stack import Stack, concatenated, floating, moved, put, stacked
 from airepair.submodels.steps import ABSENT, combinations, one_each, regrouped
-from airepair.submodels.windows import images, windows
+from airepair.submodels.together import Together
+from airepair.submodels.windows import windows
 from airepair.testing import toy
 from airepair.training import snapshot
 from airepair.types import Recipe, Split, Task
@@ -212,7 +213,7 @@ def test_images_are_counted_once_a_submodel(way: training.Way) -> None:
         task.checkpoints["early"].register_forward_pre_hook(task.meter)
         chosen = plan(task, way, batch=batch)
         training.train(task, chosen, None)
-        assert task.meter.backward == 5 * 3 * each == 5 * images(40, chosen.recipe)
+        assert task.meter.backward == 5 * 3 * each
 
 
 def test_augmented_submodels_train_together() -> None:
@@ -296,13 +297,14 @@ def test_without_memory_fewer_train_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     expected = training.train(task, plan(task, "together"), None)
     counted = task.meter.backward
 
-    def small(start: nn.Module, train: object, parts: Sequence[slice], *rest: object) -> object:
-        sizes.append(len(parts))
-        if len(parts) > 2:
-            raise torch.cuda.OutOfMemoryError("no memory")
-        return together.fit_together(start, train, parts, *rest)  # type: ignore[arg-type]
+    class Small(Together):
+        def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+            sizes.append(len(generators))
+            if len(generators) > 2:
+                raise torch.cuda.OutOfMemoryError("no memory")
+            super().__init__(start, train, recipe, generators)
 
-    monkeypatch.setattr(training, "fit_together", small)
+    monkeypatch.setattr(training, "Together", Small)
     task.meter.backward = 0
     found = training.train(task, plan(task, "together"), None)
     assert sizes == [5, 2, 2, 1]
@@ -319,7 +321,7 @@ def test_without_any_memory_they_train_one_by_one(monkeypatch: pytest.MonkeyPatc
     def nothing(*_: object) -> object:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
 
-    monkeypatch.setattr(training, "fit_together", nothing)
+    monkeypatch.setattr(training, "Together", nothing)
     expected = training.train(task, plan(task, "one by one"), None)
     found = training.train(task, plan(task, "together"), None)
     assert all(torch.equal(expected[k], found[k]) for k in found)
@@ -327,7 +329,7 @@ def test_without_any_memory_they_train_one_by_one(monkeypatch: pytest.MonkeyPatc
     def broken(*_: object) -> object:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(training, "fit_together", broken)
+    monkeypatch.setattr(training, "Together", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         training.train(task, plan(task, "together"), None)
 
@@ -378,7 +380,7 @@ def test_streams_give_the_submodels_of_one_by_one(batch: int) -> None:
     chosen = replace(made, recipe=replace(made.recipe, augment="shift", schedule="step"))
     counted = task.meter.backward
     one = training.train(task, chosen, None)
-    assert task.meter.backward - counted == 5 * images(40, chosen.recipe)
+    assert task.meter.backward - counted == 5 * 4 * (39 if batch == 13 else 40)
     two = training.train(task, replace(chosen, way="one by one"), None)
     assert all(torch.equal(one[k], two[k]) for k in two)
 

@@ -91,6 +91,17 @@ def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path) -> None:
     assert len(list((tmp_path / "previous").glob("*.jsonl"))) == 1
 
 
+@pytest.mark.parametrize("extra", [[], ["-n", "1"]])
+def test_a_run_without_a_cell_leaves_the_records_alone(tmp_path: Path, extra: list[str]) -> None:
+    """`pytest tests` loads the suite's plugins in a checkout: it neither sets records aside nor writes a table."""
+    (tmp_path / "records.jsonl").write_text("as they were\n")
+    result = suite(tmp_path, "--deselect", "benchmarks", "tests/test_case.py", "-q", *extra)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["records.jsonl"]
+    assert (tmp_path / "records.jsonl").read_text() == "as they were\n"
+    assert "Table I" not in result.stdout
+
+
 def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Path) -> None:
     """All cells are collected; `pytest benchmarks` alone runs digits, and three seeds of its subjects with a fault or an environment."""
     result = suite(tmp_path, "--collect-only", "-q")
@@ -173,7 +184,7 @@ def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path,
     result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "7 skipped" in result.stdout
-    why = "cifar100 is not at hand: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
+    why = "cifar100 not found: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
     lines = result.stdout.splitlines()
     assert f"airepair: none of these 7 cells can run here: {why}" in result.stdout
     assert [line for line in lines if line.startswith("SKIPPED")] == [

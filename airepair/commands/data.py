@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from airepair.errors import AirepairError, UsageError, choose
@@ -15,24 +17,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", choices=("list", "get", "check"), help="list all; get: fetch what is missing; check: read it and compare it"
     )
-    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; check: all that are at hand)")
+    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; check: all that are there)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when all is well; 1 when a set could not be fetched or is damaged."""
+    """0 when all is well; 1 when a set could not be fetched, or is damaged, partial, altered, or named and absent."""
     from airepair import places
-    from airepair.data import DATASETS
+    from airepair.data import DATASETS, registered_name
 
-    for name in args.names:
+    given = [registered_name(name) for name in args.names]
+    for name in given:
         if not name.startswith(("npz:", "folder:")):
             choose("data set", name, DATASETS.names())
     if args.what == "get" and not args.names:
         raise UsageError(f"airepair data get needs a name; accepted: {', '.join(DATASETS.names())}")
-    names = args.names or DATASETS.names()
+    names = given or DATASETS.names()
     if args.what == "list":
         print(f"data folder: {places.data()} (AIREPAIR_DATA names another)")
-    lines = {"list": _listed, "get": _got, "check": _checked}[args.what]
-    good = [lines(name, places.data()) for name in names]
+    lines: dict[str, Callable[[str, Path], bool]] = {"list": _listed, "get": _got, "check": partial(_checked, asked=bool(given))}
+    good = [lines[args.what](name, places.data()) for name in names]
     return 0 if all(good) else 1
 
 
@@ -42,12 +45,12 @@ def _listed(name: str, root: Path) -> bool:
     if name not in official.OFFICIAL:
         print(f"{name:<15} comes with a package")
         return True
-    print(f"{name:<15} {_place(name, root) or f'not at hand (airepair data get {name})'}")
+    print(f"{name:<15} {_place(name, root) or f'not found (airepair data get {name})'}")
     return True
 
 
 def _place(name: str, root: Path) -> str:
-    """Where the set lies, without reading its images ("" if it is not at hand)."""
+    """Where the set lies, without reading its images ("" if it is not found)."""
     from airepair.data.files import place
 
     found = place(name, root)
@@ -78,22 +81,28 @@ def _got(name: str, root: Path) -> bool:
     return True
 
 
-def _checked(name: str, root: Path) -> bool:
+def _checked(name: str, root: Path, *, asked: bool) -> bool:
+    """Whether a set is whole and official; one that is absent is no fault where nobody named it."""
     from airepair import data
+    from airepair.data.files import partial as lacking
     from airepair.data.official import OFFICIAL
     from airepair.errors import Unavailable
 
     try:
         found = data.load(name)
     except Unavailable as error:
-        print(f"{name}: not at hand" if name in OFFICIAL else f"{name}: {error}")
-        return True
+        if not asked and not lacking(name, root):
+            print(f"{name}: not found")
+            return True
+        print(f"airepair: {error}", file=sys.stderr)
+        return False
     except AirepairError as error:
         print(f"airepair: {error}", file=sys.stderr)
         return False
     sizes = ", ".join(f"{part} {len(getattr(found, part)):,}" for part in ("train", "repair", "validation", "test"))
-    said = "; ".join(found.notes) or ("official, every image and label" if name in OFFICIAL else "as it comes")
+    official = name in OFFICIAL
+    said = "; ".join(found.notes) or ("official, every image and label" if official else "as it comes")
     print(
         f"{found.name}: {said}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; {sizes}; test {found.digests['test'][:16]}"
     )
-    return True
+    return not (official and found.notes)

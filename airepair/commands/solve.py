@@ -93,23 +93,25 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
 
 def _fed(args: argparse.Namespace, values: Any) -> tuple[Opened, Tensor]:
     """The network, and x as it takes it: axes as its own, scaled as the file itself scales."""
+    import numpy as np
     import torch
 
     from airepair.models.formats import open_model
+    from airepair.models.layouts import arranged, images_in, layouts_of
     from airepair.models.paper_names import model_name
     from airepair.models.recognise import load
 
     shape = tuple(int(n) for n in values.shape[1:])
-    given = (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
-    if given and given[2] in (1, 3) and given[0] not in (1, 3):
-        given = (given[2], given[0], given[1])
+    images = images_in(values)
+    given = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])) if len(shape) == 3 else None
     name = model_name(args.net_arch, args.depth) if args.net_arch else None
     opened = open_model(args.model, architecture=lambda w: load(w, name, given), shape=given, trust_pickle=args.trust_pickle)
-    x = torch.from_numpy(values).double()
-    wanted = opened.shape or given
-    if wanted and shape != wanted:
-        x = x.movedim(3, 1) if len(shape) == 3 and (shape[2], shape[0], shape[1]) == wanted else x
-        x = x[:, None] if len(shape) == 2 and (1, *shape) == wanted else x
+    if opened.shape not in (None, shape) and images is not None:
+        layouts = layouts_of(opened.shape, images.shape[1:], opened.channels_last)
+        values = arranged(images, layouts[0]) if layouts else values
+    elif opened.shape is None and given:
+        values = images
+    x = torch.from_numpy(np.ascontiguousarray(values)).double()
     if opened.feed:
         scale, offset = (torch.tensor(v).double().view(1, -1, *([1] * (x.ndim - 2))) for v in (opened.feed.scale, opened.feed.offset))
         x = x * scale + offset

@@ -20,9 +20,9 @@ from airepair.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
+    from airepair.loop import Epoch
     from airepair.models.recipes import Training
     from airepair.models.train import Plan
-    from airepair.training import Epoch
     from airepair.types import Dataset, Recipe
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
-    found = data.load(args.dataset)
+    found = data.load(data.registered_name(args.dataset))
     training = training_of(found.name, model)
     training = replace(training, fault=None) if args.clean else training
     dataset = on_device(spoil(found, training), device)

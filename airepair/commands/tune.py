@@ -62,13 +62,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _words(option: str, text: str) -> list[str]:
-    from airepair.data import DATASETS
+    from airepair.data import DATASETS, registered_name
     from airepair.errors import choose
 
     found = [w.strip() for w in text.split(",") if w.strip()]
     if not found:
         raise UsageError(f"{option} {text!r} names nothing; accepted: one name or several with commas")
     if option == "--dataset":
+        found = [registered_name(name) for name in found]
         for name in found:
             choose("data set", name.partition("+")[0], DATASETS.names())
     return found

@@ -26,6 +26,18 @@ DATASETS = Registry(
     },
 )
 
+# The paper's spellings, and other usual ones, without hyphens and in lower case.
+SPELLINGS = {"fmnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "cifar_10": "cifar10", "cifar_100": "cifar100"}
+
+
+def registered_name(text: str) -> str:
+    """The registered name of a spelling: fmnist, Fashion-MNIST, CIFAR-10; what stands behind a plus, and a user's own data, stay."""
+    if text.startswith(("npz:", "folder:")):
+        return text
+    plain, plus, environment = text.partition("+")
+    name = plain.lower().replace("-", "_")
+    return SPELLINGS.get(name, name) + plus + environment
+
 
 def load(name: str, *, trained_on: str = "split") -> Dataset:
     """The data set divided into its four splits, for a subject that has seen `trained_on` (seen.py says what may stand there).

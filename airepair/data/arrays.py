@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airepair.errors import UsageError, one_line
+from airepair.errors import UsageError, one_line, printable
 
 MAX_BYTES = 16 << 30  # of an unpacked npz: nothing that a benchmark of images holds in memory is larger
 Array = NDArray[Any]
+# Array of an npz file -> part and role here: the names of Keras, and of MedMNIST.
+NAMES = {f"{role}_{part}": (part, role) for part in ("train", "val", "test") for role in "xy"} | {
+    f"{part}_{name}": (part, role) for part in ("train", "val", "test") for name, role in (("images", "x"), ("labels", "y"))
+}
+ACCEPTED = "x_train, y_train, x_test, y_test (uint8 images, N x H x W or N x H x W x C), or MedMNIST's train_images, train_labels, ..."
+LISTED = 12  # arrays of a file, in an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,7 @@ class Arrays:
     y_test: Array | None
     where: str
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def contents(self) -> str:
         """SHA-256 over images and labels (as uint8), training set first."""
@@ -38,26 +46,63 @@ class Arrays:
 
 
 def read_npz(path: Path) -> Arrays:
-    """`x_train y_train [x_test y_test] [classes]` of an npz file. UsageError, one line, for anything else; objects are never unpickled."""
-    found = read_arrays(path, ("x_train", "y_train", "x_test", "y_test", "classes"))
-    names = ", ".join(sorted(found)) or "none of its arrays"
-    if not {"x_train", "y_train"} <= found.keys() or ("x_test" in found) != ("y_test" in found):
-        raise UsageError(f"{path} holds {names}; accepted: x_train, y_train, x_test, y_test (uint8 images, N x H x W or N x H x W x C)")
-    classes = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
-    arrays = Arrays(found["x_train"], _labels(found["y_train"]), found.get("x_test"), _labels(found.get("y_test")), str(path), classes)
+    """`x_train y_train [x_test y_test] [classes]` of an npz file, or MedMNIST's `train_images train_labels ...`.
+
+    UsageError, one line, for anything else; objects are never unpickled.
+    """
+    found, held = read_arrays(path, (*NAMES, "classes"))
+    named = {NAMES[k]: v for k, v in found.items() if k in NAMES}
+    parts = {part: (named[part, "x"], _labels(named[part, "y"])) for part, role in named if role == "x" and (part, "y") in named}
+    if "train" not in parts or 2 * len(parts) != len(found.keys() - {"classes"}):
+        raise UsageError(f"{path} holds {listed(held)}; accepted: {ACCEPTED}")
+    return assembled(parts, str(path), tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ())
+
+
+def assembled(
+    parts: Mapping[str, tuple[Array, Array]], where: str, classes: tuple[str, ...], notes: tuple[str, ...] = (), val: str = "val"
+) -> Arrays:
+    """The Arrays of "train" and maybe "val" and "test", checked; `val` is what the validation part is called in the file.
+
+    Validation images are the test set where there is none. Where there is one they stand behind the training images: whoever trained with
+    this division chose by them. A note says which.
+    """
+    (x_train, y_train), (x_val, y_val), (x_test, y_test) = (parts.get(k, (None, None)) for k in ("train", "val", "test"))
+    assert x_train is not None
+    assert y_train is not None
+    if x_val is None or y_val is None:
+        arrays = Arrays(x_train, y_train, x_test, y_test, where, classes, notes)
+        check(arrays)
+        return arrays
+    validated = Arrays(x_train, y_train, x_val, y_val, where, classes, (*notes, f"{val} is the test set"))
+    check(validated, ("_train", "_val"))
+    if x_test is None:
+        return validated
+    if x_train.dtype != x_val.dtype:
+        raise UsageError(f"{where}: training images are {x_train.dtype}, validation images {x_val.dtype}; accepted: one type for both")
+    told = f"{val} ({len(x_val):,} images) stands behind the {len(x_train):,} training images and counts as training data"
+    x, y = np.concatenate([x_train, x_val]), np.concatenate([y_train, y_val])
+    arrays = Arrays(x, y, x_test, y_test, where, classes, (*notes, told))
     check(arrays)
     return arrays
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
-    """Those of the named arrays that the npz file has. UsageError, one line, for a file that is none, too large, or holds objects."""
+def listed(names: tuple[str, ...]) -> str:
+    """The arrays of a file, for an error."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "") or "no arrays"
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Those of the named arrays that the npz file has, and the names of all its arrays.
+
+    UsageError, one line, for a file that is none, too large, or holds objects.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
             raise UsageError(f"{path} unpacks to {size:,} bytes; accepted: up to {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
-            return {k: file[k] for k in names if k in file.files}
+            return {k: file[k] for k in names if k in file.files}, tuple(printable(k) for k in file.files)
     except UsageError:
         raise
     except Exception as error:
@@ -71,6 +116,11 @@ def _labels(y: Any) -> Any:
 
 def check(arrays: Arrays, ends: tuple[str, str] = ("_train", "_test")) -> None:
     """UsageError where images or labels are of a kind that cannot be meant; `ends`: what the arrays' names have behind x and y."""
+    twice = [c for k, c in enumerate(arrays.classes) if c in arrays.classes[:k]]
+    if twice:
+        raise UsageError(
+            f"{arrays.where}: class {twice[0]!r} is there {arrays.classes.count(twice[0])} times; accepted: one name per class"
+        )
     for end, x, y in zip(ends, (arrays.x_train, arrays.x_test), (arrays.y_train, arrays.y_test), strict=True):
         if x is None or y is None:
             continue

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from airepair.data.arrays import Array, Arrays, check, read_arrays
+from airepair.data.arrays import Array, Arrays, check, listed, read_arrays
+from airepair.data.folders import read_folder
 from airepair.data.images import split_of
-from airepair.data.own import KINDS, read_folder
+from airepair.data.own import KINDS
 from airepair.errors import UsageError
 from airepair.types import Split
 
@@ -24,6 +25,7 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     if not path.exists():
         raise UsageError(f"{path} does not exist; accepted: {'an npz file' if kind == 'npz' else 'a folder of class folders of images'}")
     x, y, names = _npz(path, labelled) if kind == "npz" else _folder(path)
+    x = _channels_last(x, shape)
     if not labelled:
         y, names = np.zeros(len(x), np.int64), ()
     check(Arrays(x, y, None, None, str(path), names or classes), ("", ""))
@@ -36,16 +38,24 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     return split
 
 
+def _channels_last(x: Array, shape: tuple[int, int, int]) -> Array:
+    """N x C x H x W, which torch and `airepair solve` take, and flat vectors of grey images as N x H x W x C; anything else as it is."""
+    if x.shape[1:] == shape and shape != (*shape[1:], shape[0]):
+        return x.transpose(0, 2, 3, 1)
+    flat = shape[0] == 1 and x.ndim == 2 and x.shape[1] == shape[1] * shape[2]
+    return x.reshape(-1, *shape[1:], 1) if flat else x
+
+
 def _size(shape: tuple[int, int, int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
-    found = read_arrays(path, (*NAMES, "classes"))
+    found, held = read_arrays(path, (*NAMES, "classes"))
     arrays = {NAMES[k]: v for k, v in found.items() if k in NAMES}
     if "x" not in arrays or (labelled and "y" not in arrays):
-        needed = "x (uint8 images, N x H x W or N x H x W x C)" + (" and y (their wanted labels)" if labelled else "")
-        raise UsageError(f"{path} holds {', '.join(sorted(found)) or 'none of its arrays'}; accepted: {needed}")
+        needed = "x (uint8 images, N x H x W, N x H x W x C or N x C x H x W)" + (" and y (their wanted labels)" if labelled else "")
+        raise UsageError(f"{path} holds {listed(held)}; accepted: {needed}")
     names = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     y = arrays.get("y", np.zeros(len(arrays["x"]), np.int64))
     return arrays["x"], y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, names
@@ -53,6 +63,8 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
 
 def _folder(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
     found = read_folder(path)
+    if found.x_test is not None:
+        raise UsageError(f"{path} is divided into a training and a test part; accepted: class folders of images, PATH/<class>/<image>")
     return found.x_train, found.y_train, found.classes
 
 

@@ -49,6 +49,23 @@ def place(name: str, root: Path) -> Path | None:
     return found or (npz if npz.exists() else None)
 
 
+def partial(name: str, root: Path) -> str:
+    """Which files of torchvision's layout are missing where some of them are there: "" where all are, or none."""
+    official = OFFICIAL[name]
+    if official.members:
+        folders: tuple[Path, ...] = (root / official.folder,)
+        wanted = {m: [m] for m, _ in official.members}
+        if (root / official.files[0].path).exists():  # the archive holds them all
+            return ""
+    else:
+        folders, wanted = _idx_folders(official, root), {n: [n, f"{n}.gz"] for n in IDX}
+    for folder in folders:
+        missing = [n for n, names in wanted.items() if not any((folder / file).exists() for file in names)]
+        if 0 < len(missing) < len(wanted):
+            return f"{folder} lacks {', '.join(missing)}"
+    return ""
+
+
 def absent(official: Official, root: Path) -> str:
     """The sentence that says what to put where."""
     npz = f"{official.name}.npz (x_train, y_train, x_test, y_test)"
@@ -56,7 +73,9 @@ def absent(official: Official, root: Path) -> str:
         own = f"{official.files[0].path} (or its folder {official.folder}) or {npz} into {root}"
     else:
         own = f"{', '.join(IDX)} (packed or not) into {root / official.folder}, or {npz} into {root}"
-    return f"{official.name} is not at hand: run `airepair data get {official.name}`, or put {own} (AIREPAIR_DATA names another folder)"
+    lacking = partial(official.name, root)
+    start = f"{official.name} not found{f' ({lacking})' if lacking else ''}"
+    return f"{start}: run `airepair data get {official.name}`, or put {own} (AIREPAIR_DATA names another folder)"
 
 
 def get(name: str, root: Path, progress: Progress = lambda *_: None) -> Arrays:
@@ -81,18 +100,18 @@ def note(name: str, arrays: Arrays) -> str:
     found = arrays.contents()
     if found == official.contents:
         return ""
-    return dict(official.known).get(found, f"{Path(arrays.where).name}: not checked against the official images (SHA-256 {found[:16]})")
+    said = "not the official images and labels" if official.contents else "not checked against the official images"
+    return dict(official.known).get(found, f"{Path(arrays.where).name}: {said} (SHA-256 {found[:16]})")
 
 
 def _idx_at(official: Official, root: Path) -> Path | None:
     """torchvision's folder, or a folder named like the data set ("fashion-mnist"), if all four files are there, packed or not."""
-    folders = (
-        root / official.folder,
-        root / official.folder.partition("/")[0],
-        root / official.name,
-        root / official.name.replace("_", "-"),
-    )
-    return next((f for f in folders if all((f / n).exists() or (f / f"{n}.gz").exists() for n in IDX)), None)
+    return next((f for f in _idx_folders(official, root) if all((f / n).exists() or (f / f"{n}.gz").exists() for n in IDX)), None)
+
+
+def _idx_folders(official: Official, root: Path) -> tuple[Path, ...]:
+    names = (official.folder, official.folder.partition("/")[0], official.name, official.name.replace("_", "-"))
+    return tuple(root / name for name in names)
 
 
 def _read_idx(folder: Path) -> Arrays:

@@ -34,10 +34,11 @@ from airepair.fallback import halving
 from airepair.logic.constraints import Constraint
 from airepair.logic.inputs import Inputs
 from airepair.logic.parser import parse
+from airepair.loop import Epoch
 from airepair.options import Space, option
 from airepair.oracle import Hunt, Search, counterexamples
 from airepair.recorded_oracle import RecordedHunt
-from airepair.training import Epoch, Watch, fit
+from airepair.training import Watch, fit
 from airepair.types import Category, Recipe, Task
 
 

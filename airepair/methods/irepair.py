@@ -15,6 +15,7 @@ The failing inputs may be of any classes (published: of one). Defaults: the publ
 general inputs from the paper's MNIST runs; 32 points is the most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,10 +23,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from airepair.augment import none
 from airepair.errors import OutOfBudget, Unsupported
 from airepair.exam import evaluating, sit
 from airepair.linear.points import choose_points
+from airepair.loop import Course, passes
 from airepair.options import Space, option
+from airepair.stepping import Stepper
+from airepair.training import cross_entropy
 from airepair.types import Category, Split, Task
 
 FLOOR = 1e-8  # of both influences, in the public code
@@ -53,27 +58,53 @@ class IRepair:
             raise Unsupported("there is no passing input whose outputs the influence could be weighed against")
         module, specific = task.module, choose_points(task, self.points)
         general = balanced(task.passing, self.general, task.generator(2))
-        x, y = general.images(), general.y
-        sx, sy = specific.images(), specific.y
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.RMSprop(parameters, lr=self.lr)
-        number = 0
-        with evaluating(module), suppress(OutOfBudget):
-            for number in range(1, self.iterations + 1):
-                logits = module(sx)
-                wrong = logits.argmax(1) != sy
-                if not wrong.any():
-                    task.note(f"all {len(sy)} points right after {number - 1} iterations")
-                    return module
-                loss = nn.functional.cross_entropy(logits[wrong], sy[wrong])
-                on_specific = gradients(loss, parameters)
-                on_general = gradients(module(x).abs().sum(1).mean(), parameters)
-                value = nn.functional.cross_entropy(module(torch.cat([x, sx])), torch.cat([y, sy]))
-                masked_step(optimizer, parameters, value, [mask(s, g, self.gamma) for s, g in zip(on_specific, on_general, strict=True)])
-                task.progress("masked steps", number, self.iterations, float(value.detach()))
+        masked, both = Masked(module, general, specific, self.gamma), general + specific
+        optimizer = torch.optim.RMSprop(masked.parameters, lr=self.lr)
+        optimizer.register_step_pre_hook(lambda *_: masked.apply())
+        course = Course(self.iterations, len(both), masked.batches)
+        with (
+            evaluating(module),
+            suppress(OutOfBudget),
+            Stepper(module, optimizer, cross_entropy, none, task.generator(), parts=False) as step,
+        ):
+            for epoch in passes(course, lambda index, _: (step(both, index, self.lr),)):
+                task.progress("masked steps", epoch.number, self.iterations, epoch.loss)
+        if masked.repaired:
+            task.note(f"all {len(specific)} points right after {masked.number} iterations")
+            return module
         right = int(sit(module, specific).right.sum())
-        task.note(f"{right} of {len(sy)} points right when it stopped, in iteration {number} of {self.iterations}")
+        task.note(f"{right} of {len(specific)} points right when it stopped, in iteration {masked.number} of {self.iterations}")
         return module
+
+
+class Masked:
+    """The batches of irepair, all of G and S at once while a point of S is wrong, and the masks of the step on each."""
+
+    def __init__(self, module: nn.Module, general: Split, specific: Split, gamma: float) -> None:
+        self.module, self.gamma = module, gamma
+        self.general, self.images, self.labels = general.images(), specific.images(), specific.y
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.masks: list[Tensor] = []
+        self.number, self.repaired = 0, False
+
+    def batches(self) -> Iterator[Tensor]:
+        """The next batch, with the masks of the weights as they stand; none if all points are right."""
+        logits = self.module(self.images)
+        wrong = logits.argmax(1) != self.labels
+        self.repaired = not bool(wrong.any())
+        if self.repaired:
+            return
+        self.number += 1
+        on_specific = gradients(nn.functional.cross_entropy(logits[wrong], self.labels[wrong]), self.parameters)
+        on_general = gradients(self.module(self.general).abs().sum(1).mean(), self.parameters)
+        self.masks = [mask(s, g, self.gamma) for s, g in zip(on_specific, on_general, strict=True)]
+        yield torch.arange(len(self.general) + len(self.images), device=self.images.device)
+
+    def apply(self) -> None:
+        """Takes the gradients away where a weight may not move."""
+        for parameter, where in zip(self.parameters, self.masks, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.mul_(where)
 
 
 def mask(specific: Tensor, general: Tensor, gamma: float) -> Tensor:
@@ -85,13 +116,6 @@ def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     """d value / d each parameter, zeros where there is no way."""
     found = torch.autograd.grad(value, parameters, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-
-
-def masked_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], value: Tensor, masks: list[Tensor]) -> None:
-    """One optimiser step on the gradient of `value` times the masks."""
-    for parameter, gradient, where in zip(parameters, gradients(value, parameters), masks, strict=True):
-        parameter.grad = gradient * where
-    optimizer.step()
 
 
 def balanced(split: Split, most: int, generator: torch.Generator) -> Split:

@@ -27,12 +27,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.augment import none
 from airepair.errors import Unsupported
 from airepair.exam import evaluating, sit
+from airepair.loop import Course, passes
 from airepair.options import Space, option
 from airepair.search.layers import runs, weighted
 from airepair.search.sampling import drawn
-from airepair.training import Watch, fit
+from airepair.stepping import Stepper
+from airepair.training import Watch, cross_entropy, fit, optimizer_of
 from airepair.types import Category, Meter, Recipe, Split, Task
 
 
@@ -193,17 +196,28 @@ def features(module: nn.Module, layers: list[nn.Module], split: Split, most: int
     return [torch.cat(parts) for parts in found]
 
 
+class Softmax(nn.Module):
+    """A softmax layer on features, from zero: weights and, in the first row, biases (1 + F x K)."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(features + 1, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N x K) of features (N x F, or N x F x 1 x 1)."""
+        logits: Tensor = x.flatten(1) @ self.weight[1:] + self.weight[0]
+        return logits
+
+
 def probe(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, classes: int, meter: Meter, steps: int = 60) -> float:
     """Accuracy on the second set of a softmax layer trained on the first (Adam on standardised features, whole batch)."""
     mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
-    x, x_test = (x - mean) / std, (x_test - mean) / std
-    weight = torch.zeros(x.shape[1] + 1, classes, device=x.device, requires_grad=True)
-    optimizer = torch.optim.Adam([weight], 0.05)
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(x @ weight[1:] + weight[0], y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        meter.add(len(x), training=True)
+    data, layer = Split(((x - mean) / std)[:, :, None, None], y), Softmax(x.shape[1], classes).to(x.device)
+    layer.register_forward_pre_hook(meter)
+    optimizer = optimizer_of(layer, Recipe(optimizer="adam", weight_decay=0.0))
+    whole = torch.arange(len(data), device=x.device)
+    with Stepper(layer, optimizer, cross_entropy, none, torch.Generator(), parts=False) as stepper:
+        for _ in passes(Course(steps, len(data), lambda: [whole]), lambda index, _: (stepper(data, index, 0.05),)):
+            pass
     with torch.no_grad():
-        return float(((x_test @ weight[1:] + weight[0]).argmax(1) == y_test).float().mean())
+        return float((layer.forward((x_test - mean) / std).argmax(1) == y_test).float().mean())

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError
+from airepair.models.layouts import arranged
 
 
 class Feed(nn.Module):
     """net(rearranged((scale * x - mean) / std))[order] for x in [0, 1], N x C x H x W. `net` is the user's network, unchanged.
 
     `mean` and `std` are one number a channel, or one for all, of pixels in 0..scale. They are buffers, no parameters: a repair cannot
-    change them, and the state dict carries them. `bgr` turns the channels round first; `nhwc` moves them to the end last; `prepare` is the
-    user's own pre-processing of images in [0, 1]; output k of the feed is output `order[k]` of the network.
+    change them, and the state dict carries them. `bgr` turns the channels round first; `layout` (see airepair.models.layouts) comes last;
+    `prepare` is the user's own pre-processing of images in [0, 1]; output k of the feed is output `order[k]` of the network.
     """
 
     mean: Tensor
@@ -30,7 +31,7 @@ class Feed(nn.Module):
         scale: float = 1.0,
         *,
         bgr: bool = False,
-        nhwc: bool = False,
+        layout: str = "NCHW",
         prepare: Callable[[Tensor], Tensor] | None = None,
         order: Sequence[int] | None = None,
     ):
@@ -38,7 +39,7 @@ class Feed(nn.Module):
         if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
             raise UsageError(f"mean {tuple(mean)} and std {tuple(std)} do not fit; accepted: one of each for every channel, std above 0")
         self.net = net
-        self.scale, self.bgr, self.nhwc, self.prepare = scale, bgr, nhwc, prepare
+        self.scale, self.bgr, self.layout, self.prepare = scale, bgr, layout, prepare
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
         # Not in the state dict: what is repaired is the network, and its own file knows nothing of the data set's order.
@@ -53,8 +54,6 @@ class Feed(nn.Module):
         x = (x * self.scale - self.mean) / self.std
         if self.prepare is not None:
             x = self.prepare(x)
-        if self.nhwc:
-            x = x.permute(0, 2, 3, 1)
-        logits: Tensor = self.net(x)
+        logits: Tensor = self.net(arranged(x, self.layout))
         order = self.order
         return logits if order is None else logits[:, order]

@@ -18,8 +18,8 @@ from typing import Any
 
 from airepair.errors import UsageError, choose, one_line
 from airepair.models import MODELS
+from airepair.models.layouts import LAYOUTS
 
-LAYOUTS = ("NCHW", "NHWC")
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
 BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault", "early")  # keys of a TOML file
@@ -31,7 +31,7 @@ class Feeding:
 
     input_range  the numbers that black and white pixels are turned into, (0.0, 255.0) for example
     mean, std    subtracted and divided by afterwards: in the units of that range, one for all channels or one each, in the network's order
-    layout       axes of the network's input; files of Keras and TensorFlow are converted to NCHW, so theirs need not be stated
+    layout       axes of the network's input, a word of LAYOUTS; where the file tells them they need not be stated
     colours      order of the channels
     classes      the names of the network's outputs, in their order
     origins      field -> where its value came from
@@ -81,7 +81,7 @@ def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
         None if v.get("input_range") is None else pixel_range(v["input_range"]),
         None if v.get("mean") is None else numbers("mean", v["mean"]),
         None if v.get("std") is None else numbers("std", v["std"]),
-        None if v.get("layout") is None else choose("layout", str(v["layout"]).upper(), LAYOUTS),
+        None if v.get("layout") is None else _layout(str(v["layout"])),
         None if v.get("colours") is None else choose("colours", str(v["colours"]).lower(), COLOURS),
         None if v.get("classes") is None else class_names(v["classes"], folder),
         dict.fromkeys((k for k in FIELDS if v.get(k) is not None), origin),
@@ -92,6 +92,11 @@ def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
         missing, other = ("mean", "std") if given.mean is None else ("std", "mean")
         raise UsageError(f"{other} is given without {missing}; accepted: both or none")
     return given
+
+
+def _layout(text: str) -> str:
+    known = {word.lower(): word for word in LAYOUTS}
+    return choose("layout", known.get(text.lower(), text), tuple(LAYOUTS))
 
 
 def pixel_range(value: Any) -> tuple[float, float]:
@@ -179,7 +184,12 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
     ("--input-range", "LOW..HIGH", "the numbers that the network wants for black and white: 0..255, 0..1, or with = for a minus: -1..1"),
     ("--mean", "M[,M,M]", "subtracted afterwards: one number, or one a channel, in the units of the range"),
     ("--std", "S[,S,S]", "divided by afterwards"),
-    ("--layout", "NCHW|NHWC", "axes of the network's input, where the format does not tell"),
+    (
+        "--layout",
+        "|".join(LAYOUTS),
+        "axes of the network's input, where the file does not tell: NHW is grey without a channel axis, flat a vector of channel after "
+        "channel, flat-NHWC one of pixel after pixel, flat-column and flat-row N x F x 1 and N x 1 x F",
+    ),
     ("--colours", "rgb|bgr", "order of the channels"),
     ("--classes", "FILE", "class names, one a line, in the order of the network's outputs"),
     ("--trained-on", "TEXT", '"official train" (default), "split", "unknown" or ranges such as 0..39999'),

@@ -1,31 +1,29 @@
-"""Training a baseline: an epoch at a time, resumable after a kill, stopped early where a validation accuracy is wanted.
+"""Training a baseline: the loop (loop.py) with its state on disk, so that a kill costs one epoch at most, and
+stopped at a validation accuracy.
 
-Same steps, in the same order, as airepair.training.fit without validation: the weights are equal to the last bit, resumed or not (tested).
-Data and augmentation stay on the device.
+The weights equal those of airepair.training.fit without validation to the last bit, resumed or not (tested).
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import UsageError, one_line
 from airepair.exam import sit
+from airepair.loop import Course, Epoch, Inside, Resume, batches, images_of, passes
 from airepair.stepping import Stepper
-from airepair.training import CrossEntropy, Epoch, batches, optimizer_of, rate
+from airepair.training import CrossEntropy, optimizer_of, rate
 from airepair.types import Recipe, Split
 
-# inside(epoch, images of this epoch so far, of how many, mean loss): about once a second.
-Inside = Callable[[int, int, int, float], None]
 STATE = "state.pt"
 
 
@@ -60,67 +58,91 @@ def train(
 
     A run that was killed goes on from that state when it is called with the same plan. UsageError where the state is of another plan.
     """
-    recipe, device = plan.recipe, data.x.device
-    generator = torch.Generator().manual_seed(plan.seed)
-    optimizer = optimizer_of(module, recipe)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    recipe = plan.recipe
+    state = Resumable(module, optimizer_of(module, recipe), torch.Generator().manual_seed(plan.seed), data.x.device)
+    history: list[Epoch] = []
+
+    def order() -> list[Tensor]:
+        """Batches of the next epoch; none if the accuracy has been reached."""
+        if plan.until is not None and history and (history[-1].accuracy or 0) >= plan.until:
+            return []
+        module.train()
+        return batches(len(data), recipe.batch_size, state.generator)
+
+    def step(index: Tensor, done: float) -> tuple[Tensor]:
+        return (stepper(data, index, rate(recipe, done)),)
+
+    def examine(number: int) -> float | None:
+        accuracy = sit(module, validation).accuracy if validation is not None else None
+        if number in plan.keep:
+            watch.kept(number, module)
+        return accuracy
+
+    def save(epochs: Sequence[Epoch]) -> None:
+        if folder:
+            save_atomically(state.content(plan, epochs), folder / STATE)
+
+    course = Course(recipe.epochs, images_of(len(data), recipe.batch_size), order)
+    loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
+    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         torch.manual_seed(plan.seed)  # dropout draws from the global generator
-        history = _resume(folder, module, optimizer, generator, plan, device) if folder else []
-        loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
-        with Stepper(module, optimizer, loss, change, generator, plain=True) as step:
-            for number in range(len(history) + 1, recipe.epochs + 1):
-                if plan.until is not None and history and (history[-1].accuracy or 0) >= plan.until:
-                    break
-                images, mean = _epoch(step, data, recipe, number, watch.inside)
-                accuracy = sit(module, validation).accuracy if validation is not None else None
-                history.append(Epoch(number, images, mean, accuracy))
-                if number in plan.keep:
-                    watch.kept(number, module)
-                if folder:
-                    _save(folder, module, optimizer, generator, plan, history, device)
-                watch.epoch(history[-1])
+        history += state.restore(folder / STATE, plan) if folder else []
+        with Stepper(module, state.optimizer, loss, change, state.generator, plain=True) as stepper:
+            for epoch in passes(course, step, examine, Resume(tuple(history), save), watch.inside):
+                history.append(epoch)
+                watch.epoch(epoch)
     module.eval()
     return history
 
 
-def _epoch(step: Stepper, data: Split, recipe: Recipe, number: int, inside: Inside) -> tuple[int, float]:
-    """One pass over the data: images through the module since the start of training, mean loss."""
-    per_epoch = len(data) - (1 if len(data) > 1 and len(data) % recipe.batch_size == 1 else 0)
-    done, running, told = 0, torch.zeros((), device=data.x.device), time.monotonic()
-    step.module.train()
-    for index in batches(len(data), recipe.batch_size, step.generator):
-        share = ((number - 1) * per_epoch + done) / (per_epoch * recipe.epochs)
-        running.add_(step(data, index, rate(recipe, share)), alpha=len(index))
-        done += len(index)
-        if time.monotonic() - told > 1:
-            told = time.monotonic()
-            inside(number, done, per_epoch, float(running) / done)
-    return number * per_epoch, float(running) / max(1, per_epoch)
+@dataclass(frozen=True, eq=False)
+class Resumable:
+    """All that a training depends on: weights, optimiser, the generators of batches and of dropout (the global one
+    of `device`)."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    device: torch.device
+
+    def content(self, plan: Plan, history: Sequence[Epoch]) -> dict[str, Any]:
+        """What a file holds of it."""
+        return {
+            "plan": _plan(plan, self.module),
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "dropout": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state(),
+            "history": [asdict(e) for e in history],
+        }
+
+    def restore(self, file: Path, plan: Plan) -> list[Epoch]:
+        """Puts the file's content back and returns the epochs so far; none if there is no file.
+
+        UsageError for a damaged file and for one of another plan.
+        """
+        if not file.exists():
+            return []
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            same = found["plan"] == _plan(plan, self.module)
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start") from None
+        if not same:
+            raise UsageError(f"{file} belongs to a training with other settings; delete it, or give another folder")
+        self.module.load_state_dict(found["module"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.generator.set_state(found["generator"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(found["dropout"], self.device)
+        else:
+            torch.set_rng_state(found["dropout"])
+        return [Epoch(**e) for e in found["history"]]
 
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
     shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
     return {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes}
-
-
-def _save(
-    folder: Path,
-    module: nn.Module,
-    optimizer: Any,
-    generator: torch.Generator,
-    plan: Plan,
-    history: Collection[Epoch],
-    device: torch.device,
-) -> None:
-    state = {
-        "plan": _plan(plan, module),
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "generator": generator.get_state(),
-        "dropout": torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
-        "history": [asdict(e) for e in history],
-    }
-    save_atomically(state, folder / STATE)
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -135,26 +157,3 @@ def save_atomically(content: Any, path: Path) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _resume(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator, plan: Plan, device: torch.device
-) -> list[Epoch]:
-    file = folder / STATE
-    if not file.exists():
-        return []
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        same = state["plan"] == _plan(plan, module)
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise UsageError(f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start") from None
-    if not same:
-        raise UsageError(f"{file} belongs to a training with other settings; delete it, or give another folder")
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["dropout"], device)
-    else:
-        torch.set_rng_state(state["dropout"])
-    return [Epoch(**e) for e in state["history"]]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from airepair import settings
-from airepair.data import DATASETS
+from airepair.data import DATASETS, registered_name
 from airepair.device import device_of
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
@@ -15,7 +15,7 @@ from airepair.models.feeding import Brought, case_name
 from airepair.places import cache
 from airepair.runs.additional import given_options
 from airepair.runs.repairing import Wish
-from airepair.runs.targets import Place, Target, dataset_name, every_model, grid_model, told_dataset
+from airepair.runs.targets import Place, Target, every_model, grid_model, told_dataset
 from airepair.settings import Chosen
 from airepair.subjects.brought import brought_from
 from airepair.types import Limit
@@ -48,7 +48,7 @@ def place_of(args: argparse.Namespace) -> Place:
     if args.dataset is None and args.pretrained:
         args.dataset = told_dataset(Path(args.pretrained).expanduser())
     if args.dataset is not None:
-        args.dataset = dataset_name(args.dataset)
+        args.dataset = registered_name(args.dataset)
     device = device_of(args.device or "auto")
     if args.profile not in (None, "none"):
         settings.profile(args.profile)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airepair.training import Epoch
+    from airepair.loop import Epoch
 
 
 class Epochs:

@@ -148,7 +148,7 @@ def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch
     else:
         own |= {"input_range": [0.0, feed.scale], "mean": mean, "std": std}
     own |= {"colours": "bgr"} if feed.bgr else {}
-    own |= {"layout": "NHWC"} if feed.nhwc else {}
+    own |= {"layout": feed.layout} if feed.layout != "NCHW" else {}
     if feed.order is not None:
         position = feed.order.tolist()
         own["classes"] = [data.classes[position.index(k)] for k in range(len(position))]

@@ -94,16 +94,6 @@ def short(dataset: str) -> str:
     return dataset
 
 
-def dataset_name(text: str) -> str:
-    """The registered name for the paper's spellings: cifar10, CIFAR-10, fmnist, Fashion-MNIST."""
-    if text.startswith(("npz:", "folder:")):
-        return text
-    plain, plus, environment = text.partition("+")
-    name = plain.lower().replace("-", "_")
-    known = {"fmnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "cifar_10": "cifar10", "cifar_100": "cifar100"}
-    return known.get(name, name) + plus + environment
-
-
 def told_dataset(path: Path) -> str | None:
     """The data set that a torch file of ours names, where it is a registered one."""
     from airepair.data import DATASETS

@@ -22,6 +22,7 @@ from airepair.models import MODELS
 from airepair.models.feeding import FIELDS, Brought, Feeding, beside, case_name, stated
 from airepair.models.formats import open_model
 from airepair.models.formats.opened import Opened
+from airepair.models.layouts import shape_in
 from airepair.models.own_code import OwnCode, is_own_code, own_code
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import training_of
@@ -30,6 +31,7 @@ from airepair.settings import profile as profile_named
 from airepair.subjects.as_trained import as_trained
 from airepair.subjects.earlier import early_file, early_state
 from airepair.subjects.faulty import in_environment
+from airepair.subjects.layout import with_layout
 from airepair.subjects.near_chance import refuse_near_chance
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import on_device, reduce
@@ -54,19 +56,20 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
         open_model,
         architecture=_architecture(own, net_arch, depth, source.name, len(source.classes), shape),
         classes=own.layers if own else (),
-        shape=(shape[1], shape[2], shape[0]) if feeding.layout == "NHWC" else shape,
+        shape=shape_in(feeding.layout or "NCHW", shape) or shape,
         trust_pickle=brought.trust_pickle,
         trust_lambda=brought.trust_lambda,
         images=source.train.images(slice(0, CHECKED)).numpy(),
     )
     opened = opening(path)
+    prepare = own.preprocess if own else None
     feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
+    feeding = with_layout(feeding, opened, source, str(path), prepare)
     trained_on, said_by = _seen(brought, values, file, opened)
     divided = divide_for(source, trained_on)
     divided = reduce(divided, {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {})))
     divided = as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
     divided = on_device(divided, device)
-    prepare = own.preprocess if own else None
     wiring = wire(opened, feeding, prepare, divided, str(path))
     module = wiring.module(feeding)
     refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)

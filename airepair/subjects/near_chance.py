@@ -19,6 +19,8 @@ PROBED = 1000  # validation images that each common scaling is tried on
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CAFFE = ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0))  # of pixels in 0..255, blue first: the older ImageNet networks of Keras
 
+TURNED = {"flat": "flat-NHWC", "flat-NHWC": "flat"}  # the other order of a flat colour image
+
 # A network as it would be fed otherwise.
 Refeed = Callable[[Feeding], nn.Module]
 
@@ -71,7 +73,14 @@ def common(refeed: Refeed, feeding: Feeding, probes: Split, data: Dataset) -> li
         found += [replace(f, colours="bgr") for f in found[:3]]
         found.append(replace(bare, input_range=(0.0, 255.0), mean=CAFFE[0], std=CAFFE[1], colours="bgr"))
     others = [f for f in found if options_of(f) != options_of(feeding)]
-    return [Tried(words_of(f), options_of(f), sit(refeed(f), probes).accuracy) for f in others]
+    if data.shape[0] > 1 and feeding.layout in TURNED:
+        others += [replace(f, layout=TURNED[feeding.layout]) for f in (feeding, *found[:2])]
+
+    def tried(f: Feeding) -> Tried:
+        words, option = ("", "") if f.layout == feeding.layout else (f" and layout {f.layout}", f" --layout {f.layout}")
+        return Tried(words_of(f) + words, options_of(f) + option, sit(refeed(f), probes).accuracy)
+
+    return [tried(f) for f in others]
 
 
 def words_of(feeding: Feeding) -> str:

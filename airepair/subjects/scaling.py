@@ -51,11 +51,11 @@ def fed(
     """The network behind its feeding, or the network itself where nothing is to be done. UsageError for numbers that do not fit the images."""
     channels = shape[0]
     factor, offset = _affine(feeding, opened, channels)
-    bgr, nhwc = feeding.colours == "bgr", feeding.layout == "NHWC"
+    bgr, layout = feeding.colours == "bgr", feeding.layout or "NCHW"
     if bgr and channels != 3:
         raise UsageError(f"colours bgr do not fit images of {_channels(channels)}; accepted: images of 3 channels")
     same = all(abs(f - 1) < 1e-6 for f in factor) and all(abs(o) < 1e-6 for o in offset)
-    if same and not (bgr or nhwc or prepare or order):
+    if same and not (bgr or layout != "NCHW" or prepare or order):
         return net
     sign = -1.0 if factor[0] < 0 else 1.0
     if any(f * sign <= 0 for f in factor):
@@ -63,7 +63,7 @@ def fed(
     mean, std = [-o / abs(f) for f, o in zip(factor, offset, strict=True)], [1 / abs(f) for f in factor]
     if len(set(mean)) == len(set(std)) == 1:
         mean, std = mean[:1], std[:1]
-    return Feed(net, mean, std, sign, bgr=bgr, nhwc=nhwc, prepare=prepare, order=order).eval()
+    return Feed(net, mean, std, sign, bgr=bgr, layout=layout, prepare=prepare, order=order).eval()
 
 
 def _affine(feeding: Feeding, opened: Opened, channels: int) -> tuple[list[float], list[float]]:

@@ -17,6 +17,7 @@ from airepair.models.feed import Feed
 from airepair.models.feeding import Feeding
 from airepair.models.formats.fidelity import Fidelity
 from airepair.models.formats.opened import Opened
+from airepair.models.layouts import written
 from airepair.subjects.scaling import fed
 from airepair.types import Dataset
 
@@ -58,11 +59,6 @@ class Wiring:
 def wire(opened: Opened, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str) -> Wiring:
     """The wiring of a network to a data set (whose device it gets). UsageError, one line, where images or classes do not fit."""
     order = order_of(feeding.classes, data, feeding.origins.get("classes", ""))
-    if opened.shape is not None and tuple(opened.shape) != data.shape and feeding.layout != "NHWC":
-        takes, has = _size(opened.shape), _size(data.shape)
-        raise UsageError(
-            f"{what} takes images of {takes} (channels x height x width), {data.name} has {has}; accepted: a network for these"
-        )
     plain = Wiring(copy.deepcopy(opened.module).to(data.validation.x.device), opened, prepare, None, None, data.shape)
     module, images = plain.module(feeding), data.validation.images(slice(0, 2))
     _answers(module, images, data, what)
@@ -84,16 +80,12 @@ def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> Non
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{what} raises on images of {data.name}, {_size(data.shape)}: {one_line(error, 200)}") from error
+        raise UsageError(f"{what} raises on images of {data.name}, {written(data.shape)}: {one_line(error, 200)}") from error
     found, accepted = tuple(logits.shape), (len(images), len(data.classes))
     if found != accepted:
         raise UsageError(f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: logits {accepted}")
     if not bool(torch.isfinite(logits).all()):
         raise UsageError(f"{what} answers {data.name} with numbers that are not finite; accepted: finite logits")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -34,10 +35,10 @@ LIGHT = 10**8  # multiplications of a batch: up to here together pays on a CPU
 def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Quickest:
     """The way to train copies of `start` on parts like `part`."""
     index = torch.arange(part.start, min(part.stop, part.start + recipe.batch_size), device=train.x.device)
-    batched = _together(start, train, index, recipe)
-    if train.x.device.type != "cuda":
-        return "together" if batched and multiplications(start, train.images(index)) <= LIGHT else "one by one"
     with ExitStack() as stack:
+        batched = _together(start, train, index, recipe, stack)
+        if train.x.device.type != "cuda":
+            return "together" if batched and multiplications(start, train.images(index)) <= LIGHT else "one by one"
         steppers = [stack.enter_context(_stepper(start, recipe)) for _ in range(MODELS)]
         own = streams(MODELS, train.x.device)
 
@@ -56,16 +57,15 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
     return best if seconds["one by one"] >= GAIN * seconds[best] else "one by one"
 
 
-def _together(start: nn.Module, train: Split, index: Tensor, recipe: Recipe) -> Callable[[], object] | None:
+def _together(start: nn.Module, train: Split, index: Tensor, recipe: Recipe, stack: ExitStack) -> Callable[[], object] | None:
     """A step of four models in one call; None where that does not work."""
-    x, y = train.images(index), train.y[index]
+    same = index.expand(MODELS, -1)
     try:
-        group = Together(start, MODELS, recipe)
-        xs, ys = x.expand(MODELS, *x.shape).contiguous(), y.expand(MODELS, -1).contiguous()
-        group.step(xs, ys, 0.0)
+        group = stack.enter_context(Together(start, train, replace(recipe, augment="none"), [torch.Generator()] * MODELS))
+        group.step(same, 0.0)
     except (RuntimeError, ValueError, NotImplementedError, TypeError):
         return None  # an operation without a batching rule, control flow that depends on data, or no memory: the others work
-    return lambda: group.step(xs, ys, 0.0)
+    return lambda: group.step(same, 0.0)
 
 
 def _stepper(start: nn.Module, recipe: Recipe) -> Stepper:

@@ -8,30 +8,24 @@ for bit on the CPU, where there are no streams and nothing is gained.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.stepping import Stepper
 from airepair.submodels.stack import Stack, floating, stacked
 from airepair.submodels.together import without_meter
-from airepair.submodels.windows import images, starts
 from airepair.training import CrossEntropy, optimizer_of, rate, snapshot
 from airepair.types import Recipe, Split
 
 
 def streams(count: int, device: torch.device) -> list[torch.cuda.Stream | None]:
-    """One a submodel, each behind what the device has been given so far; None elsewhere than on CUDA."""
-    if device.type != "cuda":
-        return [None] * count
-    here, found = torch.cuda.current_stream(device), [torch.cuda.Stream(device) for _ in range(count)]
-    for stream in found:
-        stream.wait_stream(here)
-    return list(found)
+    """One per submodel; None elsewhere than on CUDA."""
+    return [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in range(count)]
 
 
 def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
@@ -39,39 +33,46 @@ def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
-def fit_in_streams(
-    start: nn.Module,
-    train: Split,
-    parts: Sequence[slice],
-    recipe: Recipe,
-    generators: Sequence[torch.Generator],
-    epoch: Callable[[int, int, float], None] = lambda *_: None,
-) -> Stack:
-    """Trains one copy of `start` on each part (all of one size); `epoch(number, images, loss)` hears of every epoch."""
-    size, device = parts[0].stop - parts[0].start, train.x.device
-    batches = starts(size, recipe)
-    each = images(size, recipe) // recipe.epochs
-    modules = [without_meter(copy.deepcopy(start)).train() for _ in parts]
-    loss, change, own = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment), streams(len(parts), device)
-    with ExitStack() as stack:
-        steppers = [
-            stack.enter_context(Stepper(m, optimizer_of(m, recipe), loss, change, g, plain=True, parts=False))
-            for m, g in zip(modules, generators, strict=True)
+class InStreams:
+    """K copies of `start`, each with a step and a stream of its own; a context, since the steps are."""
+
+    def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+        self.train, self.recipe, self.names, self.device = train, recipe, floating(start), train.x.device
+        loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
+        self.modules = [without_meter(copy.deepcopy(start)).train() for _ in generators]
+        self.steppers = [
+            Stepper(m, optimizer_of(m, recipe), loss, change, g, plain=True, parts=False)
+            for m, g in zip(self.modules, generators, strict=True)
         ]
-        for number in range(recipe.epochs):
-            orders = [torch.randperm(size, generator=g) + part.start for g, part in zip(generators, parts, strict=True)]
-            order = torch.stack(orders).to(device)  # one transfer an epoch
-            total = torch.zeros(len(parts), device=device)
-            for stream in own:
-                if stream is not None:
-                    stream.wait_stream(torch.cuda.current_stream(device))
-            for at in batches:
-                now = rate(recipe, (number * each + at) / (each * recipe.epochs))
-                for k, (stepper, stream) in enumerate(zip(steppers, own, strict=True)):
-                    with on(stream):
-                        total[k] += stepper(train, order[k, at : at + recipe.batch_size], now)
-            for stream in own:
-                if stream is not None:
-                    torch.cuda.current_stream(device).wait_stream(stream)
-            epoch(number + 1, len(parts) * each, float(total.mean()) / len(batches))
-    return stacked([snapshot(m) for m in modules], floating(start))
+        self.streams, self.exits = streams(len(generators), self.device), ExitStack()
+
+    def __enter__(self) -> Self:
+        for stepper in self.steppers:
+            self.exits.enter_context(stepper)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.exits.close()
+
+    @contextmanager
+    def side_by_side(self) -> Iterator[None]:
+        """Within the block the streams run on their own; they begin behind what the device was given before, and what
+        follows waits for them."""
+        own = [stream for stream in self.streams if stream is not None]
+        for stream in own:
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+        yield
+        for stream in own:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+
+    def step(self, index: Tensor, done: float) -> list[Tensor]:
+        """One step of each on its own images (index: K x B); their losses, detached."""
+        losses = []
+        for stepper, stream, images in zip(self.steppers, self.streams, index, strict=True):
+            with on(stream):
+                losses.append(stepper(self.train, images, rate(self.recipe, done)))
+        return losses
+
+    def stack(self) -> Stack:
+        """Their floating-point tensors."""
+        return stacked([snapshot(m) for m in self.modules], self.names)

@@ -7,16 +7,17 @@ one by one up to rounding. Augmentation is one call for all of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from airepair.augment import augmentation
-from airepair.recorded import Recorded, Work
+from airepair.stepping import Stepper
 from airepair.submodels.stack import Stack, floating
-from airepair.submodels.windows import images, starts
 from airepair.training import optimizer_of, rate
 from airepair.types import Meter, Recipe, Split
 
@@ -24,70 +25,53 @@ LARGE = 2**20  # floats
 
 
 class Together:
-    """K copies of `start` with stacked parameters, one optimiser over the stacks, and one training step for all."""
+    """K copies of `start` with stacked parameters, one optimiser over the stacks, and one training step for all; a
+    context as Stepper is."""
 
-    def __init__(self, start: nn.Module, count: int, recipe: Recipe) -> None:
-        self.module = without_meter(copy.deepcopy(start)).train()
-        self.recipe, self.names = recipe, floating(self.module)
+    def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+        self.module, count = without_meter(copy.deepcopy(start)).train(), len(generators)
+        self.train, self.recipe, self.names = train, recipe, floating(self.module)
         self.parameters = {n: nn.Parameter(_repeated(p, count), p.requires_grad) for n, p in self.module.named_parameters()}
         self.buffers = {n: _repeated(b, count) for n, b in self.module.named_buffers()}
         # A stack that no cache holds is read once by a fused step, five times otherwise.
         large = sum(p.numel() for p in self.parameters.values()) > LARGE
-        self.optimizer = optimizer_of(nn.ParameterList(self.parameters.values()), recipe, fused=large)
+        stacks = nn.ParameterList(self.parameters.values())
         self._losses = vmap(self._loss, randomness="different")
-        self.work: Work = self._step
-        if self.optimizer.param_groups[0]["params"][0].is_cuda:  # twelve times one by one, eight without a graph (gpu.md)
-            self.work, self.rate = Recorded(self._step), torch.zeros((), device=self.optimizer.param_groups[0]["params"][0].device)
-            self.optimizer.param_groups[0]["lr"] = self.rate
+        # On CUDA twelve times as fast as one by one, eight without a graph (measured on an H100).
+        self.stepper = Stepper(
+            stacks,
+            optimizer_of(stacks, recipe, fused=large),
+            # The submodels share nothing: the gradient of the sum is each one's own.
+            lambda _, x, y: self._losses(self.parameters, self.buffers, x, y).sum(),
+            augmentation(recipe.augment),
+            generators[0],
+            plain=True,
+            parts=False,
+            precise=True,
+        )
+
+    def __enter__(self) -> Self:
+        self.stepper.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stepper.__exit__(*error)
 
     def _loss(self, parameters: dict[str, nn.Parameter], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits = functional_call(self.module, {**parameters, **buffers}, (x,))
         return nn.functional.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
 
-    def step(self, x: Tensor, y: Tensor, done: float) -> Tensor:
-        """One optimiser step of all K on their own batches (x: K x B x C x H x W, y: K x B); their mean loss, detached."""
-        if isinstance(self.work, Recorded):
-            self.rate.fill_(rate(self.recipe, done))
-        else:
-            self.optimizer.param_groups[0]["lr"] = rate(self.recipe, done)
-        return self.work(x, y)
+    def side_by_side(self) -> AbstractContextManager[Any]:
+        """One call needs no streams."""
+        return nullcontext()
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
-        losses = self._losses(self.parameters, self.buffers, x, y)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # the submodels share nothing: the gradient of the sum is each one's own
-        self.optimizer.step()
-        return losses.detach().mean()
+    def step(self, index: Tensor, done: float) -> tuple[Tensor]:
+        """One optimiser step of all K on their own images (index: K x B); their mean loss, detached."""
+        return (self.stepper(self.train, index, rate(self.recipe, done)) / len(index),)
 
     def stack(self) -> Stack:
         """Their floating-point tensors."""
         return {n: (self.parameters[n].detach() if n in self.parameters else self.buffers[n]) for n in self.names}
-
-
-def fit_together(
-    start: nn.Module,
-    train: Split,
-    parts: Sequence[slice],
-    recipe: Recipe,
-    generators: Sequence[torch.Generator],
-    epoch: Callable[[int, int, float], None] = lambda *_: None,
-) -> Stack:
-    """Trains one copy of `start` on each part (all of one size); `epoch(number, images, loss)` hears of every epoch."""
-    group, change = Together(start, len(parts), recipe), augmentation(recipe.augment)
-    size = parts[0].stop - parts[0].start
-    first = torch.tensor([part.start for part in parts])[:, None]
-    batches = starts(size, recipe)
-    each = images(size, recipe)
-    for number in range(recipe.epochs):
-        order = first + torch.stack([torch.randperm(size, generator=g) for g in generators])
-        total = torch.zeros((), device=train.x.device)
-        for at in batches:
-            index = order[:, at : at + recipe.batch_size].to(train.x.device)
-            x = change(train.x.index_select(0, index.flatten()), generators[0]).unflatten(0, index.shape)
-            x = x.float().div_(255) if x.dtype == torch.uint8 else x
-            total += group.step(x, train.y[index], number / recipe.epochs + at / each)
-        epoch(number + 1, len(parts) * each // recipe.epochs, float(total) / len(batches))
-    return group.stack()
 
 
 def without_meter(module: nn.Module) -> nn.Module:

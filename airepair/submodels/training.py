@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from airepair.fallback import out_of_memory
+from airepair.loop import Course, Epoch, images_of, passes, split
 from airepair.submodels.cache import cached, key_of
 from airepair.submodels.probe import quickest
 from airepair.submodels.stack import Stack, concatenated, floating, stacked
-from airepair.submodels.streams import fit_in_streams
-from airepair.submodels.together import fit_together, without_meter
-from airepair.submodels.windows import images
+from airepair.submodels.streams import InStreams
+from airepair.submodels.together import Together, without_meter
 from airepair.training import CrossEntropy, Watch, fit, snapshot
-from airepair.types import Recipe, Task
+from airepair.types import Recipe, Split, Task
 
 Way = Literal["auto", "together", "streams", "one by one"]
 SALT = 100  # submodel k draws from task.generator(SALT + k)
@@ -43,7 +43,8 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
     key = key_of(plan.start, task.train, plan.windows, plan.recipe, task.seed, plan.way)
     stack, hit = cached(cache, key, task.device, lambda: _train(task, plan))
     if hit:
-        task.meter.add(len(plan.windows) * images(plan.windows[0].stop - plan.windows[0].start, plan.recipe), training=True)
+        size = plan.windows[0].stop - plan.windows[0].start
+        task.meter.add(len(plan.windows) * plan.recipe.epochs * images_of(size, plan.recipe.batch_size), training=True)
         task.note(f"submodels: from the cache; their {task.meter.backward - counted:,} training images are counted")
     return stack
 
@@ -82,10 +83,32 @@ def _at_once(task: Task, plan: Plan, way: Way, size: int) -> Stack:
 
 
 def _group(task: Task, plan: Plan, way: Way, chosen: range) -> Stack:
-    def epoch(number: int, seen: int, loss: float) -> None:
-        task.meter.add(seen, training=True)
-        task.progress("submodels", number, plan.recipe.epochs, loss)
+    def heard(epoch: Epoch) -> None:
+        task.meter.add(len(chosen) * epoch.images // epoch.number, training=True)
+        task.progress("submodels", epoch.number, plan.recipe.epochs, epoch.loss)
 
-    generators = [task.generator(SALT + k) for k in chosen]
-    at_once = fit_in_streams if way == "streams" else fit_together
-    return at_once(plan.start, task.train, [plan.windows[k] for k in chosen], plan.recipe, generators, epoch)
+    kind = InStreams if way == "streams" else Together
+    part = replace(plan, windows=[plan.windows[k] for k in chosen])
+    return at_once(kind, part, task.train, [task.generator(SALT + k) for k in chosen], heard)
+
+
+def at_once(
+    kind: type[InStreams] | type[Together],
+    plan: Plan,
+    train: Split,
+    generators: Sequence[torch.Generator],
+    heard: Callable[[Epoch], None] = lambda _: None,
+) -> Stack:
+    """Trains all submodels of the plan side by side, each with its own generator; `heard` gets every epoch."""
+    size, batch = plan.windows[0].stop - plan.windows[0].start, plan.recipe.batch_size
+    first, group = torch.tensor([w.start for w in plan.windows])[:, None], kind(plan.start, train, plan.recipe, generators)
+
+    def order() -> Iterator[Tensor]:
+        drawn = first + torch.stack([torch.randperm(size, generator=g) for g in generators])
+        with group.side_by_side():
+            yield from split(drawn.to(train.x.device), batch)
+
+    with group:
+        for epoch in passes(Course(plan.recipe.epochs, images_of(size, batch), order), group.step):
+            heard(epoch)
+        return group.stack()

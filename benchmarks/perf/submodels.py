@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -11,8 +11,9 @@ from airepair.methods.apricot import AHEAD
 from airepair.submodels.stack import Stack, concatenated, moved, put
 from airepair.submodels.stack import floating as names_of
 from airepair.submodels.steps import combinations
-from airepair.submodels.streams import fit_in_streams
-from airepair.submodels.together import fit_together
+from airepair.submodels.streams import InStreams
+from airepair.submodels.together import Together
+from airepair.submodels.training import Plan, at_once
 from airepair.submodels.windows import windows
 from airepair.training import fit
 
@@ -32,13 +33,19 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
         size = max(4 * net.batch, int(n * share)) if share < 1 else n
         yield training(net, size, epochs, wanted if not cuda else None, device, repeats)
         if cuda:  # the recorded steps one after another are the harder yardstick: streams are to beat these
-            yield training(net, size, epochs, wanted, device, repeats, fit_in_streams)
+            yield training(net, size, epochs, wanted, device, repeats, InStreams)
     for net, n in EVALUATED:
         yield adjustment(net, max(50, int(n * share)), device, repeats)
 
 
 def training(
-    net: Net, n: int, epochs: int, wanted: float | None, device: torch.device, repeats: int, at_once: Callable[..., Stack] = fit_together
+    net: Net,
+    n: int,
+    epochs: int,
+    wanted: float | None,
+    device: torch.device,
+    repeats: int,
+    kind: type[InStreams] | type[Together] = Together,
 ) -> Measure:
     """The same windows, epochs and batches either way."""
     start, data, parts, recipe = net.module(device), net.images(n, device), windows(n, COUNT, 0.25), net.recipe(epochs)
@@ -49,7 +56,7 @@ def training(
             fit(net.module(device), part, None, recipe, torch.Generator().manual_seed(k))
 
     def together() -> None:
-        at_once(start, data, parts, recipe, [torch.Generator().manual_seed(k) for k in range(COUNT)])
+        at_once(kind, Plan(start, parts, recipe), data, [torch.Generator().manual_seed(k) for k in range(COUNT)])
 
     ratios, seconds = compared(one_by_one, together, repeats, device)
     images = COUNT * len(splits[0]) * epochs
@@ -58,7 +65,7 @@ def training(
         "submodels",
         name,
         "one after another",
-        "together" if at_once is fit_together else "on streams",
+        "together" if kind is Together else "on streams",
         tuple(ratios),
         tuple(seconds),
         images,

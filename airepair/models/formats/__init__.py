@@ -37,14 +37,14 @@ class OpenOptions:
 
     architecture  tensors of the file by name -> a module with those weights loaded (torch weight files)
     classes       nn.Module classes of the user's own code that a pickled module may hold
-    shape         C, H, W of the input, where the file does not say it (TorchScript)
+    shape         one input of the network (C, H, W; 784; ...), where the file does not say it (TorchScript)
     images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions are checked on them too
     max_bytes     the largest file (or unpacked archive) that is read
     """
 
     architecture: Callable[..., Any] | None = None
     classes: tuple[type, ...] = ()
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     trust_pickle: bool = False
     trust_lambda: bool = False
     max_bytes: int = MAX_BYTES
@@ -56,7 +56,7 @@ def open_model(
     *,
     architecture: Callable[..., Any] | None = None,
     classes: tuple[type, ...] = (),
-    shape: tuple[int, int, int] | None = None,
+    shape: tuple[int, ...] | None = None,
     trust_pickle: bool = False,
     trust_lambda: bool = False,
     max_bytes: int = MAX_BYTES,

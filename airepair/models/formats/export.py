@@ -16,6 +16,7 @@ from airepair.models.formats.from_torch import from_torch, hushed
 from airepair.models.formats.ir import IRModel, renamed, with_scaling
 from airepair.models.formats.layers import Scaled
 from airepair.models.formats.opened import Feed
+from airepair.models.layouts import Shape
 
 # Ending -> what is written, and the extra that it needs.
 TARGETS = {
@@ -42,7 +43,7 @@ def refuse_target(out: Path) -> None:
         raise UsageError(f"{out}: there is no folder {out.parent}")
 
 
-def export(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed | None = None) -> Fidelity:
+def export(module: nn.Module, shape: Shape, out: Path, feed: Feed | None = None) -> Fidelity:
     """Writes the network (N x C x H x W -> logits) to `out`; how faithful the written file is.
 
     `feed` is a scaling that the written file does itself, at its input. UsageError above the tolerance, for an operation that the target
@@ -70,7 +71,7 @@ def export(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed
             part.training = was
 
 
-def _ir(module: nn.Module, shape: tuple[int, int, int], feed: Feed | None) -> IRModel:
+def _ir(module: nn.Module, shape: Shape, feed: Feed | None) -> IRModel:
     model = renamed(from_torch(module, shape).model)
     return with_scaling(model, feed.scale, feed.offset) if feed else model
 
@@ -79,7 +80,7 @@ def _fed(module: nn.Module, feed: Feed | None) -> nn.Module:
     return Scaled(module, feed.scale, feed.offset).eval() if feed else module
 
 
-def _keras(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed | None) -> Fidelity:
+def _keras(module: nn.Module, shape: Shape, out: Path, feed: Feed | None) -> Fidelity:
     from airepair.models.formats.keras_files import answer, load, load_keras, outputs
     from airepair.models.formats.to_keras import to_keras
 
@@ -95,7 +96,7 @@ def _keras(module: nn.Module, shape: tuple[int, int, int], out: Path, feed: Feed
         return require(compare(outputs(keras, written, inputs), answer(module, inputs, feed)), str(out))
 
 
-def _by_torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
+def _by_torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
     try:
         return _torch(module, shape, out)
     except (AirepairError, ModuleNotFoundError, OSError):
@@ -104,7 +105,7 @@ def _by_torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fide
         raise UsageError(f"{out}: torch cannot write the network as {TARGETS[out.suffix][0]}: {one_line(error, 160)}") from error
 
 
-def _torch(module: nn.Module, shape: tuple[int, int, int], out: Path) -> Fidelity:
+def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
     images = torch.from_numpy(check_inputs(shape))
     with replacing(out) as temporary, torch.no_grad(), hushed():
         ours = module(images).numpy()

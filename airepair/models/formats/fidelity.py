@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from airepair.errors import UsageError
+from airepair.models.layouts import arranged, layouts_of
 
 CHECK_INPUTS = 256
 WHOLE_BYTES = 0.05  # a factor below this one is meant for pixels of 0..255 (1/255, or 1/255 divided by a standard deviation)
@@ -51,15 +52,20 @@ def compare(source: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], tolerance:
     return Fidelity(difference if np.isfinite(difference) else float("inf"), float(agree.mean()), len(source), limit)
 
 
-def check_inputs(shape: tuple[int, ...], images: np.ndarray[Any, Any] | None = None, scale: float = 1.0) -> np.ndarray[Any, Any]:
-    """Seeded N(0, 1) inputs of `shape` (C, H, W), float32, and behind them the data set's images (in [0, 1]), where they are given and fit.
+def check_inputs(
+    shape: tuple[int, ...], images: np.ndarray[Any, Any] | None = None, scale: float = 1.0, *, channels_last: bool = False
+) -> np.ndarray[Any, Any]:
+    """Seeded N(0, 1) inputs of `shape` (C, H, W, or the axes of a network without channels), float32, and behind them the data set's images.
 
-    `scale` is the largest factor of the file's own scaling: where that turns 0..255 into small numbers, the images are given as 0..255.
+    `images` are N x C x H x W in [0, 1], and are laid out as the network takes them; where they do not fit, they are left out. `scale` is the
+    largest factor of the file's own scaling: where that turns 0..255 into small numbers, the images are given as 0..255. `channels_last`: a
+    flat vector holds pixel after pixel.
     """
     drawn = np.random.default_rng(0).standard_normal((CHECK_INPUTS, *shape)).astype(np.float32)
-    if images is None or tuple(images.shape[1:]) != tuple(shape):
+    layouts = layouts_of(shape, images.shape[1:], channels_last) if images is not None else ()
+    if images is None or not layouts:
         return drawn
-    return np.concatenate([drawn, images.astype(np.float32) * (255 if abs(scale) < WHOLE_BYTES else 1)])
+    return np.concatenate([drawn, arranged(images.astype(np.float32), layouts[0]) * (255 if abs(scale) < WHOLE_BYTES else 1)])
 
 
 def require(fidelity: Fidelity, what: str, where: str = "") -> Fidelity:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.models.formats.ir import Array, IRModel, graph_pb2, quiet
+from airepair.models.layouts import Shape
 
 # aten operation (without its overload) -> pseudo ONNX type
 _ELEMENTWISE = {
@@ -51,7 +52,7 @@ class Traced:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def from_torch(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
+def from_torch(module: nn.Module, shape: Shape) -> Traced:
     """The IR of a module for images of `shape` (C, H, W). UsageError that names the first operation that is not converted."""
     try:
         with hushed():
@@ -74,7 +75,7 @@ def hushed() -> Iterator[None]:
         logging.disable(before)
 
 
-def from_program(program: Any, shape: tuple[int, int, int]) -> Traced:
+def from_program(program: Any, shape: Shape) -> Traced:
     """The same for an exported program."""
     reader = _Reader(program, shape)
     reader.read()
@@ -90,7 +91,7 @@ def from_program(program: Any, shape: tuple[int, int, int]) -> Traced:
 class _Reader:
     """An exported graph as the nodes, shapes and weights that MMdnn's parser asks for."""
 
-    def __init__(self, program: Any, shape: tuple[int, int, int]) -> None:
+    def __init__(self, program: Any, shape: Shape) -> None:
         self.program, self.shape = program, shape
         signature = program.graph_signature
         self.targets = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from airepair.errors import UsageError
+from airepair.models.layouts import Shape
 
 Array = np.ndarray[Any, Any]
 _GRAPH_PB2 = "mmdnn.conversion.common.IR.graph_pb2"
@@ -91,12 +92,6 @@ class IRModel:
         """The node of that name."""
         return next(n for n in self.graph.node if n.name == name)
 
-    @property
-    def vector(self) -> int | None:
-        """Length of the one input where it is a vector, else None."""
-        dims = self._dims()
-        return dims[1] if len(dims) == 2 and dims[1] >= 1 else None
-
     def _dims(self) -> list[int]:
         inputs = [n for n in self.graph.node if n.op == "DataInput"]
         if len(inputs) != 1:
@@ -104,12 +99,22 @@ class IRModel:
         return [d.size for d in inputs[0].attr["shape"].shape.dim]
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """C, H, W of the one input. UsageError where it is not an image of known size."""
-        dims = self._dims()
-        if len(dims) != 4 or min(dims[1:]) < 1 or max(dims[1:]) > 4096:
-            raise UsageError(f"the network's input has shape {dims[1:]}; a height, width and channels of known size were expected")
-        return dims[3], dims[1], dims[2]
+    def input_shape(self) -> Shape:
+        """One input as the torch network takes it: C, H, W of an image, or the file's axes where it has none of channels (28 x 28, 784).
+
+        UsageError for unknown sizes, and for what no image can be laid out as.
+        """
+        return torch_shape(self._dims()[1:])
+
+
+def torch_shape(dims: Sequence[int]) -> Shape:
+    """The axes of one input of a channels-last format as torch has them; UsageError where they hold no image of known size."""
+    if not 1 <= len(dims) <= 3 or min(dims) < 1 or max(dims) > (4096 if len(dims) == 3 else 1 << 20):
+        taken = " x ".join(["N", *("?" if d < 1 else str(d) for d in dims)])
+        raise UsageError(
+            f"the network's input has shape {taken}; accepted: N x H x W x C, N x H x W or N x features, all but N of known size"
+        )
+    return (dims[2], dims[0], dims[1]) if len(dims) == 3 else tuple(dims)
 
 
 def renamed(model: IRModel) -> IRModel:
@@ -164,7 +169,7 @@ def without_nodes(model: IRModel, gone: set[str]) -> IRModel:
 
 def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, ...]) -> IRModel:
     """The network (nodes already renamed) behind a node "scaling" that turns x into scale * x + offset, channel by channel."""
-    channels = model.input_shape[0]
+    channels = model._dims()[-1]
     graph = type(model.graph)()
     for node in model.graph.node:
         kept = graph.node.add()

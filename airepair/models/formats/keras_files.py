@@ -44,7 +44,6 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     ir, cut = without_softmax(renamed_without(ir, scaling))
     module = to_torch(ir)
     _same_parameters(model, module, scaling)
-    shape = None if ir.vector else ir.input_shape  # a network of vectors cannot be repaired on images, but `airepair solve` takes it
     fidelity = _check(keras, model, module, ir, feed, cut, str(path), options.images)
     addresses = _addresses(path, kind, model, ir)
 
@@ -60,7 +59,8 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         notes.append(f"scaling at the input ({feed.source}) is kept in the file and taken out of the network")
     if getattr(model, "optimizer", None) is not None or _has_optimizer(path, kind):
         notes.append("the optimizer's state in the file stays as it was: it belongs to the weights before the repair")
-    return Opened(module, kind, path, writer, shape, feed, fidelity, tuple(notes), dict(ir.names), path.suffix or ".keras")
+    names, suffix = dict(ir.names), path.suffix or ".keras"
+    return Opened(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
 
 
 def load_keras() -> Any:
@@ -315,7 +315,7 @@ def _check(
     keras: Any, model: Any, module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Array | None
 ) -> Fidelity:
     """The model against the module; with a final softmax in both spaces. UsageError above the tolerance."""
-    inputs = check_inputs((ir.vector,) if ir.vector else ir.input_shape, images, feed.largest if feed else 1.0)
+    inputs = check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True)
     ours = answer(module, inputs, feed)
     as_saved = outputs(keras, model, inputs)
     if cut:

@@ -23,6 +23,7 @@ from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, re
 from airepair.models.formats.ir import Array
 from airepair.models.formats.onnx_graph import array, fill, load, older, unshared
 from airepair.models.formats.opened import Feed, Opened
+from airepair.models.layouts import Shape
 
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
 
@@ -162,9 +163,7 @@ def _places(model: Any, module: nn.Module, path: Path) -> dict[str, tuple[str, b
     return found
 
 
-def _check(
-    file: bytes, module: nn.Module, shape: tuple[int, int, int], cut: bool, feed: Feed | None, what: str, images: Array | None
-) -> Fidelity:
+def _check(file: bytes, module: nn.Module, shape: Shape, cut: bool, feed: Feed | None, what: str, images: Array | None) -> Fidelity:
     from airepair.models.formats.keras_files import answer as ours_for
 
     inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
@@ -193,7 +192,7 @@ def answer(file: bytes, inputs: Array) -> Array:
         return np.concatenate([evaluator.run(None, {evaluator.input_names[0]: x[None]})[0] for x in inputs[:_REFERENCE_INPUTS]])
 
 
-def write(module: nn.Module, shape: tuple[int, int, int], out: Path) -> None:
+def write(module: nn.Module, shape: Shape, out: Path) -> None:
     """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older exporter: the newer one folds them)."""
     import onnx
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.models.formats.fidelity import Fidelity
+from airepair.models.layouts import Shape
 
 # Writes the weights of a module (of the opened architecture) to a path that does not exist yet; the fidelity of the written file, if checked.
 Writer = Callable[[nn.Module, Path], "Fidelity | None"]
@@ -35,26 +36,28 @@ class Feed:
 class Opened:
     """An opened model file.
 
-    module    the network, raw (without the file's own scaling): float N x C x H x W -> logits N x K, on the CPU, in eval mode
+    module    the network, raw (without the file's own scaling): float N x shape -> logits N x K, on the CPU, in eval mode
     kind      the format's name (see FORMATS)
-    shape     C, H, W of the input where the file says it
+    shape     one input of the module, where the file says it: C, H, W, or the file's own axes where it has no channel axis (28 x 28, 784, ...)
     feed      the scaling layers or mean/std found in the file; None where there are none
     fidelity  file against module on the check inputs; None where nothing was converted
     layers    the module's layer names -> the names in the user's file
     facts     what a checkpoint dictionary says beside its weights (plain values)
+    channels_last   the format lays images out channels last: its files are converted, and a flat vector holds pixel after pixel
     """
 
     module: nn.Module
     kind: str
     source: Path
     writer: Writer
-    shape: tuple[int, int, int] | None = None
+    shape: Shape | None = None
     feed: Feed | None = None
     fidelity: Fidelity | None = None
     notes: tuple[str, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ".pt"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    channels_last: bool = False
 
     def write(self, module: nn.Module, out: str | Path) -> Fidelity | None:
         """Writes `module` as a copy of the user's own file with the weights replaced; the fidelity of the written file where it was converted.

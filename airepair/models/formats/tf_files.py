@@ -68,9 +68,8 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
     notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
-    return Opened(
-        module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), dict(ir.names), path.suffix if kind == "frozen-pb" else ""
-    )
+    names, suffix = dict(ir.names), path.suffix if kind == "frozen-pb" else ""
+    return Opened(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
 
 
 def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: Feed | None, options: OpenOptions) -> str:
