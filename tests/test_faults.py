@@ -246,7 +246,7 @@ def test_an_environment_is_met_in_repair_validation_and_test(digits: Dataset, ca
 
 def test_an_environment_that_changes_no_image_is_refused(digits: Dataset, cache: Path) -> None:
     """8 pixels enlarged by 6 % are 8 pixels: zoom_blur at severity 1 leaves digits as they are; at severity 2 it does not."""
-    with pytest.raises(UsageError, match="zoom_blur1 changes no image of digits .8 x 8 pixels.*accepted"):
+    with pytest.raises(UsageError, match=r"zoom_blur1 changes no image of digits .8 x 8 pixels.*accepted"):
         subject("", digits, cache, "digits+zoom_blur1")
     assert subject("", digits, cache, "digits+zoom_blur2").environment == Corruption("zoom_blur", 2)
 
