@@ -54,8 +54,10 @@ class BoxGround:
     eps: float
 
     def start(self, generator: torch.Generator) -> Tensor:
+        # Uniform in the box as clipped. Clipping a point of the whole box instead would start half of the black pixels at exactly 0.
+        low, high = (self.x - self.eps).clamp_min(0), (self.x + self.eps).clamp_max(1)
         noise = torch.rand(self.x.shape, generator=generator).to(self.x.device, non_blocking=True)
-        return self.project(self.x + self.eps * (2 * noise - 1))
+        return self.project(low + noise * (high - low))
 
     def project(self, z: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(z, self.x - self.eps), self.x + self.eps).clamp(0, 1)

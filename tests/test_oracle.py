@@ -34,6 +34,18 @@ def test_points_of_a_box_stay_within_eps_and_within_the_pixels_range():
     assert not torch.equal(z, X)
 
 
+def test_a_start_is_uniform_in_the_box_as_clipped_to_the_pixels_range():
+    """A black pixel starts anywhere in 0..eps, a white one in 1 - eps..1, as in DL2's Box: neither piles up at the end of the range."""
+    x = torch.tensor([0.0, 1.0, 0.05, 0.5]).reshape(1, 1, 1, 4).repeat(20_000, 1, 1, 1)
+    starts = BoxGround(x, 0.3).start(generator())[:, 0, 0]
+    for column, (low, high) in enumerate(((0.0, 0.3), (0.7, 1.0), (0.0, 0.35), (0.2, 0.8))):
+        found = (starts[:, column] - low) / (high - low)
+        tenths = torch.histc(found, 10, 0, 1) / len(found)
+        assert float((tenths - 0.1).abs().max()) < 0.01
+        assert float(found.mean()) == pytest.approx(0.5, abs=0.01)
+        assert float(((found <= 0) | (found >= 1)).float().mean()) < 0.001
+
+
 def test_points_of_a_segment_lie_on_it():
     """z - x is a multiple in [0, 1] of x2 - x."""
     z = find("SegmentG()", Search(5, 0.1), toy.subject().module)["z"]
