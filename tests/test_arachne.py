@@ -166,6 +166,20 @@ def test_version_2_divides_both_scores_by_those_of_passing_inputs() -> None:
     assert alone.tolist() != front.tolist(), "the passing inputs make a difference here"
 
 
+def test_both_scores_fall_where_passing_inputs_need_the_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front is taken of gradient loss and forward impact, each divided by 1 + the same on passing inputs: number by number."""
+    task, seen = toy.task("cnn"), []
+    layer = task.module.get_submodule("5")
+    monkeypatch.setattr(arachne, "pareto_front", lambda scores: seen.append(scores) or pareto_front(scores))
+    # Impacts of the passing inputs are made large, so that a product and a quotient are far apart.
+    large = Impact((torch.rand(16, 54) * 4,), (torch.rand(16, 54) * 4,))
+    bad = impacts(task.module, [layer], task.failing)  # type: ignore[list-item]
+    monkeypatch.setattr(arachne, "impacts", lambda *args, behind=None: bad if behind else large)
+    Arachne()._localise(task.module, {"5": layer}, task.failing, task.passing, task.generator(2))  # type: ignore[dict-item]
+    assert torch.allclose(seen[0][:, 0], (bad.gradient[0] / (1 + large.gradient[0])).flatten())
+    assert torch.allclose(seen[0][:, 1], (bad.forward[0] / (1 + large.forward[0])).flatten())
+
+
 def both(impact: Impact) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
     return impact.gradient, impact.forward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of, sit
+from airepair.methods import editable
 from airepair.methods.editable import Editable, block_of, edit_loss, load
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
@@ -86,6 +88,46 @@ def test_the_locality_loss_keeps_the_other_answers() -> None:
             moved[locality] += float(nn.functional.kl_div(after, before, log_target=True, reduction="batchmean"))
             load(task.module, start)
     assert moved[10.0] < 0.7 * moved[0.0]
+
+
+@pytest.mark.parametrize("locality", [0.0, 2.0])
+def test_an_editor_step_descends_the_edit_loss_and_the_divergence(locality: float) -> None:
+    """Two RMSProp steps by hand on l_e + locality * KL(answers as they were || now): the second feels how far the first one went."""
+    task, images = toy.task("plain"), toy.dataset().train.images(slice(0, 32))
+    x, y = task.failing.images(slice(0, 1)), task.failing.y[:1]
+    before = logits_of(task.module, images).log_softmax(1)
+    found, _ = Editable(steps=2, margin=1e3, locality=locality, lr=0.01).edit(task.module, block(task), x, y, (images, before))
+    parameters = list(block(task).values())
+    squares = [torch.zeros_like(p) for p in parameters]
+    for _ in range(2):
+        after = task.module(images).log_softmax(1)
+        divergence = (before.exp() * (before - after)).sum(1).mean()
+        loss = edit_loss(task.module(x), y, 1e3).mean() + locality * divergence
+        for i, (parameter, slope) in enumerate(zip(parameters, torch.autograd.grad(loss, parameters), strict=True)):
+            squares[i] = 0.5 * squares[i] + 0.5 * slope**2
+            parameter.data -= 0.01 * slope / (squares[i] + 1e-16).sqrt()
+    for value, expected in zip(found.values(), parameters, strict=True):
+        assert torch.allclose(value, expected, atol=1e-5)
+
+
+def test_editable_training_adds_edit_and_locality_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L = CE(theta) + c_edit l_e(theta') + c_loc CE(softmax f_theta, softmax f_theta'): each part by hand at the drawn image and label."""
+    task, seen = toy.task("plain"), []
+    monkeypatch.setattr(editable, "fit", lambda *_, loss, **__: seen.append(loss))
+    editor = Editable(steps=3, lr=0.01, margin=0.5, c_edit=0.3, c_loc=0.7)
+    editor._train(task, list(block(task)))
+    x, y = task.train.images(slice(0, 8)), task.train.y[:8]
+    generator = task.generator(2)
+    pick = int(torch.randint(8, (), generator=generator))
+    label = torch.randint(4, (1,), generator=generator)
+    edited, _ = editor.edit(task.module, block(task), x[pick : pick + 1], label, None, differentiable=True)
+    moved = copy.deepcopy(task.module)
+    load(moved, edited)
+    with torch.no_grad():
+        cross = -(task.module(x).softmax(1) * moved(x).log_softmax(1)).sum(1).mean()
+        wanted = edit_loss(moved(x[pick : pick + 1]), label, 0.5).mean()
+        expected = nn.functional.cross_entropy(task.module(x), y) + 0.3 * wanted + 0.7 * cross
+    assert float(seen[0](task.module, x, y).detach()) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_differentiable_editor_takes_the_same_steps() -> None:

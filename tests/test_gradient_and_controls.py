@@ -68,6 +68,33 @@ def test_a_larger_gamma_leaves_fewer_weights() -> None:
     assert mask(specific, general, 1e9).tolist() == [True, False, False, False]
 
 
+def test_an_influence_has_no_sign() -> None:
+    """Falling and rising losses weigh alike: (|s| + 1e-8) / (gamma |g| + 1e-8) >= 1, for every sign of both gradients."""
+    specific, general = torch.tensor([0.3, -0.3, 0.3, -0.3, 0.1, -0.1, 0.1, -0.1]), torch.tensor([0.2, 0.2, -0.2, -0.2] * 2)
+    assert mask(specific, general, 1.0).tolist() == [True] * 4 + [False] * 4
+    assert mask(torch.tensor([-1e-9, 0.0]), torch.tensor([0.0, -1e-7]), 1.0).tolist() == [True, False]
+
+
+def test_the_influence_is_that_of_the_points_that_are_still_wrong(mlp: Task) -> None:
+    """One iteration on points of which half are right already: what moves is what the wrong ones alone allow."""
+    points = mlp.failing.select(torch.arange(6)) + mlp.passing.select(torch.arange(30))
+    repaired = IRepair(iterations=1, points=None, gamma=0.5).repair(fresh(mlp, failing=points))
+    general = balanced(mlp.passing, 40, mlp.generator(2))
+    parameters = list(mlp.module.parameters())
+    with evaluating(mlp.module):
+        of_right = gradients(mlp.module(general.images()).abs().sum(1).mean(), parameters)
+        masks = []
+        for chosen in (points.select(torch.arange(6)), points):
+            loss = nn.functional.cross_entropy(mlp.module(chosen.images()), chosen.y)
+            masks.append(torch.cat([mask(s, g, 0.5).flatten() for s, g in zip(gradients(loss, parameters), of_right, strict=True)]))
+        total = general + points
+        slopes = gradients(nn.functional.cross_entropy(mlp.module(total.images()), total.y), parameters)
+    moved = torch.cat([(a != b).flatten() for a, b in zip(repaired.parameters(), parameters, strict=True)])
+    steep = torch.cat([s.flatten().abs() > 1e-6 for s in slopes])
+    assert torch.equal(moved[steep], masks[0][steep])
+    assert not torch.equal(masks[0][steep], masks[1][steep]), "the points that are right make a difference here"
+
+
 def test_irepair_repairs_its_points_with_batch_norm_untouched(mlp: Task) -> None:
     """Until all are right, and the statistics stay bit-equal; the note says after how many iterations."""
     notes: list[str] = []
