@@ -42,8 +42,8 @@ class Budget(Meter):
 class Events:
     """What a method reports while it runs, and the limits that act there."""
 
-    def __init__(self, limit: Limit, show: Progress) -> None:
-        self.limit, self.show = limit, show
+    def __init__(self, limit: Limit, show: Progress, hear: Callable[[str], None] = lambda _: None) -> None:
+        self.limit, self.show, self.hear = limit, show, hear
         self.curve: list[dict[str, Any]] = []
         self.kept: list[tuple[str, int, float, nn.Module]] = []
         self.notes: list[str] = []
@@ -53,6 +53,7 @@ class Events:
     def note(self, text: object) -> None:
         """Files what a method says, as text that a file can hold."""
         self.notes.append(text_of(text))
+        self.hear(self.notes[-1])
 
     def progress(self, phase: str, step: int, steps: int, loss: float | None) -> None:
         """Files the point of the curve and shows it; OutOfTime past the limit. A loss that is no finite number is filed as none."""

@@ -1,4 +1,4 @@
-"""The nouns of the project, frozen. Read this first, then pipeline.py.
+"""The nouns of the project, frozen. Read this first, then airepair/runner/.
 
 Shapes: N images, C channels, H x W pixels, K classes. A module takes float images in [0, 1] (N x C x H x W) and returns logits (N x K):
 whatever scaling a network wants is part of the module.

@@ -53,7 +53,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
     KeyboardInterrupt passes through where the user sent it.
     """
     warm_up()
-    events = Events(ready.limit, listener.progress)
+    events = Events(ready.limit, listener.progress, listener.log)
     state = GlobalState()
     with TemporaryDirectory(prefix="airepair-") as folder, noting(events.note):
         task = task_of(ready, events, Path(folder))

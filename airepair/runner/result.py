@@ -32,14 +32,20 @@ class Listener(Protocol):
     def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
         """Where training or repair is."""
 
+    def log(self, text: str) -> None:
+        """A note of the method or of the harness, as it is made."""
+
     def before(self, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
         """The scores before the repair: all there is of a cell whose process dies."""
 
 
 class Deaf:
-    """Hears nothing."""
+    """Hears nothing; whoever hears something inherits the rest."""
 
     def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
+        """Nothing."""
+
+    def log(self, text: str) -> None:
         """Nothing."""
 
     def before(self, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:

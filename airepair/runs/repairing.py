@@ -12,6 +12,7 @@ from airepair.methods import build
 from airepair.places import cache
 from airepair.records import Record
 from airepair.runner.loading import Loaded, Loader
+from airepair.runner.result import Deaf
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
@@ -127,7 +128,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Listening:
+class _Listening(Deaf):
     """Passes a cell's reports on to the display, and its scores before to the folder."""
 
     run: Run

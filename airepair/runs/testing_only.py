@@ -13,7 +13,7 @@ from airepair.metrics import METRICS
 from airepair.places import cache
 from airepair.report.layout import Entry, Heading, Row, Table
 from airepair.runner.artifacts import CLASSES, PREDICTIONS
-from airepair.runner.result import CellResult
+from airepair.runner.result import CellResult, Deaf
 from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec
 from airepair.runs.show import Show
@@ -28,14 +28,15 @@ OF_ONE = (
 LARGEST = 20  # classes up to which the whole confusion matrix is printed
 
 
-class Showing:
+class Showing(Deaf):
     """Shows how far the training of a subject is."""
 
     def __init__(self, show: Show) -> None:
-        self.progress = show.progress
+        self.show = show
 
-    def before(self, *_: object) -> None:
-        """Nothing: the scores are shown in a table."""
+    def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
+        """Passes it on."""
+        self.show.progress(phase, step, steps, loss)
 
 
 def examined(target: Target, seed: int, shared: Shared, show: Show) -> CellResult:
