@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from airepair.errors import UsageError
 
@@ -72,3 +73,16 @@ def with_variant(method: str, variant: str) -> str:
 def label(option: str, value: str) -> str:
     """An option's value as a variant names it (`lr:0.01`): letters, digits and what else pytest's -k takes; a minus sign becomes an m."""
     return re.sub(r"[^\w.:+]+", "_", f"{option}:{value}".replace("-", "m"), flags=re.ASCII).rstrip("_")
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """The seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole numbers."""
+    words = [w.strip() for w in text.split(",") if w.strip()]
+    if not words or not all(w.isascii() and w.isdigit() for w in words) or len(set(map(int, words))) < len(words):
+        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 0,1,2 or a single one")
+    return tuple(map(int, words))
+
+
+def name_of(path: Path) -> str:
+    """A user's file or folder of data as a part of a case's name: lower-case letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") or "own"

@@ -17,6 +17,10 @@ class Unavailable(AirepairError):
     """Something the cell needs is not at hand (data, an extra, an environment); the text says how to get it. A skip."""
 
 
+class NotTrained(AirepairError):
+    """The baseline is not in the cache as this profile and device need it."""
+
+
 class OutOfTime(AirepairError):
     """The cell's time limit passed."""
 
@@ -27,7 +31,10 @@ class OutOfBudget(OutOfTime):
 
 def one_line(error: BaseException, width: int = 300) -> str:
     """The text of an error on one line, with its type where that is not one of ours."""
-    text = " ".join(str(error).split()) or "no message"
+    try:
+        text = " ".join(str(error).split()) or "no message"
+    except Exception:
+        text = "its text cannot be shown"
     name = "" if isinstance(error, AirepairError) else f"{type(error).__name__}: "
     return printable(name + text)[:width]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import threading
 import time
@@ -41,26 +42,53 @@ class Budget(Meter):
 class Events:
     """What a method reports while it runs, and the limits that act there."""
 
-    def __init__(self, limit: Limit, show: Progress) -> None:
-        self.limit, self.show = limit, show
+    def __init__(self, limit: Limit, show: Progress, hear: Callable[[str], None] = lambda _: None) -> None:
+        self.limit, self.show, self.hear = limit, show, hear
         self.curve: list[dict[str, Any]] = []
         self.kept: list[tuple[str, int, float, nn.Module]] = []
         self.notes: list[str] = []
-        self.meter: Meter = Budget(limit.images, self.notes.append)
+        self.meter: Meter = Budget(limit.images, self.note)
         self.start = time.perf_counter()
 
-    def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
-        """Files the point of the curve and shows it; OutOfTime past the limit."""
+    def note(self, text: object) -> None:
+        """Files what a method says, as text that a file can hold."""
+        self.notes.append(text_of(text))
+        self.hear(self.notes[-1])
+
+    def progress(self, phase: str, step: int, steps: int, loss: float | None) -> None:
+        """Files the point of the curve and shows it; OutOfTime past the limit. A loss that is no finite number is filed as none."""
         seconds = time.perf_counter() - self.start
-        point = {"phase": phase, "step": step, "steps": steps, "loss": loss, "images": self.meter.backward, "seconds": round(seconds, 3)}
+        phase, step, steps, value = text_of(phase), _whole(step), _whole(steps), _finite(loss)
+        point = {"phase": phase, "step": step, "steps": steps, "loss": value, "images": self.meter.backward, "seconds": round(seconds, 3)}
         self.curve.append(point)
-        self.show(phase, step, steps, loss)
+        self.show(phase, step, steps, math.nan if value is None else value)
         if self.limit.seconds is not None and seconds > self.limit.seconds:
             raise OutOfTime(f"the limit of {self.limit.seconds:g} s passed in {phase}, step {step} of {steps}")
 
     def keep(self, phase: str, module: nn.Module) -> None:
         """Copies an intermediate model; it is examined after the clock has stopped."""
-        self.kept.append((phase, self.meter.backward, time.perf_counter() - self.start, without_meter(copy.deepcopy(module))))
+        self.kept.append((text_of(phase), self.meter.backward, time.perf_counter() - self.start, without_meter(copy.deepcopy(module))))
+
+
+def text_of(value: object) -> str:
+    """A method's words: any value, and no half of a surrogate pair, which no file can hold."""
+    try:
+        return str(value).encode("utf-8", "replace").decode()
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _whole(value: Any) -> int:
+    number = _finite(value)
+    return 0 if number is None else int(number)
 
 
 def without_meter(module: nn.Module) -> nn.Module:

@@ -51,6 +51,9 @@ class Exam:
         return Exam(self.logits[index], self.y[index])
 
 
+NONE = Exam(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))  # of no images
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[nn.Module]:
     """Every submodule in evaluation mode; the modes come back at the end."""
@@ -77,10 +80,20 @@ def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
 
     def answered(size: int) -> Tensor:
         batches = x.split(size)
-        return torch.cat([module(b.float().div_(255) if b.dtype == torch.uint8 else b) for b in batches])
+        return torch.cat([checked(module(b.float().div_(255) if b.dtype == torch.uint8 else b), len(b)) for b in batches])
 
     with evaluating(module):
         return halving(answered, min(batch_size, len(x)), "images at once in an evaluation")
+
+
+def checked(found: object, count: int) -> Tensor:
+    """A module's answer to `count` images, if it is logits: a dense N x K tensor of floating-point numbers. TypeError otherwise."""
+    if not isinstance(found, Tensor):
+        raise TypeError(f"the module returns {type(found).__name__}; accepted: a tensor of logits")
+    if found.layout is not torch.strided or not found.is_floating_point() or found.ndim != 2 or len(found) != count:
+        what = f"{found.dtype} of shape {tuple(found.shape)}" + ("" if found.layout is torch.strided else f", {found.layout}")
+        raise TypeError(f"the module returns {what}; accepted: dense floating-point logits, ({count}, classes)")
+    return found
 
 
 def confusion_matrix(exam: Exam, classes: int) -> Tensor:

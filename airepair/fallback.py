@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import torch
 
+from airepair.errors import one_line
+
 T = TypeVar("T")
 _note: ContextVar[Callable[[str], None] | None] = ContextVar("airepair_fallback_note", default=None)
 
@@ -46,7 +48,7 @@ def say(text: str) -> None:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in one_line(error)
 
 
 def halving(call: Callable[[int], T], size: int, what: str) -> T:

@@ -1,31 +1,26 @@
-"""What a run keeps: the record's line and, beside it, `cells/<key>/` (protocol: "What a run keeps").
+"""What a run keeps: the record's line and, beside it, `cells/<key>/` (docs/protocol.md, "What a run keeps"). Free of torch.
 
-predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on test; confusion_before, confusion_after
-curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; before.json: the scores before, written ahead of the repair
-repaired.safetensors  the repaired weights, by `keep`: "none", "best" (the best validation accuracy of a data set and model) or "all"
+A record is filed by the process that ran its cell, at once and before anything is asserted: one locked append of a whole line, then fsync.
+The repaired weights stay by `keep`: "none", "best" (the best validation accuracy of a data set and model) or "all".
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from filelock import FileLock
-from safetensors.torch import save as to_safetensors
-from torch import nn
 
-from airepair.exam import Exam, confusion_matrix
-from airepair.pipeline import Outcome
-from airepair.prepared import Prepared
-from airepair.records import Record, append
+from airepair.case import Case
+from airepair.records import append
+from airepair.runner.result import CellResult
 
 Keep = Literal["none", "best", "all"]
 RECORDS = "records.jsonl"
+WEIGHTS = "repaired.safetensors"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -39,58 +34,25 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def file_before(folder: Path, ready: Prepared) -> None:
+def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
     """Keeps the scores before the repair, so that a cell whose process dies still has them."""
-    content = {"before": dict(ready.scores), "missing": dict(ready.missing)}
-    write_atomically(folder / "cells" / str(ready.case) / "before.json", json.dumps(content).encode())
+    content = {"before": dict(scores), "missing": dict(missing)}
+    write_atomically(folder / "cells" / str(case) / "before.json", json.dumps(content).encode())
 
 
-def file_outcome(folder: Path, outcome: Outcome, keep: Keep = "best") -> Path:
+def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
     """Writes the cell's folder, then appends its record; the folder. OSError where the disk is full or read-only."""
-    record = outcome.record
+    record = result.record
     cell = folder / "cells" / record.key
-    write_atomically(cell / "log.txt", ("\n".join(outcome.log) + "\n").encode())
-    _lines(cell / "curve.jsonl", outcome.curve)
-    if outcome.cost:
-        _lines(cell / "cost.jsonl", ({"seconds": s, "resident_bytes": b} for s, b in outcome.cost.samples))
-    if outcome.after is not None and outcome.module is not None:
-        _predictions(cell / "predictions.npz", outcome.before, outcome.after)
+    for name, content in result.files.items():
+        if name != WEIGHTS:
+            write_atomically(cell / name, content)
+    if WEIGHTS in result.files:
         validation = float(record.subject.get("repaired_validation_accuracy") or 0.0)
         if keep == "all" or (keep == "best" and _is_best(folder, record.case.dataset, record.case.model, record.key, validation)):
-            write_atomically(cell / "repaired.safetensors", weights(outcome.module))
+            write_atomically(cell / WEIGHTS, result.files[WEIGHTS])
     append(folder / RECORDS, record)
     return cell
-
-
-def file_again(folder: Path, record: Record) -> None:
-    """Puts the record in the place of its last line: what is known only after it was filed (the written file). OSError as file_outcome."""
-    path = folder / RECORDS
-    with FileLock(f"{path}.lock"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        last = max(i for i, line in enumerate(lines) if line.endswith("}") and json.loads(line)["key"] == record.key)
-        lines[last] = record.to_json()
-        write_atomically(path, ("\n".join(lines) + "\n").encode())
-
-
-def weights(module: nn.Module) -> bytes:
-    """The module's parameters and buffers as safetensors."""
-    return to_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()})
-
-
-def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _predictions(path: Path, before: Exam, after: Exam) -> None:
-    classes = before.logits.shape[1]
-    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16)}
-    for name, exam in (("before", before), ("after", after)):
-        arrays[name] = exam.predictions.numpy().astype(np.int16)
-        arrays[f"{name}_p"] = exam.probabilities.max(1).values.numpy().astype(np.float32)
-        arrays[f"confusion_{name}"] = confusion_matrix(exam, classes).to(torch.int32).numpy()
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-    os.replace(part, path)
 
 
 def _is_best(folder: Path, dataset: str, model: str, key: str, accuracy: float) -> bool:

@@ -83,6 +83,11 @@ def profile(name: str) -> Profile:
     return found[choose("profile", name, list(found))]
 
 
+def usual_profile(dataset: str, *, cuda: bool) -> str:
+    """The profile of a data set's cells where none is named: `smoke` for digits, `paper` on CUDA, `cpu` elsewhere."""
+    return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"
+
+
 def choose_options(
     dataset: str, model: str, method: str, profile_name: str, given: Mapping[str, Any], tables: Sequence[Path | None] = (None,)
 ) -> Chosen:

@@ -1,4 +1,4 @@
-"""The nouns of the project, frozen. Read this first, then pipeline.py.
+"""The nouns of the project, frozen. Read this first, then airepair/runner/.
 
 Shapes: N images, C channels, H x W pixels, K classes. A module takes float images in [0, 1] (N x C x H x W) and returns logits (N x K):
 whatever scaling a network wants is part of the module.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -39,6 +40,10 @@ class Split:
     def select(self, index: Tensor) -> Split:
         """The chosen images with their labels, as a split of its own."""
         return Split(self.x[index], self.y[index])
+
+    def clone(self) -> Split:
+        """The same images and labels in memory of their own."""
+        return Split(self.x.clone(), self.y.clone())
 
     def to(self, device: torch.device | str) -> Split:
         """The split on `device` (one transfer)."""
@@ -204,6 +209,7 @@ class Task:
     progress     progress(phase, step, steps, loss): reports upwards
     keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
     note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
+    logs         a folder for log files, which are kept beside the record; None where nothing is kept
     """
 
     module: nn.Module
@@ -225,6 +231,7 @@ class Task:
     progress: Callable[[str, int, int, float], None] = _silent
     keep: Callable[[str, nn.Module], None] = _silent
     note: Callable[[str], None] = _silent
+    logs: Path | None = None
 
     @property
     def device(self) -> torch.device:

@@ -13,14 +13,14 @@ from . import grid
 
 if TYPE_CHECKING:
     from airepair.case import Case
-    from airepair.pipeline import Outcome
+    from airepair.runner.result import CellResult
 
 GRID = grid  # read by fixtures/selection.py
 
 
-def test_repair(case: Case, repaired: Outcome) -> None:
+def test_repair(case: Case, result: CellResult) -> None:
     """The repaired model is a drop-in replacement, its scores are finite, and the floors that the grid states hold."""
-    record = repaired.record
+    record = result.record
     if record.status in ("unsupported", "skipped"):
         pytest.skip(f"{record.status}: {record.reason}")
     assert record.status == "repaired", f"{record.status}: {record.reason}"

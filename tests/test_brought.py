@@ -14,16 +14,16 @@ from torch import nn
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.exam import sit
-from airepair.examiner import Examiner
 from airepair.methods import build as method
 from airepair.models.feed import Feed
 from airepair.models.feeding import Feeding, stated
 from airepair.models.formats.opened import Feed as FileFeed
 from airepair.models.formats.opened import Opened
-from airepair.pipeline import prepare, run
+from airepair.runner.feature_cache import Examiner
 from airepair.subjects.brought import Brought, add_feeding_arguments, asked, bring, brought_from, case_name, shipped, wanted
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import load as load_subject
+from airepair.testing.cells import prepare, run
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")

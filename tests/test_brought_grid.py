@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import fixtures.brought
+import fixtures.subject
 from airepair.case import Case
 from airepair.data import load
 from airepair.errors import UsageError
@@ -15,10 +15,10 @@ from airepair.exam import sit
 from airepair.methods import build as method
 from airepair.models import build
 from airepair.models.feeding import shipped, stated
-from airepair.pipeline import prepare, run
 from airepair.records import read
 from airepair.runs.targets import Target
 from airepair.subjects.brought import Brought, bring
+from airepair.testing.cells import prepare, run
 from tests.test_suite import suite
 
 
@@ -105,7 +105,7 @@ def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) 
     assert subject.name == "digits+fog3-my_net"
     assert str(subject.environment) == "fog3"
     assert torch.equal(subject.dataset.train.x, clean.dataset.train.x)
-    assert Target("digits+fog3", "my_net", brought).dataset_of(subject) == "digits+fog3"
+    assert Target("digits+fog3", "my_net", brought).data == "digits+fog3"
     ready = prepare(Case("digits+fog3", "my_net", "deeprepair_style", 0), subject, method("deeprepair_style", {"epochs": 4, "lr": 0.02}))
     record = run(ready).record
     assert record.before["clean_accuracy"] == sit(clean.module, clean.dataset.test).accuracy
@@ -154,8 +154,7 @@ def test_the_shipped_keras_network_stands_in_the_default_selection(tmp_path: Pat
 
 def test_without_the_extra_its_cells_are_skipped_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The grid's own Keras file needs three packages; the reason names the one that is missing."""
-    monkeypatch.setattr(fixtures.brought, "find_spec", lambda name: None if name == "mmdnn" else object())
-    ours = shipped("digits", "keras_cnn")
-    assert ours is not None
-    with pytest.raises(pytest.skip.Exception, match=r"is a Keras file, and mmdnn is not installed: pip install 'airepair\[keras,mmdnn\]'"):
-        fixtures.brought.subject_of(ours, "digits", "smoke", torch.device("cpu"))
+    monkeypatch.setattr(fixtures.subject, "find_spec", lambda name: None if name == "mmdnn" else object())
+    why = fixtures.subject.needs_extra(shipped("digits", "keras_cnn"), Case("digits", "keras_cnn", "noop", 0))
+    assert why == "digits-keras_cnn is a Keras file, and mmdnn is not installed: pip install 'airepair[keras,mmdnn]'"
+    assert fixtures.subject.needs_extra(None, Case("digits", "fc", "noop", 0)) == ""

@@ -63,7 +63,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (made / "repair.py").write_text(TOOL)
     monkeypatch.setenv("AIREPAIR_TOOLS", str(made.parent))
     monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache" / "baselines"))
-    monkeypatch.setenv("AIREPAIR_RUN", str(tmp_path / "run"))
     return made
 
 
@@ -76,7 +75,7 @@ def test_a_tool_without_its_environment_says_how_to_get_it(folder: Path):
 def test_the_pipeline_files_a_missing_environment_as_skipped(folder: Path):
     """The record has the status and the reason."""
     from airepair.case import Case
-    from airepair.pipeline import prepare, run
+    from airepair.testing.cells import prepare, run
 
     ready = prepare(Case("toy", "mlp", "tool:nudge", 0), toy.subject(), build("tool:nudge", {}))
     record = run(ready).record
@@ -95,7 +94,6 @@ def test_a_tool_is_a_method(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert trial.task.meter.backward == 7
     assert trial.diary.notes[1:] == ["nudged"]
     log = Path(trial.diary.notes[0].removeprefix("the tool's log: "))
-    assert log.is_relative_to(folder.parents[1] / "run")
     assert log.read_text().startswith("hello from the tool")
     check_method(METHODS.get("tool:nudge"))
 
@@ -324,18 +322,19 @@ BROKEN_TOOLS = {
 def test_a_tool_that_fails_is_a_record_with_its_reason(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
     """Hanging, dying, writing garbage, NaN or nothing: the cell ends with a status, the record says where the log is."""
     from airepair.case import Case
-    from airepair.pipeline import prepare, run
+    from airepair.testing.cells import prepare, run
 
     code, status, reason = BROKEN_TOOLS[kind]
     head, _, _ = TOOL.partition("print(")
     (folder / "repair.py").write_text(head + code)
     (folder / "tool.toml").write_text(MANIFEST.replace("timeout = 60", "timeout = 3" if kind == "hangs" else "timeout = 60"))
     monkeypatch.setattr(environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable}))
-    record = run(prepare(Case("toy", "mlp", "tool:nudge", 0), toy.subject(), build("tool:nudge", {}))).record
+    outcome = run(prepare(Case("toy", "mlp", "tool:nudge", 0), toy.subject(), build("tool:nudge", {})))
+    record = outcome.record
     assert record.status == status
     assert reason in record.reason
-    (note,) = [n for n in record.notes if n.startswith("the tool's log: ")]
-    assert Path(note.removeprefix("the tool's log: ")).exists()
+    (name,) = outcome.logs
+    assert f"the tool's log: tools/{name} in the folder of the cell" in record.notes
 
 
 CONVERTED_TOOL = """

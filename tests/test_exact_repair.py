@@ -19,8 +19,8 @@ from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
-from airepair.pipeline import prepare, run
 from airepair.testing import toy
+from airepair.testing.cells import prepare, run
 from airepair.types import Method, Task
 
 

@@ -8,9 +8,10 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.exam import sit
-from airepair.examiner import CHECKED, SPLITS, Examiner
 from airepair.methods import build
-from airepair.pipeline import prepare, run
+from airepair.runner.feature_cache import CHECKED, SPLITS, Examiner
+from airepair.runner.loading import Loaded
+from airepair.testing.cells import prepare, run
 from airepair.testing.toy import subject
 
 
@@ -76,11 +77,11 @@ def test_what_is_kept_does_not_grow_with_the_cells(toy) -> None:
 
 def test_several_cells_share_what_was_examined(toy) -> None:
     """The second method's scores before are the first's, and its record is that of a run of its own."""
-    examiner = Examiner(toy.module)
+    shared = Loaded(toy)
     records = []
     for name in ("noop", "memit"):
         alone = run(prepare(Case("toy", "cnn", name, 0), toy, build(name, {}))).record
-        together = run(prepare(Case("toy", "cnn", name, 0), toy, build(name, {}), examiner=examiner)).record
+        together = run(prepare(Case("toy", "cnn", name, 0), shared, build(name, {}))).record
         assert (together.before, together.after, together.missing) == (alone.before, alone.after, alone.missing)
         records.append(together)
     assert records[0].before == records[1].before == records[0].after

@@ -18,8 +18,8 @@ from airepair.logic.parser import parse
 from airepair.methods import build
 from airepair.metrics.pgd import attack
 from airepair.oracle import Hunt, Search, counterexamples
-from airepair.pipeline import prepare, run
 from airepair.testing import toy
+from airepair.testing.cells import prepare, run
 from airepair.training import fit
 from airepair.types import Meter, Recipe
 

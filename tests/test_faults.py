@@ -35,12 +35,13 @@ from airepair.models import build as network
 from airepair.models.baseline import key_of
 from airepair.models.recipes import Training, training_of
 from airepair.models.train import Plan, train
-from airepair.pipeline import prepare, run, task_of
 from airepair.provenance import digest
 from airepair.report.grid import faulty as faulty_columns
 from airepair.report.grid import grid
+from airepair.runner.repair import task_of
 from airepair.subjects.faulty import faulty, images_of
 from airepair.subjects.trained import load, spoil
+from airepair.testing.cells import prepare, run
 from airepair.types import Dataset, Recipe, Split, Subject
 
 SHORT = Training(Recipe(epochs=6, lr=0.05), "test")

@@ -25,8 +25,8 @@ from airepair.metrics.pgd import attack, margin, pgd_accuracy
 from airepair.metrics.robustness import close_pairs, robustness
 from airepair.metrics.similarity import similarity
 from airepair.metrics.top5 import top5
-from airepair.pipeline import prepare, run
 from airepair.testing import toy
+from airepair.testing.cells import prepare, run
 from airepair.types import Robustness, Split
 
 CONSTANTS = Robustness(1.0, 0.1, 1.0, "test")

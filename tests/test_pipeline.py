@@ -19,11 +19,13 @@ from torch import nn
 from airepair.case import Case
 from airepair.cost import _resident, measure
 from airepair.errors import Unsupported
-from airepair.filing import file_before, file_outcome
+from airepair.filing import file_before, file_result
 from airepair.methods import build
-from airepair.pipeline import Outcome, prepare, run
 from airepair.records import read
+from airepair.runner.outcome import Outcome
+from airepair.runner.run import result_of
 from airepair.testing import toy
+from airepair.testing.cells import prepare, run
 from airepair.types import Category, Limit, Method, Split, Subject, Task
 
 
@@ -69,7 +71,7 @@ def cell(method: Method, limit: Limit = Limit(), subject: Subject | None = None)
         ("unsupported", "unsupported", "no such layer"),
         ("memory", "out of memory", "too large"),
         ("nan", "failed", "not finite"),
-        ("shape", "failed", "accepted: (8, 4)"),
+        ("shape", "failed", "accepted: (120, 4)"),
     ],
 )
 def test_a_method_that_misbehaves_becomes_a_status_with_a_reason(how: str, status: str, why: str) -> None:
@@ -127,9 +129,9 @@ def test_poisoned_test_data_does_not_change_the_repaired_weights() -> None:
 def test_a_cell_leaves_its_record_predictions_and_weights(tmp_path: Path) -> None:
     """What reports need later is on disk: no repair is run again for a new metric."""
     ready = prepare(Case("toy", "mlp", "finetune", 0), toy.subject("mlp"), build("finetune", {"epochs": 2}))
-    file_before(tmp_path, ready)
+    file_before(tmp_path, ready.case, ready.scores, ready.missing)
     outcome = run(ready)
-    folder = file_outcome(tmp_path, outcome, "all")
+    folder = file_result(tmp_path, result_of(ready, outcome), "all")
     arrays = np.load(folder / "predictions.npz")
     assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(outcome.record.after["accuracy"])
     assert arrays["confusion_after"].sum() == len(arrays["label"])
@@ -142,7 +144,7 @@ def test_only_the_best_repaired_model_keeps_its_weights(tmp_path: Path) -> None:
     """With "best" one weight file a subject remains, the one with the best validation accuracy."""
     for name, options in (("random", {"norm": 1.0}), ("finetune", {"epochs": 8}), ("noop", {})):
         ready = prepare(Case("toy", "mlp", name, 0), toy.subject("mlp"), build(name, options))
-        file_outcome(tmp_path, run(ready), "best")
+        file_result(tmp_path, result_of(ready, run(ready)), "best")
     assert [p.parent.name for p in tmp_path.glob("cells/*/repaired.safetensors")] == ["toy-mlp-finetune-s0"]
 
 

@@ -106,8 +106,8 @@ def test_a_torn_plug_in_is_reported_and_does_not_stop_the_others(installed: Path
 def test_a_metric_that_raises_is_missing_with_its_reason_and_the_others_are_there(installed: Path):
     """One package's fault costs one number, not the cell."""
     from airepair.case import Case
-    from airepair.pipeline import prepare
     from airepair.testing import toy
+    from airepair.testing.cells import prepare
 
     ready = prepare(Case("toy", "mlp", "noop", 0), toy.subject(), build("noop", {}))
     assert ready.missing["raising"] == "outsider_metric:raising raises KeyError: 'nothing of that name'"

@@ -3,6 +3,8 @@
 import argparse
 import io
 import json
+import os
+import signal
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,7 +234,7 @@ def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.Mon
     from airepair.methods.lookup import Lookup
 
     def stop(self: Lookup, task: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Lookup, "repair", stop)
     out = base.parent / "stopped"

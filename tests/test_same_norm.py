@@ -10,10 +10,11 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.methods import build
-from airepair.pipeline import Outcome, prepare, run
 from airepair.records import SAME_NORM
-from airepair.same_norm import same_norm
+from airepair.runner.outcome import Outcome
+from airepair.runner.random_control import same_norm
 from airepair.testing import toy
+from airepair.testing.cells import prepare, run
 
 
 def repaired(module: nn.Module) -> nn.Module:

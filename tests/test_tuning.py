@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,13 +23,16 @@ from airepair.events import Budget, Events
 from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
 from airepair.options import Space, describe, option
-from airepair.pipeline import prepare, run
 from airepair.records import Record, read
+from airepair.runner.loading import Loaded, Loader
+from airepair.runner.spec import CellSpec
+from airepair.runner.specify import Shared
 from airepair.settings import choose_options, is_tuned, tables, tuned_table
+from airepair.testing.cells import prepare, run
 from airepair.testing.toy import subject as toy
 from airepair.tuning.space import distributions, nearest, space_of
 from airepair.tuning.table import merged, read_rows, write_rows
-from airepair.types import Category, Limit, Task
+from airepair.types import Category, Limit, Split, Task
 
 optuna = pytest.importorskip("optuna")
 from airepair.tuning.study import Trials, me  # noqa: E402
@@ -37,9 +41,21 @@ from airepair.tuning.trial import Bench, try_out  # noqa: E402
 FACTS = {"trials": 4, "images": 1000, "seconds": None, "profile": "smoke", "seeds": [100]}
 
 
-def toy_bench(limit: Limit = Limit(), seeds: tuple[int, ...] = (100,)) -> Bench:  # noqa: B008 (frozen)
-    """The toy subject in place of a grid's."""
-    return Bench("toy", "mlp", "smoke", seeds, limit, lambda _d, _m, seed: toy(seed=seed))
+class Toys(Loader):
+    """Toy subjects in place of a grid's, with their test split as `change` leaves it."""
+
+    def __init__(self, change: Callable[[Split], Split] = lambda split: split) -> None:
+        super().__init__(Path("no-cache"))
+        self.change = change
+
+    def _load(self, spec: CellSpec) -> Loaded:
+        found = toy(seed=spec.case.seed)
+        return Loaded(dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, test=self.change(found.dataset.test))))
+
+
+def toy_bench(loader: Loader, seeds: tuple[int, ...] = (100,)) -> Bench:
+    """The bench of a tuning with toy subjects."""
+    return Bench("toy", "mlp", seeds, Shared(profile="smoke", splits="validation"), loader)
 
 
 def trials_of(folder: Path, method: str = "finetune", **facts: object) -> Trials:
@@ -182,12 +198,10 @@ def test_equal_trials_leave_the_default_settings(tmp_path: Path) -> None:
 def test_a_trial_sees_validation_and_never_test(tmp_path: Path) -> None:
     """A poisoned test split changes nothing: the records' scores are those on validation, the mean over the tuning seeds decides."""
 
-    def poisoned(_d: str, _m: str, seed: int) -> object:
-        found = toy(seed=seed)
-        test = dataclasses.replace(found.dataset.test, x=torch.full_like(found.dataset.test.x, float("nan")))
-        return dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, test=test))
+    def poisoned(test: Split) -> Split:
+        return Split(torch.full_like(test.x, float("nan")), test.y)
 
-    clean, bad = toy_bench(seeds=(100, 101)), dataclasses.replace(toy_bench(seeds=(100, 101)), load=poisoned)
+    clean, bad = toy_bench(Toys(), (100, 101)), toy_bench(Toys(poisoned), (100, 101))
     options = {"lr": 0.05}
     one = try_out(clean, "finetune", 3, options, tmp_path, FACTS)
     two = try_out(bad, "finetune", 3, options, tmp_path / "bad", FACTS)

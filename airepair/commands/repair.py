@@ -30,9 +30,10 @@ from airepair.records import Record
 from airepair.runs.arguments import add_arguments, words
 
 if TYPE_CHECKING:
+    from airepair.runner.specify import Shared
     from airepair.runs.folder import RunFolder
     from airepair.runs.repairing import Wish
-    from airepair.runs.targets import Place, Target
+    from airepair.runs.targets import Target
 
 __all__ = ["add_arguments", "run", "words"]
 
@@ -40,18 +41,18 @@ __all__ = ["add_arguments", "run", "words"]
 def run(args: argparse.Namespace) -> int:
     """Repairs, tests or shows; 0 when a model was repaired and no cell failed, else 1."""
     from airepair.runs import config, folder
-    from airepair.runs.asked import methods_of, place_of, targets_of, wish_of
+    from airepair.runs.asked import methods_of, shared_of, targets_of, wish_of
 
     if args.input_logs:
         return _show_logs(args.input_logs)
     fixed = config.apply(args, args.config) if args.config else {}
     folder.check(args.out)
     methods = methods_of(args)
-    place = place_of(args)
-    targets = targets_of(args, place)
+    shared = shared_of(args)
+    targets = targets_of(args)
     if args.testonly:
-        return _test(args, targets, place)
-    return _repair(args, wish_of(args, methods, place, fixed), targets)
+        return _test(args, targets, shared)
+    return _repair(args, wish_of(args, methods, shared, fixed), targets)
 
 
 def _show_logs(path: Path) -> int:
@@ -128,13 +129,13 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     """The run as a file; the options of several models may differ and come from the tables again, those of one stand in it."""
     from airepair.methods import build
-    from airepair.prepared import options_of
+    from airepair.runner.prepared import options_of
     from airepair.runs.config import text_of
     from airepair.runs.repairing import chosen_for
     from airepair.settings import Chosen
 
-    profile = args.profile or (None if wish.lenient else wish.place.profile(targets[0].dataset))
-    resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": str(wish.place.device)})
+    profile = args.profile or (None if wish.lenient else wish.shared.profile_of(targets[0].dataset))
+    resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": wish.shared.device})
     resolved.method, resolved.seeds = list(wish.methods), ",".join(map(str, wish.seeds))
     cells = {}
     for method in wish.methods:
@@ -155,19 +156,19 @@ def _end(records: Sequence[Record], folder: RunFolder | None) -> int:
     return 1 if bad or not any(r.status == "repaired" for r in records) else 0
 
 
-def _test(args: argparse.Namespace, targets: list[Target], place: Place) -> int:
+def _test(args: argparse.Namespace, targets: list[Target], shared: Shared) -> int:
+    from airepair.case import seeds_of
     from airepair.report.text import terminal
-    from airepair.runs.asked import seeds_of
     from airepair.runs.show import showing
     from airepair.runs.testing_only import confusion_lines, examined, scores_table
 
-    prepared = []
+    results = []
     with showing(lambda _: None) as show:
         for target in targets:
-            for seed in target.seeds or seeds_of(args.seeds):
-                prepared.append(examined(target, seed, place, show, failing=args.failing, pgd=args.pgd))
-    print(terminal(scores_table(prepared), _width()))
-    for ready in prepared:
-        for line in confusion_lines(ready):
+            for seed in target.seeds or seeds_of(args.seeds or "0"):
+                results.append(examined(target, seed, shared, show))
+    print(terminal(scores_table(results), _width()))
+    for result in results:
+        for line in confusion_lines(result):
             print(line)
     return 0

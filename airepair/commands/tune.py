@@ -10,9 +10,11 @@ table that `--auto` reads. The tuning seeds are not the grid's (0, 1, 2, ...).
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airepair.case import seeds_of
 from airepair.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     methods = _methods(args.method)
     spaces = {m: space_of(m) for m in methods}
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
-    seeds = _seeds(args.seeds)
+    seeds = seeds_of(args.seeds)
     for name in ("trials", "images", "seconds"):
         value = getattr(args, name)
         if value is not None and not value > 0:
@@ -94,29 +96,19 @@ def _methods(text: str) -> list[str]:
     return found
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    words = [w.strip() for w in text.split(",") if w.strip()]
-    if not words or not all(w.isdigit() for w in words) or len(set(words)) < len(words):
-        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 100 or 100,101")
-    return tuple(map(int, words))
-
-
 def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
-    from functools import partial
-
     from airepair.device import device_of
     from airepair.places import cache
+    from airepair.runner.loading import Loader
+    from airepair.runner.specify import Shared
     from airepair.settings import profile
-    from airepair.subjects.trained import load
     from airepair.tuning.trial import Bench, default_images
-    from airepair.types import Limit
 
-    device = device_of(args.device)
-    usual = "smoke" if dataset == "digits" else "paper" if device.type == "cuda" else "cpu"
-    name = profile(args.profile or usual).name
-    bench = Bench(dataset, model, name, seeds, Limit(), partial(load, profile=name, device=device, cache=cache()))
-    bench.limit = Limit(images=args.images or default_images(bench), seconds=args.seconds)
-    return bench
+    if args.profile:
+        profile(args.profile)
+    shared = Shared(device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation")
+    bench = Bench(dataset, model, seeds, shared, Loader(cache(), most=len(seeds)))
+    return replace(bench, shared=replace(shared, images=args.images or default_images(bench)))
 
 
 def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
@@ -126,7 +118,7 @@ def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, 
     from airepair.tuning.trial import try_out
 
     name = f"{bench.dataset}-{bench.model}-{method}"
-    facts = {"trials": args.trials, "images": bench.limit.images, "seconds": bench.limit.seconds, "profile": bench.profile}
+    facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
     facts["seeds"] = list(bench.seeds)
     default = _default(bench, method, space)
     first = {name: nearest(default[name], option) for name, option in space.items()}
@@ -151,6 +143,8 @@ def _default(bench: Bench, method: str, space: dict[str, Option]) -> dict[str, A
 
 
 def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
+    import torch
+
     from airepair.provenance import commit
     from airepair.settings import profile
     from airepair.tuning.trial import on
@@ -166,9 +160,9 @@ def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], arg
     head, dirty = commit()
     where = f"commit {head[:7]}{' with changes' if dirty else ''}" if head else "no checkout"
     seeds = ", ".join(map(str, bench.seeds))
-    size = f"{args.trials} trials of {bench.limit.images:,} images, seeds {seeds}"
+    size = f"{args.trials} trials of {bench.shared.images:,} images, seeds {seeds}"
     won = ", the default settings won" if best.number == 0 else f", trial {best.number}"
-    device = on(bench.subject(bench.seeds[0]).dataset.train.x.device)
+    device = on(torch.device(bench.shared.device))
     row = {"dataset": bench.dataset, "model": bench.model, "method": method}
     found = profile(bench.profile)
     if bench.dataset in found.images or bench.dataset in found.recipe:

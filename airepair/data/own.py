@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
+from airepair.case import name_of
 from airepair.data.arrays import read_npz
 from airepair.data.folders import read_folder
 from airepair.data.images import robustness_of, splits_of
@@ -34,8 +34,3 @@ def source(text: str) -> Source:
         raise UsageError(f"{path}: {which}; four splits need at least two classes and 4 images each")
     groups = tuple((k,) for k in range(len(classes)))
     return Source(name_of(path), classes, groups, train, test, robustness_of(train), notes=arrays.notes)
-
-
-def name_of(path: Path) -> str:
-    """The file's or folder's name as a part of a case: lower-case letters, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") or "own"

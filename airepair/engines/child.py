@@ -52,7 +52,7 @@ def run(
         _end(child)
     if code:
         kind = MemoryError if "MemoryError" in last or "can't allocate memory" in last else RuntimeError
-        raise kind(f"the tool ended with {'signal' if code < 0 else 'exit code'} {abs(code)}: {last or 'no output'}; log: {log}")
+        raise kind(f"the tool ended with {'signal' if code < 0 else 'exit code'} {abs(code)}: {last or 'no output'}; log: {log.name}")
 
 
 def _next(lines: queue.Queue[str | None], child: subprocess.Popen[str], end: float, seconds: float) -> str | None:

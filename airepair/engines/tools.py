@@ -35,8 +35,8 @@ class ExternalTool:
         if not len(task.failing):
             return task.module
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        log = new_log(self.name)
-        task.note(f"the tool's log: {log}")
+        log = new_log(self.name, task.logs)
+        task.note(f"the tool's log: {log if task.logs is None else f'tools/{log.name} in the folder of the cell'}")
         with tempfile.TemporaryDirectory(prefix=f"airepair-{self.name}-") as name:
             folder = Path(name)
             job.write(folder, task, self.manifest.model, options)
@@ -65,10 +65,8 @@ def pass_on(line: str, task: Task) -> None:
     task.progress(*found)
 
 
-def new_log(name: str) -> Path:
-    """An empty log file in the run's folder (AIREPAIR_RUN; the suite sets it), or in the system's temporary one."""
-    folder = Path(os.environ.get("AIREPAIR_RUN") or tempfile.gettempdir()) / "tools"
-    folder.mkdir(parents=True, exist_ok=True)
+def new_log(name: str, folder: Path | None) -> Path:
+    """An empty log file in the folder, or in the system's temporary one if there is none."""
     handle, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=folder)
     os.close(handle)
     return Path(path)

@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 
 from airepair import settings
+from airepair.case import seeds_of
 from airepair.data import DATASETS, registered_name
 from airepair.device import device_of
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
 from airepair.models.feeding import Brought, case_name
 from airepair.places import cache
+from airepair.runner.specify import Shared
 from airepair.runs.additional import given_options
 from airepair.runs.repairing import Wish
-from airepair.runs.targets import Place, Target, every_model, grid_model, told_dataset
+from airepair.runs.targets import Target, every_model, grid_model, told_dataset
 from airepair.settings import Chosen
 from airepair.subjects.brought import brought_from
-from airepair.types import Limit
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
@@ -41,8 +42,8 @@ def every_method() -> list[str]:
     return [name for name in METHODS.names() if name not in broken]
 
 
-def place_of(args: argparse.Namespace) -> Place:
-    """Profile, device and cache; the data set's name in `args` becomes the registered one."""
+def shared_of(args: argparse.Namespace) -> Shared:
+    """What all cells of the run have in common; the data set's name in `args` becomes the registered one."""
     if args.dataset is None and args.pretrained and not Path(args.pretrained).expanduser().exists():
         raise UsageError(f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)")
     if args.dataset is None and args.pretrained:
@@ -54,10 +55,19 @@ def place_of(args: argparse.Namespace) -> Place:
         settings.profile(args.profile)
     if args.time_limit is not None and not 0 < args.time_limit < float("inf"):
         raise UsageError(f"--time-limit {args.time_limit:g} is out of range; accepted: seconds above 0")
-    return Place(args.profile, device, cache())
+    return Shared(
+        device=str(device),
+        profile=args.profile,
+        seconds=args.time_limit,
+        pgd=args.pgd,
+        repair=not args.testonly,
+        failing=args.failing,
+        keep=args.keep,
+        models=not args.testonly,
+    )
 
 
-def targets_of(args: argparse.Namespace, place: Place) -> list[Target]:
+def targets_of(args: argparse.Namespace) -> list[Target]:
     """The models of the run."""
     if args.dataset and not args.dataset.startswith(("npz:", "folder:")):
         choose("data set", args.dataset.partition("+")[0], DATASETS.names())
@@ -65,7 +75,7 @@ def targets_of(args: argparse.Namespace, place: Place) -> list[Target]:
         raise UsageError(f"--models {args.models} is for --all; accepted: --pretrained FILE for one model")
     if _looks_for_models(args):
         asked = brought_from(args, Path()) if args.models else Brought(Path())
-        return every_model(args.models, args.dataset, asked, place.cache)
+        return every_model(args.models, args.dataset, asked, cache())
     if args.dataset is None:
         raise UsageError(f"--dataset is missing; accepted: {', '.join(DATASETS.names())}, npz:PATH, folder:PATH")
     if args.pretrained:
@@ -78,28 +88,15 @@ def targets_of(args: argparse.Namespace, place: Place) -> list[Target]:
     return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
 
 
-def seeds_of(text: str | None) -> tuple[int, ...]:
-    """The seeds of `--seeds`; 0 without it."""
-    parts = [w.strip() for w in (text or "0").split(",") if w.strip()]
-    if not parts or not all(w.isdigit() for w in parts) or len(set(parts)) != len(parts):
-        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 0,1,2 or a single one")
-    return tuple(map(int, parts))
-
-
-def wish_of(args: argparse.Namespace, methods: tuple[str, ...], place: Place, fixed: dict[str, Chosen]) -> Wish:
+def wish_of(args: argparse.Namespace, methods: tuple[str, ...], shared: Shared, fixed: dict[str, Chosen]) -> Wish:
     """How each model is repaired."""
     return Wish(
         methods=methods,
-        seeds=seeds_of(args.seeds),
-        place=place,
+        seeds=seeds_of(args.seeds or "0"),
+        shared=shared,
         options=given_options(methods, args.additional_param or [], args.assignments or []),
         fixed={} if args.all else fixed,
         auto=args.auto,
-        limit=Limit(seconds=args.time_limit),
-        failing=args.failing,
-        keep=args.keep,
-        pgd=args.pgd,
-        net_arch=args.net_arch,
         lenient=_looks_for_models(args),
     )
 

@@ -3,94 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airepair.case import name_of
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.models.feeding import Brought, case_name
 
-if TYPE_CHECKING:
-    import torch
-
-    from airepair.models.formats.opened import Opened
-    from airepair.types import Subject
-
-Progress = Callable[[str, int, int, float], None]
 ENDINGS = (".pt", ".pth", ".pt2", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".onnx")
 _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-[0-9a-f]{16}")
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where subjects are loaded: the profile if one is named, the device and the folder of trained baselines."""
-
-    named: str | None
-    device: torch.device
-    cache: Path
-
-    def profile(self, dataset: str) -> str:
-        """The named profile, else the grid's: `smoke` for digits, `paper` on CUDA, `cpu` elsewhere."""
-        usual = "paper" if self.device.type == "cuda" else "cpu"
-        return self.named or ("smoke" if dataset.partition("+")[0] == "digits" else usual)
-
-
 @dataclass(eq=False)
 class Target:
-    """A model under repair. `model` is its name in cases; a file (`brought`) is opened once and is the same for all seeds."""
+    """A model under repair. `model` is its name in cases; a file (`brought`) is the same for all seeds. `trained`: it must be in the cache."""
 
     dataset: str
     model: str
     brought: Brought | None = None
     seeds: tuple[int, ...] | None = None
     trained: bool = False
-    _opened: list[tuple[Subject, Opened]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """For folders and for what is shown."""
-        return f"{short(self.dataset)}-{self.model}"
+        return f"{self.data}-{self.model}"
 
     @cached_property
     def architecture(self) -> str:
         """The model whose rows in the tables of settings apply: a file's architecture where it is told, else the name in cases."""
         return (architecture_of(self.brought) if self.brought else None) or self.model
 
-    def dataset_of(self, subject: Subject) -> str:
-        """The data set's name in cases: its own short one for a user's files, with the environment behind it."""
-        if self.brought is None:
-            return self.dataset
-        return subject.dataset.name + (f"+{subject.environment}" if subject.environment is not None else "")
-
-    def load(self, seed: int, place: Place, progress: Progress) -> tuple[Subject, Opened | None]:
-        """The subject, and the way back to the user's file if there is one. With `trained` Unavailable instead of a training."""
-        if self.brought is None:
-            from airepair.subjects.trained import load
-
-            show = _refuse_training if self.trained else progress
-            profile = place.profile(self.dataset)
-            return load(self.dataset, self.model, seed, profile=profile, device=place.device, cache=place.cache, progress=show), None
-        if not self._opened:
-            from airepair.subjects.brought import bring
-
-            self._opened.append(bring(self.brought, self.dataset, profile=place.profile(self.dataset), device=place.device))
-        return self._opened[0]
-
-
-class NotTrained(AirepairError):
-    """The baseline is not in the cache as this profile and device need it."""
-
-
-def _refuse_training(phase: str, step: int, steps: int, loss: float) -> None:
-    raise NotTrained("the cache has no baseline of this name for this profile, device and version")
+    @property
+    def data(self) -> str:
+        """The data set's name in cases: its own short one for a user's files."""
+        return short(self.dataset)
 
 
 def short(dataset: str) -> str:
     """The data set's name in folders and cases: the file's or folder's own for `npz:PATH` and `folder:PATH`."""
     if dataset.startswith(("npz:", "folder:")):
-        return re.sub(r"[^a-z0-9]+", "_", Path(dataset.partition(":")[2]).stem.lower()).strip("_") or "data"
+        return name_of(Path(dataset.partition(":")[2]).expanduser())
     return dataset
 
 

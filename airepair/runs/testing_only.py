@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from airepair.case import Case
-from airepair.exam import confusion_matrix
-from airepair.methods import build
 from airepair.metrics import METRICS
-from airepair.pipeline import prepare
-from airepair.prepared import Prepared
+from airepair.places import cache
 from airepair.report.layout import Entry, Heading, Row, Table
+from airepair.runner.artifacts import CLASSES, PREDICTIONS
+from airepair.runner.result import CellResult, Deaf
+from airepair.runner.run import run_cell
+from airepair.runner.specify import Shared, cell_spec
 from airepair.runs.show import Show
-from airepair.runs.targets import Place, Target
-from airepair.subjects.brought import asked
+from airepair.runs.targets import Target
+from airepair.settings import Chosen
 
 # The metrics that say something of one model; the others compare two.
 OF_ONE = (
@@ -23,41 +28,50 @@ OF_ONE = (
 LARGEST = 20  # classes up to which the whole confusion matrix is printed
 
 
-def examined(target: Target, seed: int, place: Place, show: Show, *, failing: str | None, pgd: bool) -> Prepared:
+class Showing(Deaf):
+    """Shows how far the training of a subject is."""
+
+    def __init__(self, show: Show) -> None:
+        self.show = show
+
+    def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
+        """Passes it on."""
+        self.show.progress(phase, step, steps, loss)
+
+
+def examined(target: Target, seed: int, shared: Shared, show: Show) -> CellResult:
     """The subject's exams. A file that a repair here wrote is asked about the same pair of classes as its record."""
     show.begin(f"{target.name}: loading", 1, 1)
-    subject, opened = target.load(seed, place, show.progress)
-    pair = opened.facts.get("pair") if opened else None
-    same = (int(pair[0]), int(pair[1])) if isinstance(pair, list) and len(pair) == 2 else None
-    dataset = target.dataset_of(subject)
-    wrong, _ = asked(subject, failing, None)
-    case = Case(dataset, target.model, "noop", seed)
-    return prepare(case, subject, build("noop", {}), profile=place.profile(target.dataset), failing=wrong, pair=same, pgd=pgd)
+    case = Case(target.data, target.model, "noop", seed)
+    spec = cell_spec(shared, case, Chosen({}, {}), dataset=target.dataset, brought=target.brought)
+    return run_cell(spec, cache=cache(), events=Showing(show))
 
 
-def scores_table(prepared: Sequence[Prepared]) -> Table:
-    """A row a metric, a column a model."""
-    names = [n for n in OF_ONE if any(n in p.scores for p in prepared)]
+def scores_table(results: Sequence[CellResult]) -> Table:
+    """A row per metric, a column per model."""
+    records = [r.record for r in results]
+    names = [n for n in OF_ONE if any(n in r.before for r in records)]
     rows = tuple(
-        Row((METRICS[n].title,), tuple(Entry(f"{p.scores[n]:.4f}" if n in p.scores else "missing") for p in prepared)) for n in names
+        Row((METRICS[n].title,), tuple(Entry(f"{r.before[n]:.4f}" if n in r.before else "missing") for r in records)) for n in names
     )
-    headings = tuple(Heading("", f"{p.subject.name} s{p.case.seed}") for p in prepared)
-    first = prepared[0]
-    notes = tuple(dict.fromkeys(note for p in prepared for note in p.subject.dataset.notes))
-    claim = f"Claim: {len(first.before.test.y):,} test images; profile {first.profile}; trained on: {first.subject.trained_on}."
+    headings = tuple(Heading("", f"{r.subject['name']} s{r.case.seed}") for r in records)
+    first = records[0]
+    notes = tuple(dict.fromkeys(note for r in records for note in r.notes))
+    where = first.provenance
+    claim = f"Claim: {where['n']['test']:,} test images; profile {where['profile']}; trained on: {first.subject['trained_on']}."
     return Table("testonly", "Test, no repair", ("Metric",), headings, rows, notes, (claim,))
 
 
-def confusion_lines(ready: Prepared) -> Iterator[str]:
+def confusion_lines(result: CellResult) -> Iterator[str]:
     """Which classes are confused most, and for few classes the whole matrix."""
-    classes, pair = ready.subject.dataset.classes, ready.before.pair
+    classes, pair, name = json.loads(result.files[CLASSES]), result.record.subject["pair"], result.record.subject["name"]
     if pair is None:
-        yield f"{ready.subject.name}: no two classes are confused on the repair split."
+        yield f"{name}: no two classes are confused on the repair split."
     else:
-        yield f"{ready.subject.name}: confusion (a, b) is of {classes[pair[0]]} (a) and {classes[pair[1]]} (b)."
+        yield f"{name}: confusion (a, b) is of {classes[pair[0]]} (a) and {classes[pair[1]]} (b)."
     if len(classes) <= LARGEST:
-        matrix = confusion_matrix(ready.before.test, len(classes)).tolist()
+        matrix = np.load(io.BytesIO(result.files[PREDICTIONS]))["confusion_before"].tolist()
         width = max(len(str(n)) for row in matrix for n in row) + 1
         yield "Test images, true class in rows, predicted class in columns:"
-        for name, row in zip(classes, matrix, strict=True):
-            yield f"  {name[:12]:<12}" + "".join(f"{n:>{width}}" for n in row)
+        for label, row in zip(classes, matrix, strict=True):
+            yield f"  {label[:12]:<12}" + "".join(f"{n:>{width}}" for n in row)

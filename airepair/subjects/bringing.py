@@ -60,6 +60,7 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
         trust_pickle=brought.trust_pickle,
         trust_lambda=brought.trust_lambda,
         images=source.train.images(slice(0, CHECKED)).numpy(),
+        outputs=len(source.classes),
     )
     opened = opening(path)
     prepare = own.preprocess if own else None

@@ -12,7 +12,7 @@ import pytest
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.models.feeding import Brought
-from airepair.settings import Profile
+from airepair.settings import Profile, usual_profile
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 RECORDS = "records.jsonl"
@@ -63,8 +63,9 @@ def out_folder(config: pytest.Config) -> Path:
 
 
 def profile_of(config: pytest.Config, dataset: str) -> str:
-    """The profile's name for a cell of that data set: digits is `smoke` unless the user names another."""
-    return "smoke" if dataset.partition("+")[0] == "digits" and not option(config, "profile") else config.stash[SELECTION].profile.name
+    """The profile's name for a cell of that data set: the one that the user names, else the usual one."""
+    cuda = config.stash[SELECTION].profile.name == usual_profile("", cuda=True)
+    return option(config, "profile") or usual_profile(dataset, cuda=cuda)
 
 
 def expected_seconds(config: pytest.Config) -> dict[str, float]:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from airepair.case import Case
 from airepair.errors import OutOfTime, Unsupported, one_line
 from airepair.options import configure
-from airepair.pipeline import prepare, run
 from airepair.testing import toy
 from airepair.testing.bench import Bench, Violation, violated, where
 from airepair.testing.card import card, no_test_split, options
+from airepair.testing.cells import prepare, run
 from airepair.testing.trial import Trial, answers, attempt, in_bytes
 from airepair.types import Split, Task
 

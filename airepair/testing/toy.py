@@ -7,14 +7,21 @@ swapped, so that the subject confuses them on clean data and more of the same tr
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import sit
+from airepair.case import Case
+from airepair.events import Events, without_meter
+from airepair.methods.noop import Noop
+from airepair.runner.loading import Loaded
+from airepair.runner.prepared import prepared
+from airepair.runner.repair import task_of
+from airepair.runner.spec import CellSpec
 from airepair.training import fit
-from airepair.types import Dataset, Recipe, Robustness, Split, Subject, Task
+from airepair.types import Dataset, Limit, Meter, Recipe, Robustness, Split, Subject, Task
 
 CLASSES = ("north", "south", "east", "west")
 RECIPE = Recipe(lr=0.1, batch_size=32, epochs=25)
@@ -78,21 +85,10 @@ def subject(kind: Architecture = "mlp", seed: int = 0) -> Subject:
 
 
 def task(kind: Architecture = "mlp", seed: int = 0) -> Task:
-    """What a method sees of the toy subject."""
-    s = subject(kind)
-    right = sit(s.module, s.dataset.repair).right
-    data = s.dataset
-    return Task(
-        module=copy.deepcopy(s.module),
-        train=data.train,
-        failing=data.repair.select(~right),
-        passing=data.repair.select(right),
-        unlabelled=data.repair.images(),
-        validation=data.validation,
-        classes=data.classes,
-        groups=data.groups,
-        robustness=data.robustness,
-        recipe=s.recipe,
-        seed=seed,
-        checkpoints=s.checkpoints,
-    )
+    """What a method sees of the toy subject: the harness's own task, without its meter."""
+    case = Case("toy", kind, "noop", seed)
+    ready = prepared(CellSpec(case=case, profile="none"), Loaded(subject(kind)), Noop())
+    found = task_of(ready, Events(Limit(), lambda *_: None))
+    for module in (found.module, *found.checkpoints.values()):
+        without_meter(module)
+    return replace(found, meter=Meter())

@@ -1,11 +1,11 @@
-"""One trial: a repair for each tuning seed, scored on the validation split. The test split is out of reach: validation stands in its place."""
+"""One trial: a repair for each tuning seed, scored on the validation split. The test split is out of reach: the spec asks for validation alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +13,42 @@ import torch
 
 from airepair.case import Case, with_variant
 from airepair.methods import build
-from airepair.pipeline import prepare, run
-from airepair.prepared import Prepared
 from airepair.records import Record, append
-from airepair.settings import choose_options
-from airepair.types import Limit, Subject
+from airepair.runner.loading import Loader
+from airepair.runner.run import run_cell
+from airepair.runner.spec import CellSpec
+from airepair.runner.specify import Shared, cell_spec, chosen_options
+from airepair.settings import Chosen
 
 TRIALS = "trials.jsonl"
-NOTE = "tuning: scores are on the validation split, the test split was left out"
 
 
 @dataclass
 class Bench:
-    """The subjects of one data set and model, one a tuning seed, loaded once; `limit` holds for each repair."""
+    """The subjects of one data set and model, one per tuning seed; what all trials share."""
 
     dataset: str
     model: str
-    profile: str
     seeds: tuple[int, ...]
-    limit: Limit
-    load: Callable[[str, str, int], Subject]
-    _subjects: dict[int, Subject] = field(default_factory=dict)
+    shared: Shared
+    loader: Loader
 
-    def subject(self, seed: int) -> Subject:
-        """The subject with validation in place of test, and without its fault's test inputs."""
-        if seed not in self._subjects:
-            found = self.load(self.dataset, self.model, seed)
-            data = dataclasses.replace(found.dataset, test=found.dataset.validation, notes=(*found.dataset.notes, NOTE))
-            self._subjects[seed] = dataclasses.replace(found, dataset=data, fault=None)
-        return self._subjects[seed]
+    @property
+    def profile(self) -> str:
+        """The profile's name."""
+        return self.shared.profile_of(self.dataset)
 
-    def ready(self, method: str, number: int, options: Mapping[str, Any], seed: int) -> Prepared:
+    def spec(self, method: str, number: int, options: Mapping[str, Any], seed: int) -> CellSpec:
         """The cell of a trial; trial 0 has the settings that the grid uses by default."""
-        chosen = choose_options(self.dataset, self.model, method, self.profile, {})
-        origins = {**chosen.origins, **dict.fromkeys(options, f"trial {number}")}
         case = Case(self.dataset, self.model, with_variant(method, f"trial{number}"), seed)
-        built = build(method, {**chosen.options, **options})
-        return prepare(case, self.subject(seed), built, origins=origins, profile=self.profile, limit=self.limit)
+        chosen = chosen_options(case, self.model, self.profile, {})
+        origins = {**chosen.origins, **dict.fromkeys(options, f"trial {number}")}
+        return cell_spec(self.shared, case, Chosen({**chosen.options, **options}, origins))
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's records, one a seed; `value`: mean validation accuracy, None where a seed was not repaired, and `reason` then."""
+    """A trial's records, one per seed; `value`: mean validation accuracy, None where a seed was not repaired, and `reason` then."""
 
     value: float | None
     reason: str
@@ -65,7 +59,8 @@ def try_out(bench: Bench, method: str, number: int, options: Mapping[str, Any], 
     """Runs the trial and appends its records to trials.jsonl; the first seed that is not repaired ends it."""
     records: list[Record] = []
     for seed in bench.seeds:
-        record = run(bench.ready(method, number, options, seed)).record
+        spec = bench.spec(method, number, options, seed)
+        record = run_cell(spec, cache=bench.loader.cache, load=bench.loader).record
         about = {"trial": number, "tuned": dict(options), **facts}
         record = dataclasses.replace(record, provenance={**record.provenance, "tuning": about})
         append(out / TRIALS, record)
@@ -77,9 +72,9 @@ def try_out(bench: Bench, method: str, number: int, options: Mapping[str, Any], 
 
 def default_images(bench: Bench) -> int:
     """The budget where none is given: what finetune's settings would see with all of train and the repair split."""
-    chosen = choose_options(bench.dataset, bench.model, "finetune", bench.profile, {})
-    data = bench.subject(bench.seeds[0]).dataset
-    return int(getattr(build("finetune", chosen.options), "epochs")) * (len(data.train) + len(data.repair))  # noqa: B009 (a Method has no epochs)
+    spec = bench.spec("finetune", 0, {}, bench.seeds[0])
+    data = bench.loader(spec).subject.dataset
+    return int(getattr(build("finetune", spec.options), "epochs")) * (len(data.train) + len(data.repair))  # noqa: B009 (a Method has no epochs)
 
 
 def on(device: torch.device) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,6 @@ import numpy as np
 
 from airepair.errors import UsageError, one_line
 from airepair.models.formats.ir import Array
-
-_OPSET = 17  # the latest that onnx2torch 1.5.15 knows all common operations of
 
 
 def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
@@ -22,16 +22,23 @@ def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
     beside: dict[str, None] = {}
-    for tensor in model.graph.initializer:
+    for tensor in numbers(model).values():
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             beside[_taken_in(tensor, path, max_bytes)] = None
         held = array(tensor, path)
         if held.dtype.kind == "f" and not np.isfinite(held).all():
             raise UsageError(f"{path}: {tensor.name!r} holds NaN or infinite numbers")
-    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx")})
-    if foreign or model.functions:
-        raise UsageError(f"{path} uses custom operations ({', '.join(foreign) or 'functions'}); only ONNX's own are read")
+    foreign = sorted({n.op_type for n in inlined(model).graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign:
+        raise UsageError(f"{path} uses custom operations ({', '.join(foreign)}); only ONNX's own are read")
     return model, tuple(beside)
+
+
+def inlined(model: Any) -> Any:
+    """The model with the bodies of its own functions (torch 2.1 to 2.5 wrote them) in their place."""
+    from onnx.inliner import inline_local_functions
+
+    return inline_local_functions(model) if model.functions else model
 
 
 def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
@@ -44,6 +51,8 @@ def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
     said = {e.key: e.value for e in tensor.external_data}
     name = str(said.get("location", ""))
     file = path.parent / name
+    if name and Path(name).name == name and not file.is_symlink() and not file.exists():
+        raise UsageError(f"{path}: its numbers are in {name!r}, which is not beside it; put that file into {path.parent}")
     if not name or Path(name).name != name or file.is_symlink() or not file.is_file():
         raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file ({name!r}); only a file beside the model is read")
     try:
@@ -61,39 +70,53 @@ def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
     return name
 
 
-def older(model: Any) -> Any:
-    """A copy in operations that onnx2torch knows: no later than opset 17, a flattening written as Reshape a Flatten (of any batch).
-
-    Of what an image classifier uses only the reductions changed in form since 17 (their axes became an input); the check against the file
-    itself would show another.
-    """
-    from onnx import helper, numpy_helper
-
+def copied(model: Any) -> Any:
+    """A model of its own."""
     copy = type(model)()
     copy.CopyFrom(model)
-    later = [v for v in copy.opset_import if v.domain in ("", "ai.onnx") and v.version > _OPSET]
-    for version in later:
-        version.version = _OPSET
-    constants = {t.name: t for t in copy.graph.initializer}
-    constants |= {n.output[0]: n.attribute[0].t for n in copy.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
-    for node in copy.graph.node:
-        second = constants.get(node.input[1]) if len(node.input) == 2 else None
-        values = [] if second is None or second.data_type != second.INT64 else numpy_helper.to_array(second).ravel().tolist()
-        if later and node.op_type in ("ReduceMean", "ReduceMax") and values:
-            del node.input[1:]
-            kept = [a for a in node.attribute if a.name != "noop_with_empty_axes"]
-            _replaced(node, node.op_type, [*kept, helper.make_attribute("axes", values)])
-        elif node.op_type == "Reshape" and len(values) == 2 and values[1]:
-            del node.input[1:]
-            _replaced(node, "Flatten", [helper.make_attribute("axis", 1)])
     return copy
 
 
-def _replaced(node: Any, kind: str, attributes: list[Any]) -> None:
-    held = [type(a).FromString(a.SerializeToString()) for a in attributes]
-    node.op_type = kind
-    node.ClearField("attribute")
-    node.attribute.extend(held)
+def numbers(model: Any) -> dict[str, Any]:
+    """The constants of the graph by name: its initialisers, and what its Constant nodes hold."""
+    held = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            held[node.output[0]] = node.attribute[0].t
+    return held
+
+
+def in_order(model: Any, path: object) -> Any:
+    """A copy with each node behind those that it reads, without those that no output needs. UsageError for a circle, or a value of nowhere."""
+    nodes = list(model.graph.node)
+    maker = {name: k for k, node in enumerate(nodes) for name in node.output if name}
+    held = {i.name for i in model.graph.input} | {t.name for t in model.graph.initializer} | {""}
+    wanted = [maker[o.name] for o in model.graph.output if o.name in maker]
+    before: dict[int, set[int]] = {}
+    while wanted:
+        k = wanted.pop()
+        if k in before:
+            continue
+        strange = [i for i in nodes[k].input if i not in maker and i not in held]
+        if strange:
+            raise UsageError(f"{path}: {nodes[k].op_type} reads {strange[0]!r}, which nothing in the graph makes")
+        before[k] = {maker[i] for i in nodes[k].input if i in maker}
+        wanted += before[k]
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError:
+        raise UsageError(f"{path}: the graph runs in a circle") from None
+    copy, ready = copied(model), list(sorter.get_ready())
+    del copy.graph.node[:]
+    heapq.heapify(ready)
+    while ready:  # the file's own order where it is one: layers keep their numbers
+        k = heapq.heappop(ready)
+        copy.graph.node.add().CopyFrom(nodes[k])
+        sorter.done(k)
+        for other in sorter.get_ready():
+            heapq.heappush(ready, other)
+    return copy
 
 
 def unshared(model: Any) -> tuple[Any, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from airepair.models.formats.export import export
 from airepair.models.formats.opened import Opened, same_structure
 from airepair.models.own_code import is_own_code
 from airepair.models.train import save_atomically
-from airepair.pipeline import Outcome
+from airepair.records import Record
+from airepair.runner.outcome import Outcome
+from airepair.runner.prepared import PreparedCell
 from airepair.types import Subject
 
 STATE_DICTS = ("torch", "safetensors")
@@ -43,8 +45,20 @@ class Written:
     back: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_models(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None = None) -> Written:
-    """Writes the repaired model of a cell. OSError where the disk is full."""
+def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[Record, tuple[str, ...]]:
+    """Writes the repaired model of a cell: its record, which says what became of a user's own file, and a line per written file.
+
+    OSError where the disk is full.
+    """
+    net_arch = ready.spec.brought.net_arch if ready.spec.brought else None
+    written = _written(folder, ready.subject, outcome, ready.loaded.opened, net_arch)
+    record = outcome.record
+    if written.back:
+        record = replace(record, subject={**record.subject, "written_back": dict(written.back)})
+    return record, written.lines
+
+
+def _written(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> Written:
     if outcome.module is None:
         return Written()
     folder.mkdir(parents=True, exist_ok=True)

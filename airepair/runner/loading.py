@@ -1,0 +1,93 @@
+"""The subject of a cell: trained once, read from a file or given a fault; held between neighbouring cells for as long as it is what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from airepair.errors import NotTrained
+from airepair.runner.feature_cache import Examiner
+from airepair.runner.integrity import digests
+from airepair.runner.spec import CellSpec
+from airepair.types import Subject
+
+if TYPE_CHECKING:
+    from airepair.models.formats.opened import Opened
+
+MOST = 2  # subjects that are held: a worker's next cell is mostly of the last one or of the one before
+Progress = Callable[[str, int, int, float], None]
+Load = Callable[[CellSpec], "Loaded"]
+
+
+def silent(phase: str, step: int, steps: int, loss: float) -> None:
+    """Shows nothing."""
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A subject, the way back to its file if it has one, and the digests of all that a method must leave alone.
+
+    `spoilt`: something that must stay changed it; whoever holds it must load it again.
+    """
+
+    subject: Subject
+    opened: Opened | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    spoilt: bool = False
+
+    def __post_init__(self) -> None:
+        self.digests = self.digests or digests(self.subject)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what was examined."""
+        self.examiner = Examiner(self.subject.module)
+
+
+class Loader:
+    """Loads subjects and holds the last `most`. `cache` is where trained baselines stay between runs; `may_train` False trains nothing."""
+
+    def __init__(self, cache: Path, progress: Progress = silent, *, may_train: bool = True, most: int = MOST) -> None:
+        self.cache, self.progress, self.may_train, self.most = cache, progress, may_train, most
+        self.held: dict[str, Loaded] = {}
+
+    def __call__(self, spec: CellSpec) -> Loaded:
+        """The subject of a cell. UsageError for what cannot be meant, Unavailable where something is missing on this machine."""
+        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought or spec.case.seed))
+        found = self.held.pop(key, None)
+        if found is None or found.spoilt:
+            found = self._load(spec)
+        for other in self.held.values():
+            other.forget()  # features of one subject at a time
+        self.held[key] = found
+        while len(self.held) > self.most:
+            del self.held[next(iter(self.held))]
+        return found
+
+    def _load(self, spec: CellSpec) -> Loaded:
+        device = torch.device(spec.device)
+        if spec.brought is not None:
+            from airepair.subjects.brought import bring
+
+            return Loaded(*bring(spec.brought, spec.data, profile=spec.profile, device=device))
+        from airepair.subjects.trained import load
+
+        show = self.progress if self.may_train else _refuse
+        case = spec.case
+        return Loaded(load(spec.data, case.model, case.seed, profile=spec.profile, device=device, cache=self.cache, progress=show))
+
+
+def _refuse(phase: str, step: int, steps: int, loss: float) -> None:
+    raise NotTrained("the cache has no baseline of this name for this profile, device and version")
+
+
+def on_validation(subject: Subject) -> Subject:
+    """The subject with validation in place of test and without its fault's test inputs: nothing of test can reach a score."""
+    note = "examined on validation: the test split was left out"
+    data = dataclasses.replace(subject.dataset, test=subject.dataset.validation, notes=(*subject.dataset.notes, note))
+    return dataclasses.replace(subject, dataset=data, fault=None)

@@ -1,0 +1,139 @@
+"""The last stage: the exams of the repaired model and the cell's record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from airepair.cost import Cost
+from airepair.exam import Exam
+from airepair.metrics import score
+from airepair.metrics.exams import Exams
+from airepair.provenance import digest, provenance
+from airepair.records import SAME_NORM, Phase, Record
+from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
+from airepair.runner.random_control import same_norm
+from airepair.runner.repair import Ending, Repaired, recorded
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What a cell leaves in this process: the record, the repaired module (None where there is none), exams on test, the curve, the log, the cost."""
+
+    record: Record
+    module: nn.Module | None
+    before: Exam
+    after: Exam | None
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    cost: Cost | None = None
+    logs: Mapping[str, bytes] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+
+def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
+    """Examines what was repaired. Only a model whose logits are finite and of the right shape on every image of every exam is "repaired"."""
+    events, module = repaired.events, repaired.module
+    status, reason, found = repaired.status, repaired.reason, Examined()
+    if module is not None:
+        end = Ending()
+        with recorded(end):
+            found = _examined(ready, module)
+        if end.status != "repaired" or found.problem:
+            module, status = None, "out of memory" if end.status == "out of memory" else "failed"
+            reason = f"the repaired module {found.problem or f'raises when it is examined: {end.reason}'}"
+            found = Examined()
+    phases = tuple(_phases(ready, repaired, module)) if module is not None else ()
+    record = Record(
+        case=ready.case,
+        status=status,
+        reason=reason,
+        category=str(ready.method.category),
+        options=options_with_origins(ready),
+        before=ready.scores,
+        after=found.scores,
+        missing=found.missing or ready.missing,
+        budget={"backward": events.meter.backward, "forward": events.meter.forward},
+        cost=repaired.cost.as_record() if repaired.cost else {},
+        phases=phases,
+        subject=subject_facts(ready) | found.facts,
+        provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
+        notes=(*notes_before(ready), *events.notes),
+    )
+    log = _log(record, events.curve)
+    after = found.exams.test if found.exams else None
+    return Outcome(record, module, ready.before.test, after, events.curve, log, repaired.cost, repaired.logs, repaired.lost)
+
+
+def untouched(ready: PreparedCell) -> Outcome:
+    """The outcome of a cell in which nothing is repaired: the exams of the subject as it is."""
+    record = Record(
+        case=ready.case,
+        status="skipped",
+        reason="no repair was asked for",
+        before=ready.scores,
+        missing=ready.missing,
+        subject=subject_facts(ready),
+        provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
+        notes=tuple(notes_before(ready)),
+    )
+    return Outcome(record, None, ready.before.test, None)
+
+
+@dataclass
+class Examined:
+    """What the exams of a repaired model say; `problem`: why it is no drop-in replacement of the subject."""
+
+    exams: Exams | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+def _examined(ready: PreparedCell, module: nn.Module) -> Examined:
+    exams, problem = examined(ready, module)
+    if problem:
+        return Examined(problem=f"gives {problem}")
+    scores, missing = score(ready.before, exams)
+    facts = {"repaired_weights": digest(module), "repaired_validation_accuracy": exams.validation.accuracy}
+    return Examined(exams, scores, missing, facts)
+
+
+def _phases(ready: PreparedCell, repaired: Repaired, module: nn.Module) -> Iterator[Phase]:
+    """The states that the method handed in, and beside a direct weight modification the random change of its own norm.
+
+    A state that cannot be examined is left out with a note; the repair stands.
+    """
+    for name, images, seconds, kept in repaired.events.kept:
+        end = Ending()
+        with recorded(end):
+            phase = _phase(ready, name, images, seconds, kept)
+        if end.status == "repaired":
+            yield phase
+        else:
+            repaired.events.note(f"the state {name!r} could not be examined: {end.reason}")
+    if ready.method.category == "direct weight modification":
+        moved = same_norm(ready.subject.module, module, ready.case.seed)
+        if moved is not None:
+            yield _phase(ready, SAME_NORM, 0, 0.0, moved)
+
+
+def _phase(ready: PreparedCell, name: str, images: int, seconds: float, module: nn.Module) -> Phase:
+    exams, problem = examined(without_attack(ready), module)
+    if problem:
+        raise ValueError(f"it gives {problem}")
+    scores, _ = score(ready.before, exams)
+    return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
+
+
+def _log(record: Record, curve: list[dict[str, Any]]) -> list[str]:
+    lines = [f"{p['seconds']:9.3f} s  {p['phase']}  {p['step']}/{p['steps']}  loss {_number(p['loss'])}" for p in curve]
+    return [f"{record.key}", *lines, *[f"note: {n}" for n in record.notes], f"{record.status} {record.reason}".strip()]
+
+
+def _number(loss: float | None) -> str:
+    return "not given" if loss is None else f"{loss:.6g}"

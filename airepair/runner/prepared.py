@@ -1,0 +1,182 @@
+"""The first stage with a loaded subject: its exams before the repair, and the division of its repair split into failing and passing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from airepair.case import Case
+from airepair.errors import UsageError
+from airepair.exam import NONE, Exam, most_confused
+from airepair.methods import build
+from airepair.metrics import score
+from airepair.metrics.exams import Exams, Pairs, draw_pairs
+from airepair.metrics.fault_exams import sit_fault
+from airepair.metrics.kept import KEPT
+from airepair.metrics.pgd import attack
+from airepair.runner.loading import Loaded, on_validation
+from airepair.runner.spec import CellSpec
+from airepair.types import Limit, Method, Split, Subject
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCell:
+    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams and scores before."""
+
+    spec: CellSpec
+    loaded: Loaded
+    subject: Subject
+    method: Method
+    failing: Split
+    passing: Split
+    keep: Split | None
+    before: Exams
+    scores: Mapping[str, float]
+    missing: Mapping[str, str]
+
+    @property
+    def case(self) -> Case:
+        """Its name."""
+        return self.spec.case
+
+    @property
+    def limit(self) -> Limit:
+        """What the repair may use."""
+        return Limit(images=self.spec.images, seconds=self.spec.seconds)
+
+
+def prepare(spec: CellSpec, loaded: Loaded, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
+    """Builds the method, then examines the subject. UsageError for options that cannot be, and for a subject whose logits are not finite.
+
+    `given`: failing inputs and inputs to keep, where the caller holds them as tensors instead of naming them in the spec.
+    """
+    return prepared(spec, loaded, build(spec.case.base_method if spec.repair else "noop", spec.options), given)
+
+
+def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
+    """The same for a method that is built already."""
+    subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
+    wanted, keep = _named(spec, loaded) if given is None else given
+    data, examiner = subject.dataset, loaded.examiner
+    keep = Split(keep.x, examiner.sit(subject.module, keep).predictions.to(keep.x.device)) if keep is not None else None
+    repair = examiner.sit(subject.module, data.repair)
+    right = repair.right.to(data.repair.x.device)
+    failing = data.repair.select(~right) if wanted is None else wanted
+    passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
+    pair = _told_pair(spec, loaded) or most_confused(repair, len(data.classes))
+    pairs = draw_pairs(data.test, data.robustness)
+    blank = PreparedCell(spec, loaded, subject, method, failing, passing, keep, _no_exams(data.groups, pair, pairs), {}, {})
+    before, problem = examined(blank, subject.module)
+    if problem:
+        raise UsageError(f"{subject.name} cannot be repaired: it gives {problem}; accepted: a model with finite logits on every image")
+    scores, missing = score(before, before)
+    return dataclasses.replace(blank, before=before, scores=scores, missing=missing)
+
+
+def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
+    """The images that the spec names."""
+    if spec.failing is None and spec.keep is None:
+        return None, None
+    from airepair.subjects.brought import asked
+
+    return asked(loaded.subject, spec.failing, spec.keep)
+
+
+def _told_pair(spec: CellSpec, loaded: Loaded) -> tuple[int, int] | None:
+    """The class pair of the record of a file that a repair here wrote: where it is only examined, it is asked about the same one."""
+    pair = loaded.opened.facts.get("pair") if loaded.opened and not spec.repair else None
+    return (int(pair[0]), int(pair[1])) if isinstance(pair, list) and len(pair) == 2 else None
+
+
+def _no_exams(groups: tuple[tuple[int, ...], ...], pair: tuple[int, int] | None, pairs: Pairs) -> Exams:
+    """What exams have that belongs to the benchmark and not to a model."""
+    return Exams(NONE, NONE, NONE, groups, pair, pairs)
+
+
+def examined(ready: PreparedCell, module: nn.Module) -> tuple[Exams, str]:
+    """The exams of the subject or of a repaired model, attacked if the spec asks for it; and why the model cannot be used ("" if it can)."""
+    exams = _sit_all(ready, module)
+    problem = _problem(exams, len(ready.subject.dataset.classes))
+    if ready.spec.pgd and not problem:
+        extra = {**exams.extra, "pgd_right": attack(module, ready.subject.dataset.test)}
+        exams = dataclasses.replace(exams, extra=extra)
+    return exams, problem
+
+
+def without_attack(ready: PreparedCell) -> PreparedCell:
+    """The cell whose intermediate models are examined and not attacked."""
+    return dataclasses.replace(ready, spec=dataclasses.replace(ready.spec, pgd=False))
+
+
+def _sit_all(ready: PreparedCell, module: nn.Module) -> Exams:
+    subject, examiner = ready.subject, ready.loaded.examiner
+    data = subject.dataset
+    test = examiner.sit(module, data.test)
+    extra = {KEPT: examiner.sit(module, ready.keep).right} if ready.keep is not None else {}
+    fault = sit_fault(subject, module, test)
+    seen = examiner.sit(module, ready.failing), examiner.sit(module, data.validation)
+    return Exams(test, *seen, data.groups, ready.before.pair, ready.before.pairs, extra, data.classes, fault)
+
+
+def _problem(exams: Exams, classes: int) -> str:
+    """On which exam the logits are not finite or not `classes` per image; "" where all are."""
+    for name, exam in _exams(exams):
+        if not len(exam.y):
+            continue
+        if exam.logits.shape[1] != classes:
+            return f"logits of shape {tuple(exam.logits.shape)} on the {name} images; accepted: ({len(exam.y)}, {classes})"
+        bad = int((~exam.logits.isfinite()).any(1).sum())
+        if bad:
+            return f"logits that are not finite on {bad:,} of {len(exam.y):,} {name} images"
+    return ""
+
+
+def _exams(exams: Exams) -> Iterator[tuple[str, Exam]]:
+    yield from (("test", exams.test), ("failing", exams.failing), ("validation", exams.validation))
+    if exams.fault is not None:
+        yield from (("spoiled", exams.fault.spoiled), ("other", exams.fault.others))
+
+
+def options_with_origins(ready: PreparedCell) -> dict[str, dict[str, Any]]:
+    """Every option of the method with its value and where that came from."""
+    origins = ready.spec.origins
+    return {k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")} for k, v in options_of(ready.method).items()}
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """The method's options with their values (JSON values only)."""
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+
+
+def counts(ready: PreparedCell) -> dict[str, int]:
+    """Images of each split, and how many failing inputs the method got."""
+    data = ready.subject.dataset
+    return {n: len(getattr(data, n)) for n in ("train", "repair", "validation", "test")} | {"failing": len(ready.failing)}
+
+
+def subject_facts(ready: PreparedCell) -> dict[str, Any]:
+    """What a record says of the subject."""
+    s = ready.subject
+    found = {
+        "name": s.name,
+        "origin": dict(s.origin),
+        "trained_on": s.trained_on,
+        "recipe": dataclasses.asdict(s.recipe),
+        "data": dict(s.dataset.digests),
+        "weights": ready.loaded.digests["the subject"],
+        "pair": list(ready.before.pair) if ready.before.pair else None,
+        "groups": [list(g) for g in s.dataset.groups],
+        "robustness": dataclasses.asdict(s.dataset.robustness),
+        "validation_accuracy": ready.before.validation.accuracy,
+    }
+    return found | ({"fault": dict(s.fault.facts)} if s.fault is not None and s.fault.facts else {})
+
+
+def notes_before(ready: PreparedCell) -> list[str]:
+    """What a reader must know before the repair has begun."""
+    none = [] if len(ready.failing) else ["the subject has no failing inputs on the repair split"]
+    return [*ready.subject.dataset.notes, *none]

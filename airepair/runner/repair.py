@@ -1,0 +1,202 @@
+"""The repair itself: what the method gets, the only timed call, and how it ended. Any end of a method is a status with a reason."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+from airepair.cost import Cost, measure, warm_up
+from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
+from airepair.events import Events, time_limit, without_meter
+from airepair.fallback import noting, out_of_memory
+from airepair.records import Status
+from airepair.runner.global_state import GlobalState
+from airepair.runner.integrity import changed, written
+from airepair.runner.prepared import PreparedCell
+from airepair.runner.result import Deaf, Listener
+from airepair.types import Split, Task
+
+# call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
+Caller = Callable[[Callable[[], None]], object]
+INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool")
+
+
+@dataclass(eq=False)
+class Repaired:
+    """How a repair ended: the module (None where there is none), what was reported meanwhile, its cost and its log files.
+
+    `lost`: state of the process that the method changed and that cannot be put back.
+    """
+
+    module: nn.Module | None
+    status: Status
+    reason: str
+    events: Events
+    cost: Cost | None = None
+    logs: dict[str, bytes] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+
+def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener = Deaf()) -> Repaired:  # noqa: B008 (without state)
+    """Runs the method once. What it did to its inputs, to the subject or to this process costs its own cell only.
+
+    KeyboardInterrupt passes through where the user sent it.
+    """
+    warm_up()
+    events = Events(ready.limit, listener.progress, listener.log)
+    state = GlobalState()
+    with TemporaryDirectory(prefix="airepair-") as folder, noting(events.note):
+        task = task_of(ready, events, Path(folder))
+        given = {name: value for name in INPUTS if (value := _given(ready, name)) is not None}
+        try:
+            found = _called(ready, task, events, call)
+        finally:
+            back, lost = state.put_back()
+        found.logs = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.is_file()}
+    for name in back:
+        events.note(f"the method changed the {name} of this process; it was put back")
+    if lost:
+        found = Repaired(None, "failed", f"the method changed what cannot be put back: {', '.join(lost)}", events, found.cost, found.logs)
+        found.lost = tuple(lost)
+    breach = [f"the {name} images that it was given" for name in written(task, given)]
+    if spoilt := changed(ready.loaded.subject, ready.loaded.digests):
+        ready.loaded.spoilt = True
+        breach += spoilt
+    if breach:
+        reason = f"the method changed the data or the subject: {', '.join(breach)}"
+        found = Repaired(None, "failed", reason, events, found.cost, found.logs, found.lost)
+    return found
+
+
+def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
+    """What an input of the task must still be equal to after the repair."""
+    data = ready.subject.dataset
+    own: dict[str, Split | Tensor | None] = {
+        "train": data.train,
+        "failing": ready.failing,
+        "passing": ready.passing,
+        "unlabelled": data.repair.images(),
+        "validation": data.validation,
+        "pool": ready.subject.pool,
+    }
+    return own[name]
+
+
+def task_of(ready: PreparedCell, events: Events, logs: Path | None = None) -> Task:
+    """What the method gets: its own copies of the module and of the data, the meter on the module, and no test split."""
+    subject, data = ready.subject, ready.subject.dataset
+    return Task(
+        module=_metered(subject.module, events),
+        train=data.train.clone(),
+        failing=ready.failing.clone(),
+        passing=ready.passing.clone(),
+        unlabelled=data.repair.images().clone(),
+        validation=data.validation.clone(),
+        classes=data.classes,
+        groups=data.groups,
+        robustness=data.robustness,
+        recipe=subject.recipe,
+        seed=ready.case.seed,
+        pool=None if subject.pool is None else subject.pool.clone(),
+        environment=copy.deepcopy(subject.environment),
+        checkpoints={name: _metered(module, events) for name, module in subject.checkpoints.items()},
+        limit=ready.limit,
+        meter=events.meter,
+        progress=events.progress,
+        keep=events.keep,
+        note=events.note,
+        logs=logs,
+    )
+
+
+def _metered(module: nn.Module, events: Events) -> nn.Module:
+    own = copy.deepcopy(module)
+    own.register_forward_pre_hook(events.meter)
+    return own
+
+
+def _called(ready: PreparedCell, task: Task, events: Events, call: Caller) -> Repaired:
+    results: list[object] = []
+    costs: list[Cost] = []
+
+    def run() -> None:
+        costs.append(measure(lambda: results.append(ready.method.repair(task)), task.device))
+
+    end = Ending()
+    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), recorded(end), time_limit(ready.limit.seconds):
+        torch.manual_seed(ready.case.seed)
+        events.start = time.perf_counter()
+        call(run)
+    cost = costs[0] if costs else None
+    if end.status == "repaired":
+        return _module(results[0] if results else None, events, cost)
+    return Repaired(None, end.status, end.reason, events, cost)
+
+
+def _module(result: object, events: Events, cost: Cost | None) -> Repaired:
+    """What the method returned, as a module in evaluation mode."""
+    if not isinstance(result, nn.Module):
+        return Repaired(None, "failed", f"the method returned {type(result).__name__}; accepted: a torch.nn.Module", events, cost)
+    end = Ending()
+    with recorded(end):
+        without_meter(result).eval()
+    return Repaired(result if end.status == "repaired" else None, end.status, end.reason, events, cost)
+
+
+@dataclass
+class Ending:
+    """How a block of a method's own code ended."""
+
+    status: Status = "repaired"
+    reason: str = ""
+
+
+@contextmanager
+def recorded(end: Ending) -> Iterator[None]:
+    """Whatever a method's code raises becomes a status and a reason: SystemExit, pytest's skip and a KeyboardInterrupt of its own as well.
+
+    The user's own Ctrl-C passes through: it comes as a signal, which is heard here.
+    """
+    by_user: list[int] = []
+    try:
+        with _hearing(by_user):
+            yield
+    except Unsupported as error:
+        end.status, end.reason = "unsupported", one_line(error)
+    except Unavailable as error:
+        end.status, end.reason = "skipped", one_line(error)
+    except OutOfTime as error:
+        end.status, end.reason = "timeout", one_line(error)
+    except BaseException as error:
+        if by_user:
+            raise
+        end.status, end.reason = ("out of memory" if out_of_memory(error) else "failed"), one_line(error)
+
+
+@contextmanager
+def _hearing(by_user: list[int]) -> Iterator[None]:
+    """Notes in `by_user` that SIGINT came, and lets its handler do what it does."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+
+    def heard(number: int, frame: object) -> None:
+        by_user.append(number)
+        handler(number, frame)  # type: ignore[arg-type]
+
+    signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,73 @@
+"""CellSpec: everything that decides a cell, as JSON values, so that it can run in this process, in a child or elsewhere. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from airepair.case import Case
+from airepair.errors import UsageError
+from airepair.models.feeding import Brought
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell.
+
+    case      data set, model, method and seed, as the record's key names them
+    profile   how much of the data is used ("none": all of it)
+    options   of the method, all that were chosen; `origins` says where each came from
+    dataset   what airepair.data.load is asked for, where that is not the case's own name (`npz:PATH`)
+    device    "cpu", "cuda" or "cuda:1"
+    images    limit of training images of the repair; `seconds` of its time
+    pgd       the subject and the repaired model are attacked as well
+    splits    "test", or "validation": then no test image is examined, and none stands in the record
+    repair    without it the subject is examined and nothing else is done (`--testonly`)
+    brought   a model file of a user's own; `failing` and `keep` are images for it (`npz:PATH`, `folder:PATH`)
+    keep_weights  the repaired weights are among the result's files
+    models    the repaired model is written as well: in the format that it came in, and as a .pt
+    """
+
+    case: Case
+    profile: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
+    device: str = "cpu"
+    images: int | None = None
+    seconds: float | None = None
+    pgd: bool = False
+    splits: Literal["test", "validation"] = "test"
+    repair: bool = True
+    brought: Brought | None = None
+    failing: str | None = None
+    keep: str | None = None
+    keep_weights: bool = False
+    models: bool = False
+
+    @property
+    def data(self) -> str:
+        """The data set's name for airepair.data, its environment (`digits+fog3`) included."""
+        return self.dataset or self.case.dataset
+
+    def to_json(self) -> bytes:
+        """The spec as one line of JSON."""
+        return msgspec.json.encode(self, enc_hook=str)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> CellSpec:
+        """The spec of a line; UsageError where it is none."""
+        try:
+            return msgspec.json.decode(text, type=cls, dec_hook=_decoded)
+        except (msgspec.MsgspecError, UsageError) as error:
+            raise UsageError(f"{text[:60]!r} is no cell: {error}") from None
+
+
+def _decoded(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)

@@ -1,0 +1,63 @@
+"""From what a user asked for to the specs of cells: one rule for profiles, options and attacks, whichever door asks. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airepair.case import TUNED, Case
+from airepair.models.feeding import Brought
+from airepair.runner.spec import CellSpec
+from airepair.settings import Chosen, choose_options, profiles, tables, usual_profile
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all cells of a run have in common; the fields are CellSpec's, and `profile` is the named one or None for the usual one."""
+
+    device: str = "cpu"
+    profile: str | None = None
+    images: int | None = None
+    seconds: float | None = None
+    pgd: bool = False
+    splits: Literal["test", "validation"] = "test"
+    repair: bool = True
+    failing: str | None = None
+    keep: str | None = None
+    keep_weights: bool = False
+    models: bool = False
+
+    def profile_of(self, dataset: str) -> str:
+        """The profile of a data set's cells."""
+        return self.profile or usual_profile(dataset, cuda=self.device.startswith("cuda"))
+
+
+def chosen_options(case: Case, architecture: str, profile: str, given: Mapping[str, Any], dataset: str = "") -> Chosen:
+    """The options of a cell: the settings' (of a cell METHOD[tuned] the tuned ones too), then what the user gave."""
+    read = tables(case.variant == TUNED)
+    return choose_options(dataset or case.dataset, architecture, case.base_method, profile, given, read)
+
+
+def cell_spec(shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: Brought | None = None) -> CellSpec:
+    """The spec of one cell with the options chosen for it."""
+    profile = shared.profile_of(dataset or case.dataset)
+    known = profiles().get(profile)
+    return CellSpec(
+        case=case,
+        profile=profile,
+        options=dict(chosen.options),
+        origins=dict(chosen.origins),
+        dataset="" if dataset == case.dataset else dataset,
+        device=shared.device,
+        images=shared.images,
+        seconds=shared.seconds,
+        pgd=shared.pgd or bool(known and known.pgd),
+        splits=shared.splits,
+        repair=shared.repair,
+        brought=brought,
+        failing=shared.failing,
+        keep=shared.keep,
+        keep_weights=shared.keep_weights,
+        models=shared.models,
+    )
