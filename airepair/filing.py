@@ -1,6 +1,7 @@
 """What a run keeps: the record's line and, beside it, `cells/<key>/` (protocol: "What a run keeps").
 
-predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on test; confusion_before, confusion_after
+predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on test; index: each image's place in its
+                  source data set; confusion_before, confusion_after
 curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; before.json: the scores before, written ahead of the repair
 repaired.safetensors  the repaired weights, by `keep`: "none", "best" (the best validation accuracy of a data set and model) or "all"
 """
@@ -54,7 +55,7 @@ def file_outcome(folder: Path, outcome: Outcome, keep: Keep = "best") -> Path:
     if outcome.cost:
         _lines(cell / "cost.jsonl", ({"seconds": s, "resident_bytes": b} for s, b in outcome.cost.samples))
     if outcome.after is not None and outcome.module is not None:
-        _predictions(cell / "predictions.npz", outcome.before, outcome.after)
+        _predictions(cell / "predictions.npz", outcome.before, outcome.after, outcome.index)
         validation = float(record.subject.get("repaired_validation_accuracy") or 0.0)
         if keep == "all" or (keep == "best" and _is_best(folder, record.case.dataset, record.case.model, record.key, validation)):
             write_atomically(cell / "repaired.safetensors", weights(outcome.module))
@@ -81,9 +82,9 @@ def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _predictions(path: Path, before: Exam, after: Exam) -> None:
+def _predictions(path: Path, before: Exam, after: Exam, index: torch.Tensor) -> None:
     classes = before.logits.shape[1]
-    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16)}
+    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16), "index": index.numpy().astype(np.int32)}
     for name, exam in (("before", before), ("after", after)):
         arrays[name] = exam.predictions.numpy().astype(np.int16)
         arrays[f"{name}_p"] = exam.probabilities.max(1).values.numpy().astype(np.float32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,10 @@ Caller = Callable[[Callable[[], None]], object]
 
 @dataclass(eq=False)
 class Outcome:
-    """What a run leaves: the record, the repaired module (None where there is none), exams on test, the loss curve, the log, the cost."""
+    """What a run leaves: the record, the repaired module (None where there is none), exams on test, the loss curve, the log, the cost.
+
+    `index`: where each test image stands in its source data set (its place in the split, if it comes from none); on the CPU.
+    """
 
     record: Record
     module: nn.Module | None
@@ -45,6 +48,7 @@ class Outcome:
     curve: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     cost: Cost | None = None
+    index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 def prepare(
@@ -63,17 +67,19 @@ def prepare(
 ) -> Prepared:
     """Examines the subject and divides its repair split into failing and passing; `failing` replaces what is found there.
 
+    `pair`: the class pair of the confusion metrics, else the column's (`subject.pair`), else the most confused one on validation.
     `pgd`: the subject and the repaired model are attacked as well (metrics/pgd.py), which costs twenty gradient steps on 512 images each.
     `keep`: images whose answers must not change: they join the passing inputs with the subject's own answers as labels.
     `examiner`: of this subject, where several cells repair it: what it has examined is not examined again.
     """
     data, examiner = subject.dataset, examiner or Examiner(subject.module)
-    keep = Split(keep.x, logits_of(subject.module, keep.x).argmax(1)) if keep is not None else None
+    keep = replace(keep, y=logits_of(subject.module, keep.x).argmax(1)) if keep is not None else None
     repair = examiner.sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if failing is None else failing
-    pair = pair or most_confused(repair, len(data.classes))
-    before = examine(subject, examiner, subject.module, failing, pair, draw_pairs(data.test, data.robustness), pgd, keep)
+    validation = examiner.sit(subject.module, data.validation)
+    own = most_confused(validation, len(data.classes)) if subject.pair is None else subject.pair or None
+    before = examine(subject, examiner, subject.module, failing, pair or own, draw_pairs(data.test, data.robustness), pgd, keep)
     scores, missing = score(before, before)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
     return Prepared(case, subject, method, origins or {}, profile, limit, failing, passing, before, scores, missing, pgd, keep, examiner)
@@ -177,7 +183,20 @@ def _outcome(ready: Prepared, events: Events, module: nn.Module | None, status: 
         provenance=provenance(ready.failing.x.device, ready.profile, counts(ready)),
         notes=(*notes_before(ready), *events.notes),
     )
-    return Outcome(record, module, ready.before.test, after.test if after else None, events.curve, _log(record, events), cost)
+    return Outcome(
+        record,
+        module,
+        ready.before.test,
+        after.test if after else None,
+        events.curve,
+        _log(record, events),
+        cost,
+        _index(ready.subject.dataset.test),
+    )
+
+
+def _index(split: Split) -> Tensor:
+    return torch.arange(len(split)) if split.index is None else split.index.cpu()
 
 
 def interface_problem(module: nn.Module, ready: Prepared) -> str:

@@ -93,6 +93,7 @@ def subject_facts(ready: Prepared, module: nn.Module | None, after: Exams | None
         "trained_on": s.trained_on,
         "recipe": dataclasses.asdict(s.recipe),
         "data": dict(s.dataset.digests),
+        "split": {"seed": s.dataset.seed, "over": s.dataset.scope},
         "weights": digest(s.module),
         "pair": list(ready.before.pair) if ready.before.pair else None,
         "groups": [list(g) for g in s.dataset.groups],

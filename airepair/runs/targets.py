@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from airepair.models.formats.opened import Opened
+    from airepair.subjects.bringing import BroughtModel
     from airepair.types import Subject
 
 Progress = Callable[[str, int, int, float], None]
@@ -39,14 +40,14 @@ class Place:
 
 @dataclass(eq=False)
 class Target:
-    """A model under repair. `model` is its name in cases; a file (`brought`) is opened once and is the same for all seeds."""
+    """A model under repair. `model` is its name in cases; a file (`brought`) is opened once, and its weights are the same for all seeds."""
 
     dataset: str
     model: str
     brought: Brought | None = None
     seeds: tuple[int, ...] | None = None
     trained: bool = False
-    _opened: list[tuple[Subject, Opened]] = field(default_factory=list)
+    _opened: list[BroughtModel] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -73,10 +74,10 @@ class Target:
             profile = place.profile(self.dataset)
             return load(self.dataset, self.model, seed, profile=profile, device=place.device, cache=place.cache, progress=show), None
         if not self._opened:
-            from airepair.subjects.brought import bring
+            from airepair.subjects.brought import brought_model
 
-            self._opened.append(bring(self.brought, self.dataset, profile=place.profile(self.dataset), device=place.device))
-        return self._opened[0]
+            self._opened.append(brought_model(self.brought, self.dataset, profile=place.profile(self.dataset), device=place.device))
+        return self._opened[0].subject(seed), self._opened[0].opened
 
 
 class NotTrained(AirepairError):

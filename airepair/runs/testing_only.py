@@ -52,7 +52,7 @@ def confusion_lines(ready: Prepared) -> Iterator[str]:
     """Which classes are confused most, and for few classes the whole matrix."""
     classes, pair = ready.subject.dataset.classes, ready.before.pair
     if pair is None:
-        yield f"{ready.subject.name}: no two classes are confused on the repair split."
+        yield f"{ready.subject.name}: no two classes are confused on validation of seed 0."
     else:
         yield f"{ready.subject.name}: confusion (a, b) is of {classes[pair[0]]} (a) and {classes[pair[1]]} (b)."
     if len(classes) <= LARGEST:
