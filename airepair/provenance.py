@@ -79,6 +79,7 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
     """What every record carries."""
     head, dirty = commit()
     return {
+        "benchmark_version": airepair.BENCHMARK_VERSION,
         "commit": head,
         "dirty": dirty,
         "versions": versions(),

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock
 
+from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
 
@@ -44,7 +45,7 @@ class Record:
     cost        of the repair alone: seconds, peak bytes (see cost.py)
     subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
                 was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
-    provenance  versions, device, threads, commit, dirty, profile, time, n of each split
+    provenance  benchmark version, versions, device, threads, commit, dirty, profile, time, n of each split
     notes       what a reader must know ("failures seen in training")
     """
 
@@ -60,7 +61,7 @@ class Record:
     cost: Mapping[str, Any] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     subject: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: {"benchmark_version": BENCHMARK_VERSION})
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,12 +89,18 @@ class Record:
             values["case"] = Case(**raw["case"])
             values["phases"] = tuple(Phase(**p) for p in raw.get("phases", ()))
             values["notes"] = tuple(raw.get("notes", ()))
+            values.setdefault("provenance", {})
             record = cls(**values)
         except (KeyError, TypeError, UsageError) as error:
             raise UsageError(f"a record lacks or mistypes a field: {error}") from error
         if record.status not in STATUSES:
             raise UsageError(f"status {record.status!r} is unknown; accepted: {', '.join(STATUSES)}")
         return record
+
+
+def version(record: Record) -> int:
+    """The benchmark version of the record's numbers; records from before it was named are of version 1."""
+    return int(record.provenance.get("benchmark_version", 1))
 
 
 def append(path: Path, record: Record) -> None:
@@ -120,11 +127,11 @@ def _last_byte(path: Path) -> bytes:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """The records of files or folders (`*.jsonl`), last of each key, and remarks about what was dropped.
+    """The records of files or folders (`*.jsonl`), last of each key and benchmark version, and remarks about what was dropped.
 
     UsageError names the file and line that cannot be read; a last line that was cut off by a crash is dropped with a remark.
     """
-    records: dict[str, Record] = {}
+    records: dict[tuple[str, int], Record] = {}
     remarks = []
     for file in _files(paths):
         try:
@@ -141,10 +148,11 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
                     remarks.append(f"{file}:{number}: an unfinished last line was dropped")
                     continue
                 raise UsageError(f"{file}:{number}: {error}") from error
-            if record.key in records:
+            place = record.key, version(record)
+            if place in records:
                 remarks.append(f"{record.key} occurs more than once; the last record counts")
-                del records[record.key]
-            records[record.key] = record
+                del records[place]
+            records[place] = record
     return list(records.values()), list(dict.fromkeys(remarks))
 
 

@@ -20,14 +20,21 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0, 1]; `y`: N, int64."""
+    """Labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0, 1]; `y`: N, int64.
+
+    `index` (N, int64): where each image stands in its source data set, the official training set first, then the test set; None for
+    images that come from no data set. Seeds that draw other splits are compared image by image through it.
+    """
 
     x: Tensor
     y: Tensor
+    index: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4 or len(self.x) != len(self.y):
             raise ValueError(f"images {tuple(self.x.shape)} and labels {tuple(self.y.shape)} are not N x C x H x W and N")
+        if self.index is not None and self.index.shape != self.y.shape:
+            raise ValueError(f"{tuple(self.index.shape)} indices for {len(self.y)} images")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,15 +46,15 @@ class Split:
 
     def select(self, index: Tensor) -> Split:
         """The chosen images with their labels, as a split of its own."""
-        return Split(self.x[index], self.y[index])
+        return Split(self.x[index], self.y[index], None if self.index is None else self.index[index])
 
     def clone(self) -> Split:
         """The same images and labels in memory of their own."""
-        return Split(self.x.clone(), self.y.clone())
+        return Split(self.x.clone(), self.y.clone(), None if self.index is None else self.index.clone())
 
     def to(self, device: torch.device | str) -> Split:
         """The split on `device` (one transfer)."""
-        return Split(self.x.to(device), self.y.to(device))
+        return Split(self.x.to(device), self.y.to(device), None if self.index is None else self.index.to(device))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, `size` at a time, as float32 in [0, 1], with their labels."""
@@ -56,9 +63,9 @@ class Split:
             yield self.images(part), self.y[part]
 
     def __add__(self, other: Split) -> Split:
-        if self.x.dtype != other.x.dtype:
-            return Split(torch.cat([self.images(), other.images()]), torch.cat([self.y, other.y]))
-        return Split(torch.cat([self.x, other.x]), torch.cat([self.y, other.y]))
+        x = [self.x, other.x] if self.x.dtype == other.x.dtype else [self.images(), other.images()]
+        index = None if self.index is None or other.index is None else torch.cat([self.index, other.index])
+        return Split(torch.cat(x), torch.cat([self.y, other.y]), index)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ class Robustness:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Four disjoint splits of one data set, the same for every seed and method (protocol: they belong to the benchmark's version)."""
+    """Four disjoint splits of one data set, drawn by `seed` and the same for every method.
+
+    `scope` says what a claim over seeds holds over ("splits of these 1,797 images"); `digests` are SHA-256 sums of the splits.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -85,6 +95,8 @@ class Dataset:
     robustness: Robustness
     digests: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    seed: int = 0
+    scope: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -138,8 +150,10 @@ class KnownFault:
 class Subject:
     """A trained model under repair: where it came from, what it has seen, and the data set divided accordingly.
 
-    `trained_on`: "split" (our seeded train split), index ranges such as "0..39999", "official train" or "unknown".
+    `trained_on`: "split of seed 3" (our train split of that seed), index ranges such as "0..39999", "official train" or "unknown".
     `origin` goes to the record as it stands (JSON values only); `checkpoints` holds earlier states of the same training.
+    `pair`: the class pair of the column's confusion metrics, chosen on validation of seed 0; () if no two classes were confused there,
+    None if it is this subject that chooses (seed 0 itself).
     """
 
     name: str
@@ -152,6 +166,7 @@ class Subject:
     environment: Transform | None = None
     pool: Split | None = None
     fault: KnownFault | None = None
+    pair: tuple[int, int] | tuple[()] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.records import Phase, Record
 
+SCOPES = {"digits": "splits of these 1,797 images"}
 CATEGORY = {
     "noop": "control",
     "finetune": "control",
@@ -44,8 +46,13 @@ def record(case: str, status: Any = "repaired", gains: dict[str, float] | None =
         "after": after,
         "budget": {"backward": 60_000 if parsed.base_method != "noop" else 0, "forward": 1_000},
         "cost": {"seconds": 12.5, "peak_bytes": 50 * 2**20, "memory_source": "VmHWM"} if status == "repaired" else {},
-        "subject": {"trained_on": "split", "weights": f"w{parsed.seed}"},
+        "subject": {
+            "trained_on": f"split of seed {parsed.seed}",
+            "weights": f"w{parsed.seed}",
+            "split": {"seed": parsed.seed, "over": SCOPES.get(parsed.dataset.partition("+")[0], "")},
+        },
         "provenance": {
+            "benchmark_version": BENCHMARK_VERSION,
             "commit": "0123456789abcdef",
             "dirty": False,
             "versions": {"airepair": "0.1.0", "python": "3.11.2", "torch": "2.13.0"},

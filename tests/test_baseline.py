@@ -1,5 +1,6 @@
 """Baselines: trained once, cached by content, and the fault that the digits subjects carry."""
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from airepair import data
+from airepair import BENCHMARK_VERSION, data
+from airepair.case import Case
 from airepair.exam import most_confused, sit
+from airepair.methods import build as build_method
 from airepair.models import baseline
 from airepair.models.baseline import chance, key_of, trained
 from airepair.models.recipes import Training, training_of
 from airepair.provenance import digest
 from airepair.subjects.trained import load, spoil
+from airepair.testing.cells import prepare
 from airepair.types import Dataset, Recipe
 
 SHORT = Training(Recipe(epochs=4, lr=0.05, early=0.25), "test", "mislabelled", (("severity", 0.4),))
@@ -21,7 +25,7 @@ SHORT = Training(Recipe(epochs=4, lr=0.05, early=0.25), "test", "mislabelled", (
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return spoil(data.load("digits"), SHORT)
+    return spoil(data.load("digits"), SHORT, 0)
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def test_the_key_covers_what_the_weights_depend_on(digits: Dataset) -> None:
         key_of(build("cnn", "digits", 10, (1, 8, 8)), digits, SHORT, 0),
     ]
     assert len({str(k) for k in keys}) == len(keys)
-    assert {"threads", "torch", "device", "split_version"} <= keys[0].keys()
+    assert {"threads", "torch", "device", "benchmark_version"} <= keys[0].keys()
 
 
 def test_a_large_training_goes_on_after_a_kill(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +118,8 @@ def test_it_stops_at_the_accuracy_wanted(digits: Dataset, tmp_path: Path) -> Non
 def test_the_noise_is_in_train_only_and_the_same_for_everybody() -> None:
     """About 15 % + 40 % of the pair's labels; images, repair, validation and test are untouched."""
     clean, training = data.load("digits"), training_of("digits", "cnn")
-    noisy = spoil(clean, training)
-    assert noisy.digests["train"] == spoil(clean, training).digests["train"] != clean.digests["train"]
+    noisy = spoil(clean, training, 0)
+    assert noisy.digests["train"] == spoil(clean, training, 0).digests["train"] != clean.digests["train"]
     assert torch.equal(noisy.train.x, clean.train.x)
     for part in ("repair", "validation", "test"):
         assert noisy.digests[part] == clean.digests[part]
@@ -124,6 +128,37 @@ def test_the_noise_is_in_train_only_and_the_same_for_everybody() -> None:
     assert 0.10 < float(changed[~pair].float().mean()) < 0.20
     swapped = noisy.train.y[pair] + clean.train.y[pair] == 11
     assert 0.30 < float(swapped.float().mean()) < 0.50
+
+
+def test_the_noise_follows_the_seed_on_the_same_images() -> None:
+    """Two seeds, one clean training set: other labels are wrong."""
+    clean, training = data.load("digits"), training_of("digits", "cnn")
+    assert spoil(clean, training, 1).digests["train"] != spoil(clean, training, 2).digests["train"]
+
+
+def test_a_seed_draws_its_own_splits_and_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subject of seed 2 is trained on the train split of seed 2 with its noise, and says so; so does its key in the cache."""
+    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: SHORT)
+    subject = load("digits", "fc", 2, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
+    expected = spoil(data.load("digits", seed=2), SHORT, 2)
+    assert subject.dataset.digests == expected.digests
+    assert (subject.trained_on, subject.dataset.seed) == ("split of seed 2", 2)
+    (key,) = (json.loads(f.read_text()) for f in tmp_path.glob("digits-fc-s2-*.json"))
+    assert (key["train"], key["benchmark_version"]) == (expected.digests["train"], BENCHMARK_VERSION)
+
+
+def test_the_class_pair_belongs_to_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only seed 3 is asked for: its pair is the one that seed 0's subject confuses most on seed 0's validation, in the record too."""
+    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: SHORT)
+    third, first = (load("digits", "fc", seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for seed in (3, 0))
+    chosen = most_confused(sit(first.module, first.dataset.validation), 10)
+    assert third.pair == chosen
+    assert first.pair is None
+    moved = replace(third, pair=(4, 7))
+    for subject, seed, pair in ((first, 0, chosen), (third, 3, chosen), (moved, 3, (4, 7)), (replace(third, pair=()), 3, None)):
+        ready = prepare(Case("digits", "fc", "noop", seed), subject, build_method("noop", {}))
+        assert ready.before.pair == pair
+    assert "no two classes" in ready.missing["confusion"].lower()
 
 
 def test_chance_is_told_from_guessing() -> None:
@@ -141,7 +176,7 @@ def test_the_planted_pair_is_the_most_confused_one(model: str, tmp_path: Path) -
     """On three seeds; the accuracies lie in the region where the protocol found methods to differ."""
     for seed in range(3):
         subject = load("digits", model, seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
-        pair = most_confused(sit(subject.module, subject.dataset.repair), 10)
+        pair = most_confused(sit(subject.module, subject.dataset.validation), 10)
         assert pair is not None
         assert set(pair) == {3, 8}
         assert 0.65 < sit(subject.module, subject.dataset.test).accuracy < 0.90

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,25 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.exam import sit
+from airepair.exam import most_confused, sit
 from airepair.methods import build as method
 from airepair.models.feed import Feed
 from airepair.models.feeding import Feeding, stated
 from airepair.models.formats.opened import Feed as FileFeed
 from airepair.models.formats.opened import Opened
 from airepair.runner.feature_cache import Examiner
-from airepair.subjects.brought import Brought, add_feeding_arguments, asked, bring, brought_from, case_name, shipped, wanted
+from airepair.runner.written_model import seen_by
+from airepair.subjects.brought import (
+    Brought,
+    add_feeding_arguments,
+    asked,
+    bring,
+    brought_from,
+    brought_model,
+    case_name,
+    shipped,
+    wanted,
+)
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import load as load_subject
 from airepair.testing.cells import prepare, run
@@ -50,19 +62,20 @@ def text():
 
 @pytest.fixture
 def colours(tmp_path: Path) -> str:
-    """A data set of your own: 3 x 4 x 4 images whose brightest channel is the class."""
+    """A data set of your own: 3 x 4 x 4 images whose brightest channel is the class, and the darkest the second after it."""
     generator = np.random.default_rng(0)
     y = np.arange(240) % 3
     x = generator.integers(0, 120, (240, 4, 4, 3), dtype=np.uint8)
     x[np.arange(240), :, :, y] += 90
+    x[np.arange(240), :, :, (y + 1) % 3] += 30
     np.savez(tmp_path / "colours.npz", x_train=x, y_train=y, classes=np.array(NAMES))
     return f"npz:{tmp_path / 'colours.npz'}"
 
 
-def checkpoint(path: Path, order: tuple[int, ...] = (0, 1, 2), **beside: object) -> Path:
+def checkpoint(path: Path, order: tuple[int, ...] = (0, 1, 2), bias: Sequence[float] = (0, 0, 0), **beside: object) -> Path:
     """A checkpoint of NET's Net that answers with the brightest channel; output k stands for the channel `order[k]`."""
     weight = torch.eye(3)[list(order)] * 20
-    torch.save({"state_dict": {"module.fc.weight": weight, "module.fc.bias": torch.zeros(3)}, **beside}, path)
+    torch.save({"state_dict": {"module.fc.weight": weight, "module.fc.bias": torch.tensor(bias).float()}, **beside}, path)
     path.with_suffix(".py").write_text(NET)
     return path
 
@@ -102,14 +115,56 @@ def test_the_users_preprocessing_replaces_the_feeding(tmp_path: Path, colours: s
         accuracy(given(path, "--input-range", "0..255"), colours)
 
 
+def test_the_seed_divides_what_a_brought_network_has_not_seen(tmp_path: Path, colours: str) -> None:
+    """One file, three seeds: the same weights, other repair and test images, one class pair: that of validation of seed 0."""
+    with np.load(colours.removeprefix("npz:")) as file:
+        parts = {"x_train": file["x_train"][:120], "y_train": file["y_train"][:120], "x_test": file["x_train"], "y_test": file["y_train"]}
+    np.savez(tmp_path / "official.npz", **parts, classes=np.array(NAMES))
+    file_of = given(checkpoint(tmp_path / "a.pt", bias=(0, 0, 6)), "--input-range", "0..1")
+    model = brought_model(file_of, f"npz:{tmp_path / 'official.npz'}", profile="none", device=CPU)
+    subjects = [model.subject(seed) for seed in (0, 1, 2)]
+    assert len({id(s.module) for s in subjects}) == 1
+    for part in ("repair", "validation", "test"):
+        assert len({s.dataset.digests[part] for s in subjects}) == 3
+    assert len({s.dataset.digests["train"] for s in subjects}) == 1
+    first = subjects[0]
+    pair = most_confused(sit(first.module, first.dataset.validation), 3)
+    assert pair is not None
+    assert [s.pair for s in subjects] == [None, pair, pair]
+    assert "official test images" in first.dataset.scope
+
+
+def test_a_repaired_file_keeps_to_the_division_that_its_repair_has_used(tmp_path: Path, colours: str) -> None:
+    """A repair at seed 1 has learned from images that are test images at seed 0: whatever seed is asked for later, its division is seed 1's."""
+    path = checkpoint(tmp_path / "a.pt")
+    used, _ = bring(given(path), colours, profile="none", device=CPU, seed=1)
+    for divided_by in (1, "1", -1):
+        checkpoint(path, **(seen_by(used) | ({"divided_by": divided_by} if divided_by != 1 else {})))
+        if divided_by == 1:
+            for seed in (0, 1, 5):
+                assert bring(given(path), colours, profile="none", device=CPU, seed=seed)[0].dataset.digests == used.dataset.digests
+            continue
+        with pytest.raises(UsageError, match=f"divided_by is {divided_by!r}; accepted: the seed of the repair"):
+            bring(given(path), colours, profile="none", device=CPU)
+
+
+def test_a_split_without_a_seed_is_refused_and_one_of_version_1_is_known(tmp_path: Path, colours: str) -> None:
+    """ "split" was enough while there was one; a file of that time says so in its digests, any other must name the seed."""
+    path = checkpoint(tmp_path / "a.pt", trained_on="split", digests={"split_version": "1"})
+    assert bring(given(path), colours, profile="none", device=CPU)[0].trained_on == "split of version 1"
+    checkpoint(path, trained_on="split", digests={"benchmark_version": "2"})
+    with pytest.raises(UsageError, match=r"trained_on='split' \(the checkpoint\) does not name the seed.*split of seed 0"):
+        bring(given(path), colours, profile="none", device=CPU)
+
+
 def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(tmp_path: Path, colours: str) -> None:
     """Each value says where it came from; mean and std belong together."""
-    path = checkpoint(tmp_path / "a.pt", mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25], trained_on="split")
+    path = checkpoint(tmp_path / "a.pt", mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25], trained_on="split of seed 0")
     subject, _ = bring(given(path), colours, profile="none", device=CPU)
     feeding = subject.origin["feeding"]
     assert feeding["mean"] == {"value": [0.5, 0.5, 0.5], "from": "mean and std in the checkpoint"}
     assert feeding["input_range"]["from"] == "told by mean and std in the checkpoint"
-    assert subject.trained_on == "split"
+    assert subject.trained_on == "split of seed 0"
     (tmp_path / "subject.toml").write_text('input_range = "0..255"\nmean = 127\nstd = 64\ntrained-on = "unknown"\n')
     subject, _ = bring(given(path, "--input-range", "0..1"), colours, profile="none", device=CPU)
     feeding = subject.origin["feeding"]
@@ -307,7 +362,7 @@ def test_a_file_trained_with_a_fault_meets_its_training_data_again(tmp_path: Pat
     """The severity stands in its architecture; other data than its digest says, or an unknown fault, are noted and not made up."""
     subject = load_subject("digits", "fc+imbalanced0.05", 0, profile="smoke", device=CPU, cache=tmp_path / "cache")
     known = subject.dataset.digests["train"]
-    facts = {"arch": "fc+imbalanced0.05", "fault": "imbalanced", "trained_on": "split", "state_dict": subject.module.state_dict()}
+    facts = {"arch": "fc+imbalanced0.05", "fault": "imbalanced", "trained_on": "split of seed 0", "state_dict": subject.module.state_dict()}
     for name, beside, expected in (
         ("same.pt", {"digests": {"train": known}}, True),
         ("unsaid.pt", {}, True),
@@ -340,7 +395,9 @@ def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one
     ):
         bring(Brought(tmp_path / "a.pt"), "digits", profile="smoke", device=CPU)
     feeding = stated({"input_range": "0..255"}, "option", tmp_path)
-    subject, opened = bring(Brought(tmp_path / "a.pt", feeding=feeding, trained_on="split"), "digits", profile="smoke", device=CPU)
+    subject, opened = bring(
+        Brought(tmp_path / "a.pt", feeding=feeding, trained_on="split of seed 0"), "digits", profile="smoke", device=CPU
+    )
     ready = prepare(Case("digits", "a", "memit", 0), subject, method("memit", {}))
     outcome = run(ready)
     assert outcome.module is not None
@@ -364,7 +421,7 @@ def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repa
     path = shutil.copy(ours.path, tmp_path / "mine.h5")
     with pytest.raises(UsageError, match=r"with pixels in 0\.\.255 it would be \.7\d\d; give --input-range 0\.\.255"):
         bring(Brought(tmp_path / "mine.h5"), "digits", profile="smoke", device=CPU)
-    (tmp_path / "mine.toml").write_text('input_range = "0..255"\ntrained_on = "split"\nfault = "mislabelled"\n')
+    (tmp_path / "mine.toml").write_text('input_range = "0..255"\ntrained_on = "split of seed 0"\nfault = "mislabelled"\n')
     subject, opened = bring(Brought(path), "digits", profile="smoke", device=CPU)
     outcome = run(prepare(Case("digits", "mine", "memit", 0), subject, method("memit", {})))
     assert outcome.module is not None

@@ -59,12 +59,12 @@ def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file:
 def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> None:
     """With the range as an option they run; the record says where it came from, and that the baseline is one file for all seeds."""
     words = ["--pretrained", str(file), "--dataset", "digits", "--method", "noop,memit", "--seeds", "0,1"]
-    result = suite(tmp_path, *words, "--input-range", "0..255", "--trained-on", "split")
+    result = suite(tmp_path, *words, "--input-range", "0..255", "--trained-on", "split of seed 0")
     assert result.returncode == 0, result.stdout + result.stderr
     records = read([tmp_path / "records.jsonl"])[0]
     assert {r.key for r in records} == {f"digits-my_net-{m}-s{s}" for m in ("noop", "memit") for s in (0, 1)}
     assert {r.subject["origin"]["feeding"]["input_range"]["from"] for r in records} == {"option"}
-    assert "repair seeds only" in re.sub(r"\s+", " ", result.stdout)
+    assert "the same weights at every seed" in re.sub(r"\s+", " ", result.stdout)
     refused = suite(tmp_path / "refused", *words)
     assert refused.returncode == 1
     assert "give --input-range 0..255" in refused.stdout
@@ -99,7 +99,7 @@ def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -
 def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) -> None:
     """`digits+fog3` with --pretrained: it fails there, a method gets these failures and the corruption, clean and corrupted accuracy are recorded."""
     feeding = stated({"input_range": "0..255"}, "option", Path())
-    brought = Brought(file, feeding=feeding, trained_on="split")
+    brought = Brought(file, feeding=feeding, trained_on="split of seed 0")
     clean, _ = bring(brought, "digits", profile="smoke", device=torch.device("cpu"))
     subject, _ = bring(brought, "digits+fog3", profile="smoke", device=torch.device("cpu"))
     assert subject.name == "digits+fog3-my_net"

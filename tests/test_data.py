@@ -1,4 +1,4 @@
-"""The four splits: disjoint, stratified, the same for everybody, and unseen where the protocol says so."""
+"""The four splits: disjoint, stratified, drawn by the seed and the same for every method, and unseen where the protocol says so."""
 
 import os
 import subprocess
@@ -12,10 +12,17 @@ from airepair import data
 from airepair.data.cifar import CIFAR100, SUPERCLASSES
 from airepair.data.seen import divide_for
 from airepair.data.source import Source
+from airepair.data.splits import SPLIT_SEED
 from airepair.errors import Unavailable, UsageError
+from airepair.faults.fault import FAULT_SEED
+from airepair.seeds import stream
 from airepair.types import Dataset, Robustness, Split
 
 PARTS = ("train", "repair", "validation", "test")
+
+
+SEEN = ["split", "split of seed 7", "official train", "0..799"]  # of which the seed divides what is left over
+VERSION_1_TRAIN = "37e5e61c4e6f93bc"  # in reports/digits at 5f42403
 
 
 def numbered(n: int, start: int = 0) -> Split:
@@ -40,53 +47,107 @@ def disjoint(found: Dataset) -> bool:
     return len(set().union(*sets)) == sum(map(len, sets))
 
 
-@pytest.mark.parametrize(
-    "trained_on", ["split", "official train", "unknown", "0..799", "train 0..599, repair 800..999, validation 600..699"]
-)
+@pytest.mark.parametrize("trained_on", [*SEEN, "unknown", "train 0..599, repair 800..999, validation 600..699"])
 def test_no_image_is_in_two_splits(trained_on: str) -> None:
-    """Whatever the subject has seen, the four splits share no image."""
-    assert disjoint(divide_for(toy(), trained_on))
+    """Whatever the subject has seen, the four splits share no image, and each image's index leads back to it."""
+    for seed in (0, 3):
+        found = divide_for(toy(), trained_on, seed)
+        assert disjoint(found)
+        for part in PARTS:
+            split = getattr(found, part)
+            assert split.index is not None
+            assert [int(a) * 256 + int(b) for a, b in split.x.reshape(-1, 2)] == split.index.tolist()
 
 
-def test_splits_are_stratified_and_do_not_change() -> None:
+def test_splits_are_stratified_and_the_same_for_a_seed() -> None:
     """80 / 10 / 10 of the training set, each class in its proportion, the same digests at every call."""
-    found = divide_for(toy(), "split")
+    found = divide_for(toy(), "split", 0)
     assert [len(getattr(found, p)) for p in PARTS] == [800, 100, 100, 200]
     for part in PARTS[:3]:
         counts = torch.bincount(getattr(found, part).y).float()
         assert (counts - counts.mean()).abs().max() <= 1
-    assert divide_for(toy(), "split").digests == found.digests
+    assert divide_for(toy(), "split", 0).digests == found.digests
+
+
+@pytest.mark.parametrize("trained_on", SEEN)
+def test_the_seed_divides_what_the_subject_has_not_seen(trained_on: str) -> None:
+    """Another seed, other repair and validation images; what the subject was trained on stays (for ours, its own seed's), official test too."""
+    first, second = (divide_for(toy(), trained_on, seed) for seed in (0, 1))
+    assert indices(first.repair) != indices(second.repair)
+    assert indices(first.validation) != indices(second.validation)
+    assert (indices(first.train) == indices(second.train)) == (trained_on != "split")
+    assert (indices(first.test) == indices(second.test)) == (trained_on != "official train")
+    assert (first.seed, second.seed) == (0, 1)
+
+
+def test_a_pool_is_divided_by_the_seed_test_too() -> None:
+    """Without an official test set, test is drawn as well, and a claim holds over splits of these images."""
+    first, second = (divide_for(toy(test=False), "split", seed) for seed in (0, 1))
+    assert indices(first.test) != indices(second.test)
+    assert indices(first.test) & indices(second.test)
+    assert first.scope == "splits of these 1,000 images"
+    assert divide_for(toy(), "split", 0).scope == "splits of the 1,000 official training images, on the one official test set"
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_network_of_our_split_is_repaired_on_what_that_split_left_over(test: bool) -> None:
+    """`split of seed 3`, at any cell seed: train is seed 3's, the rest is divided anew; at seed 3 it is seed 3's own division."""
+    own = divide_for(toy(test), "split", 3)
+    other = divide_for(toy(test), "split of seed 3", 0)
+    assert indices(other.train) == indices(own.train)
+    assert indices(other.repair) != indices(own.repair)
+    assert [len(getattr(other, p)) for p in PARTS] == [len(getattr(own, p)) for p in PARTS]
+    assert disjoint(other)
+    assert divide_for(toy(test), "split of seed 3", 3).digests == own.digests
+
+
+def test_a_file_of_version_1_has_seen_the_one_split_of_that_version() -> None:
+    """The first version's train split of digits, by the digest that its records hold; its repair split is unseen and divided anew."""
+    found = data.load("digits", trained_on="split of version 1")
+    assert found.digests["train"][:16] == VERSION_1_TRAIN
+    assert data.load("digits", seed=1, trained_on="split of version 1").digests["train"][:16] == VERSION_1_TRAIN
+
+
+def test_splits_and_faults_draw_from_different_streams() -> None:
+    """No seed of a split's generator is one of a fault's, at any of a hundred seeds and parts."""
+    splits = {stream(SPLIT_SEED, seed, part) for seed in range(100) for part in range(6)}
+    faults = {stream(FAULT_SEED, seed, part) for seed in range(100) for part in range(6)}
+    assert len(splits) == len(faults) == 600
+    assert not splits & faults
 
 
 def test_digits_have_the_protocols_sizes_and_digests() -> None:
-    """600 / 400 / 300 / 497 images; a digest pins the split version, so that no change goes unseen."""
-    found = data.load("digits")
+    """600 / 400 / 300 / 497 images; a digest pins the benchmark version, so that no change goes unseen."""
+    found = data.load("digits", seed=0)
     assert [len(getattr(found, p)) for p in PARTS] == [600, 400, 300, 497]
     assert found.train.x.dtype == torch.float32
     assert 0 <= float(found.train.x.min()) < float(found.train.x.max()) == 1
-    assert found.digests["test"][:16] == "712de24b21afa10d"
+    assert found.digests["test"][:16] == "c35999c768ae28c0"
 
 
 def test_repair_and_validation_are_unseen_by_a_brought_model() -> None:
     """official train: repair and validation come out of the test set, and test is the other half."""
-    found = divide_for(toy(), "official train")
+    found = divide_for(toy(), "official train", 0)
     assert len(found.train) == 1000
     assert [len(getattr(found, p)) for p in PARTS[1:]] == [50, 50, 100]
     assert not (indices(found.repair) | indices(found.validation)) & indices(found.train)
 
 
 def test_ranges_of_the_files_text_are_taken_as_they_stand() -> None:
-    """The rest of the official order goes to repair, then to validation."""
-    found = divide_for(toy(), "training images 0..799")
+    """The seed divides the rest between repair and validation; stated ranges are taken at every seed."""
+    found = divide_for(toy(), "training images 0..799", 0)
     assert indices(found.train) == set(range(800))
-    assert indices(found.repair) == set(range(800, 900))
-    assert indices(found.validation) == set(range(900, 1000))
+    assert (len(found.repair), len(found.validation)) == (100, 100)
+    assert indices(found.repair) | indices(found.validation) == set(range(800, 1000))
+    text = "train 0..599, repair 800..999, validation 600..699"
+    assert divide_for(toy(), text, 0).digests == divide_for(toy(), text, 1).digests
+    assert divide_for(toy(), text, 0).scope == "the stated ranges, on the one official test set"
 
 
 def test_a_pool_without_test_set_says_that_failures_were_seen() -> None:
     """Nothing unseen at hand: the note reaches every record."""
-    assert divide_for(toy(test=False), "unknown").notes == ("failures seen in training",)
-    assert divide_for(toy(), "unknown").notes == ()
+    assert divide_for(toy(test=False), "unknown", 0).notes == ("failures seen in training",)
+    assert divide_for(toy(), "unknown", 0).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -96,13 +157,14 @@ def test_a_pool_without_test_set_says_that_failures_were_seen() -> None:
         ("0..1000", r"accepted: within 0\.\.999"),
         ("repair 0..10", "does not say what the training set was"),
         ("train 0..10, repair 5..20", "overlap"),
+        ("split of seed", "not understood"),
         ("0..999", "would hold no image of 5 of 5 classes"),
     ],
 )
 def test_a_wrong_text_is_one_line(text: str, message: str) -> None:
     """The text and what would be accepted."""
     with pytest.raises(UsageError, match=message):
-        divide_for(toy(), text)
+        divide_for(toy(), text, 0)
 
 
 def test_names_load_without_torch() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from airepair import data
 from airepair.case import Case
 from airepair.corruptions import Corruption
+from airepair.data.splits import digest as split_digest
 from airepair.errors import UsageError
 from airepair.events import Events
 from airepair.exam import Exam, sit
@@ -133,6 +134,31 @@ def test_backdoor_poisons_a_share_and_spoils_triggered_copies(digits: Dataset) -
     assert torch.equal(digits.train.x, before)
     grey = patched(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert int((grey == 255).sum()) == 3 * 4 * 4
+
+
+@pytest.mark.parametrize("fault", ["mislabelled", "imbalanced", "backdoor"])
+def test_what_a_fault_does_to_the_training_follows_the_seed(fault: str, digits: Dataset) -> None:
+    """Of the same training data: the same draw at the same seed, another one at another."""
+    kind = FAULTS.get(fault)
+    first, again, other = (split_digest(kind(seed=seed).train(digits.train, 10)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("fault", ["damaged", "bitflips"])
+def test_which_weights_are_struck_follows_the_seed(fault: str) -> None:
+    """The masks of two seeds differ, those of one seed do not."""
+    kind = FAULTS.get(fault)
+    first, again, other = (next(iter(kind(seed=seed).damage(linear()).values())) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_what_an_environment_draws_follows_the_seed(digits: Dataset, cache: Path) -> None:
+    """At two cell seeds the same images are in other fog."""
+    found = of_case("digits+fog3", "fc")
+    assert found is not None
+    first, other = (faulty(("digits+fog3", "fc"), digits, SHORT, found, seed, cache).dataset.test.x for seed in (0, 1))
+    assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("fault", [Damaged(severity=0.25), Bitflips(severity=0.25)], ids=["damaged", "bitflips"])
@@ -391,12 +417,12 @@ def test_localisation_counts_changed_and_damaged_weights(digits: Dataset, cache:
 
 @pytest.mark.parametrize("model", ["fc", "cnn"])
 def test_the_default_digits_subjects_keep_their_key(model: str, digits: Dataset) -> None:
-    """Their fault is the label noise at its stated severity, as it always was: the same training data, the same words in the key."""
+    """Their fault is the label noise at its stated severity: the training data of benchmark version 2, the same words in the key."""
     training = training_of("digits", model)
-    key = key_of(network(model, "digits", 10, (1, 8, 8)), spoil(digits, training), training, 0)
+    key = key_of(network(model, "digits", 10, (1, 8, 8)), spoil(digits, training, 0), training, 0)
     assert key["fault"] == ["mislabelled", [["severity", 0.4], ["uniform", 0.15]]]
-    assert key["train"] == "359b53ef316be510cc10e34707d75a83edc37bda622edf455d9d27ff0415c1b5"  # as in the records of the first version
-    assert set(key) == {"architecture", "train", "fault", "recipe", "seed", "threads", "torch", "device", "split_version"}
+    assert key["train"] == "d1ca1ed6d99c4729cbe16f5c56ccdfe99b6db30970af31b262c7e8c84afbf6b9"  # of benchmark version 2, seed 0
+    assert set(key) == {"architecture", "train", "fault", "recipe", "seed", "threads", "torch", "device", "benchmark_version"}
 
 
 def test_the_default_subjects_are_no_rows_of_table_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

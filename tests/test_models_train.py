@@ -141,7 +141,7 @@ def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: p
     assert command.run(arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m"))) == 0
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "epoch-3.pt", "log.jsonl", "model.pt"]
     found = torch.load(tmp_path / "m" / "model.pt", weights_only=True)
-    assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == ("fc", 10, "split", 4)
+    assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == ("fc", 10, "split of seed 0", 4)
     module = load(found)
     assert digest(module) == digest(load(found["state_dict"], "digits/fc", (1, 8, 8)))
     logged = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text().splitlines()]

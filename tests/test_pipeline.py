@@ -64,6 +64,20 @@ def cell(method: Method, limit: Limit = Limit(), subject: Subject | None = None)
     return run(prepare(Case("toy", "mlp", str(method.name), 0), subject or toy.subject("mlp"), method, limit=limit))
 
 
+def test_a_cell_keeps_where_its_test_images_stand_in_the_data_set(tmp_path: Path) -> None:
+    """predictions.npz holds their indices in the source data set; images that come from none are numbered by their place in the split."""
+    subject = toy.subject("mlp")
+    test = subject.dataset.test
+    numbered = dataclasses.replace(test, index=torch.arange(len(test)).flip(0) + 1_000)
+    placed = dataclasses.replace(subject, dataset=dataclasses.replace(subject.dataset, test=numbered))
+    for found, expected in ((subject, np.arange(len(test))), (placed, np.arange(len(test))[::-1] + 1_000)):
+        ready = prepare(Case("toy", "mlp", "noop", 0), found, build("noop", {}))
+        folder = file_result(tmp_path, result_of(ready, run(ready)), "none")
+        with np.load(folder / "predictions.npz") as kept:
+            assert np.array_equal(kept["index"], expected)
+            assert np.array_equal(kept["label"], test.y.numpy())
+
+
 @pytest.mark.parametrize(
     ("how", "status", "why"),
     [

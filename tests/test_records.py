@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.records import Phase, Record, append, read
+from airepair.records import Phase, Record, append, read, version
 
 
 def record(seed: int = 0, **values: object) -> Record:
@@ -33,6 +34,16 @@ def test_where_a_key_occurs_twice_the_last_counts_and_it_is_said(tmp_path: Path)
     found, remarks = read([tmp_path])
     assert [r.notes for r in found] == [("second",)]
     assert "more than once" in remarks[0]
+
+
+def test_a_record_of_another_benchmark_version_is_not_replaced(tmp_path: Path) -> None:
+    """One cell of two versions: both are read, and a record that does not name its version is of the first."""
+    for provenance in ({}, {"benchmark_version": BENCHMARK_VERSION}):
+        append(tmp_path / "records.jsonl", record(provenance=provenance))
+    found, remarks = read([tmp_path])
+    assert [version(r) for r in found] == [1, BENCHMARK_VERSION]
+    assert remarks == []
+    assert version(record()) == BENCHMARK_VERSION
 
 
 def test_an_unfinished_last_line_is_dropped_with_a_remark_and_the_next_append_starts_a_new_line(tmp_path: Path) -> None:

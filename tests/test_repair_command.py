@@ -33,7 +33,7 @@ KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The paper's first step: a baseline, trained here."""
     folder = tmp_path_factory.mktemp("base")
-    words = ["train", "--dataset", "digits", "--net_arch", "cnn", "--epochs", "8", "--lr", "0.05", "--out", str(folder / "out")]
+    words = ["train", "--dataset", "digits", "--net_arch", "cnn", "--epochs", "4", "--lr", "0.05", "--out", str(folder / "out")]
     assert main(words) == 0
     (folder / "out" / "model.pt").rename(folder / "base.pt")
     return folder / "base.pt"
@@ -151,6 +151,18 @@ class Attached:
         return nn.Sequential(task.module, unit)
 
 
+def test_a_model_repaired_at_another_seed_is_tested_on_the_images_of_that_seed(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seed 2 has divided the unseen images otherwise: what it wrote, in both files, is never tested on what it has learned from."""
+    out, key = base.parent / "other", "digits-base-finetune-s2"
+    words = ["--pretrained", str(base), "--dataset", "digits", "--method", "finetune", "--additional_param", "--epochs 2"]
+    assert main(["repair", *words, "--seeds", "2", "--out", str(out)]) == 0
+    expected = f"{scores(out)[key]['accuracy']:.4f}"
+    for file in (f"{key}.pt", f"{key}/base.pt"):
+        capsys.readouterr()
+        assert main(["repair", "--testonly", "--pretrained", str(out / "models" / file), "--dataset", "digits"]) == 0
+        assert expected in capsys.readouterr().out
+
+
 def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """package.module:Class is a method too; what the state dict and the user's format cannot tell is there as TorchScript, same scores."""
     out, key = base.parent / "attached", f"digits-base-{__name__}:Attached-s0"
@@ -170,7 +182,17 @@ def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(ba
     pytest.importorskip("mmdnn")
     program, out = base.parent / "program.pt", base.parent / "converted"
     assert main(["convert", str(base), str(program)]) == 0
-    words = ["--pretrained", str(program), "--trust-pickle", "--dataset", "digits", "--trained-on", "split", "--method", "finetune"]
+    words = [
+        "--pretrained",
+        str(program),
+        "--trust-pickle",
+        "--dataset",
+        "digits",
+        "--trained-on",
+        "split of seed 0",
+        "--method",
+        "finetune",
+    ]
     assert main(["repair", *words, "--additional_param", "--epochs 1", "--out", str(out)]) == 0
     (record,), remarks = read([out])
     assert remarks == []

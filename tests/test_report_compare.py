@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_the_metrics_direction_decides_what_is_worse() -> None:
     new = [record("digits-cnn-dl2-s0", gains={"break_rate": 0.02})]
     assert judge(OLD, new, "break_rate:1")
     assert not judge(new, OLD, "break_rate:1")
+
+
+def test_two_benchmark_versions_do_not_compare() -> None:
+    """One line that names both."""
+    old = [dataclasses.replace(r, provenance={}) for r in OLD]
+    with pytest.raises(UsageError, match=r"the baseline is of benchmark version 1, the new records of 2"):
+        judge(old, OLD, "accuracy:1")
 
 
 def test_costs_are_judged_in_percent_of_the_old_value() -> None:

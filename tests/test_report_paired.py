@@ -1,7 +1,8 @@
-"""Paired tests over test images from the predictions that cells keep."""
+"""Paired tests over seeds and test images from the predictions that cells keep."""
 
 from __future__ import annotations
 
+from itertools import product
 from math import comb
 from pathlib import Path
 
@@ -10,15 +11,23 @@ import pytest
 
 from airepair.report import render, write_all
 from airepair.report.grid import grid
-from airepair.report.paired import compare, mcnemar, paired
+from airepair.report.paired import paired
+from airepair.report.statistics import Pair, compare, holm, mcnemar, permuted
 from tests.report_records import record
 
 
-def keep(folder: Path, key: str, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+def keep(folder: Path, key: str, label: np.ndarray, before: np.ndarray, after: np.ndarray, index: np.ndarray | None = None) -> None:
     """Files predictions as a run does."""
     cell = folder / "cells" / key
     cell.mkdir(parents=True)
-    np.savez_compressed(cell / "predictions.npz", label=label, before=before, after=after)
+    where = np.arange(len(label)) if index is None else index
+    np.savez_compressed(cell / "predictions.npz", label=label, before=before, after=after, index=where)
+
+
+def pairs(first: np.ndarray, second: np.ndarray, index: np.ndarray | None = None) -> list[Pair]:
+    """One pair a row; the same images at every seed unless `index` says otherwise."""
+    where = np.broadcast_to(np.arange(first.shape[1]), first.shape) if index is None else index
+    return [Pair(f, s, i) for f, s, i in zip(first, second, where, strict=True)]
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
@@ -35,13 +44,33 @@ def test_the_bootstrap_separates_a_gain_from_noise() -> None:
     better = base.copy()
     better[:, :40] = True
     base[:, :40] = False
-    found = compare(better, base)
+    found = compare(pairs(better, base))
     assert found.difference == pytest.approx(0.08)
     assert found.low > 0
-    assert found.p < 0.01
-    noise = compare(generator.random((3, 500)) < 0.8, generator.random((3, 500)) < 0.8)
+    assert found.bootstrap < 0.01
+    noise = compare(pairs(generator.random((3, 500)) < 0.8, generator.random((3, 500)) < 0.8))
     assert noise.low < 0 < noise.high
     assert noise.p > 0.05
+
+
+def test_three_seeds_that_agree_do_not_decide() -> None:
+    """The signs of three equal differences come out alike in 2 of 8 turns, whatever the bootstrap says: p is .25, and 2 / 2^5 at five seeds."""
+    for seeds, expected in ((3, 0.25), (5, 0.0625), (10, 2 / 2**10)):
+        found = compare(pairs(np.ones((seeds, 300), bool), np.zeros((seeds, 300), bool)))
+        assert found.bootstrap < 0.01
+        assert found.p == found.permutation == pytest.approx(expected)
+    assert compare(pairs(np.ones((1, 300), bool), np.zeros((1, 300), bool))).p == 1
+
+
+def test_the_permutation_test_is_exact() -> None:
+    """By hand: of the 32 ways to give five differences a sign, 6 have a mean at least as far from zero."""
+    assert permuted([0.03, 0.01, 0.04, 0.02, -0.01]) == pytest.approx(_by_hand([0.03, 0.01, 0.04, 0.02, -0.01]))
+    assert permuted([0.0, 0.0, 0.0]) == 1
+
+
+def _by_hand(values: list[float]) -> float:
+    turned = [abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((1, -1), repeat=len(values))]
+    return sum(t >= abs(sum(values)) - 1e-12 for t in turned) / len(turned)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
@@ -50,9 +79,38 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     base[2, :160] = True
     better = np.zeros((3, 2_000), bool)
     better[0, :160] = True
-    found = compare(better, base)
+    found = compare(pairs(better, base))
     assert found.difference == 0
     assert found.high - found.low > 0.05
+
+
+def test_images_that_seeds_share_are_one_cluster() -> None:
+    """The same 25 of 100 images gained at each of ten seeds: tested on the same images, the interval is that of 100 images; on ten different
+    hundreds it is that of a thousand, widened by drawing the seeds as well (a factor of 1.9 = 1 + 9/10 in the variance)."""
+    better, base = np.zeros((10, 100), bool), np.zeros((10, 100), bool)
+    better[:, :25] = True
+    shared = compare(pairs(better, base))
+    apart = compare(pairs(better, base, np.arange(1_000).reshape(10, 100)))
+    assert shared.difference == apart.difference == 0.25
+    ratio = (shared.high - shared.low) / (apart.high - apart.low)
+    assert ratio == pytest.approx((10 / 1.9) ** 0.5, rel=0.1)
+
+
+def test_the_order_of_a_seeds_images_does_not_matter() -> None:
+    """The index leads: the images of a seed in another order give the same bytes."""
+    generator = np.random.default_rng(2)
+    first, second = generator.random((2, 4, 60)) < 0.7
+    index = np.stack([generator.permutation(200)[:60] for _ in range(4)])
+    turned = [Pair(p.first[::-1], p.second[::-1], p.index[::-1]) for p in pairs(first, second, index)]
+    assert compare(turned) == compare(pairs(first, second, index))
+
+
+def test_holms_correction_is_the_step_down_of_bonferroni() -> None:
+    """Holm (1979): the smallest of three p is tripled, the next doubled, none falls below one before it, none exceeds 1; the order stays."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
 
 
 def test_methods_are_compared_with_the_subject_and_with_finetune(tmp_path: Path) -> None:
@@ -84,10 +142,12 @@ def test_without_predictions_there_is_no_document(tmp_path: Path) -> None:
 
 
 def test_other_test_images_are_not_paired(tmp_path: Path) -> None:
-    """A control with other labels (another split) is not compared."""
+    """A control on other images (another split) is not compared, even if the labels are the same; nor is one with other labels."""
     label = np.zeros(50, np.int16)
-    keep(tmp_path, "digits-cnn-dl2-s0", label, label, label)
-    keep(tmp_path, "digits-cnn-finetune-s0", label + 1, label, label)
-    table = paired(grid([record("digits-cnn-dl2-s0"), record("digits-cnn-finetune-s0")]), tmp_path)
+    for seed, (other, index) in enumerate(((label + 1, np.arange(50)), (label, np.arange(50, 100)))):
+        keep(tmp_path, f"digits-cnn-dl2-s{seed}", label, label, label)
+        keep(tmp_path, f"digits-cnn-finetune-s{seed}", other, label, label, index)
+    records = [record(f"digits-cnn-{m}-s{s}") for m in ("dl2", "finetune") for s in (0, 1)]
+    table = paired(grid(records), tmp_path)
     assert table is not None
     assert ("digits CNN", "DL2", "finetune") not in [r.labels for r in table.rows]

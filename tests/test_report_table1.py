@@ -165,6 +165,29 @@ def test_one_model_for_all_seeds_means_repair_seeds_only() -> None:
     assert not any("repair seeds only" in c for c in made([record(f"digits-cnn-noop-s{s}") for s in (0, 1)]).claims)
 
 
+def test_a_table_never_mixes_benchmark_versions() -> None:
+    """Records of version 1 (which do not name it) and 2: the newer ones stand, the others are counted in a line; alone, they stand."""
+    new = record("digits-cnn-dl2-s0")
+    old = [dataclasses.replace(record(f"digits-cnn-{m}-s0"), provenance={"commit": "1"}) for m in ("dl2", "apricot")]
+    table = made([new, *old])
+    assert [r.labels[0] for r in table.rows] == ["Baseline", "Baseline", "DL2", "DL2"]
+    assert "benchmark version 2" in table.claims[0]
+    assert "Left out: 2 records of an earlier benchmark version, whose numbers do not compare." in table.claims
+    assert "benchmark version 1" in made(old).claims[0]
+
+
+def test_the_claim_says_what_the_seeds_range_over() -> None:
+    """Digits has no official test set: over splits of its images."""
+    assert "test images: digits 497 (over splits of these 1,797 images)" in made([record("digits-cnn-noop-s0")]).claims[0]
+
+
+def test_one_file_on_several_splits_is_not_repair_seeds_only() -> None:
+    """The same weights, but each seed divides the unseen images anew: the note says both."""
+    records = [record(f"digits-cnn-noop-s{s}", subject={"weights": "w", "data": {"repair": f"r{s}"}}) for s in (0, 1)]
+    assert any("the same weights at every seed, which sets the repair's own randomness and the split" in c for c in made(records).claims)
+    assert not any("repair seeds only" in c for c in made(records).claims)
+
+
 def test_the_last_line_says_so_when_nothing_ran() -> None:
     """No record at all, or none repaired: the last line says it."""
     for records in ([], [record("digits-cnn-dl2-s0", "skipped", reason="no data")]):

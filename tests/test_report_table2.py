@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airepair import BENCHMARK_VERSION
 from airepair.records import Record
 from airepair.report import documents, render, terminal
 from airepair.report.grid import grid
@@ -22,8 +23,8 @@ GOLDEN = Path(__file__).parent / "golden"
 def faulty(case: str, name: str, severity: Any, status: Any = "repaired", **scores: float) -> Record:
     """A record of a subject with a fault; a crashed one has no subject, as the controller files it."""
     if status == "crashed":
-        return record(case, status, reason="the worker died", subject={}, provenance={}, category="")
-    subject = {"fault": {"name": name, "severity": severity}, "weights": case[-1], "trained_on": "split"}
+        return record(case, status, reason="the worker died", subject={}, provenance={"benchmark_version": BENCHMARK_VERSION}, category="")
+    subject = {"fault": {"name": name, "severity": severity}, "weights": case[-1], "trained_on": "split of seed 0"}
     return record(
         case,
         status,

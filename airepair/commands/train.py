@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
     plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
-    found = data.load(data.registered_name(args.dataset))
+    found = data.load(data.registered_name(args.dataset), seed=args.seed)
     training = training_of(found.name, model)
     training = replace(training, fault=None) if args.clean else training
-    dataset = on_device(spoil(found, training), device)
+    dataset = on_device(spoil(found, training, args.seed), device)
     plan = plan_of(args, training)
     if given := {k: v for k, v in _given(args).items() if v is not None}:
         training = replace(training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}")
@@ -169,7 +169,7 @@ def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, 
         "classes": len(dataset.classes),
         "data": dataset.name,
         "shape": list(dataset.shape),
-        "trained_on": "split",
+        "trained_on": f"split of seed {plan.seed}",
         "digests": dict(dataset.digests),
         "recipe": asdict(plan.recipe),
         "recipe_origin": training.origin,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airepair.errors import UsageError
@@ -83,9 +83,9 @@ def parse(text: str) -> Corruption:
 
 
 def corrupted(split: Split, corruption: Corruption, seed: int, batch_size: int = 1024) -> Split:
-    """The split with every image corrupted, from a fixed seed; uint8 stays uint8 (rounded down, as CIFAR-10-C's files are)."""
+    """The split with every image corrupted, from that seed; uint8 stays uint8 (rounded down, as CIFAR-10-C's files are)."""
     torch = importlib.import_module("torch")
     generator = torch.Generator().manual_seed(seed)
     parts = [corruption(x, generator) for x, _ in split.batches(batch_size)]
     x = torch.cat(parts) if parts else split.x
-    return type(split)((x * 255).to(torch.uint8) if parts and split.x.dtype == torch.uint8 else x, split.y)
+    return replace(split, x=(x * 255).to(torch.uint8) if parts and split.x.dtype == torch.uint8 else x)

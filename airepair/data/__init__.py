@@ -39,14 +39,14 @@ def registered_name(text: str) -> str:
     return SPELLINGS.get(name, name) + plus + environment
 
 
-def load(name: str, *, trained_on: str = "split") -> Dataset:
-    """The data set divided into its four splits, for a subject that has seen `trained_on` (seen.py says what may stand there).
+def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
+    """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on` (seen.py says what may stand there).
 
-    `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name, Unavailable where its files are not at hand.
+    `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name, Unavailable if its files are not found.
     """
     from airepair.data.seen import divide_for
 
-    return divide_for(whole(name), trained_on)
+    return divide_for(whole(name), trained_on, seed)
 
 
 def whole(name: str) -> Source:

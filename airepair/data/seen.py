@@ -1,8 +1,9 @@
 """Splits for a subject that was trained elsewhere: repair and validation hold only images that it has not seen (protocol: "Splits").
 
-`trained_on` is "split", "official train", "unknown", or ranges of the official training set, both ends included: "0..39999", also with where
-the rest goes: "train 0..39999, repair 40000..44999, validation 45000..49999". Without that, repair is the first half of what is left over
-and validation the second, in the official order.
+`trained_on` is "split" (the train split of the cell's own seed), "split of seed 3" (of that seed, whatever the cell's), "split of version 1"
+(of benchmark version 1, which had one split), "official train", "unknown", or ranges of the official training set, both ends included:
+"0..39999", also with where the rest goes: "train 0..39999, repair 40000..44999, validation 45000..49999". The seed divides what the
+subject has not seen; ranges that are stated stay as they are.
 """
 
 from __future__ import annotations
@@ -14,33 +15,56 @@ import torch
 from torch import Tensor
 
 from airepair.data.source import Source
-from airepair.data.splits import assemble, divide, stratified
+from airepair.data.splits import VERSION_1, assemble, divide, divided, drawn, sizes_of, stratified
 from airepair.errors import UsageError
 from airepair.types import Dataset
 
-ACCEPTED = '"split", "official train", "unknown", "0..39999" or "train 0..39999, repair 40000..44999, validation 45000..49999"'
+ACCEPTED = '"split of seed 0", "official train", "unknown", "0..39999" or "train 0..39999, repair 40000..44999, validation 45000..49999"'
 SEEN = "failures seen in training"
 _PART = re.compile(r"(?:(train|repair|validation)\s+)?(?:(?:training\s+)?images\s+)?(\d+)\.\.(\d+)")
+_SPLIT = re.compile(r"split of (?:seed (\d{1,9})|version 1)")
 
 
-def divide_for(source: Source, trained_on: str) -> Dataset:
+def divide_for(source: Source, trained_on: str, seed: int) -> Dataset:
     """The data set for a subject that has seen `trained_on`. UsageError for a text that says nothing, or ranges that leave nothing."""
-    if trained_on == "split":
-        return divide(source)
+    if trained_on == "split" or split_seed(trained_on) == seed:
+        return divide(source, seed)
+    if split := _SPLIT.fullmatch(trained_on.strip()):
+        return _beside(source, drawn(int(split[1])) if split[1] else torch.Generator().manual_seed(VERSION_1), seed)
     if trained_on in ("official train", "unknown"):
-        return _halves_of_test(source) if source.test is not None else _noted(divide(source), SEEN)
-    return _by_ranges(source, trained_on)
+        return _by_test(source, seed) if source.test is not None else _noted(divide(source, seed), SEEN)
+    return _by_ranges(source, trained_on, seed)
 
 
-def _halves_of_test(source: Source) -> Dataset:
-    """Train is the official training set; half of the official test set is shared out between repair and validation."""
+def split_seed(trained_on: str) -> int | None:
+    """The seed whose train split it is, None if the text says anything else."""
+    found = _SPLIT.fullmatch(trained_on.strip())
+    return int(found[1]) if found and found[1] else None
+
+
+def _beside(source: Source, other: torch.Generator, seed: int) -> Dataset:
+    """Train as `other` draws it; what that leaves over is divided by the seed."""
+    train, repair, validation, test = divided(source, other)
+    rest = repair + validation if source.test is not None else repair + validation + test
+    parts = [rest.select(i) for i in stratified(rest.y, sizes_of(source)[1:], drawn(seed))]
+    test = parts[2] if source.test is None else test
+    return assemble(source, train, parts[0], parts[1], test, seed, _over(len(rest), source.test is not None))
+
+
+def _over(images: int, official: bool) -> str:
+    return f"splits of the {images:,} images that it was not trained on" + (", on the one official test set" if official else "")
+
+
+def _by_test(source: Source, seed: int) -> Dataset:
+    """Train is the official training set; the official test set is divided: half is test, half is shared between repair and validation."""
     assert source.test is not None
     n = len(source.test)
-    test, repair, validation = (source.test.select(i) for i in stratified(source.test.y, (n - 2 * (n // 4), n // 4, n // 4)))
-    return assemble(source, source.train, repair, validation, test)
+    sizes = (n - 2 * (n // 4), n // 4, n // 4)
+    test, repair, validation = (source.test.select(i) for i in stratified(source.test.y, sizes, drawn(seed)))
+    return assemble(source, source.train, repair, validation, test, seed, f"splits of the {n:,} official test images")
 
 
-def _by_ranges(source: Source, text: str) -> Dataset:
+def _by_ranges(source: Source, text: str, seed: int) -> Dataset:
     ranges = parse(text, len(source.train))
     used = torch.zeros(len(source.train), dtype=torch.int64)
     for index in ranges.values():
@@ -49,8 +73,9 @@ def _by_ranges(source: Source, text: str) -> Dataset:
         raise UsageError(f"the ranges {text!r} overlap")
     rest = (used == 0).nonzero()[:, 0]
     missing = [name for name in ("repair", "validation") if name not in ranges]
-    for name, part in zip(missing, rest.tensor_split(max(1, len(missing))), strict=False):
-        ranges[name] = part
+    if missing:
+        parts = stratified(source.train.y[rest], tuple(len(p) for p in rest.tensor_split(len(missing))), drawn(seed))
+        ranges |= {name: rest[part] for name, part in zip(missing, parts, strict=True)}
     for name, index in ranges.items():
         absent = set(range(len(source.classes))) - set(source.train.y[index].tolist())
         if absent and name != "train":
@@ -58,7 +83,8 @@ def _by_ranges(source: Source, text: str) -> Dataset:
     train, repair, validation = (source.train.select(ranges[n]) for n in ("train", "repair", "validation"))
     if source.test is None:
         raise UsageError(f"{source.name} has no test set of its own, so {text!r} leaves none; accepted: {ACCEPTED}")
-    return assemble(source, train, repair, validation, source.test)
+    over = _over(len(rest), True) if missing else "the stated ranges, on the one official test set"
+    return assemble(source, train, repair, validation, source.test, seed, over)
 
 
 def parse(text: str, n: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Four disjoint, stratified splits from one fixed seed: they belong to the benchmark's version, the same for every seed and method."""
+"""Four disjoint, stratified splits, drawn by the cell's seed: the same for every method, others for every seed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import hashlib
 import torch
 from torch import Tensor
 
+from airepair import BENCHMARK_VERSION
 from airepair.data.source import Source
+from airepair.seeds import stream
 from airepair.types import Dataset, Split
 
-SPLIT_VERSION = 1
-SPLIT_SEED = 20_230_518  # of SPLIT_VERSION 1; never a cell's seed
+SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (seeds.stream)
+VERSION_1 = 20_230_518  # the one seed of every split of benchmark version 1: files that were trained then have seen its train split
 SHARES = (0.8, 0.1, 0.1)  # train, repair, validation of an official training set
 
 
@@ -23,13 +25,12 @@ def digest(split: Split) -> str:
     return sha.hexdigest()
 
 
-def stratified(y: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+def stratified(y: Tensor, sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
     """Disjoint sorted indices of the given sizes with the classes in the proportions of `y`.
 
     Every image gets its rank within its (shuffled) class divided by the class's size; cutting the images in that order at any place gives each
     class its share to within one image.
     """
-    generator = torch.Generator().manual_seed(SPLIT_SEED)
     order = torch.randperm(len(y), generator=generator)
     place = torch.empty(len(y), dtype=torch.double)
     for label in y.unique():
@@ -39,23 +40,53 @@ def stratified(y: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
     return [part.sort().values for part in ranked[: sum(sizes)].split(list(sizes))]
 
 
-def divide(source: Source) -> Dataset:
-    """The data set for subjects that are trained on its train split."""
+def drawn(seed: int, part: int = 0) -> torch.Generator:
+    """The generator that draws splits at a cell's seed; each `part` has a stream of its own."""
+    return torch.Generator().manual_seed(stream(SPLIT_SEED, seed, part))
+
+
+def divide(source: Source, seed: int) -> Dataset:
+    """The data set for subjects that are trained on its train split at that seed."""
+    return assemble(source, *divided(source, drawn(seed)), seed, scope(source))
+
+
+def divided(source: Source, generator: torch.Generator) -> tuple[Split, Split, Split, Split]:
+    """Train, repair, validation and test as the generator draws them; an official test set stays as it is."""
+    sizes = sizes_of(source)
+    parts = [source.train.select(i) for i in stratified(source.train.y, sizes, generator)]
+    train, repair, validation, test = (*parts, source.test) if source.test is not None else parts
+    return train, repair, validation, test
+
+
+def sizes_of(source: Source) -> tuple[int, ...]:
+    """Images of train, repair, validation and, if there is no official test set, test."""
+    if source.test is not None:
+        return _shares(len(source.train), SHARES)
+    return source.sizes or _shares(len(source.train), (0.6, 0.15, 0.1, 0.15))
+
+
+def scope(source: Source) -> str:
+    """What a claim over seeds holds over."""
     if source.test is None:
-        sizes = source.sizes or _shares(len(source.train), (0.6, 0.15, 0.1, 0.15))
-        train, repair, validation, test = (source.train.select(i) for i in stratified(source.train.y, tuple(sizes)))
-    else:
-        indices = stratified(source.train.y, _shares(len(source.train), SHARES))
-        train, repair, validation = (source.train.select(i) for i in indices)
-        test = source.test
-    return assemble(source, train, repair, validation, test)
+        return f"splits of these {len(source.train):,} images"
+    return f"splits of the {len(source.train):,} official training images, on the one official test set"
 
 
-def assemble(source: Source, train: Split, repair: Split, validation: Split, test: Split) -> Dataset:
+def assemble(source: Source, train: Split, repair: Split, validation: Split, test: Split, seed: int, over: str) -> Dataset:
     """The Dataset of four splits, with their digests and the version of the division."""
     splits = {"train": train, "repair": repair, "validation": validation, "test": test}
-    digests = {"split_version": str(SPLIT_VERSION)} | {name: digest(split) for name, split in splits.items()}
-    return Dataset(source.name, source.classes, source.groups, train, repair, validation, test, source.robustness, digests, source.notes)
+    digests = {"benchmark_version": str(BENCHMARK_VERSION)} | {name: digest(split) for name, split in splits.items()}
+    return Dataset(
+        source.name,
+        source.classes,
+        source.groups,
+        **splits,
+        robustness=source.robustness,
+        digests=digests,
+        notes=source.notes,
+        seed=seed,
+        scope=over,
+    )
 
 
 def _shares(n: int, shares: tuple[float, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ fault, so repair and validation hold such copies beside their images, with the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -36,16 +36,16 @@ class Backdoor(Fault):
         """The split with some images poisoned: the patch on them, the target for their label."""
         check_classes(self, (self.goal,), classes)
         others = (split.y.cpu() != self.goal).nonzero()[:, 0]
-        order = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed))]
+        order = others[torch.randperm(len(others), generator=self.generator())]
         chosen = order[: round(self.severity * len(split))].to(split.x.device)
         x, y = split.x.clone(), split.y.clone()
         x[chosen], y[chosen] = patched(split.x[chosen]), self.goal
-        return Split(x, y)
+        return replace(split, x=x, y=y)
 
     def triggered(self, split: Split) -> Split:
         """The inputs of the other classes with the patch on them."""
         others = split.select((split.y != self.goal).nonzero()[:, 0])
-        return Split(patched(others.x), others.y)
+        return replace(others, x=patched(others.x))
 
 
 def patched(x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Bitflips(Fault):
     def damage(self, module: nn.Module) -> dict[str, Tensor]:
         """Flips the bits; which weights differ now."""
         name, weight = weights_of(module, self.layer)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = self.generator()
         before = weight.detach().cpu().float().flatten().clone()
         index = struck(before, self.severity, generator)
         masks = torch.tensor([-(2**31) if bit == 31 else 2**bit for bit in BITS], dtype=torch.int32)

@@ -32,7 +32,7 @@ class Damaged(Fault):
     def damage(self, module: nn.Module) -> dict[str, Tensor]:
         """Adds the noise; which weights differ now."""
         name, weight = weights_of(module, self.layer)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = self.generator()
         before = weight.detach().cpu().flatten().clone()
         after, index = before.clone(), struck(before, self.severity, generator)
         after[index] += self.scale * before.std(correction=0) * torch.randn(len(index), generator=generator)

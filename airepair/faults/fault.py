@@ -1,18 +1,19 @@
-"""What every fault is: a frozen dataclass whose severity and seed belong to the benchmark, never to a cell. What it leaves out stays as it is."""
+"""What every fault is: a frozen dataclass; the benchmark sets its severity, the cell's seed its draw. What it leaves out stays as it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError
 from airepair.options import option
+from airepair.seeds import stream
 from airepair.types import Dataset, Recipe, Split, Transform
 
-SEED = 20_230_518  # of every fault's own random choices; fixed, like the splits
+FAULT_SEED = 20_250_302  # the purpose of the streams that faults draw from (seeds.stream): another one than the splits'
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,15 @@ class Fault:
     kind: ClassVar[Literal["training", "weights", "environment"]] = "training"
 
     severity: float = option(1.0, "how strong")
-    seed: int = option(SEED, "of the fault's own random choices")
+    seed: int = option(0, "the cell's seed, from which the fault's own random choices are drawn", low=0)
+
+    def stream(self, part: int = 0) -> int:
+        """The seed of a generator of the fault's own; each `part` has a stream of its own."""
+        return stream(FAULT_SEED, self.seed, part)
+
+    def generator(self) -> torch.Generator:
+        """The generator of the fault's own random choices, at its start."""
+        return torch.Generator().manual_seed(self.stream())
 
     def train(self, split: Split, classes: int) -> Split:
         """The training data as the faulty subject sees them."""
@@ -55,6 +64,11 @@ class Fault:
         """Which inputs of `data.test` it spoils (booleans on the CPU), where it is not a trigger's: all of them unless it says
         otherwise. (Damage to weights spoils the inputs that it turned wrong: faulty.py.)"""
         return torch.ones(len(data.test), dtype=torch.bool)
+
+
+def options_of(fault: Fault) -> tuple[tuple[str, Any], ...]:
+    """The fault's options by name, without the seed of its draw, which is the cell's."""
+    return tuple((name, value) for name, value in asdict(fault).items() if name != "seed")
 
 
 def check_classes(fault: Fault, wanted: tuple[int, ...], classes: int) -> None:

@@ -29,7 +29,7 @@ class Imbalanced(Fault):
         """The split with that class cut."""
         check_classes(self, (self.label,), classes)
         members = (split.y.cpu() == self.label).nonzero()[:, 0]
-        order = members[torch.randperm(len(members), generator=torch.Generator().manual_seed(self.seed))]
+        order = members[torch.randperm(len(members), generator=self.generator())]
         kept = torch.ones(len(split), dtype=torch.bool)
         kept[order[round(self.severity * len(members)) :]] = False
         return keep(split, kept)

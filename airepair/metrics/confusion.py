@@ -1,7 +1,7 @@
 """confusion: AIREPAIR's confusion accuracy P = TP / (TP + FP) of a class pair.
 
 For the ordered pair (a, b): TP = true a, predicted a; FP = true b, predicted a; everything else is ignored; 0 / 0 is missing. The pair is the
-most confused one on the repair split unless given.
+most confused one on validation of seed 0, one for a column, unless given.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def _precision(exams: Exams, a: int, b: int) -> float | Missing:
 
 def confusion_ab(before: Exams, after: Exams) -> float | Missing:
     """P of the pair (a, b)."""
-    return _precision(after, *after.pair) if after.pair else Missing("no two classes are confused on the repair split")
+    return _precision(after, *after.pair) if after.pair else Missing("no two classes are confused on validation of seed 0")
 
 
 def confusion_ba(before: Exams, after: Exams) -> float | Missing:
     """P of the pair (b, a)."""
-    return _precision(after, *after.pair[::-1]) if after.pair else Missing("no two classes are confused on the repair split")
+    return _precision(after, *after.pair[::-1]) if after.pair else Missing("no two classes are confused on validation of seed 0")
 
 
 def confusion(before: Exams, after: Exams) -> float | Missing:

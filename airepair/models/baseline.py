@@ -1,6 +1,6 @@
 """Baselines: trained once, cached by content, written atomically and locked, so that parallel workers do not train twice.
 
-The key covers everything that the weights depend on: architecture, data, fault, recipe, seed, threads, torch version, device kind, split version.
+The key covers everything that the weights depend on: architecture, data, fault, recipe, seed, threads, torch version, device kind, benchmark version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from airepair.data.splits import SPLIT_VERSION, digest
+from airepair import BENCHMARK_VERSION
+from airepair.data.splits import digest
 from airepair.exam import Exam
 from airepair.models import build
 from airepair.models.recipes import Training
@@ -44,7 +45,7 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "device": data.train.x.device.type,
-        "split_version": SPLIT_VERSION,
+        "benchmark_version": BENCHMARK_VERSION,
     } | ({"until": training.until} if training.until is not None else {})
 
 
@@ -69,7 +70,7 @@ def trained(
         origin["until"] = training.until
     if training.fault:
         origin["fault"] = {"name": training.fault, **dict(training.fault_options)}
-    return Subject(name, module.eval(), dataset, training.recipe, "split", origin, {"early": early.eval()})
+    return Subject(name, module.eval(), dataset, training.recipe, f"split of seed {dataset.seed}", origin, {"early": early.eval()})
 
 
 def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:

@@ -22,7 +22,7 @@ from airepair.models.layouts import LAYOUTS
 
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
-BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault", "early")  # keys of a TOML file
+BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault", "early", "divided_by")  # keys of a TOML file
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
         for key in found:
             choose(f"key in {file}", key.replace("-", "_"), BESIDE)
         values = {k.replace("-", "_"): v for k, v in found.items()}
-        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("early", str), ("depth", int)):
+        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("early", str), ("depth", int), ("divided_by", int)):
             if key in values and type(values[key]) is not kind:
                 raise UsageError(f"{file}: {key} is {values[key]!r}; accepted: {'a whole number' if kind is int else 'a text'}")
         return values, name

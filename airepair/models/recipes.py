@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airepair.errors import UsageError
 from airepair.faults import parse
+from airepair.faults.fault import options_of
 from airepair.models import UNDERTRAINED
 from airepair.types import Recipe
 
@@ -75,7 +76,7 @@ def _with_fault(training: Training, text: str) -> Training:
     fault = parse(text)
     if fault.kind != "training":
         raise UsageError(f"fault {fault.name} is no fault of the training; it is put into a subject that is trained without one")
-    return replace(training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=tuple(asdict(fault).items()))
+    return replace(training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=options_of(fault))
 
 
 def without_fault(training: Training) -> Training:

@@ -30,6 +30,8 @@ def claims(
         lines.append(f"Columns of the paper that were not run: {', '.join(absent)}.")
     if cells.doubled:
         lines.append(f"Recorded more than once, the last counts: {', '.join(cells.doubled)}.")
+    if cells.older:
+        lines.append(f"Left out: {cells.older} records of an earlier benchmark version, whose numbers do not compare.")
     return tuple(lines if ran else [*lines, NOTHING])
 
 
@@ -41,6 +43,7 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
         f"n = {n} seed{'s' * (counts[-1] > 1)} a cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
         "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
         f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s)",
+        f"benchmark version {cells.version}",
         _versions(cells),
         f"commit {_each(cells, commit)}",
         f"profile {_each(cells, lambda p: p.get('profile'))}",
@@ -69,13 +72,21 @@ def _each(cells: Grid, value: Callable[[Any], Any]) -> str:
 
 
 def test_images(cells: Grid) -> str:
-    """n of test images for each data set: "digits 497, mnist 10,000"."""
-    found: dict[str, set[int]] = {}
+    """n of test images for each data set, and what the seeds range over: "digits 497 (over splits of these 1,797 images), mnist 10,000"."""
+    counts: dict[str, set[int]] = {}
+    scopes: dict[str, set[str]] = {}
     for record in cells.records:
         n = record.provenance.get("n", {}).get("test")
         if n is not None:
-            found.setdefault(record.case.dataset, set()).add(int(n))
-    return ", ".join(f"{d} {' / '.join(f'{n:,}' for n in sorted(ns))}" for d, ns in found.items()) or "not recorded"
+            counts.setdefault(record.case.dataset, set()).add(int(n))
+            over = str((record.subject.get("split") or {}).get("over") or "")
+            scopes.setdefault(record.case.dataset, set()).update({over} - {""})
+    texts = [f"{d} {' / '.join(f'{n:,}' for n in sorted(ns))}{_over(scopes[d])}" for d, ns in counts.items()]
+    return ", ".join(texts) or "not recorded"
+
+
+def _over(scopes: set[str]) -> str:
+    return f" (over {' / over '.join(sorted(scopes))})" if scopes else ""
 
 
 def _notes(cells: Grid) -> list[str]:
@@ -91,8 +102,8 @@ def column_notes(records: Sequence[Record]) -> list[str]:
     """Notes that every record of a column with a baseline shares, and what follows from its subject."""
     known = [r for r in records if r.before]
     notes = [n for n in (known[0].notes if known else ()) if all(n in r.notes for r in known)]
-    if len({r.case.seed for r in known}) > 1 and "repair seeds only" not in notes and _one_subject(known):
-        notes.append("repair seeds only")
+    if len({r.case.seed for r in known}) > 1 and _one_subject(known) and (same := _same_weights(known)) not in notes:
+        notes.append(same)
     if any(r.subject.get("trained_on") == "unknown" for r in known) and "failures seen in training" not in notes:
         notes.append("what the subject was trained on is unknown")
     for seed in sorted({r.case.seed for r in known}):
@@ -105,6 +116,12 @@ def _one_subject(records: Sequence[Record]) -> bool:
     """Whether every seed repaired the same weights."""
     found = {weights(r) for r in records}
     return len(found) == 1 and None not in found
+
+
+def _same_weights(records: Sequence[Record]) -> str:
+    """What the seeds of such a column change."""
+    one = len({str((r.subject.get("data") or {}).get("repair")) for r in records}) == 1
+    return "repair seeds only" if one else "the same weights at every seed, which sets the repair's own randomness and the split"
 
 
 def weights(record: Record) -> str | None:

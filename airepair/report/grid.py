@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from airepair.records import Record
+from airepair.records import Record, version
 from airepair.report.order import Column, column_rank, method_rank
 
 NOT_RUN = "not run"
@@ -39,10 +39,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grid:
-    """Records, one a key and sorted, so that the order in which cells finished leaves no trace; `doubled` are keys that came more than once."""
+    """Records of one benchmark version, one per key and sorted, so that the order in which cells finished leaves no trace.
+
+    `doubled` are keys that came more than once; `older` says how many records of earlier versions were left out.
+    """
 
     records: tuple[Record, ...]
     doubled: tuple[str, ...] = ()
+    older: int = 0
+
+    @property
+    def version(self) -> int | None:
+        """The benchmark version of the numbers; None if there are no records."""
+        return version(self.records[0]) if self.records else None
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -73,18 +82,22 @@ class Grid:
         """The grid of the records that `keep` accepts."""
         kept = tuple(r for r in self.records if keep(r))
         keys = {r.key for r in kept}
-        return Grid(kept, tuple(k for k in self.doubled if k in keys))
+        return Grid(kept, tuple(k for k in self.doubled if k in keys), self.older)
 
 
 def grid(records: Iterable[Record]) -> Grid:
-    """The grid of records; where a key occurs twice the last counts."""
+    """The grid of the records of the newest benchmark version among them; where a key occurs twice the last counts."""
+    given = list(records)
+    newest = max(map(version, given), default=None)
     last: dict[str, Record] = {}
     seen: Counter[str] = Counter()
-    for record in records:
-        last[record.key] = record
-        seen[record.key] += 1
+    for record in given:
+        if version(record) == newest:
+            last[record.key] = record
+            seen[record.key] += 1
     ordered = sorted(last.values(), key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed))
-    return Grid(tuple(ordered), tuple(sorted(k for k, n in seen.items() if n > 1)))
+    doubled = tuple(sorted(k for k, n in seen.items() if n > 1))
+    return Grid(tuple(ordered), doubled, len(given) - seen.total())
 
 
 def column(record: Record) -> Column:

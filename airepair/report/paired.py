@@ -1,7 +1,7 @@
-"""Paired tests over test images, from the predictions that each cell keeps (`cells/<key>/predictions.npz`). Needs numpy only.
+"""Paired tests over seeds and test images, from the predictions that each cell keeps (`cells/<key>/predictions.npz`).
 
-With few seeds a test over seeds cannot decide (the smallest two-sided p of a Wilcoxon test is .25 at n = 3). So: McNemar's exact test for
-each seed, and for all seeds a bootstrap that draws seeds with replacement and, within, the test images that they share.
+McNemar's exact test for each seed; for all seeds together an interval and a p-value (statistics.py) in which the images of the source data
+set are the clusters, since a seed that draws its own test split shares some images with another one.
 """
 
 from __future__ import annotations
@@ -18,56 +18,26 @@ from airepair.report.claims import claims
 from airepair.report.grid import Grid
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
 from airepair.report.order import Column, dataset_title, method_title, model_title
-
-DRAWS = 2000
-SEED = 20_241_124  # fixed: same predictions, same bytes
+from airepair.report.statistics import DRAWS, Comparison, Pair, compare
 
 
 @dataclass(frozen=True)
-class Paired:
-    """One model against another on the same test images: images only it gets right (`gained`) and only the other (`lost`), one number a seed."""
+class Predictions:
+    """Of one cell's test images: labels, which are right before and after the repair, and their indices in the source data set."""
 
-    gained: tuple[int, ...]
-    lost: tuple[int, ...]
-    mcnemar: tuple[float, ...]
-    difference: float
-    low: float
-    high: float
-    p: float
+    label: NDArray[Any]
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+    index: NDArray[Any]
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p of McNemar's test: a fair coin on the images on which the two differ."""
-    n = gained + lost
-    term = tail = 1
-    for k in range(min(gained, lost)):
-        term = term * (n - k) // (k + 1)  # the next binomial coefficient, in exact integers
-        tail += term
-    return min(1.0, (2 * tail) / (1 << n))
-
-
-def compare(first: NDArray[Any], second: NDArray[Any], draws: int = DRAWS) -> Paired:
-    """`first` and `second`: right or not (bool, seeds x images). Interval and p are of the mean difference, by the two-level bootstrap."""
-    change = first.astype(np.float64) - second  # floats: the product below then runs in BLAS
-    seeds, images = change.shape
-    gained, lost = (change > 0).sum(1), (change < 0).sum(1)
-    generator = np.random.default_rng(SEED)
-    means = np.empty(draws)
-    for i in range(draws):
-        weights = np.bincount(generator.integers(images, size=images), minlength=images).astype(np.float64)
-        means[i] = (change @ weights)[generator.integers(seeds, size=seeds)].mean() / images
-    low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (draws + 1))
-    exact = tuple(mcnemar(int(g), int(b)) for g, b in zip(gained, lost, strict=True))
-    return Paired(tuple(map(int, gained)), tuple(map(int, lost)), exact, float(change.mean()), float(low), float(high), float(p))
-
-
-def right(folder: Path, key: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
-    """Labels, and which test images are right before and after; None where the cell kept no readable predictions."""
+def predictions(folder: Path, key: str) -> Predictions | None:
+    """What the cell kept; None if it kept no readable predictions. Benchmark version 1 kept no index: its test images were the same everywhere."""
     try:
         with np.load(folder / "cells" / key / "predictions.npz") as found:
             label = found["label"]
-            return label, found["before"] == label, found["after"] == label
+            index = found["index"] if "index" in found.files else np.arange(len(label))
+            return Predictions(label, found["before"] == label, found["after"] == label, index)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 
@@ -95,25 +65,23 @@ def paired(cells: Grid, folder: Path) -> Table | None:
         Heading("Each seed", "McNemar's exact p"),
     )
     notes = (
-        f"Difference in percentage points of accuracy; interval and p by a bootstrap over seeds and test images ({DRAWS} draws), not corrected"
-        " for the number of rows.",
+        f"Difference in percentage points of accuracy; the interval is a bootstrap over seeds and images of the data set ({DRAWS:,} draws), p the"
+        " larger one of that and of a permutation test over seeds; not corrected for the number of rows.",
         "finetune is its final state here, whatever its budget; the state of equal budget stands in the extended report.",
     )
-    title = "Paired tests over test images"
+    title = "Paired tests over seeds and test images"
     stub = ("Subject", "Method", "Against")
     return Table("paired", title, stub, headings, tuple(rows), notes, claims(cells, ()), tuple(tidy)) if rows else None
 
 
-def _of(cells: Grid, place: Column, method: str, against: str, folder: Path) -> Paired | None:
-    first, second = [], []
+def _of(cells: Grid, place: Column, method: str, against: str, folder: Path) -> Comparison | None:
+    pairs = []
     for record in cells.cell(place, method):
-        own = right(folder, record.key) if record.status == "repaired" else None
-        other = own and (own if against == "the subject" else right(folder, str(_control(record.key, method, against))))
-        if own and other and np.array_equal(own[0], other[0]):
-            first.append(own[2])
-            second.append(other[1] if against == "the subject" else other[2])
-    same = len({len(f) for f in first}) == 1
-    return compare(np.stack(first), np.stack(second)) if same else None
+        own = predictions(folder, record.key) if record.status == "repaired" else None
+        other = own and (own if against == "the subject" else predictions(folder, str(_control(record.key, method, against))))
+        if own and other and np.array_equal(own.label, other.label) and np.array_equal(own.index, other.index):
+            pairs.append(Pair(own.after, other.before if against == "the subject" else other.after, own.index))
+    return compare(pairs) if pairs else None
 
 
 def _control(key: str, method: str, control: str) -> str:
@@ -121,7 +89,7 @@ def _control(key: str, method: str, control: str) -> str:
     return f"{start.removesuffix(method)}{control}-{seed}"
 
 
-def _texts(found: Paired) -> list[str]:
+def _texts(found: Comparison) -> list[str]:
     def p(value: float) -> str:
         return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
@@ -136,7 +104,7 @@ def _texts(found: Paired) -> list[str]:
     ]
 
 
-def _line(place: Column, method: str, against: str, found: Paired) -> Tidy:
+def _line(place: Column, method: str, against: str, found: Comparison) -> Tidy:
     return {
         "dataset": place[0],
         "model": place[1],

@@ -55,7 +55,11 @@ def parse(text: str) -> Limit:
 
 
 def compare(old: Grid, new: Grid, limits: Sequence[Limit]) -> tuple[Table, list[str]]:
-    """The table of all cells of both, and one line for each regression."""
+    """The table of all cells of both, and one line for each regression. UsageError for records of two benchmark versions."""
+    if old.version != new.version and old.records and new.records:
+        raise UsageError(
+            f"the baseline is of benchmark version {old.version}, the new records of {new.version}: their numbers do not compare; accepted: the same"
+        )
     found: list[str] = []
     rows: list[Row] = []
     tidy: list[Tidy] = []

@@ -1,7 +1,7 @@
 """What a cell keeps beside its record, as bytes by file name.
 
-predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on the examined split;
-                  confusion_before, confusion_after
+predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on the examined split; index:
+                  each image's place in its source data set; confusion_before, confusion_after
 curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; tools/: logs of external tools
 repaired.safetensors  the repaired weights, where the spec asks for them
 classes.json      the names of the classes, where nothing was repaired (`--testonly` prints them)
@@ -34,9 +34,9 @@ def files_of(ready: PreparedCell, outcome: Outcome) -> dict[str, bytes]:
         found["cost.jsonl"] = _lines({"seconds": s, "resident_bytes": b} for s, b in outcome.cost.samples)
     found |= {f"tools/{name}": content for name, content in outcome.logs.items()}
     if not ready.spec.repair:
-        found |= {PREDICTIONS: predictions(outcome.before, None), CLASSES: json.dumps(ready.subject.dataset.classes).encode()}
+        found |= {PREDICTIONS: predictions(ready, outcome.before, None), CLASSES: json.dumps(ready.subject.dataset.classes).encode()}
     if outcome.after is not None and outcome.module is not None:
-        found[PREDICTIONS] = predictions(outcome.before, outcome.after)
+        found[PREDICTIONS] = predictions(ready, outcome.before, outcome.after)
         if ready.spec.keep_weights:
             found[WEIGHTS] = weights(outcome.module)
     return found
@@ -51,10 +51,11 @@ def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def predictions(before: Exam, after: Exam | None) -> bytes:
+def predictions(ready: PreparedCell, before: Exam, after: Exam | None) -> bytes:
     """The answers of the exams as a compressed npz."""
-    classes = before.logits.shape[1]
-    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16)}
+    classes, split = before.logits.shape[1], ready.subject.dataset.test
+    index = torch.arange(len(split)) if split.index is None else split.index.cpu()
+    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16), "index": index.numpy().astype(np.int32)}
     for name, exam in (("before", before), ("after", after)):
         if exam is not None:
             arrays[name] = exam.predictions.numpy().astype(np.int16)

@@ -18,6 +18,7 @@ from airepair.types import Subject
 
 if TYPE_CHECKING:
     from airepair.models.formats.opened import Opened
+    from airepair.subjects.bringing import BroughtModel
 
 MOST = 2  # subjects that are held: a worker's next cell is mostly of the last one or of the one before
 Progress = Callable[[str, int, int, float], None]
@@ -55,12 +56,16 @@ class Loader:
     def __init__(self, cache: Path, progress: Progress = silent, *, may_train: bool = True, most: int = MOST) -> None:
         self.cache, self.progress, self.may_train, self.most = cache, progress, may_train, most
         self.held: dict[str, Loaded] = {}
+        self.opened: dict[str, BroughtModel] = {}
 
     def __call__(self, spec: CellSpec) -> Loaded:
         """The subject of a cell. UsageError for what cannot be meant, Unavailable where something is missing on this machine."""
-        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought or spec.case.seed))
+        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed))
         found = self.held.pop(key, None)
-        if found is None or found.spoilt:
+        if found is not None and found.spoilt:
+            found = None
+            self.opened.clear()
+        if found is None:
             found = self._load(spec)
         for other in self.held.values():
             other.forget()  # features of one subject at a time
@@ -72,14 +77,23 @@ class Loader:
     def _load(self, spec: CellSpec) -> Loaded:
         device = torch.device(spec.device)
         if spec.brought is not None:
-            from airepair.subjects.brought import bring
-
-            return Loaded(*bring(spec.brought, spec.data, profile=spec.profile, device=device))
+            model = self._opened(spec, device)
+            return Loaded(model.subject(spec.case.seed), model.opened)
         from airepair.subjects.trained import load
 
         show = self.progress if self.may_train else _refuse
         case = spec.case
         return Loaded(load(spec.data, case.model, case.seed, profile=spec.profile, device=device, cache=self.cache, progress=show))
+
+    def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
+        """The file of a cell, opened once for all seeds."""
+        from airepair.subjects.brought import brought_model
+
+        assert spec.brought is not None
+        key = repr((spec.brought, spec.data, spec.profile, spec.device))
+        if key not in self.opened:
+            self.opened = {key: brought_model(spec.brought, spec.data, profile=spec.profile, device=device)}
+        return self.opened[key]
 
 
 def _refuse(phase: str, step: int, steps: int, loss: float) -> None:

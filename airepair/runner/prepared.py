@@ -62,12 +62,15 @@ def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split 
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
     data, examiner = subject.dataset, loaded.examiner
-    keep = Split(keep.x, examiner.sit(subject.module, keep).predictions.to(keep.x.device)) if keep is not None else None
+    if keep is not None:
+        keep = dataclasses.replace(keep, y=examiner.sit(subject.module, keep).predictions.to(keep.x.device))
     repair = examiner.sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
     failing = data.repair.select(~right) if wanted is None else wanted
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
-    pair = _told_pair(spec, loaded) or most_confused(repair, len(data.classes))
+    validation = examiner.sit(subject.module, data.validation)
+    own = most_confused(validation, len(data.classes)) if subject.pair is None else subject.pair or None
+    pair = _told_pair(spec, loaded) or own
     pairs = draw_pairs(data.test, data.robustness)
     blank = PreparedCell(spec, loaded, subject, method, failing, passing, keep, _no_exams(data.groups, pair, pairs), {}, {})
     before, problem = examined(blank, subject.module)
@@ -167,6 +170,7 @@ def subject_facts(ready: PreparedCell) -> dict[str, Any]:
         "trained_on": s.trained_on,
         "recipe": dataclasses.asdict(s.recipe),
         "data": dict(s.dataset.digests),
+        "split": {"seed": s.dataset.seed, "over": s.dataset.scope},
         "weights": ready.loaded.digests["the subject"],
         "pair": list(ready.before.pair) if ready.before.pair else None,
         "groups": [list(g) for g in s.dataset.groups],

@@ -4,7 +4,7 @@ models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loa
 models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour order, layout, code of the user's own)
 models/KEY.torchscript.pt   the whole network as a program, where a state dict does not tell its architecture (attached units, converted)
 models/KEY.module.pt        the same as a pickled module, where TorchScript cannot say what it does (prdnn's two channels)
-models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside it where options said how it is fed
+models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside it: what it has seen, how it is fed
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _program(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
         out.unlink(missing_ok=True)
         return [f"{key}: not written as TorchScript: {one_line(error, 160)}", *_pickled(folder, subject, module, key)]
     line = f"{out.relative_to(folder.parent)}: the whole network, images in 0..1 to logits (read with --trust-pickle)"
-    return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
+    return [line, *_beside(out, seen_by(subject), folder)]
 
 
 def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> list[str]:
@@ -110,7 +110,7 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
     except Exception as error:  # as above
         return [f"{key}: not pickled either: {one_line(error, 160)}"]
     line = f"{out.relative_to(folder.parent)}: the whole module, images in 0..1 to logits (read with --trust-pickle, where airepair is installed)"
-    return [line, *_beside(out, {"trained_on": subject.trained_on}, folder)]
+    return [line, *_beside(out, seen_by(subject), folder)]
 
 
 def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened, net_arch: str | None) -> Written:
@@ -126,8 +126,7 @@ def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opene
     back = {"file": str(out.relative_to(folder.parent)), "fidelity": fidelity and fidelity.facts()}
     line = f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")
     stated = {k: v["value"] for k, v in subject.origin["feeding"].items() if v["from"] == "option" or v["from"].endswith(".toml")}
-    if stated or subject.origin["trained_on_from"] == "option" or subject.origin["trained_on_from"].endswith(".toml"):
-        stated["trained_on"] = subject.trained_on
+    stated |= seen_by(subject)
     if is_own_code(net_arch):
         stated["net_arch"] = net_arch  # a reader is told to name it, and what
     return Written((line, *_beside(out, stated, folder)), back)
@@ -142,7 +141,7 @@ def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch
         "classes": len(data.classes),
         "data": data.name.partition("+")[0],
         "shape": list(data.shape),
-        "trained_on": subject.trained_on,
+        **seen_by(subject),
         "digests": dict(data.digests),
         "recipe": asdict(subject.recipe),
         "fault": fault["name"] if isinstance(fault, Mapping) else str(told.get("fault") or ""),
@@ -167,6 +166,11 @@ def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch
         position = feed.order.tolist()
         own["classes"] = [data.classes[position.index(k)] for k in range(len(position))]
     return facts, own
+
+
+def seen_by(subject: Subject) -> dict[str, Any]:
+    """What a repaired network has seen: the subject's training data, and the division whose repair and validation splits the repair has used."""
+    return {"trained_on": subject.trained_on, "divided_by": subject.dataset.seed}
 
 
 def _architecture(subject: Subject, opened: Opened | None, net_arch: str | None) -> str:

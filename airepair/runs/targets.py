@@ -19,7 +19,7 @@ _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-
 
 @dataclass(eq=False)
 class Target:
-    """A model under repair. `model` is its name in cases; a file (`brought`) is the same for all seeds. `trained`: it must be in the cache."""
+    """A model under repair. `model` is its name in cases; a file (`brought`) has one set of weights. `trained`: it must be in the cache."""
 
     dataset: str
     model: str

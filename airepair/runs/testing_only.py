@@ -66,7 +66,7 @@ def confusion_lines(result: CellResult) -> Iterator[str]:
     """Which classes are confused most, and for few classes the whole matrix."""
     classes, pair, name = json.loads(result.files[CLASSES]), result.record.subject["pair"], result.record.subject["name"]
     if pair is None:
-        yield f"{name}: no two classes are confused on the repair split."
+        yield f"{name}: no two classes are confused on validation of seed 0."
     else:
         yield f"{name}: confusion (a, b) is of {classes[pair[0]]} (a) and {classes[pair[1]]} (b)."
     if len(classes) <= LARGEST:

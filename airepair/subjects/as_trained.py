@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from airepair.data.seen import split_seed
 from airepair.errors import UsageError
 from airepair.models.recipes import training_of
 from airepair.subjects.trained import spoil
@@ -17,9 +18,10 @@ def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str
 
     The severity stands in the file's architecture (`fc+imbalanced0.05`); the digest of its training data, where it has one, must come out.
     """
-    if trained_on != "split" or not fault:
+    if not fault or not trained_on.startswith("split"):
         return divided
-    spoilt = _with(fault, str(facts.get("arch") or ""), divided)
+    seed = split_seed(trained_on)
+    spoilt = _with(fault, str(facts.get("arch") or ""), divided, seed) if seed is not None else None
     expected = (facts.get("digests") or {}).get("train")
     if spoilt is None or (expected and spoilt.digests["train"] != expected):
         note = f"the file was trained with the fault {fault}, which the training data here do not have"
@@ -27,13 +29,13 @@ def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str
     return spoilt
 
 
-def _with(fault: str, architecture: str, data: Dataset) -> Dataset | None:
+def _with(fault: str, architecture: str, data: Dataset, seed: int) -> Dataset | None:
     """The data set's own fault, or the one of the architecture's name; None where there is no such fault of the training."""
     plain, _, text = architecture.partition("+")
     own = training_of(data.name, "")
     if not text and own.fault == fault:
-        return spoil(data, own)
+        return spoil(data, own, seed)
     try:
-        return spoil(data, training_of(data.name, f"{plain}+{text or fault}"))
+        return spoil(data, training_of(data.name, f"{plain}+{text or fault}"), seed)
     except UsageError:
         return None

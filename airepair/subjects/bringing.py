@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
-from functools import partial
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from airepair import data
 from airepair.data.asked import wanted
-from airepair.data.seen import divide_for
+from airepair.data.seen import ACCEPTED, divide_for
 from airepair.errors import UsageError
-from airepair.exam import logits_of
+from airepair.exam import logits_of, most_confused, sit
 from airepair.faults import of_case
+from airepair.faults.fault import Fault
 from airepair.models import MODELS
 from airepair.models.feeding import FIELDS, Brought, Feeding, beside, case_name, stated
 from airepair.models.formats import open_model
@@ -36,13 +37,42 @@ from airepair.subjects.near_chance import refuse_near_chance
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import on_device, reduce
 from airepair.subjects.wiring import wire
-from airepair.types import Recipe, Split, Subject
+from airepair.types import Dataset, Recipe, Split, Subject
 
 CHECKED = 256  # images of the data set that a conversion is checked on
 
 
-def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
-    """See airepair.subjects.brought.bring."""
+@dataclass(frozen=True, eq=False)
+class BroughtModel:
+    """A file's network, opened once; `subject(seed)` puts it before the division of that seed. `opened` is the way back to the file.
+
+    `fixed`: the seed whose division a repair of this file has used already, which then stands for every seed; else None.
+    """
+
+    first: Subject
+    opened: Opened
+    environment: Fault | None
+    division: Callable[[int], Dataset]
+    fixed: int | None
+
+    def subject(self, seed: int) -> Subject:
+        """The subject with its unseen images divided by the seed; the class pair is the one of seed 0."""
+        if seed == 0 or self.fixed is not None:
+            return self.first
+        found = self._placed(replace(self.first, dataset=self.division(seed), environment=None, fault=None))
+        return replace(found, pair=self._pair)
+
+    def _placed(self, subject: Subject) -> Subject:
+        return subject if self.environment is None else in_environment(subject, self.environment)
+
+    @cached_property
+    def _pair(self) -> tuple[int, int] | tuple[()]:
+        data = self.first.dataset
+        return most_confused(sit(self.first.module, data.validation), len(data.classes)) or ()
+
+
+def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> BroughtModel:
+    """See airepair.subjects.brought.brought_model."""
     path, own_data = brought.path, dataset.startswith(("npz:", "folder:"))
     environment = None if own_data else of_case(dataset, "")
     source = data.whole(dataset if own_data else dataset.partition("+")[0])
@@ -67,10 +97,15 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
     feeding = with_layout(feeding, opened, source, str(path), prepare)
     trained_on, said_by = _seen(brought, values, file, opened)
-    divided = divide_for(source, trained_on)
-    divided = reduce(divided, {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {})))
-    divided = as_trained(divided, trained_on, str(values.get("fault") or opened.facts.get("fault") or ""), opened.facts)
-    divided = on_device(divided, device)
+    fixed = _fixed(values.get("divided_by", opened.facts.get("divided_by")), path)
+    fault = str(values.get("fault") or opened.facts.get("fault") or "")
+    images = {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {}))
+
+    def division(seed: int) -> Dataset:
+        divided = reduce(divide_for(source, trained_on, seed), images)
+        return on_device(as_trained(divided, trained_on, fault, opened.facts), device)
+
+    divided = division(fixed or 0)
     wiring = wire(opened, feeding, prepare, divided, str(path))
     module = wiring.module(feeding)
     refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
@@ -85,7 +120,8 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device)
     recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
     subject = Subject(name, module, divided, recipe, trained_on, origin, checkpoints)
-    return subject if environment is None else in_environment(subject, environment), wiring.way_back(module)
+    first = subject if environment is None else in_environment(subject, environment)
+    return BroughtModel(first, wiring.way_back(module), environment, division, fixed)
 
 
 def _named(values: Mapping[str, Any], file: str) -> str | None:
@@ -139,8 +175,24 @@ def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened
     told = opened.facts.get("trained_on")
     for value, origin in ((brought.trained_on, "option"), (values.get("trained_on"), file), (told, "the checkpoint")):
         if isinstance(value, str) and value:
-            return value, origin
+            return _said(value, opened.facts, origin), origin
     return "official train", "default for a file that is brought"
+
+
+def _said(text: str, facts: Mapping[str, Any], origin: str) -> str:
+    """The text; of a file of benchmark version 1, which had one split, the words for that. UsageError for a split that names no seed."""
+    if text != "split":
+        return text
+    if str((facts.get("digests") or {}).get("split_version")) == "1":
+        return "split of version 1"
+    raise UsageError(f"trained_on={text!r} ({origin}) does not name the seed of the split; accepted: {ACCEPTED}")
+
+
+def _fixed(value: Any, path: Path) -> int | None:
+    """The seed whose division a repair of this file has used. UsageError for anything that is no seed."""
+    if value is not None and (type(value) is not int or value < 0):
+        raise UsageError(f"{path}: divided_by is {value!r}; accepted: the seed of the repair, 0 or above")
+    return value
 
 
 def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:

@@ -1,7 +1,8 @@
 """A model file of a user's own, brought as a Subject: how it is fed, what its outputs mean, what it was trained on. Free of torch until used.
 
-`bring` reads the file (any format), wraps the network so that it takes the data set's images in [0, 1] and answers in the data set's
-order of classes, and gives an `Opened` whose `write(repaired, path)` takes all of that off again: the file comes back fed as it was.
+`brought_model` reads the file (any format), wraps the network so that it takes the data set's images in [0, 1] and answers in the data
+set's order of classes, and gives a BroughtModel: `subject(seed)` is what is repaired, and `opened.write(repaired, path)` takes all of that off
+again, so that the file comes back fed as it was.
 """
 
 from __future__ import annotations
@@ -16,9 +17,21 @@ if TYPE_CHECKING:
     import torch
 
     from airepair.models.formats.opened import Opened
+    from airepair.subjects.bringing import BroughtModel
     from airepair.types import Split, Subject
 
-__all__ = ["Brought", "Feeding", "add_feeding_arguments", "asked", "bring", "brought_from", "case_name", "shipped", "wanted"]
+__all__ = [
+    "Brought",
+    "Feeding",
+    "add_feeding_arguments",
+    "asked",
+    "bring",
+    "brought_from",
+    "brought_model",
+    "case_name",
+    "shipped",
+    "wanted",
+]
 
 
 def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
@@ -36,13 +49,20 @@ def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) 
     )
 
 
-def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> tuple[Subject, Opened]:
-    """The file's network as a subject on the data set (any name of data.load), at the profile's size ("none": whole), and the way back.
+def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0) -> tuple[Subject, Opened]:
+    """The file's network as a subject on the data set, its unseen images divided by the seed, and the way back: `brought_model` for one seed."""
+    model = brought_model(brought, dataset, profile=profile, device=device)
+    return model.subject(seed), model.opened
 
-    `opened.write(repaired, path)` takes the repaired module of the pipeline as it stands. UsageError, one line, where the file cannot be
-    read, does not fit the data set, or is near chance there; then the error lists what it would score with other scalings.
+
+def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> BroughtModel:
+    """The file's network, opened once for a data set (any name of data.load) at the profile's size ("none": whole).
+
+    `.subject(seed)` is the subject with its unseen images divided by that seed; `.opened.write(repaired, path)` takes the repaired module
+    of the pipeline as it stands. UsageError, one line, if the file cannot be read, does not fit the data set, or is near chance there;
+    then the error lists what it would score with other scalings.
     """
-    from airepair.subjects.bringing import bring as load
+    from airepair.subjects.bringing import brought_model as load
 
     return load(brought, dataset, profile=profile, device=device)
 

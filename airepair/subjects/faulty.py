@@ -18,24 +18,25 @@ from airepair.corruptions import Corruption, corrupted
 from airepair.data.splits import digest
 from airepair.errors import UsageError
 from airepair.exam import sit
-from airepair.faults.fault import Fault
+from airepair.faults.fault import Fault, options_of
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training, without_fault
 from airepair.provenance import digest as weights_digest
 from airepair.types import Dataset, KnownFault, Recipe, Split, Subject
 
 Progress = Callable[[str, int, int, float], None]
-# Offsets of the fault's seed: each split is corrupted by random numbers of its own, the same for every subject and method.
+# Parts of the fault's stream: each split is corrupted by random numbers of its own, the same for every subject and method.
 SALTS = {"train": 1, "repair": 2, "validation": 3, "test": 4}
 
 
 def faulty(
     names: tuple[str, str], clean: Dataset, training: Training, fault: Fault, seed: int, cache: Path, progress: Progress = lambda *_: None
 ) -> Subject:
-    """The subject of a case's data set and model (`names`) with that fault; `clean` and `training` are those without it.
+    """The subject of a case's data set and model (`names`) with that fault, drawn by `seed`; `clean` and `training` are those without it.
 
     UsageError for a fault that changes nothing at its severity or spoils no test input.
     """
+    fault = dataclasses.replace(fault, seed=seed)
     plain, model = names[0].partition("+")[0], names[1].partition("+")[0]
     healthy, own = without_fault(training), _own(training, fault)
     data = with_train(clean, fault.train(clean.train, len(clean.classes)))
@@ -61,6 +62,7 @@ def faulty(
 
 def in_environment(subject: Subject, fault: Fault) -> Subject:
     """A network that was trained elsewhere, on the clean images of its data set, as it works in the fault's environment. It has no clean twin."""
+    fault = dataclasses.replace(fault, seed=subject.dataset.seed)
     spoiled, others = parts(fault, subject.dataset)
     known = KnownFault({}, spoiled, others, None)
     return dataclasses.replace(subject, dataset=met(fault, subject.dataset), environment=fault.environment, fault=known)
@@ -85,8 +87,7 @@ def _own(training: Training, fault: Fault) -> Training:
     plain = without_fault(training)
     if fault.kind != "training":
         return plain
-    options = tuple(dataclasses.asdict(fault).items())
-    return dataclasses.replace(plain, recipe=fault.recipe(plain.recipe), fault=fault.name, fault_options=options)
+    return dataclasses.replace(plain, recipe=fault.recipe(plain.recipe), fault=fault.name, fault_options=options_of(fault))
 
 
 def with_train(data: Dataset, train: Split) -> Dataset:
@@ -96,7 +97,7 @@ def with_train(data: Dataset, train: Split) -> Dataset:
 
 def _changed(fault: Fault, split: Split, name: str) -> Split:
     corruption = fault.environment
-    return corrupted(split, corruption, fault.seed + SALTS[name]) if isinstance(corruption, Corruption) else split
+    return corrupted(split, corruption, fault.stream(SALTS[name])) if isinstance(corruption, Corruption) else split
 
 
 def _twin_train(fault: Fault, train: Split) -> Split:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from airepair import data
-from airepair.data.splits import digest, stratified
+from airepair.data.splits import digest, drawn, stratified
+from airepair.exam import most_confused, sit
 from airepair.faults import FAULTS, of_case
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training, training_of
@@ -29,38 +31,52 @@ def load(
     cache: Path,
     progress: Callable[[str, int, int, float], None] = lambda *_: None,
 ) -> Subject:
-    """The grid's subject: trained by the data set's recipe, at the size that the profile states.
+    """The grid's subject: trained by the data set's recipe, at the size that the profile states. The seed draws its splits and its fault.
 
     `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault (airepair/faults). UsageError for a name that is
     unknown, and for a fault that spoils no test input.
     """
+    subject = _load(dataset, model, seed, profile, device, cache, progress)
+    return dataclasses.replace(subject, pair=_pair_of_column(dataset, model, profile, device, cache)) if seed else subject
+
+
+@lru_cache(maxsize=64)
+def _pair_of_column(dataset: str, model: str, profile: str, device: torch.device, cache: Path) -> tuple[int, int] | tuple[()]:
+    """The classes that the column's subject of seed 0 confuses most on its validation split (that subject is trained if it is not in the cache)."""
+    first = _load(dataset, model, 0, profile, device, cache, lambda *_: None)
+    return most_confused(sit(first.module, first.dataset.validation), len(first.dataset.classes)) or ()
+
+
+def _load(
+    dataset: str, model: str, seed: int, profile: str, device: torch.device, cache: Path, progress: Callable[[str, int, int, float], None]
+) -> Subject:
     found, plain = profiles()[profile], dataset.partition("+")[0]
     fault, training = of_case(dataset, model), training_of(plain, model.partition("+")[0])
     if given := dict(found.recipe.get(plain, {})):
         words = ", ".join(f"{k} {v}" for k, v in given.items())
         origin = f"{training.origin}; profile {profile}: {words}"
         training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, **given), origin=origin)
-    divided = on_device(reduce(data.load(plain), dict(found.images.get(plain, {}))), device)
+    divided = on_device(reduce(data.load(plain, seed=seed), dict(found.images.get(plain, {}))), device)
     if fault is not None:
         return faulty((dataset, model), divided, training, fault, seed, cache, progress)
-    return trained(f"{dataset}-{model}", spoil(divided, training), model, training, seed, cache, progress)
+    return trained(f"{dataset}-{model}", spoil(divided, training, seed), model, training, seed, cache, progress)
 
 
-def spoil(dataset: Dataset, training: Training) -> Dataset:
-    """The data set as the subject sees it in training: with its fault."""
+def spoil(dataset: Dataset, training: Training, seed: int) -> Dataset:
+    """The data set as a subject of that seed sees it in training: with its fault."""
     if training.fault is None:
         return dataset
-    fault = FAULTS.get(training.fault)(**dict(training.fault_options))
+    fault = FAULTS.get(training.fault)(**dict(training.fault_options), seed=seed)
     return with_train(dataset, fault.train(dataset.train, len(dataset.classes)))
 
 
 def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
-    """The data set with a stated number of images in some splits (stratified, from the split's seed), and a note that says so."""
+    """The data set with a stated number of images in some splits (stratified; of the test split the same ones at every seed), and a note."""
     kept: dict[str, Any] = {}
-    for name, size in images.items():
+    for part, (name, size) in enumerate(images.items(), 1):
         split: Split = getattr(dataset, name)
         if size < len(split):
-            kept[name] = split.select(stratified(split.y, (size,))[0])
+            kept[name] = split.select(stratified(split.y, (size,), drawn(0 if name == "test" else dataset.seed, part))[0])
     if not kept:
         return dataset
     words = ", ".join(f"{len(s):,} of {len(getattr(dataset, n)):,} {n} images" for n, s in kept.items())
