@@ -27,6 +27,9 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("digits", "cnn"),
     ("digits", "fc"),
     ("digits", "keras_cnn"),  # a Keras file, brought as a user would bring it (airepair/models/shipped)
+    # Healthy subjects, trained on right labels: what each method costs where nothing is broken.
+    ("digits", "cnn+clean"),
+    ("digits", "fc+clean"),
     # Faults with a known cause (docs/faults.md): Table II. Severities are the faults' own.
     ("digits", "fc+imbalanced"),
     ("digits", "fc+missing"),
