@@ -254,6 +254,24 @@ def test_a_fault_and_its_twin_share_recipe_and_seed(digits: Dataset, cache: Path
     assert cut.dataset.digests["train"] != digits.digests["train"] == damaged.dataset.digests["train"]
 
 
+def test_a_healthy_subject_is_the_clean_twin_of_the_faulty_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`fc+clean` is trained on right labels, once for itself and as a twin; it has no fault to recover from, and stands in Table I."""
+    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
+    cut, healthy = (
+        load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc+imbalanced", "fc+clean")
+    )
+    assert cut.fault is not None
+    assert digest(healthy.module) == cut.fault.facts["twin"]["weights"]
+    assert len(list(tmp_path.glob("digits-fc+clean-s0-*.safetensors"))) == 1
+    assert healthy.fault is None
+    assert healthy.dataset.digests == data.load("digits", seed=0).digests
+    record = run(prepare(Case("digits", "fc+clean", "noop", 0), healthy, build("noop", {}))).record
+    assert "no fault" in record.missing["recovery"]
+    assert faulty_columns(grid([record])) == set()
+    with pytest.raises(UsageError, match="has an environment and a fault"):
+        of_case("digits+fog3", "fc+clean")
+
+
 def test_an_environment_is_met_in_repair_validation_and_test(digits: Dataset, cache: Path) -> None:
     """Those three are corrupted, each by numbers of its own, train is clean; the task knows the corruption, and clean accuracy is recorded."""
     by_data, by_model = subject("", digits, cache, "digits+fog3"), subject("environment", digits, cache)

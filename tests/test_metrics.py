@@ -25,6 +25,7 @@ from airepair.metrics.pgd import attack, margin, pgd_accuracy
 from airepair.metrics.robustness import close_pairs, robustness
 from airepair.metrics.similarity import similarity
 from airepair.metrics.top5 import top5
+from airepair.metrics.worst_class import class_gap, worst_class_accuracy
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.types import Robustness, Split
@@ -73,6 +74,20 @@ def test_net_change_is_minus_drawdown_on_the_whole_test_split():
 def test_the_worst_class_can_lose_while_the_accuracy_rises():
     """Class 1 falls from 1 to 1/2."""
     assert worst_class_loss(BEFORE, AFTER) == pytest.approx(1 / 2)
+
+
+def test_the_worst_class_is_the_models_own_and_the_gap_reaches_to_its_best():
+    """Before: classes at 1/2, 1, 1/2, 1/2; after: 1, 1/2, 1/2, 1. The worst class changes from 0 to 1, its accuracy and the gap do not; absent
+    classes do not count, and one class alone has no gap."""
+    assert worst_class_accuracy(BEFORE, BEFORE) == worst_class_accuracy(BEFORE, AFTER) == 1 / 2
+    assert class_gap(BEFORE, BEFORE) == class_gap(BEFORE, AFTER) == 1 / 2
+    uneven = exams(exam([0, 0, 0, 0, 2, 3, 3], [0, 0, 0, 1, 2, 2, 2]))
+    assert worst_class_accuracy(uneven, uneven) == 0
+    assert class_gap(uneven, uneven) == 1
+    single = exams(exam([2, 3], [2, 2]))
+    assert worst_class_accuracy(single, single) == 1 / 2
+    assert class_gap(single, single) == Missing("the test split has images of one class only")
+    assert isinstance(worst_class_accuracy(EMPTY, EMPTY), Missing)
 
 
 def test_churn_negative_flips_and_compatibility_share_images_but_not_denominators():

@@ -1,8 +1,8 @@
 """Faults with a known cause, one file each: what is done to a subject, and which test inputs that spoils. A new one is its file and its line here.
 
 A registered thing is a subclass of `airepair.faults.fault.Fault`; other packages use the entry point `airepair.faults`. A case names its
-fault behind the architecture, with a severity if it is not the fault's own: `cnn+imbalanced`, `resnet18+backdoor0.02`. This page loads
-without torch.
+fault behind the architecture, with a severity if it is not the fault's own: `cnn+imbalanced`, `resnet18+backdoor0.02`; `cnn+clean`
+is healthy. This page loads without torch.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ FAULTS = Registry(
         "bitflips": "airepair.faults.bitflips:Bitflips",
     },
 )
+HEALTHY = "clean"  # behind a model's name: the subject without any fault, the one that its data set's recipe has included
 _TEXT = re.compile(r"(?P<name>[a-z_]+)(?P<severity>[\d.]*)")
 
 
@@ -46,7 +47,10 @@ def parse(text: str) -> Fault:
 
 
 def of_case(dataset: str, model: str) -> Fault | None:
-    """The fault that a case's names carry: an environment behind the data set (`digits+fog3`) or a fault behind the model; None without."""
+    """The fault that a case's names carry: an environment behind the data set (`digits+fog3`) or a fault behind the model.
+
+    None without one, and for a healthy subject (`fc+clean`).
+    """
     from airepair.corruptions import parse as parse_corruption
 
     (_, _, corruption), (_, _, fault) = dataset.partition("+"), model.partition("+")
@@ -56,4 +60,4 @@ def of_case(dataset: str, model: str) -> Fault | None:
         found = parse_corruption(corruption)
         made: Fault = FAULTS.get("environment")(severity=found.severity, corruption=found.name)
         return made
-    return parse(fault) if fault else None
+    return parse(fault) if fault and fault != HEALTHY else None

@@ -57,6 +57,10 @@ METRICS: dict[str, Entry] = {
     "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "protocol"),
     "drawdown": Entry("airepair.metrics.drawdown:drawdown", "drawdown", "difference", "lower", "PRDNN"),
     "worst_class_loss": Entry("airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "protocol"),
+    "worst_class_accuracy": Entry(
+        "airepair.metrics.worst_class:worst_class_accuracy", "accuracy of the worst class", "share", "higher", "docs/metrics.md"
+    ),
+    "class_gap": Entry("airepair.metrics.worst_class:class_gap", "gap between the classes", "share", "lower", "docs/metrics.md"),
     "kept": Entry("airepair.metrics.kept:kept", "kept answers", "share", "higher", "this project (--keep)"),
     "top5": Entry("airepair.metrics.top5:top5", "top-5 accuracy", "share", "higher", "top-5"),
     "group_accuracy": Entry("airepair.metrics.group_accuracy:group_accuracy", "group accuracy", "share", "higher", "DL2's code (GroupAcc)"),

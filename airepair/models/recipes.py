@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airepair.errors import UsageError
-from airepair.faults import parse
+from airepair.faults import HEALTHY, parse
 from airepair.faults.fault import options_of
 from airepair.models import UNDERTRAINED
 from airepair.types import Recipe
@@ -54,9 +54,11 @@ PAPER: dict[tuple[str, str], float] = {
 def training_of(dataset: str, model: str) -> Training:
     """The training of a model on a data set; data sets without a line of their own get the grey ones' recipe.
 
-    A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own. UsageError for one that is no fault of the
-    training, and for an `_undertrained` model where the paper has no undertrained baseline.
+    A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own, and `cnn+clean` has none. UsageError
+    for a fault that is none of the training, and for an `_undertrained` model if the paper has no undertrained baseline there.
     """
+    if model.endswith(f"+{HEALTHY}"):
+        return without_fault(training_of(dataset, model.partition("+")[0]))
     if "+" in model:
         return _with_fault(training_of(dataset, model.partition("+")[0]), model.partition("+")[2])
     found = TRAININGS.get(dataset, replace(GREY, origin="this project, not tuned for this data set"))

@@ -25,6 +25,8 @@ HEADINGS = {
     "clean_accuracy": Heading("Accuracy", "on clean images"),
     "drawdown": Heading("Accuracy", "drawdown"),
     "worst_class_loss": Heading("Accuracy", "worst class loss"),
+    "worst_class_accuracy": Heading("Accuracy", "worst class"),
+    "class_gap": Heading("Accuracy", "gap between classes"),
     "repair_rate": Heading("Inputs", "repair rate"),
     "generalisation": Heading("Inputs", "generalisation"),
     "break_rate": Heading("Inputs", "break rate"),

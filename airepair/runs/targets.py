@@ -11,6 +11,7 @@ from typing import Any
 
 from airepair.case import name_of
 from airepair.errors import AirepairError, UsageError, one_line
+from airepair.faults import HEALTHY
 from airepair.models.feeding import Brought, case_name
 
 ENDINGS = (".pt", ".pth", ".pt2", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".onnx")
@@ -120,7 +121,7 @@ def _baselines(cache: Path, dataset: str | None) -> Iterator[Target]:
     seeds: dict[tuple[str, str], set[int]] = {}
     for file in sorted(cache.glob("*.safetensors")) if cache.is_dir() else []:
         match = _CACHED.fullmatch(file.stem)
-        if match and "+clean" not in match["model"] and dataset in (None, match["dataset"]):
+        if match and f"+{HEALTHY}" not in match["model"] and dataset in (None, match["dataset"]):
             seeds.setdefault((match["dataset"], match["model"]), set()).add(int(match["seed"]))
     for (data, model), found in sorted(seeds.items()):
         yield Target(data, model, seeds=tuple(sorted(found)), trained=True)

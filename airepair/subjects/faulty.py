@@ -18,6 +18,7 @@ from airepair.corruptions import Corruption, corrupted
 from airepair.data.splits import digest
 from airepair.errors import UsageError
 from airepair.exam import sit
+from airepair.faults import HEALTHY
 from airepair.faults.fault import Fault, options_of
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training, without_fault
@@ -44,7 +45,7 @@ def faulty(
         raise UsageError(f"fault {fault.name} at severity {fault.severity:g} changes nothing in the training on {plain}")
     spoiled, others = parts(fault, clean)
     _refuse_if_none(spoiled, fault, clean)
-    base = f"{plain}-{model}+clean"
+    base = f"{plain}-{model}+{HEALTHY}"
     lesson = f"{base}+{fault.environment}" if fault.environment else base
     twin = trained(lesson, with_train(clean, _twin_train(fault, clean.train)), model, healthy, seed, cache, progress)
     subject = trained("-".join(names) if fault.kind == "training" else base, data, model, own, seed, cache, progress)

@@ -33,7 +33,8 @@ def load(
 ) -> Subject:
     """The grid's subject: trained by the data set's recipe, at the size that the profile states. The seed draws its splits and its fault.
 
-    `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault (airepair/faults). UsageError for a name that is
+    `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault (airepair/faults), `cnn+clean` a healthy one:
+    the clean twin of the others, from the same place in the cache. UsageError for a name that is
     unknown, and for a fault that spoils no test input.
     """
     subject = _load(dataset, model, seed, profile, device, cache, progress)
@@ -51,7 +52,8 @@ def _load(
     dataset: str, model: str, seed: int, profile: str, device: torch.device, cache: Path, progress: Callable[[str, int, int, float], None]
 ) -> Subject:
     found, plain = profiles()[profile], dataset.partition("+")[0]
-    fault, training = of_case(dataset, model), training_of(plain, model.partition("+")[0])
+    fault = of_case(dataset, model)
+    training = training_of(plain, model.partition("+")[0] if fault else model)
     if given := dict(found.recipe.get(plain, {})):
         words = ", ".join(f"{k} {v}" for k, v in given.items())
         origin = f"{training.origin}; profile {profile}: {words}"
