@@ -1,0 +1,80 @@
+"""AIREPAIR from Python: the page of docs is run, and what it promises holds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import airepair
+from airepair.errors import UsageError
+from airepair.testing import toy
+
+ROOT = Path(__file__).parents[1]
+
+
+def arrays(*, train: bool = False) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The toy data as a user would hold them."""
+    data = toy.subject().dataset
+    parts = ("train", "repair", "validation", "test") if train else ("repair", "validation", "test")
+    return {name: (getattr(data, name).x, getattr(data, name).y) for name in parts}
+
+
+def test_the_page_of_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/python.md, one after the other, on the toy network and the committed records."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {"module": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
+    exec(blocks[0], names)
+    found = names["result"]
+    assert isinstance(found, airepair.api.Repair)
+    assert found.record.status == "repaired"
+    names["module"] = toy.subject().module
+    for part, (x, y) in arrays().items():
+        names |= {f"x_{part}": x, f"y_{part}": y}
+    for block in blocks[1:]:
+        exec(block, names)
+    assert names["result"].record.status == "repaired"  # type: ignore[attr-defined]
+
+
+def test_a_module_in_memory_is_repaired_and_stays_as_it_is() -> None:
+    """The result is another module with better answers on the failing inputs; the record is a whole one."""
+    module = toy.subject().module
+    weights = {k: v.clone() for k, v in module.state_dict().items()}
+    found = airepair.repair(module, arrays(train=True), "finetune", {"epochs": 5, "lr": 0.05})
+    assert found.record.status == "repaired"
+    assert found.after["repair_rate"] > 0
+    assert found.record.options["epochs"]["value"] == 5
+    assert found.module is not module
+    assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("test"), "accepted: repair, validation, test"),
+        (lambda d: d.update(extra=d["test"]), "accepted: repair, validation, test"),
+        (lambda d: d.update(test=(d["test"][0] * 255, d["test"][1])), "uint8 or float in [0, 1]"),
+        (lambda d: d.update(test=(d["test"][0][:, 0], d["test"][1])), "N x C x H x W"),
+        (lambda d: d.update(test=(d["test"][0], d["test"][1][:-1])), "N class ids"),
+    ],
+)
+def test_data_that_cannot_be_meant_are_refused_in_one_line(change: object, words: str) -> None:
+    """With what is accepted."""
+    data = arrays()
+    change(data)  # type: ignore[operator]
+    with pytest.raises(UsageError) as error:
+        airepair.repair(toy.subject().module, data)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_importing_airepair_loads_no_torch() -> None:
+    """The plugin and the reports stay light."""
+    code = "import airepair, sys; assert 'torch' not in sys.modules; airepair.load; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
