@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
 from airepair.methods import care
-from airepair.methods.care import Care, badness, fold, neurons
+from airepair.methods.care import Care, badness, fold, neurons, rectified
 from airepair.search.swarm import Found, Swarm
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
@@ -54,30 +54,75 @@ def test_neurons_are_norms_or_what_no_norm_follows() -> None:
     assert [r.name for r in neurons(toy.architecture("plain").eval(), x)] == ["1", "3"]
 
 
-def test_attribution_is_the_mean_over_interventions() -> None:
-    """Each neuron set to each value by hand, one at a time, gives the same attribution."""
-    task = toy.task("plain")
-    care = Care(values=3)
-    run = neurons(task.module, task.failing.images(slice(2)))[1]
-    found = care._attribution(task, run, task.failing)
+class Functional(nn.Module):
+    """The "plain" toy network with functions of torch between its layers."""
+
+    def __init__(self, layers: nn.Sequential, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layers, self.activation = nn.ModuleList([layers[1], layers[3], layers[5]]), activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.layers[:2]:
+            x = self.activation(layer(x))
+        out: Tensor = self.layers[2](x)
+        return out
+
+
+def by_hand(module: nn.Sequential, activation: nn.Module, neuron: int, data: Split) -> float:
+    """Mean misbehaviour with one output of `activation` set to its smallest, middle and largest value, one after the other."""
     seen: list[Tensor] = []
-    handle = run.layer.register_forward_hook(lambda _m, _a, out: seen.append(out))
-    logits_of(task.module, task.failing.x)
+    handle = activation.register_forward_hook(lambda _m, _a, out: seen.append(out))
+    logits_of(module, data.x)
     handle.remove()
-    for neuron in (0, 7):
-        low, high = seen[0][:, neuron].min(), seen[0][:, neuron].max()
-        bad = []
-        for value in (low, (low + high) / 2, high):
+    low, high = seen[0][:, neuron].min(), seen[0][:, neuron].max()
+    bad = []
+    for value in (low, (low + high) / 2, high):
 
-            def put(_m: nn.Module, _a: object, out: Tensor, value: Tensor = value, neuron: int = neuron) -> Tensor:
-                out = out.clone()
-                out[:, neuron] = value
-                return out
+        def put(_m: nn.Module, _a: object, out: Tensor, value: Tensor = value) -> Tensor:
+            out = out.clone()
+            out[:, neuron] = value
+            return out
 
-            handle = run.layer.register_forward_hook(put)
-            bad.append(badness(logits_of(task.module, task.failing.x)[None], task.failing.y))
-            handle.remove()
-        assert torch.allclose(found[neuron], torch.cat(bad).mean(), atol=1e-5)
+        handle = activation.register_forward_hook(put)
+        bad.append(badness(logits_of(module, data.x)[None], data.y))
+        handle.remove()
+    return float(torch.cat(bad).mean())
+
+
+@pytest.mark.parametrize("form", ["modules", "one module", "functions"])
+def test_attribution_is_the_mean_over_interventions_on_the_activation(form: str) -> None:
+    """Set by hand behind the ReLU, one neuron and value at a time: the same, however the ReLU is written."""
+    task = toy.task("plain")
+    plain: nn.Sequential = copy.deepcopy(task.module)  # type: ignore[assignment]
+    if form == "one module":
+        task.module[4] = task.module[2]  # type: ignore[index,operator]
+    if form == "functions":
+        object.__setattr__(task, "module", Functional(task.module, torch.relu).eval())  # type: ignore[arg-type]
+    for number, activation in ((0, plain[2]), (1, plain[4])):
+        run = neurons(task.module, task.failing.images(slice(2)))[number]
+        found = Care(values=3)._attribution(task, run, task.failing)
+        for neuron in (0, 7, 12):
+            assert float(found[neuron]) == pytest.approx(by_hand(plain, activation, neuron, task.failing), abs=1e-5)
+
+
+def test_behind_another_function_the_values_are_the_layers_own() -> None:
+    """tanh sees negative values: the lowest value that is set is the lowest that was observed."""
+    task = toy.task("plain")
+    net = Functional(task.module, torch.tanh).eval()  # type: ignore[arg-type]
+    object.__setattr__(task, "module", net)
+    run = neurons(net, task.failing.images(slice(2)))[1]
+    x = task.failing.images()
+    assert not rectified(net, run.layer, x)
+    with torch.no_grad():
+        out = net.layers[1](torch.tanh(net.layers[0](x.flatten(1))))
+    bad = []
+    for value in (out[:, 7].min(), out[:, 7].max()):
+        moved = out.clone()
+        moved[:, 7] = value
+        bad.append(badness(net.layers[2](torch.tanh(moved))[None].detach(), task.failing.y))
+    found = Care(values=2)._attribution(task, run, task.failing)
+    assert float(found[7]) == pytest.approx(float(torch.cat(bad).mean()), abs=1e-5)
 
 
 def planted() -> Task:

@@ -1,12 +1,15 @@
 """care: causality-based repair (Sun et al., ICSE 2022).
 
-Idea: a neuron is to blame if the network misbehaves whatever value the neuron is set to, do(h = v), for 16 values between its observed
+Idea: a neuron is to blame if the network misbehaves whatever value its activation is set to, do(h = v), for 16 values between its observed
 extremes; the few neurons with the largest attribution are scaled by (1 + r), r in [-1, 1], with r found by a particle swarm that weighs
 misbehaviour against accuracy. Misbehaviour here: 1 - probability of the right label, mean over failing inputs.
 
 A neuron is an output feature (or channel) of a layer: of a batch norm, or of a Linear or Conv2d that no batch norm follows, the output
-layer excepted. The scaling folds into that layer's own weight and bias, so the architecture stays, and any graph of layers is allowed.
-After ReLU the same as scaling what goes out, since 1 + r >= 0. Changes these rows only. Refuses a network without a hidden layer.
+layer excepted. Its activation is what a ReLU makes of that feature, where one follows: then the values of do() are never negative (a layer is
+found to be rectified by what comes after it, so a ReLU may be a module, a function, or one module for all layers). Behind any other function
+the values are those of the feature itself. The scaling folds into that layer's own weight and bias, so the architecture stays, and any graph of
+layers is allowed. After ReLU the same as scaling what goes out, since 1 + r >= 0. Changes these rows only. Refuses a network without a hidden
+layer.
 
 Defaults: methods.md 4.11 (16 values, swarm of 20, c1 = c2 = .41, w = .8, 100 iterations, ftol 1e-3 for 10, alpha .3, a tenth of the
 neurons, at most 50: the search dimension stays what the paper's is). The swarm starts at r = 0 with random speeds: from one point
@@ -22,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import evaluating
+from airepair.exam import evaluating, logits_of
 from airepair.options import Space, option
 from airepair.search.intervene import Intervened, channelwise
 from airepair.search.layers import NORMS, WEIGHTED, Run, runs
@@ -83,6 +86,8 @@ class Care:
         """Mean misbehaviour of each of the layer's neurons over the values it is set to."""
         width, x = run.shape[1], sample.images()
         low, high = _extremes(task.module, run.layer, x)
+        if rectified(task.module, run.layer, x):
+            low, high = low.clamp_min(0), high.clamp_min(0)
         steps = torch.linspace(0, 1, self.values, device=x.device)
         values = (low[:, None] + (high - low)[:, None] * steps).reshape(-1)
         masks = torch.eye(width, device=x.device).repeat_interleave(self.values, 0)
@@ -155,6 +160,16 @@ def fold(layer: nn.Module, channels: Tensor, factors: Tensor) -> None:
     for parameter in (layer.weight, layer.bias):
         if isinstance(parameter, Tensor):
             parameter[channels] *= factors.to(parameter).view(-1, *([1] * (parameter.ndim - 1)))
+
+
+def rectified(module: nn.Module, layer: nn.Module, x: Tensor) -> bool:
+    """Whether nothing that follows the layer sees its negative values on the images `x`: the logits are the same with zeros in their place."""
+    logits = logits_of(module, x)
+    handle = layer.register_forward_hook(lambda _m, _a, out: out.clamp_min(0))
+    try:
+        return torch.equal(logits_of(module, x), logits)
+    finally:
+        handle.remove()
 
 
 @torch.no_grad()
