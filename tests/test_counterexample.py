@@ -9,13 +9,14 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from airepair.errors import UsageError
+from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of
-from airepair.methods.counterexample import Counterexample, ErrorTable, apart
+from airepair.methods.counterexample import Counterexample, ErrorTable, apart, base_of
 from airepair.search.modifications import MODIFICATIONS, blur, modify, move, names_of
 from airepair.search.sampling import Cube
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
+from airepair.types import Split
 
 ALL = tuple(MODIFICATIONS)
 
@@ -186,6 +187,36 @@ def test_half_of_the_samples_lie_where_the_table_says(distance: float) -> None:
         shares.append((int(there.sum()), sum(known[x.numpy().tobytes()] == 2 for x in images[there])))
     assert shares[1][0] <= 2
     assert shares[0][0] == shares[0][1] == 100 if not distance else shares[0][0] == shares[0][1] > 0
+
+
+def test_images_start_right_and_the_failing_ones_join_when_they_are_learned() -> None:
+    """Nothing that is wrong as it is gets modified: before the repair no failing input, afterwards those that it has put right."""
+    task = toy.task("cnn")
+    wrong = torch.arange(len(task.train)) < 10
+    task = replace(task, train=Split(task.train.x, torch.where(wrong, (task.train.y + 1) % 4, task.train.y)))
+
+    def bases() -> tuple[Split, int]:
+        base = base_of(task)
+        failing = {x.numpy().tobytes() for x in task.failing.images()}
+        return base, sum(x.numpy().tobytes() in failing for x in base.images())
+
+    base, failing = bases()
+    assert bool((logits_of(task.module, base.x).argmax(1) == base.y).all())
+    right = int((logits_of(task.module, task.train.x).argmax(1) == task.train.y).sum())
+    assert 0 < len(base) == right <= len(task.train) - 10
+    assert failing == 0
+    Counterexample(samples=200, rounds=1, epochs=10).repair(task)
+    learned = int((logits_of(task.module, task.failing.x).argmax(1) == task.failing.y).sum())
+    base, failing = bases()
+    assert bool((logits_of(task.module, base.x).argmax(1) == base.y).all())
+    assert failing == learned > 0
+
+
+def test_nothing_right_to_start_from_is_refused() -> None:
+    """Failing inputs alone are all wrong: with no modification each of them would count as a counterexample."""
+    task = toy.task("mlp")
+    with pytest.raises(Unsupported, match="gets right as it is"):
+        Counterexample().repair(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.int64))))
 
 
 def test_counterexamples_are_wrong_and_the_control_is_not_chosen() -> None:

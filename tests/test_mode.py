@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import ClassVar
 
@@ -11,10 +12,10 @@ from torch import nn
 
 from airepair.errors import Unsupported
 from airepair.exam import sit
-from airepair.methods.mode import Mode, features, heat_maps, probe
+from airepair.methods.mode import Mode, features, heat_maps, probe, step_work
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
-from airepair.types import Meter, Split
+from airepair.types import Split
 
 
 class TestMode(MethodConformance):
@@ -50,14 +51,25 @@ def test_features_are_what_the_next_weighted_layer_gets() -> None:
     assert wide.shape == (2, 3 * 18 * 18)
 
 
-def test_a_softmax_layer_learns_what_is_linear_and_is_counted() -> None:
+def test_a_softmax_layer_learns_what_is_linear() -> None:
     """Two classes that a line separates, and none that it cannot (exclusive or)."""
     x = torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) - 0.5
-    meter = Meter()
     line, xor = (x.sum(1) > 0).long(), (x[:, 0] * x[:, 1] > 0).long()
-    assert probe(x[:300], line[:300], x[300:], line[300:], 2, meter, steps=50) > 0.95
-    assert meter.backward == 50 * 300
-    assert probe(x[:300], xor[:300], x[300:], xor[300:], 2, meter) < 0.7
+    assert probe(x[:300], line[:300], x[300:], line[300:], 2, steps=50) > 0.95
+    assert probe(x[:300], xor[:300], x[300:], xor[300:], 2) < 0.7
+
+
+def test_probes_on_stored_features_cost_what_they_are_worth() -> None:
+    """Each step on F features of an image is 4 F K operations (forward, and the weights' gradient); an image of training is six operations a weight,
+    but four in the first layer, whose input needs no gradient. The plain toy network has 64 x 24, 24 x 16 and 16 x 4 weights."""
+    task = toy.task("plain")
+    task.module.register_forward_pre_hook(task.meter)
+    layers = [task.module[3], task.module[5]]  # type: ignore[index]
+    Mode(probes=100)._layer(task, layers)
+    image = 4 * 64 * 24 + 6 * (24 * 16 + 16 * 4)
+    assert step_work(task.module, task.train.images(slice(2))) == image
+    counted = task.meter.backward - 2 * 2  # the images on which the work of a step was counted, twice
+    assert counted == math.ceil(60 * 100 * 4 * (24 + 16) * 4 / image) < 0.1 * 60 * 100 * 2
 
 
 def test_the_layer_is_the_first_whose_successor_gains_nothing() -> None:
@@ -165,6 +177,7 @@ def test_nothing_buggy_leaves_the_module_and_says_so() -> None:
     module = Mode(underfit=0.0, overfit=1.0).repair(task)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     assert "no label is buggy" in notes[-1]
+    assert task.meter.backward == 0
 
 
 def test_what_it_needs_is_named() -> None:

@@ -5,10 +5,11 @@ network fails; keep those in an error table, and analyse it: the principal compo
 directions, failures lie) and its most frequent labels steer half of the next samples; retrain on the data plus the counterexamples; repeat
 until none is found or the rounds end.
 
-Images that are modified: training images that the network gets right as they are (one with a wrong label would be its own
-counterexample) and the failing ones. Control: `sampler=random` draws the same number of modified images without looking at the network.
-Changes all parameters and batch-norm statistics, through the common training loop; the best state on validation remains.
-Refuses a task without anything labelled. No image is mirrored: digits are not symmetric.
+Images that are modified: those of train and failing that the network gets right as they are, asked anew in each round. One that it gets
+wrong would be its own counterexample, whatever the modification; the failing ones join when they have been learned. Control: `sampler=random`
+draws the same number of modified images without looking at the network. Changes all parameters and batch-norm statistics, through the common
+training loop; the best state on validation remains. Refuses a task without a labelled image that the network gets right. No image is mirrored:
+digits are not symmetric.
 
 Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features, set analysis for unordered ones); the ranges are in
 search/modifications.py; samples, rounds and epochs are ours. `distance` is the paper's optional diversity constraint: a vector nearer than
@@ -100,8 +101,6 @@ class Counterexample:
         """The module retrained on its counterexamples."""
         if not len(task.failing):
             return task.module
-        if not len(task.labelled):
-            raise Unsupported("there is nothing labelled to modify: train and failing are both empty")
         names = names_of(self.modifications)
         cube = Cube("uniform" if self.sampler == "random" else self.sampler, len(names), task.generator(1))
         table, found = ErrorTable(torch.zeros(0, len(names)), *torch.zeros(2, 0, dtype=torch.int64)), None
@@ -124,7 +123,7 @@ class Counterexample:
         self, task: Task, cube: Cube, table: ErrorTable, names: tuple[str, ...], generator: torch.Generator
     ) -> tuple[Split, ErrorTable]:
         """A round's new images with their labels, and their rows for the table."""
-        base = self._base(task)
+        base = base_of(task)
         vectors = cube.draw(self.samples)
         steered = self.samples // 2 if self.steer and self.sampler != "random" and len(table) > 1 else 0
         index = torch.randint(len(base), (len(vectors),), generator=generator)
@@ -146,13 +145,6 @@ class Counterexample:
         chosen = found[torch.randperm(len(found), generator=generator)[: self.keep].to(found.device)]
         return Split(images[chosen], labels[chosen]), ErrorTable(vectors[chosen.cpu()], labels[chosen].cpu(), predictions[chosen].cpu())
 
-    def _base(self, task: Task) -> Split:
-        """The images that are modified: training images that are right now, and the failing ones."""
-        if not len(task.train):
-            return task.failing
-        right = logits_of(task.module, task.train.x).argmax(1) == task.train.y
-        return task.train.select(right.nonzero()[:, 0]) + task.failing
-
     def _analysis(self, table: ErrorTable, names: tuple[str, ...]) -> str:
         """Which modification the first principal direction of the error table is mostly made of, and its most frequent combination."""
         if len(table) < 2 or self.sampler == "random":
@@ -162,6 +154,14 @@ class Counterexample:
         label, prediction, count = table.combinations()[0]
         where = f"they spread most along {names[top]}, around {float(mean[top]):.2f} of its range"
         return f"; {where}; class {label} taken for {prediction} is most frequent ({count} of {len(table)})"
+
+
+def base_of(task: Task) -> Split:
+    """The images that are modified: those of train and failing that the network gets right now. Unsupported where there are none."""
+    right = logits_of(task.module, task.labelled.x).argmax(1) == task.labelled.y
+    if not bool(right.any()):
+        raise Unsupported("a counterexample is a modified image that the network gets right as it is, and there is none with a label")
+    return task.labelled.select(right.nonzero()[:, 0])
 
 
 def apart(vectors: Tensor, distance: float) -> Tensor:

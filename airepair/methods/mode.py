@@ -12,6 +12,9 @@ inputs it gets right with those of other labels and of its mistakes; the differe
    most like those taken for it.
 5. Retraining on train, failing and the selection, mixed with random pool inputs; repeat until no label is buggy or the rounds end.
 
+Bugs are looked for first: where there are none nothing is trained. A softmax layer learns from stored features, which costs a small part of
+a training image's work; it is billed as what it is worth in such images.
+
 The features of a layer are the inputs of the next weighted layer, pooled over space to at most 1024 numbers. Where the subject has no pool,
 train and failing serve as the pool (the selected then count twice) and a note says so. Changes all parameters and batch-norm
 statistics. Refuses a task without training data or a network without hidden layer. Control: `ratio=0` selects at random.
@@ -21,11 +24,13 @@ Defaults: methods.md 4.7 (thresholds .90 and .10 of the replication; the rest is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from airepair.augment import none
 from airepair.errors import Unsupported
@@ -36,7 +41,9 @@ from airepair.search.layers import runs, weighted
 from airepair.search.sampling import drawn
 from airepair.stepping import Stepper
 from airepair.training import Watch, cross_entropy, fit, optimizer_of
-from airepair.types import Category, Meter, Recipe, Split, Task
+from airepair.types import Category, Recipe, Split, Task
+
+PROBE_STEPS = 60  # of a softmax layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +96,17 @@ class Mode:
         pool = task.pool if task.pool is not None and len(task.pool) else task.labelled
         if pool is not task.pool:
             task.note("no pool of extra data: mode selects from train and failing")
+        bugs = self._bugs(task)
+        if not bugs:
+            task.note(
+                f"no label is buggy on validation (accuracy below {self.underfit} or a gap above {self.overfit}): nothing was changed"
+            )
+            return task.module
         chosen, layer = None, layers[self._layer(task, layers)]
-        recipe, generator = (
-            Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment),
-            task.generator(2),
-        )
+        recipe = Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment)
+        generator = task.generator(2)
         for number in range(1, self.rounds + 1):
-            bugs = self._bugs(task)
             task.progress("selecting", number, self.rounds, float(len(bugs)))
-            if not bugs:
-                break
             picked = pool.select(self._select(task, layer, pool, bugs, generator))
             chosen = picked if chosen is None else chosen + picked
             fit(
@@ -111,17 +119,20 @@ class Mode:
                 watch=Watch(progress=task.progress),
             )
             task.keep(f"round {number}", task.module)
-        if chosen is None:
-            task.note(
-                f"no label is buggy on validation (accuracy below {self.underfit} or a gap above {self.overfit}): nothing was changed"
-            )
+            bugs = self._bugs(task)
+            if not bugs:
+                break
         return task.module
 
     def _layer(self, task: Task, layers: list[nn.Module]) -> int:
         """The number of the first layer whose features are good enough."""
         data = drawn(task.train, self.probes, task.generator(1))
         train, validation = features(task.module, layers, data), features(task.module, layers, task.validation)
-        scores = [probe(a, data.y, b, task.validation.y, len(task.classes), task.meter) for a, b in zip(train, validation, strict=True)]
+        k = len(task.classes)
+        scores = [probe(a, data.y, b, task.validation.y, k) for a, b in zip(train, validation, strict=True)]
+        # A probe's step on stored features is a small part of a training image's work: the share is measured, so that the bill is true.
+        work = sum(PROBE_STEPS * len(data) * 4 * a.shape[1] * k for a in train)
+        task.meter.add(math.ceil(work / step_work(task.module, data.images(slice(2)))), training=True)
         return next((i for i in range(len(scores) - 1) if scores[i + 1] - scores[i] < self.saturation), len(scores) - 1)
 
     def _bugs(self, task: Task) -> dict[int, str]:
@@ -209,11 +220,18 @@ class Softmax(nn.Module):
         return logits
 
 
-def probe(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, classes: int, meter: Meter, steps: int = 60) -> float:
+def step_work(module: nn.Module, x: Tensor) -> float:
+    """Floating-point operations of one image through forward and backward, counted on the images `x`."""
+    with evaluating(module), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        logits = module(x)
+        torch.autograd.grad(logits.sum(), [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+    return float(counter.get_total_flops()) / len(x)
+
+
+def probe(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, classes: int, steps: int = PROBE_STEPS) -> float:
     """Accuracy on the second set of a softmax layer trained on the first (Adam on standardised features, whole batch)."""
     mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
     data, layer = Split(((x - mean) / std)[:, :, None, None], y), Softmax(x.shape[1], classes).to(x.device)
-    layer.register_forward_pre_hook(meter)
     optimizer = optimizer_of(layer, Recipe(optimizer="adam", weight_decay=0.0))
     whole = torch.arange(len(data), device=x.device)
     with Stepper(layer, optimizer, cross_entropy, none, torch.Generator(), parts=False) as stepper:
