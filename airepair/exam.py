@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Exam:
     def loss(self) -> float:
         """Mean cross-entropy."""
         return float(nn.functional.cross_entropy(self.logits, self.y))
+
+    @property
+    def standing(self) -> tuple[float, float]:
+        """What the better of two states has more of: accuracy, then minus the loss (-inf where that is no number)."""
+        return self.accuracy, -self.loss if math.isfinite(self.loss) else -math.inf
 
     def select(self, index: Tensor) -> Exam:
         """The exam on some of its images."""

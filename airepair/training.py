@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import OutOfBudget
-from airepair.exam import Exam, sit
+from airepair.exam import sit
 from airepair.loop import Course, Epoch, batches, images_of, passes
 from airepair.stepping import Stepper
 from airepair.types import Recipe, Split
@@ -83,17 +83,12 @@ class Best:
 
     def __init__(self, module: nn.Module, validation: Split) -> None:
         self.module, self.validation = module, validation
-        self.key = self._key(sit(module, validation))
+        self.key = sit(module, validation).standing
         self.state = snapshot(module)
-
-    @staticmethod
-    def _key(exam: Exam) -> tuple[float, float]:
-        loss = exam.loss
-        return (exam.accuracy, -loss if math.isfinite(loss) else -math.inf)
 
     def offer(self) -> bool:
         """Examines the module as it stands; keeps it if it is strictly better."""
-        self.last = self._key(sit(self.module, self.validation))
+        self.last = sit(self.module, self.validation).standing
         if self.last <= self.key:
             return False
         self.key, self.state = self.last, snapshot(self.module)

@@ -184,6 +184,29 @@ def both(impact: Impact) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, 
     return impact.gradient, impact.forward
 
 
+@pytest.mark.parametrize(("search", "given", "expected"), [("pso", None, 200), ("de", None, 250), ("pso", 7, 7), ("de", 7, 7)])
+def test_each_version_protects_as_many_passing_inputs_as_its_paper(search: str, given: int | None, expected: int) -> None:
+    """v1 draws 200, v2 takes all; a number that is given holds for both, and the draw follows the seed."""
+    task = replace(toy.task("mlp"), passing=toy.images(250, 60))
+    drawn = Arachne(search=search, positives=given)._positive(task)  # type: ignore[arg-type]
+    assert len(drawn) == expected
+    assert torch.equal(drawn.x, Arachne(search=search, positives=given)._positive(task).x)  # type: ignore[arg-type]
+
+
+def test_alpha_belongs_to_version_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The swarm of v1 hears of no alpha, whatever it is set to; the evolution of v2 does."""
+    seen: list[float | None] = []
+
+    def spy(logits: PatchedLogits, labels: torch.Tensor, negatives: int, alpha: float | None) -> Callable[[torch.Tensor], torch.Tensor]:
+        seen.append(alpha)
+        return lambda population: population.new_zeros(len(population))
+
+    monkeypatch.setattr(arachne, "_of", spy)
+    for search in ("pso", "de"):
+        Arachne(search=search, alpha=3.0, population=4, generations=1).repair(toy.task("mlp"))  # type: ignore[arg-type]
+    assert seen == [None, 3.0]
+
+
 def test_passing_inputs_are_drawn_label_by_label_in_turn() -> None:
     """As many of each label as there are, up to n."""
     y = torch.tensor([0] * 50 + [1] * 3 + [2] * 50)

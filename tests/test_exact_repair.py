@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from airepair.exam import sit
 from airepair.linear.pattern import pattern_effect
 from airepair.linear.points import choose_points
 from airepair.linear.sites import exact, sites
-from airepair.methods import build
+from airepair.methods import build, prdnn
 from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
@@ -82,8 +83,8 @@ def test_on_the_last_layer_prdnn_and_minimal_have_the_same_optimum(plain: Task) 
     values = []
     methods: list[Method] = [
         Minimal(objective="linf", bound=3.0, keep=0),
-        PRDNN(objective="linf", bound=3.0),
-        PRDNN(objective="linf", bound=3.0, margin=0.1),
+        PRDNN(layer="last", keep=0, objective="linf", bound=3.0),
+        PRDNN(layer="last", keep=0, objective="linf", bound=3.0, margin=0.1),
     ]
     for method in methods:
         task, notes = fresh(plain)
@@ -102,6 +103,61 @@ def test_prdnn_repairs_every_point_in_the_decoupled_network(cnn: Task, layer: st
     assert sit(module, cnn.failing).accuracy == 1
 
 
+def tried(notes: list[str]) -> dict[str, float]:
+    """The layers that a note says were solved, with the validation accuracy of each."""
+    (line,) = [n for n in notes if "the best on validation" in n]
+    return {name: float(score) for name, score in (part.split() for part in line.split("(")[1].split(")")[0].split(", "))}
+
+
+def test_prdnn_repairs_the_layer_that_is_best_on_validation(cnn: Task) -> None:
+    """Every layer is solved, the last first; the network that comes back is the one of the note, and scores what the note says."""
+    task, notes = fresh(cnn)
+    module = PRDNN().repair(task)
+    scores = tried(notes)
+    assert list(scores) == ["7", "5", "0"]
+    assert len(set(scores.values())) > 1
+    chosen = max(scores, key=scores.__getitem__)
+    assert notes[0].startswith(f"layer {chosen}, the best")
+    alone = PRDNN(layer=chosen).repair(fresh(cnn)[0])
+    assert torch.equal(sit(module, cnn.validation).logits, sit(alone, cnn.validation).logits)
+    assert sit(module, cnn.validation).accuracy == pytest.approx(max(scores.values()), abs=1e-4)
+    for layer, score in scores.items():
+        assert sit(PRDNN(layer=layer).repair(fresh(cnn)[0]), cnn.validation).accuracy == pytest.approx(score, abs=1e-4)
+
+
+def test_prdnn_leaves_out_what_it_cannot_solve_and_says_so(cnn: Task) -> None:
+    """Over the size limit, or refused by the program itself: the others are still tried; a cell without any solved layer is refused."""
+    task, notes = fresh(cnn)
+    PRDNN(entries=60_000).repair(task)
+    assert list(tried(notes)) == ["7"]
+    assert "left out 5: the linear program has up to" in notes[0]
+    assert "left out 0: the slopes of layer '0' hold" in notes[0]
+    task, notes = fresh(cnn)
+    PRDNN(bound=0.05, infeasible="refuse").repair(task)
+    assert "left out 7: proved infeasible" in notes[0]
+    assert "7" not in tried(notes)
+
+
+def test_layers_without_time_left_are_left_out(cnn: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands at 500 seconds after the first layer: of 120 there are none for the second."""
+    clock = iter([0.0, 500.0, 500.0, 500.0])
+    monkeypatch.setattr(prdnn, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    task, notes = fresh(cnn)
+    PRDNN().repair(task)
+    assert list(tried(notes)) == ["7"]
+    assert "left out 5: no time was left of seconds=120" in notes[0]
+
+
+def test_kept_inputs_stay_right(plain: Task) -> None:
+    """By default as many passing inputs as points are constraints, too: none of them breaks, without them some do."""
+    broken = {}
+    for keep in (0, 100):
+        module = PRDNN(layer="last", keep=keep).repair(fresh(plain)[0])
+        broken[keep] = int((~sit(module, plain.passing).right).sum())
+    assert len(plain.passing) <= 100
+    assert broken[100] == 0 < broken[0]
+
+
 def test_folding_checks_the_points_again_and_says_how_many_hold(cnn: Task) -> None:
     """The single-channel network is another function; the note counts what it gets right, and the architecture is the subject's."""
     task, notes = fresh(cnn)
@@ -111,7 +167,7 @@ def test_folding_checks_the_points_again_and_says_how_many_hold(cnn: Task) -> No
     assert module.state_dict().keys() == cnn.module.state_dict().keys()
 
 
-@pytest.mark.parametrize("method", [Minimal(bound=1e-4, infeasible="refuse"), PRDNN(bound=1e-4, infeasible="refuse")])
+@pytest.mark.parametrize("method", [Minimal(bound=1e-4, infeasible="refuse"), PRDNN(layer="last", bound=1e-4, infeasible="refuse")])
 def test_infeasible_is_reported_as_a_proof(plain: Task, method: Method) -> None:
     """Within a tiny bound nothing can be repaired."""
     with pytest.raises(Unsupported, match="proved infeasible: no change of 5"):

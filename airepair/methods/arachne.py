@@ -14,7 +14,10 @@ Departures, each said: (1) v1 prints phi1 = phi2 = 4.1 with the constriction 0.7
 weights' range on the speed; particles then cannot settle. The default is 2.05 each and the upper bound alone; `printed=true` gives the text's.
 (2) The start N(mean, std) of the weights' layer never contains "no change", so the original vector is one of the particles. (3) v2's trials of
 a generation all come from the generation before (its code updates in place), so that they can be evaluated together. (4) Losses
-over several inputs are means. Defaults: methods.md 4.1; 200 positive inputs as in v1.
+over several inputs are means.
+
+Defaults are those of the version that runs: v1 protects 200 passing inputs, v2 all of them (github.com/coinse/arachne); only v2 has alpha, 10.
+Both search with 100 candidates for at most 100 generations, and stop when 10 (v2: more than 10) of them bring nothing.
 """
 
 from __future__ import annotations
@@ -51,18 +54,20 @@ class Arachne:
         "de", "pso: v1, last layer; de: v2, all layers", source="TOSEM 2023", tune=Space(choices=("pso", "de"))
     )
     target: Literal["all", "confusion"] = option("all", "the failing inputs to repair: all, or the most frequent (label, prediction)")
-    positives: int = option(200, "passing inputs not to break, drawn at random", low=0, source="v1")
+    positives: int | None = option(
+        None, "passing inputs not to break, drawn at random; none: 200 for pso, all for de", low=0, source="v1: 200; v2: all"
+    )
     population: int = option(100, "particles, or members", low=4, source="v1, v2")
     generations: int = option(100, "most generations", low=1, source="v1, v2")
     patience: int = option(10, "generations without gain before it stops", low=1, source="v1, v2")
-    alpha: float = option(10.0, "de: weight of the failing inputs in the fitness", low=0.0, source="v2", tune=Space(0.5, 50, log=True))
+    alpha: float = option(10.0, "de only: weight of the failing inputs in the fitness", low=0.0, source="v2", tune=Space(0.5, 50, log=True))
     printed: bool = option(False, "pso: accelerations and lower speed bound as v1 prints them (does not settle)", source="v1")
 
     def repair(self, task: Task) -> nn.Module:
         """The module with the best vector found written into its localised weights."""
         if not len(task.failing):
             return task.module
-        negative, positive = _negative(task, self.target), drawn(task.passing, self.positives, task.generator(1))
+        negative, positive = _negative(task, self.target), self._positive(task)
         layers = self._layers(task, negative)
         places = self._localise(task.module, layers, negative, positive, task.generator(2))
         names = ", ".join(f"{n} {int((places.which == i).sum())}" for i, n in enumerate(places.names))
@@ -70,6 +75,11 @@ class Arachne:
         task.note(f"{len(places)} weights localised ({names}); {found.generations} generations")
         places.write(task.module, found.best)
         return task.module
+
+    def _positive(self, task: Task) -> Split:
+        """The passing inputs that are not to break: as many as the version that runs protects, unless a number is given."""
+        own = 200 if self.search == "pso" else len(task.passing)
+        return drawn(task.passing, own if self.positives is None else self.positives, task.generator(1))
 
     def _layers(self, task: Task, negative: Split) -> dict[str, Weighted]:
         """The layers that may change, by name."""

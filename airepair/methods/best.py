@@ -11,7 +11,6 @@ Defaults of the candidates: the paper's three methods and deepcorrect, each with
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -83,5 +82,4 @@ def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
 
 def standing(module: nn.Module, task: Task) -> tuple[float, float]:
     """Validation accuracy, then minus the loss."""
-    exam = sit(module, task.validation)
-    return exam.accuracy, -exam.loss if math.isfinite(exam.loss) else -math.inf
+    return sit(module, task.validation).standing
