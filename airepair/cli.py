@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
 
 import airepair
-from airepair.errors import AirepairError, choose, one_line, printable
+from airepair.errors import AirepairError, UsageError, choose, one_line, printable
 
 COMMANDS: dict[str, str] = {
     "repair": "repair a model file or a subject of the grid with one or several methods (the paper's command line)",
@@ -44,32 +47,89 @@ def overview() -> str:
     return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help says more."
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line that names the nearest accepted word."""
+
+    def error(self, message: str) -> NoReturn:
+        """UsageError with argparse's own message, and a hint where a word is close to one of ours."""
+        raise UsageError(f"{self.prog.removeprefix('airepair ')}: {message}{self._hint(message)}; see {self.prog} --help")
+
+    def _hint(self, message: str) -> str:
+        words = [w.partition("=")[0] for w in message.split() if w.startswith("--")] if "unrecognized" in message else []
+        near = [n for w in words for n in get_close_matches(w, list(self._option_string_actions), n=1)]
+        return f" (did you mean {near[0]}?)" if near else ""
+
+
+def parser_of(name: str) -> Parser:
+    """The parser of a command."""
+    command = importlib.import_module(f"airepair.commands.{name}")
+    parser = Parser(
+        f"airepair {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    command.add_arguments(parser)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code, 2 for bad input."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads must sleep; read when torch loads
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
+    usable_streams()
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(overview())
-        return 0 if words else 2
-    if words[0] == "--version":
-        print(airepair.__version__)
-        return 0
     try:
-        name = choose("command", words[0], list(available()))
-        command = importlib.import_module(f"airepair.commands.{name}")
-        parser = argparse.ArgumentParser(
-            f"airepair {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        command.add_arguments(parser)
-        prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
-        return int(command.run(parser.parse_args(prepared)))
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except AirepairError as error:
         print(f"airepair: {printable(str(error))}", file=sys.stderr)
+    except BrokenPipeError:  # `| head -1`: what was to be written is written, and nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"airepair: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("airepair: interrupted; what was finished is on disk", file=sys.stderr)
         return 130
     return 2
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(airepair.__version__)
+        return 0
+    name = choose("command", words[0], list(available()))
+    command = importlib.import_module(f"airepair.commands.{name}")
+    prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
+    return int(command.run(parser_of(name).parse_args(prepared)))
+
+
+def usable_streams() -> None:
+    """A closed stream becomes one that swallows; what a terminal's encoding lacks is replaced instead of ending the command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for the rest of the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def complete() -> NoReturn:
+    """Answers the shell's question for completions, and ends the process (argcomplete's protocol)."""
+    import argcomplete
+
+    words = os.environ.get("COMP_LINE", "").split()
+    named = next((w for w in words[1:] if w in COMMANDS), None)
+    parser = argparse.ArgumentParser("airepair")
+    subparsers = parser.add_subparsers()
+    for name in available():
+        child = subparsers.add_parser(name)
+        if name == named:
+            importlib.import_module(f"airepair.commands.{name}").add_arguments(child)
+    argcomplete.autocomplete(parser)
+    raise SystemExit(0)

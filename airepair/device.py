@@ -1,20 +1,33 @@
-"""Where things run. One thread a cell on the CPU, always: scores are then the same serially and in parallel (docs/protocol.md)."""
+"""Where things run. One thread a cell on the CPU, always: scores are then the same serially and in parallel (docs/protocol.md). Free of torch."""
 
 from __future__ import annotations
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from airepair.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
+
+WORDS = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def check_device(text: str) -> None:
+    """UsageError for a word that names no device, with the one that was probably meant."""
+    if not WORDS.fullmatch(text):
+        hint = " (did you mean 'cuda'?)" if text.lower().startswith(("gpu", "nvidia", "cud")) else ""
+        raise UsageError(f"--device {text!r} is not known{hint}; accepted: auto, cpu, cuda, cuda:N")
+
 
 def device_of(text: str) -> torch.device:
-    """The device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one thread. UsageError where it is not there."""
+    """The device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one thread. UsageError if this machine does not have it."""
+    check_device(text)
+    import torch
+
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise UsageError(f"--device {text!r} is not known; accepted: auto, cpu, cuda, cuda:N") from None
+    device = torch.device(text)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {text}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; accepted: auto, cpu")
     if device.type == "cpu":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from airepair.cli import main
 from airepair.commands import bench
 from airepair.errors import UsageError
+from airepair.records import read
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,20 +31,20 @@ def test_every_word_goes_to_pytest():
 
 
 def test_in_a_checkout_it_is_pytest_benchmarks():
-    """The checkout's conftest, configuration and folder."""
-    words, folder = bench.command(ROOT)
-    assert words[-1] == "benchmarks"
-    assert folder == ROOT
+    """The checkout's suite and configuration, from any folder."""
+    words = bench.command(ROOT)
+    assert words[3:] == [str(ROOT / "benchmarks"), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    assert str(ROOT) in bench.surroundings(ROOT)["PYTHONPATH"]
 
 
 def test_elsewhere_it_is_the_installed_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """By its name, with its plugin, without the configuration of the project that it is run in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench, "find_spec", lambda name: object())
-    words, folder = bench.command(tmp_path)
+    words = bench.command(tmp_path)
     assert words[-4:] == ["-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"]
     assert words[words.index("-c") + 1] == os.devnull
-    assert folder == tmp_path
+    assert words[words.index("--rootdir") + 1] == str(tmp_path)
 
 
 def test_without_a_suite_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -63,4 +66,38 @@ def test_it_collects_the_cells_that_are_asked_for(capfd: pytest.CaptureFixture[s
 def test_help_is_our_own(capsys: pytest.CaptureFixture[str]):
     """A page, not pytest's hundred options."""
     assert main(["bench", "--help"]) == 0
-    assert "airepair bench [pytest options]" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "airepair bench [pytest options]" in shown
+    for option in ("--method A,B", "--pretrained FILE", "--resume", "--keep-models"):
+        assert option in shown
+    assert "--airepair" not in shown
+
+
+MINE = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+@dataclass(frozen=True)
+class Mine:
+    """Does nothing."""
+
+    name: ClassVar[str] = "mine"
+    category: ClassVar[str] = "control"
+    paper: ClassVar[str] = "none"
+
+    def repair(self, task):
+        return task.module
+'''
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_the_users_own_methods_are_found_and_results_stay_there(tmp_path: Path):
+    """`airepair bench --method mine:Mine` in any folder; the checkout is not written to."""
+    (tmp_path / "mine.py").write_text(MINE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "AIREPAIR_CACHE": str(tmp_path / "cache")}
+    words = ["bench", "-q", "-n", "2", "--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "airepair", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = read([tmp_path / "reports" / "out"])[0]
+    assert record.status == "repaired"

@@ -1,7 +1,7 @@
 """Runs the benchmark suite, from an installed package as from a checkout: `airepair bench [pytest options]`.
 
-The options are those of `pytest benchmarks`: -k, -n 2, --dataset, --model, --method, --seeds, --profile, --set, --out, --collect-only and the rest.
-Results go to reports/out under the working directory, or to --out.
+It takes pytest's options (-k, -m, -n 2, -q, -v, --collect-only and the rest) and those below. Methods of your own (`mine:Mine`) and model files are
+looked for in the working directory; results go to reports/out there, or to --out.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import argparse
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """pytest's exit code."""
     if args.options in (["-h"], ["--help"]):
-        print(f"usage: airepair bench [pytest options]\n\n{__doc__}")
+        print(f"usage: airepair bench [pytest options]\n\n{__doc__}\n{options_help()}")
         return 0
     root = Path(airepair.__file__).resolve().parents[1]
-    words, folder = command(root)
     given = args.options if _is_checkout(root) else [long_form(word, short_options()) for word in args.options]
-    return subprocess.call([*words, *given], cwd=folder, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    return subprocess.call([*command(root), *given], env=surroundings(root))
+
+
+def surroundings(root: Path) -> dict[str, str]:
+    """The environment of the suite: a checkout's packages are found from any folder."""
+    found = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    if _is_checkout(root):
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))
+    return found
+
+
+def options_help(width: int = 100) -> str:
+    """The suite's own options, grouped as its plugins register them."""
+    lines = []
+    for group, options in registered().items():
+        lines += [f"\n{group}"]
+        for names, about in options:
+            value = "" if "action" in about and about["action"] != "append" else f" {about.get('metavar') or 'VALUE'}"
+            lines.append(f"  {names}{value}")
+            text = str(about.get("help", "")) % {"default": about.get("default")}
+            lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
 
 
 def _is_checkout(root: Path) -> bool:
@@ -47,37 +69,51 @@ def long_form(word: str, short: Sequence[str]) -> str:
     return f"--airepair-{name.removeprefix('--')}{equals}{value}" if name in short else word
 
 
-def short_options() -> tuple[str, ...]:
-    """The short forms of the installed plugin's options, asked of the plugins themselves."""
-    from airepair.suite.plugin import pytest_plugins
+def registered() -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """The installed plugin's options by group, asked of the plugins themselves: the short form, and what was said of it."""
+    from airepair.suite.plugin import MODULES
+
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
 
     class Noting:
-        def __init__(self) -> None:
-            self.names: list[str] = []
+        def __init__(self, group: str = "") -> None:
+            self.group = group
 
-        def getgroup(self, *_: str) -> Noting:
-            return self
+        def getgroup(self, name: str, description: str = "") -> Noting:
+            return Noting(description or name)
 
-        def addoption(self, *names: str, **_: Any) -> None:
-            self.names += [f"--{name.removeprefix('--airepair-')}" for name in names]
+        def addoption(self, *names: str, **about: Any) -> None:
+            short = f"--{names[-1].removeprefix('--').removeprefix('airepair-')}"
+            found.setdefault(self.group, []).append((short, about))
 
-    noting = Noting()
-    for module in (import_module(name) for name in pytest_plugins):
-        getattr(module, "pytest_addoption", lambda _: None)(noting)
-    return tuple(noting.names)
+    for name in MODULES:
+        register = getattr(_module(name), "pytest_addoption", None)
+        if register is not None and len(signature(register).parameters) == 1:  # one with more looks at what is given and adds nothing
+            register(Noting())
+    return found
 
 
-def command(root: Path) -> tuple[list[str], Path]:
-    """The pytest command and where it runs: the checkout at `root` if it is one, else the installed suite in the working directory.
+def _module(name: str) -> Any:
+    """A plugin of the suite, from the checkout or as it is installed."""
+    root = Path(airepair.__file__).resolve().parents[1]
+    return import_module(name if _is_checkout(root) else f"airepair.suite.{name}")
+
+
+def short_options() -> tuple[str, ...]:
+    """The short forms of the installed plugin's options."""
+    return tuple(names for options in registered().values() for names, _ in options)
+
+
+def command(root: Path) -> list[str]:
+    """The pytest command, for the working directory: the suite of the checkout at `root` if it is one, else the installed one.
 
     UsageError if this installation carries no suite.
     """
     pytest = [sys.executable, "-m", "pytest"]
     if _is_checkout(root):
-        return [*pytest, "benchmarks"], root
+        return [*pytest, str(root / "benchmarks"), "-c", str(root / "pyproject.toml"), "--rootdir", str(root)]
     if find_spec("airepair.suite.benchmarks") is None:
         raise UsageError(f"no benchmark suite in {root}; accepted: a checkout, or a wheel that carries airepair.suite.benchmarks")
-    here = Path.cwd()
     # Neither the configuration nor a conftest of the working directory's own project applies: they are about something else.
-    own = ["-c", os.devnull, "--noconftest", "--rootdir", str(here), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
-    return [*pytest, *own, "-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"], here
+    own = ["-c", os.devnull, "--noconftest", "--rootdir", str(Path.cwd()), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
+    return [*pytest, *own, "-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"]

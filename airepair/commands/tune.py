@@ -44,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
     """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
     from airepair.tuning.space import require_optuna, space_of
 
-    methods = _methods(args.method)
-    spaces = {m: space_of(m) for m in methods}
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
     seeds = seeds_of(args.seeds)
     for name in ("trials", "images", "seconds"):
@@ -54,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
     if args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out {args.out} is a file; accepted: a folder, new or of an earlier tuning")
+    methods = _methods(args.method)
+    spaces = {m: space_of(m) for m in methods}
     require_optuna()
     found: dict[str, dict[str, Any] | None] = {}
     for dataset, model in places:

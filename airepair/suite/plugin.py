@@ -10,6 +10,7 @@ MODULES = (
     "fixtures.expected",
     "reports.bridge",
     "reports.reporter",
+    "fixtures.words",
 )
 
 pytest_plugins = [f"airepair.suite.{module}" for module in MODULES]

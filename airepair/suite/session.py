@@ -57,9 +57,9 @@ def option(config: pytest.Config, dest: str) -> Any:
 
 
 def out_folder(config: pytest.Config) -> Path:
-    """Where records and reports go."""
+    """Where records and reports go: `--out`, else reports/out in the folder where the command was given."""
     given = option(config, "out")
-    return Path(given).absolute() if given else config.rootpath / "reports" / "out"
+    return Path(given).absolute() if given else config.invocation_params.dir / "reports" / "out"
 
 
 def profile_of(config: pytest.Config, dataset: str) -> str:
