@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -14,7 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from airepair.errors import UsageError, choose
+import msgspec
+
+from airepair.errors import choose
+from airepair.validation import Count, NotNegative, Word, checked, toml_file
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class Profile:
 
     name: str
     about: str
-    seeds: tuple[int, ...]
+    seeds: tuple[Count, ...]
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    images: Mapping[str, Mapping[str, Count]] = field(default_factory=dict)
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     for_gpu: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, NotNegative] = field(default_factory=dict)
     pgd: bool = False
 
 
@@ -45,12 +47,30 @@ class Chosen:
     origins: Mapping[str, str]
 
 
-def _table(path: Path | None) -> dict[str, Any]:
-    source = files("airepair").joinpath("settings.toml") if path is None else path
-    try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source} is not a readable settings table (TOML): {error}") from error
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A setting: options, where they come from, and patterns that say which cells get them."""
+
+    origin: Word
+    options: dict[str, Any]
+    dataset: str = "*"
+    model: str = "*"
+    method: str = "*"
+    profile: str = "*"
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of settings."""
+
+    profile: dict[str, dict[str, Any]] = {}
+    setting: list[Row] = []
+
+
+def read_table(path: Path | None) -> dict[str, Any]:
+    """The file's tables as they stand, types checked; None is settings.toml. UsageError names file, field and value."""
+    source = Path(str(files("airepair").joinpath("settings.toml"))) if path is None else path
+    raw = toml_file(source, "a table of settings")
+    checked(raw, Table, str(source))
+    return raw
 
 
 def tuned_table() -> Path:
@@ -70,11 +90,7 @@ def is_tuned(dataset: str, model: str, method: str, profile_name: str) -> bool:
 
 def profiles() -> dict[str, Profile]:
     """The named profiles of the grid."""
-    found = {}
-    for name, raw in _table(None)["profile"].items():
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        found[name] = Profile(name=name, **values)
-    return found
+    return {name: checked({"name": name, **raw}, Profile, f"profile {name}") for name, raw in read_table(None)["profile"].items()}
 
 
 def profile(name: str) -> Profile:
@@ -99,7 +115,7 @@ def choose_options(
     origins: dict[str, str] = {}
     names = [(method, "")] if "+" not in method else [*((step, f"{step}_") for step in method.split("+")), (method, "")]
     for path in tables:
-        rows = _table(path).get("setting", [])
+        rows = read_table(path).get("setting", [])
         for name, prefix in names:
             wanted = {"dataset": dataset, "model": model, "method": name, "profile": profile_name}
             for row in rows:

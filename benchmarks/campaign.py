@@ -24,7 +24,7 @@ from pathlib import Path
 from airepair.errors import AirepairError, UsageError
 from airepair.filing import RECORDS, write_atomically
 from airepair.pieces import PIECE
-from airepair.records import Record, read
+from airepair.records import Record, scan
 from airepair.settings import profile
 
 from .grid import COLUMNS
@@ -62,7 +62,7 @@ def command(stage: str, given: argparse.Namespace, state: Path) -> list[str]:
 def records_of(stage: str, state: Path) -> list[Record]:
     """What has been filed of a stage's cells."""
     file = state / "records" / RECORDS
-    found = read([file])[0] if file.exists() else []
+    found = scan([file]).records if file.exists() else []
     return [r for r in found if f"{r.case.dataset}-{r.case.model}" == stage]
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
-from airepair.records import Record, append, read
-from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, SELECTION, case_of, expected_seconds, option, out_folder
+from airepair.records import Found, Record, append, scan
+from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
@@ -97,23 +97,26 @@ class Reporter:
         append(self.out / RECORDS, record)
 
     def all_records(self) -> tuple[list[Record], list[str]]:
-        """What is on disk, and what only this process knows (a full disk)."""
-        records, remarks = ([], []) if not (self.out / RECORDS).exists() else read([self.out / RECORDS])
-        known = {r.key for r in records}
-        return records + [r for k, r in sorted(self.records.items()) if k not in known], remarks
+        """What is on disk, and what only this process knows (a full disk); remarks name what was left out."""
+        file = self.out / RECORDS
+        try:
+            found = scan([file]) if file.exists() else Found([], [], [])
+        except UsageError as error:
+            found = Found([], [], [str(error)])
+        known = {r.key for r in found.records}
+        alone = [r for k, r in sorted(self.records.items()) if k not in known]
+        return found.records + alone, [*found.remarks, *(f"no record: {line}" for line in found.refused)]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Table I, the paths of what was written, and what did not run."""
+        """Table I, the paths of what was written, and what did not run; also of a run that had nothing left to do."""
         if not self.runs_cells or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
 
-        try:
-            records, remarks = self.all_records()
-        except UsageError as error:
-            terminalreporter.write_line(f"airepair: {error}", red=True)
-            records, remarks = list(self.records.values()), []
+        records, remarks = self.all_records()
+        for remark in remarks:
+            terminalreporter.write_line(f"airepair: {remark}", red=remark.startswith("no record"))
         if not records:
             return
         terminalreporter.section("Table I")
@@ -126,8 +129,6 @@ class Reporter:
         except (OSError, AirepairError) as error:
             terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
             return
-        for remark in remarks:
-            terminalreporter.write_line(f"airepair: {remark}")
         names = ", ".join(sorted(p.name for p in written))
         terminalreporter.write_line(
             f"wrote {self.out / RECORDS} ({len(records)} records), {names}; each cell's files in {self.out / 'cells'}"
@@ -135,11 +136,14 @@ class Reporter:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
     def pytest_last_line(self) -> Generator[None]:
-        """A run in which nothing ran says so in its last line, below pytest's own."""
+        """A run in which nothing ran says so in its last line, below pytest's own; one that had nothing left to do says that."""
         yield
         cells = [k for k in self.durations if case_of(k)]
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if not cells or self.records or not reporter:
+            return
+        if all(self.skips.get(k, "").startswith(RESUMED) for k in cells):
+            reporter.write_line(f"airepair: nothing was left to do: the records of all {len(cells)} cells stand ({self.out / RECORDS})")
             return
         reasons = Counter(self.skips.get(k, "it failed before its repair") for k in cells)
         reason, count = reasons.most_common(1)[0]

@@ -1,8 +1,11 @@
 """Records: whole lines, appended at once, read back or refused in one line."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.records import Phase, Record, append, read, version
+from airepair.records import Phase, Record, append, read, scan, version
 
 
 def record(seed: int = 0, **values: object) -> Record:
@@ -27,13 +30,18 @@ def test_a_record_survives_the_way_through_a_file(tmp_path: Path) -> None:
     assert remarks == []
 
 
-def test_where_a_key_occurs_twice_the_last_counts_and_it_is_said(tmp_path: Path) -> None:
-    """One cell, one record."""
-    for text in ("first", "second"):
-        append(tmp_path / "records.jsonl", record(notes=(text,)))
+def filed(file: Path, *records: Record) -> None:
+    """Appends them."""
+    for one in records:
+        append(file, one)
+
+
+def test_the_first_finished_record_of_a_cell_stands(tmp_path: Path) -> None:
+    """A second one of the same cell under the same conditions is left out, and a remark says so."""
+    filed(tmp_path / "records.jsonl", record(notes=("first",)), record(notes=("second",)))
     found, remarks = read([tmp_path])
-    assert [r.notes for r in found] == [("second",)]
-    assert "more than once" in remarks[0]
+    assert [r.notes for r in found] == [("first",)]
+    assert remarks == ["digits-cnn-noop-s0 was recorded 2 times; the first finished one counts (repaired), left out: repaired"]
 
 
 def test_a_record_of_another_benchmark_version_is_not_replaced(tmp_path: Path) -> None:
@@ -46,35 +54,88 @@ def test_a_record_of_another_benchmark_version_is_not_replaced(tmp_path: Path) -
     assert version(record()) == BENCHMARK_VERSION
 
 
-def test_an_unfinished_last_line_is_dropped_with_a_remark_and_the_next_append_starts_a_new_line(tmp_path: Path) -> None:
-    """A crash in mid-write costs that line only."""
+@pytest.mark.parametrize("status", ["crashed", "failed", "timeout", "out of memory", "skipped"])
+def test_what_did_not_finish_never_replaces_what_did(tmp_path: Path, status: str) -> None:
+    """Whichever comes first; and of two that did not finish the last attempt counts."""
+    ended = dataclasses.replace(record(notes=("ended",)), status=status)  # type: ignore[arg-type]
+    for order in ([record(), ended], [ended, record()]):
+        (tmp_path / "records.jsonl").unlink(missing_ok=True)
+        filed(tmp_path / "records.jsonl", *order)
+        assert [r.status for r in read([tmp_path])[0]] == ["repaired"]
+    later = dataclasses.replace(ended, reason="the second attempt")
+    filed(tmp_path / "more" / "records.jsonl", ended, later)
+    found, (remark,) = read([tmp_path / "more"])
+    assert found == [later]
+    assert "the last attempt counts" in remark
+
+
+def test_records_of_one_cell_under_different_conditions_all_stand(tmp_path: Path) -> None:
+    """What differs is named; each fingerprint has its own first finished record."""
+    old, new = (record(fingerprint={"method": "noop", "weights": w}) for w in ("a" * 64, "b" * 64))
+    filed(tmp_path / "records.jsonl", old, new, new)
+    found, remarks = read([tmp_path])
+    assert found == [old, new]
+    assert "recorded 2 times" in remarks[0]
+    assert remarks[1].endswith("different conditions: weights of the subject: was aaaaaaaaaaaa, is bbbbbbbbbbbb")
+
+
+def test_a_torn_tail_is_left_out_of_reading_and_cut_off_before_the_next_append(tmp_path: Path) -> None:
+    """A crash in mid-write costs that line only: it is kept aside, later lines stay readable, and remarks say both."""
     file = tmp_path / "records.jsonl"
     append(file, record(0))
-    with file.open("a") as out:
-        out.write(record(1).to_json()[:50])
-    found, remarks = read([file])
+    torn = record(1).to_json()[:50].encode()
+    with file.open("ab") as out:
+        out.write(torn)
+    found, (remark,) = read([file])
     assert [r.key for r in found] == ["digits-cnn-noop-s0"]
-    assert "unfinished" in remarks[0]
+    assert remark == f"{file}:2: an unfinished last line was left out"
+    assert file.read_bytes().endswith(torn), "reading changes no file"
+    append(file, record(2))
+    found, (remark,) = read([file])
+    assert [r.case.seed for r in found] == [0, 2]
+    assert (tmp_path / "records.jsonl.torn").read_bytes() == torn + b"\n"
+    assert remark == f"{file}.torn keeps what a crash left of a line of records.jsonl"
 
 
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ("no json}", "not JSON"),
-        ("[]", "schema 'list'"),
-        ('{"schema": 99}', "schema 99"),
-        ('{"schema": 1, "status": "repaired"}', "lacks or mistypes"),
-        (record().to_json().replace('"repaired"', '"splendid"'), "status 'splendid'"),
-    ],
-)
-def test_an_unreadable_line_is_named_with_file_and_number(tmp_path: Path, line: str, why: str) -> None:
-    """One line says what is wrong and where."""
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_tail_torn_anywhere_costs_its_own_record_only(tmp_path: Path, cut: int) -> None:
+    """Also one byte before its end, and where only the line end is missing the record itself is kept."""
     file = tmp_path / "records.jsonl"
-    file.write_text(line + "\n" + record().to_json() + "\n")
-    with pytest.raises(UsageError, match=why) as error:
+    whole = (record(1).to_json() + "\n").encode()
+    append(file, record(0))
+    with file.open("ab") as out:
+        out.write(whole[: len(whole) - cut])
+    append(file, record(2))
+    assert [r.case.seed for r in read([file])[0]] == ([0, 1, 2] if cut == 1 else [0, 2])
+
+
+def test_a_tail_longer_than_a_block_is_cut_off_whole(tmp_path: Path) -> None:
+    """The last line end may lie far back."""
+    file = tmp_path / "records.jsonl"
+    append(file, record(0))
+    with file.open("ab") as out:
+        out.write(record(1, notes=("x" * 300_000,)).to_json()[:-2].encode())
+    append(file, record(2))
+    assert [r.case.seed for r in read([file])[0]] == [0, 2]
+
+
+def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    """`scan` goes on, `read` refuses the file; both name file and line."""
+    file = tmp_path / "records.jsonl"
+    lines = [record(0).to_json().encode(), b"\xff\xfe", b"", record(1).to_json().encode()]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    found = scan([file])
+    assert [r.case.seed for r in found.records] == [0, 1]
+    assert found.refused == [f"{file}:2: byte 1 is 0xff, which is no UTF-8; accepted: JSON in UTF-8"]
+    with pytest.raises(UsageError, match=f"{file}:2"):
         read([file])
-    assert f"{file}:1" in str(error.value)
-    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    """One line, no traceback."""
+    (tmp_path / "records.jsonl").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read([tmp_path])
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -100,6 +161,30 @@ def test_two_processes_append_whole_lines(tmp_path: Path) -> None:
     assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 50
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from airepair.case import Case
+from airepair.records import Record, append
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    append(Path(sys.argv[1]), Record(Case("digits", "cnn", "noop", 1), "repaired"))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_in_mid_line_leaves_no_half_line(tmp_path: Path) -> None:
+    """The bytes that went in are taken back, and the caller gets the error."""
+    file = tmp_path / "records.jsonl"
+    append(file, record(0))
+    before = file.read_bytes()
+    ran = subprocess.run([sys.executable, "-c", FULL, file, str(len(before) + 40)], capture_output=True, text=True, check=True)
+    assert "too large" in ran.stdout
+    assert file.read_bytes() == before
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux) to stand for a full disk")
 def test_a_full_disk_is_an_error_not_a_torn_line(tmp_path: Path) -> None:
     """The file that stands for a full disk takes nothing, and the caller is told."""
@@ -112,3 +197,9 @@ def test_a_number_that_is_not_finite_never_reaches_a_record() -> None:
     """NaN is no JSON; a missing metric is missing."""
     with pytest.raises(ValueError, match="JSON"):
         Record(Case("digits", "cnn", "noop", 0), "repaired", after={"accuracy": float("nan")}).to_json()
+
+
+def test_a_text_that_is_no_unicode_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
+    """A method may note a lone surrogate: it becomes a question mark, other letters stay."""
+    append(tmp_path / "records.jsonl", record(notes=("a \ud800 and \u00fc",)))
+    assert read([tmp_path])[0][0].notes == ("a ? and \u00fc",)

@@ -146,7 +146,7 @@ def test_the_claim_line_is_complete() -> None:
         assert part in made().claims[0]
     assert "Note (mnist-cnn): 97 of 60,000 images not official." in text
     assert "a method's own note" not in text
-    assert "Recorded more than once, the last counts: mnist-cnn-dl2-s0." in text
+    assert "Recorded more than once, the first finished record counts: mnist-cnn-dl2-s0." in text
 
 
 def test_a_dirty_checkout_and_two_devices_are_named() -> None:

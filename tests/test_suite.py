@@ -160,13 +160,30 @@ def test_bad_input_is_one_line_and_a_usage_error(tmp_path: Path, words: list[str
     assert "Traceback" not in result.stderr + result.stdout
 
 
-def test_an_unreadable_record_file_stops_a_resumed_run_before_anything_is_lost(tmp_path: Path) -> None:
-    """The file stays as it is."""
-    (tmp_path / "records.jsonl").write_text("nonsense\n{}\n")
-    result = suite(tmp_path, "--dataset", "digits", "--resume")
-    assert result.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "records.jsonl:1: not JSON" in result.stderr
-    assert (tmp_path / "records.jsonl").read_text() == "nonsense\n{}\n"
+def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache: Path) -> None:
+    """Bytes that are no record cost no cell: they stay where they are, the others stand, a torn tail is kept aside."""
+    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
+    suite(tmp_path, *words, cache=cache)
+    file = tmp_path / "records.jsonl"
+    first, second = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + b"\xff\xfe\n" + second[:300])
+    result = suite(tmp_path, *words, "--resume", cache=cache)
+    assert re.search(r"1 passed, 1 skipped", result.stdout), result.stdout
+    assert f"airepair: no record: {file}:2: byte 1 is 0xff" in result.stdout
+    assert "(2 records)" in result.stdout
+    assert file.read_bytes().startswith(first + b"\xff\xfe\n{")
+    assert (tmp_path / "records.jsonl.torn").read_bytes() == second[:300] + b"\n"
+
+
+def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path) -> None:
+    """Every cell is kept from the run before."""
+    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
+    suite(tmp_path, *words, cache=cache)
+    result = suite(tmp_path, *words, "--resume", cache=cache)
+    assert result.returncode == 0
+    assert "2 skipped" in result.stdout
+    assert "Claim: n = 1 seed" in result.stdout
+    assert result.stdout.rstrip().endswith(f"airepair: nothing was left to do: the records of all 2 cells stand ({tmp_path}/records.jsonl)")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 IN is told by its content, OUT by its ending: .h5 .keras (Keras), .pb (frozen graph), no ending (SavedModel folder), .onnx,
 .pt2 (exported program), .pt .pth (TorchScript), .safetensors (state dict). OUT is never overwritten. What is written answers
-with logits: a final softmax is cut off, and scaling that IN does itself stays in OUT.
+with logits: a final softmax or log-softmax is cut off, and scaling that IN does itself stays in OUT.
 """
 
 from __future__ import annotations
@@ -43,8 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts and prints; 0 when the written file is the same function."""
+    import torch
+
     from airepair.models.formats import open_model
+    from airepair.models.formats.at_logits import at_logits
     from airepair.models.formats.export import TARGETS, export, refuse_target
+    from airepair.models.formats.fidelity import check_inputs
+    from airepair.models.formats.heads import PROBED
     from airepair.models.formats.torch_programs import AsItIs, guessed_shape
     from airepair.models.own_code import is_own_code, own_code
 
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     size = opened.shape or shape or guessed_shape(opened.module, str(args.source))
     count = sum(p.numel() for p in opened.module.parameters())
     print(f"{args.source}: {opened.kind}, images of {' x '.join(map(str, size))}, {count:,} parameters")
+    opened = at_logits(opened, lambda module: module(torch.from_numpy(check_inputs(size)[:PROBED])), str(args.source))
     _say("read", opened)
     written = export(opened.module, size, args.target, opened.feed)
     print(f"{args.target}: {TARGETS[args.target.suffix][0]}")

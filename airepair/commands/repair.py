@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airepair.errors import printable
 from airepair.records import Record
 from airepair.runs.arguments import add_arguments, words
 
@@ -56,16 +57,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show_logs(path: Path) -> int:
-    from airepair.records import read
+    from airepair.records import scan
     from airepair.report import terminal
     from airepair.report.paper import default_path
 
-    records, remarks = read([path])
-    _print_results(records)
-    print(terminal(records, default_path(), width=_width(), bold=sys.stdout.isatty()), end="")
-    for line in remarks:
+    found = scan([path])
+    for line in found.refused:
+        print(f"airepair: {printable(line)}", file=sys.stderr)
+    if found.records or not found.refused:
+        _print_results(found.records)
+        print(terminal(found.records, default_path(), width=_width(), bold=sys.stdout.isatty()), end="")
+    for line in found.remarks:
         print(line)
-    return 0
+    return 2 if found.refused else 0
 
 
 def _print_results(records: Sequence[Record]) -> None:

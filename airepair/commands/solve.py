@@ -97,6 +97,9 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[Opened, Tensor]:
     import torch
 
     from airepair.models.formats import open_model
+    from airepair.models.formats.at_logits import at_logits
+    from airepair.models.formats.fidelity import check_inputs
+    from airepair.models.formats.heads import PROBED
     from airepair.models.layouts import arranged, images_in, layouts_of
     from airepair.models.paper_names import model_name
     from airepair.models.recognise import load
@@ -122,7 +125,8 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[Opened, Tensor]:
         raise UsageError(f"{args.model} does not take x of {shape}: {one_line(error)}") from error
     if logits.ndim != 2:
         raise UsageError(f"{args.model} answers with {tuple(logits.shape)}; accepted: N x classes")
-    return opened, x
+    probes = torch.from_numpy(check_inputs(tuple(x.shape[1:]))[:PROBED])  # x may be one input, whose logits add up to 1 by chance
+    return at_logits(opened, lambda module: module(probes), str(args.model)), x
 
 
 def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: Opened, x: Tensor) -> Tensor:

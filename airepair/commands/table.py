@@ -3,6 +3,8 @@
 airepair table reports/out                              Table I, as the run printed it
 airepair table reports/out --table extended --format md
 airepair table reports/out --out paper/                 every report in every form
+
+A line that is no record is named on standard error; the others are shown all the same, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from airepair.errors import UsageError
-from airepair.records import read
+from airepair.errors import UsageError, printable
+from airepair.records import Record, scan
 from airepair.report import documents, render, terminal, write_all
 from airepair.report.grid import grid
 from airepair.report.paper import default_path
@@ -33,9 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one report, with --out writes all."""
+    """Prints one report, with --out writes all; 2 if a line was no record, else 0."""
+    found = scan(args.records)
+    for line in found.refused:
+        print(f"airepair: {printable(line)}", file=sys.stderr)
+    if found.records or not found.refused:
+        _show(args, found.records, found.remarks)
+    return 2 if found.refused else 0
+
+
+def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -> None:
     paper = args.paper or default_path()
-    records, remarks = read(args.records)
     folder = args.records[0] if args.records[0].is_dir() else args.records[0].parent
     if (args.table, args.format) == ("table1", "txt"):
         print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
@@ -49,4 +59,3 @@ def run(args: argparse.Namespace) -> int:
         lines = [*lines, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, cells=folder))]
     for line in lines:
         print(line)
-    return 0

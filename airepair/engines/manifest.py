@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import string
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import airepair
 from airepair.errors import UsageError, choose
+from airepair.validation import OURS, Positive, Word, problems, toml_file
 
 PLACEHOLDERS = ("python", "folder", "job", "seed")
 CATEGORIES = ("retraining", "direct weight modification", "architecture extension")
@@ -34,10 +34,10 @@ class Manifest:
     options       name -> {default, help, low, high, choices}
     """
 
-    name: str
-    paper: str
+    name: Word
+    paper: Word
     command: tuple[str, ...]
-    folder: Path
+    folder: Path = field(metadata={OURS: True})
     about: str = ""
     category: str = "retraining"
     model: str = "torchscript"
@@ -46,55 +46,24 @@ class Manifest:
     python: str = "3.11"
     manager: str = "uv"
     inherit: bool = False
-    timeout: float = 600.0
-    memory_gb: float | None = None
+    timeout: Positive = 600.0
+    memory_gb: Positive | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a folder; UsageError says which entry of which file is wrong."""
     path = folder / "tool.toml"
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is no readable manifest (TOML): {error}") from error
-    accepted = [f for f in Manifest.__dataclass_fields__ if f != "folder"]
-    for key in raw:
-        choose(f"entry of {path}", key, accepted)
-    for key in ("name", "paper", "command"):
-        if not raw.get(key):
-            raise UsageError(f"{path} lacks {key!r}; needed: name, paper, command")
-    for key, value in raw.items():
-        _check_type(key, value, path)
+    raw = toml_file(path, "the manifest of a tool")
+    found = next(problems(raw, Manifest), None)
+    if found is not None:
+        raise UsageError(f"{path}: {found}")
+    if not raw["command"]:
+        raise UsageError(f"{path}: command is []; accepted: the words of a command line")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
     manifest = Manifest(folder=folder.resolve(), **values)
     _check(manifest, path)
     return manifest
-
-
-WORDS = "a list of words in quotes"
-TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("name", "paper", "about", "category", "model", "result", "manager"), (str, "text in quotes")),
-    "python": (str, 'text in quotes, such as "3.11"'),
-    **dict.fromkeys(("command", "requirements"), (list, WORDS)),
-    "inherit": (bool, "true or false"),
-    **dict.fromkeys(("timeout", "memory_gb"), ((int, float), "a number above 0")),
-    "options": (dict, "tables [options.NAME]"),
-}
-
-
-def _check_type(key: str, value: Any, path: Path) -> None:
-    """UsageError for an entry of another type than its meaning has."""
-    kind, words = TYPES[key]
-    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if key in ("timeout", "memory_gb"):
-        right = right and value > 0
-    if kind is list:
-        right = right and all(isinstance(word, str) for word in value)
-    if kind is dict:
-        right = right and all(isinstance(table, dict) for table in value.values())
-    if not right:
-        raise UsageError(f"{path}: {key} = {value!r}; accepted: {words}")
 
 
 def _check(manifest: Manifest, path: Path) -> None:

@@ -38,11 +38,15 @@ class Best:
     )
     patience: int = option(2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D")
 
+    def methods(self) -> list[Method]:
+        """The candidates with their options."""
+        return [configured(text) for text in self.candidates]
+
     def repair(self, task: Task) -> nn.Module:
         """The best state on validation, the subject's own included."""
         if not len(task.failing):
             return task.module
-        methods = [configured(text) for text in self.candidates]
+        methods = self.methods()
         best, idle = copy.deepcopy(task.module), 0
         for categories in STAGES:
             stage = [m for m in methods if m.category in categories]

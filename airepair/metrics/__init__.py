@@ -30,14 +30,27 @@ class Missing:
 
 @dataclass(frozen=True)
 class Entry:
-    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is good ("none": neither)."""
+    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is good ("none": neither).
+
+    `low` and `high` are the ends of its range; None: those of its unit (see RANGES). A record with another value is refused.
+    """
 
     place: str
     title: str
     unit: Literal["share", "difference", "count", "value"]
     better: Literal["higher", "lower", "none"]
     source: str
+    low: float | None = None
+    high: float | None = None
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value that the metric can have."""
+        low, high = RANGES[self.unit]
+        return (low if self.low is None else self.low), (high if self.high is None else self.high)
+
+
+RANGES = {"share": (0.0, 1.0), "difference": (-1.0, 1.0), "count": (0.0, math.inf), "value": (-math.inf, math.inf)}
 
 METRICS: dict[str, Entry] = {
     "accuracy": Entry("airepair.metrics.accuracy:accuracy", "accuracy", "share", "higher", "top-1"),
@@ -71,7 +84,9 @@ METRICS: dict[str, Entry] = {
     "backward_compatibility": Entry(
         "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "model-update literature"
     ),
-    "recovery": Entry("airepair.metrics.recovery:recovery", "recovery", "share", "higher", "docs/faults.md"),
+    "recovery": Entry(  # 1 is the clean twin: a repair can be better than that, or worse than no repair
+        "airepair.metrics.recovery:recovery", "recovery", "share", "higher", "docs/faults.md", -math.inf, math.inf
+    ),
     "collateral": Entry("airepair.metrics.recovery:collateral", "collateral", "difference", "lower", "docs/faults.md"),
     "spoiled_accuracy": Entry(
         "airepair.metrics.recovery:spoiled_accuracy", "accuracy on spoiled inputs", "share", "higher", "docs/faults.md"

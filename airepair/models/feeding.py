@@ -9,20 +9,31 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airepair.errors import UsageError, choose, one_line
 from airepair.models import MODELS
 from airepair.models.layouts import LAYOUTS
+from airepair.validation import checked, toml_file
 
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
-BESIDE = (*FIELDS, "trained_on", "net_arch", "depth", "fault", "early", "divided_by")  # keys of a TOML file
+# What a TOML file beside a model may hold. The fields of Feeding may be words as on the command line: `stated` reads them.
+Beside = msgspec.defstruct(
+    "Beside",
+    [
+        *((name, Any, None) for name in FIELDS),
+        *((name, str | None, None) for name in ("trained_on", "net_arch", "fault", "early")),
+        *((name, int | None, None) for name in ("depth", "divided_by")),
+    ],
+    forbid_unknown_fields=True,
+)
 
 
 @dataclass(frozen=True)
@@ -145,16 +156,8 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
         file = path.parent / name
         if not file.is_file():
             continue
-        try:
-            found = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{file} is not readable TOML: {one_line(error)}") from None
-        for key in found:
-            choose(f"key in {file}", key.replace("-", "_"), BESIDE)
-        values = {k.replace("-", "_"): v for k, v in found.items()}
-        for key, kind in (("trained_on", str), ("net_arch", str), ("fault", str), ("early", str), ("depth", int), ("divided_by", int)):
-            if key in values and type(values[key]) is not kind:
-                raise UsageError(f"{file}: {key} is {values[key]!r}; accepted: {'a whole number' if kind is int else 'a text'}")
+        values = {k.replace("-", "_"): v for k, v in toml_file(file, "how the model is fed").items()}
+        checked(values, Beside, str(file))
         return values, name
     return {}, ""
 

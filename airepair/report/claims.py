@@ -29,9 +29,10 @@ def claims(
     if absent:
         lines.append(f"Columns of the paper that were not run: {', '.join(absent)}.")
     if cells.doubled:
-        lines.append(f"Recorded more than once, the last counts: {', '.join(cells.doubled)}.")
+        lines.append(f"Recorded more than once, the first finished record counts: {', '.join(cells.doubled)}.")
     if cells.older:
         lines.append(f"Left out: {cells.older} records of an earlier benchmark version, whose numbers do not compare.")
+    lines += [f"Not averaged: {note}." for note in cells.notes]
     return tuple(lines if ran else [*lines, NOTHING])
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from airepair.records import Record, version
+from airepair.records import Record, standing, version
+from airepair.report.apart import apart
 from airepair.report.order import Column, column_rank, method_rank
 
 NOT_RUN = "not run"
@@ -41,12 +42,14 @@ class Sample:
 class Grid:
     """Records of one benchmark version, one per key and sorted, so that the order in which cells finished leaves no trace.
 
-    `doubled` are keys that came more than once; `older` says how many records of earlier versions were left out.
+    `doubled` are keys that came more than once; `older` says how many records of earlier versions were left out, `notes` what
+    stands in columns and rows of its own (see apart.py).
     """
 
     records: tuple[Record, ...]
     doubled: tuple[str, ...] = ()
     older: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def version(self) -> int | None:
@@ -82,22 +85,18 @@ class Grid:
         """The grid of the records that `keep` accepts."""
         kept = tuple(r for r in self.records if keep(r))
         keys = {r.key for r in kept}
-        return Grid(kept, tuple(k for k in self.doubled if k in keys), self.older)
+        return Grid(kept, tuple(k for k in self.doubled if k in keys), self.older, self.notes)
 
 
 def grid(records: Iterable[Record]) -> Grid:
-    """The grid of the records of the newest benchmark version among them; where a key occurs twice the last counts."""
+    """The grid of the records of the newest benchmark version among them; of each cell those that stand (see standing.py)."""
     given = list(records)
     newest = max(map(version, given), default=None)
-    last: dict[str, Record] = {}
-    seen: Counter[str] = Counter()
-    for record in given:
-        if version(record) == newest:
-            last[record.key] = record
-            seen[record.key] += 1
-    ordered = sorted(last.values(), key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed))
-    doubled = tuple(sorted(k for k, n in seen.items() if n > 1))
-    return Grid(tuple(ordered), doubled, len(given) - seen.total())
+    found = [r for r in given if version(r) == newest]
+    seen = Counter(r.key for r in found)
+    placed, notes = apart(standing(found)[0])
+    ordered = sorted(placed, key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed))
+    return Grid(tuple(ordered), tuple(sorted(k for k, n in seen.items() if n > 1)), len(given) - len(found), notes)
 
 
 def column(record: Record) -> Column:

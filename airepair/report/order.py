@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from airepair.case import split_variant, with_variant
 
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
@@ -13,6 +15,12 @@ CATEGORIES = ("control", "retraining", "direct weight modification", "architectu
 Column = tuple[str, str]  # data set, model
 
 
+def _parted(model: str) -> tuple[str, str]:
+    """The architecture, and what stands behind it: a fault, or what sets the column apart."""
+    plain = re.split(r"[+\[]", model, maxsplit=1)[0]
+    return plain, model[len(plain) :]
+
+
 def _rank(name: str, known: dict[str, str]) -> tuple[int, str]:
     return (list(known).index(name) if name in known else len(known), name)
 
@@ -20,7 +28,7 @@ def _rank(name: str, known: dict[str, str]) -> tuple[int, str]:
 def column_rank(column: Column) -> tuple[object, ...]:
     """Sorts columns: the paper's data sets, then others; within one, the paper's models, then others."""
     dataset, model = column
-    plain, _, rest = model.partition("+")
+    plain, rest = _parted(model)
     return (*_rank(dataset, DATASETS), *_rank(plain, MODELS), rest)
 
 
@@ -41,9 +49,9 @@ def dataset_title(name: str) -> str:
 
 
 def model_title(name: str) -> str:
-    """The model as a heading names it; what follows a plus (a fault) stays."""
-    plain, plus, rest = name.partition("+")
-    return MODELS.get(plain, plain) + plus + rest
+    """The model as a heading names it; what follows a plus (a fault) or a bracket (what differs) stays."""
+    plain, rest = _parted(name)
+    return MODELS.get(plain, plain) + rest
 
 
 def method_title(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airepair.report.apart import filed
 from airepair.report.claims import claims
 from airepair.report.grid import Grid
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
@@ -76,17 +77,14 @@ def paired(cells: Grid, folder: Path) -> Table | None:
 
 def _of(cells: Grid, place: Column, method: str, against: str, folder: Path) -> Comparison | None:
     pairs = []
+    controls = {r.case.seed: r for r in cells.cell(place, against)}
     for record in cells.cell(place, method):
-        own = predictions(folder, record.key) if record.status == "repaired" else None
-        other = own and (own if against == "the subject" else predictions(folder, str(_control(record.key, method, against))))
+        own = predictions(folder, filed(record)) if record.status == "repaired" else None
+        control = controls.get(record.case.seed)
+        other = own if against == "the subject" else control and predictions(folder, filed(control))
         if own and other and np.array_equal(own.label, other.label) and np.array_equal(own.index, other.index):
             pairs.append(Pair(own.after, other.before if against == "the subject" else other.after, own.index))
     return compare(pairs) if pairs else None
-
-
-def _control(key: str, method: str, control: str) -> str:
-    start, _, seed = key.rpartition("-")
-    return f"{start.removesuffix(method)}{control}-{seed}"
 
 
 def _texts(found: Comparison) -> list[str]:

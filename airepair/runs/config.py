@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import airepair
-from airepair.errors import UsageError, choose, one_line
 from airepair.settings import Chosen
+from airepair.validation import Finite, checked, toml_file
 
 # Option of the command -> whether its value is (or may hold) a path, which is written absolute so that the file works from anywhere.
 KEYS: dict[str, bool] = {
@@ -85,26 +86,25 @@ def _value(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+KINDS: dict[str, Any] = {"depth": int, "time_limit": Finite, "method": list[str]}
+KINDS |= dict.fromkeys(("auto", "all", "pgd", "trust_pickle", "trust_lambda"), bool)
+Config = msgspec.defstruct(
+    "Config",
+    [
+        *((key, KINDS.get(key, str) | None, None) for key in KEYS),
+        ("options", dict[str, dict[str, Any]], {}),
+        ("origins", dict[str, dict[str, str]], {}),
+    ],
+    forbid_unknown_fields=True,
+)
+
+
 def apply(args: argparse.Namespace, path: Path) -> dict[str, Chosen]:
     """Puts the file's values where the command line gave none; method -> its options. UsageError for a file that cannot be meant."""
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {one_line(error)}; accepted: config.toml of an earlier run") from None
+    found = toml_file(path, "config.toml of an earlier run")
+    checked(found, Config, str(path))
     options, origins = found.pop("options", {}), found.pop("origins", {})
-    if not all(isinstance(table, dict) and all(isinstance(v, dict) for v in table.values()) for table in (options, origins)):
-        raise UsageError(f"--config {path}: options and origins must be tables, one a method; accepted: config.toml of an earlier run")
     for key, value in found.items():
-        choose(f"key in {path}", key, list(KEYS))
         if getattr(args, key) in (None, False, []):
-            setattr(args, key, _typed(path, key, value))
-    return {method: Chosen(values, {k: str(v) for k, v in origins.get(method, {}).items()}) for method, values in options.items()}
-
-
-def _typed(path: Path, key: str, value: Any) -> Any:
-    kinds: dict[str, tuple[type, ...]] = {"depth": (int,), "time_limit": (int, float), "method": (list,)}
-    kinds |= dict.fromkeys(("auto", "all", "pgd", "trust_pickle", "trust_lambda"), (bool,))
-    wanted = kinds.get(key, (str,))
-    if not isinstance(value, wanted) or (isinstance(value, list) and not all(isinstance(v, str) for v in value)):
-        raise UsageError(f"{path}: {key} = {value!r} is not of the accepted type: {' or '.join(k.__name__ for k in wanted)}")
-    return Path(str(value)) if key == "models" else value
+            setattr(args, key, Path(value) if key == "models" else value)
+    return {method: Chosen(values, origins.get(method, {})) for method, values in options.items()}

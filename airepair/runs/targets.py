@@ -136,10 +136,10 @@ def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
     """How long `cells` repairs take, from the records of earlier runs beside this one; "unknown" where a method has none."""
     from statistics import median
 
-    from airepair.records import read
+    from airepair.records import scan
 
     try:
-        records = read([runs])[0] if runs.is_dir() else []
+        records = scan([runs]).records if runs.is_dir() else []
     except UsageError:
         records = []
     times = {m: [float(r.cost["seconds"]) for r in records if r.case.base_method == m and "seconds" in r.cost] for m in methods}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from airepair import data
 from airepair.data.asked import wanted
 from airepair.data.seen import ACCEPTED, divide_for
+from airepair.data.source import Source
 from airepair.errors import UsageError
 from airepair.exam import logits_of, most_confused, sit
 from airepair.faults import of_case
@@ -22,6 +23,8 @@ from airepair.faults.fault import Fault
 from airepair.models import MODELS
 from airepair.models.feeding import FIELDS, Brought, Feeding, beside, case_name, stated
 from airepair.models.formats import open_model
+from airepair.models.formats.at_logits import at_logits
+from airepair.models.formats.heads import PROBED
 from airepair.models.formats.opened import Opened
 from airepair.models.layouts import shape_in
 from airepair.models.own_code import OwnCode, is_own_code, own_code
@@ -34,12 +37,14 @@ from airepair.subjects.earlier import early_file, early_state
 from airepair.subjects.faulty import in_environment
 from airepair.subjects.layout import with_layout
 from airepair.subjects.near_chance import refuse_near_chance
-from airepair.subjects.scaling import completed
+from airepair.subjects.scaling import completed, fed
 from airepair.subjects.trained import on_device, reduce
 from airepair.subjects.wiring import wire
 from airepair.types import Dataset, Recipe, Split, Subject
 
 CHECKED = 256  # images of the data set that a conversion is checked on
+
+Prepare = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +101,7 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
     prepare = own.preprocess if own else None
     feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
     feeding = with_layout(feeding, opened, source, str(path), prepare)
+    opened = _at_logits(opened, feeding, prepare, source, str(path))
     trained_on, said_by = _seen(brought, values, file, opened)
     fixed = _fixed(values.get("divided_by", opened.facts.get("divided_by")), path)
     fault = str(values.get("fault") or opened.facts.get("fault") or "")
@@ -115,13 +121,29 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
         trusted = said == "option"  # --trust-* is for what the command line names
         origin["early"] = {"file": at.name, "sha256": _digest(at), "from": said}
         other = opening(at, trust_pickle=brought.trust_pickle and trusted, trust_lambda=brought.trust_lambda and trusted)
-        found = wire(other, feeding, prepare, divided, str(at)).module(feeding)
+        found = wire(_at_logits(other, feeding, prepare, source, str(at)), feeding, prepare, divided, str(at)).module(feeding)
         checkpoints["early"] = early_state(at, module, found)
     recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
     subject = Subject(name, module, divided, recipe, trained_on, origin, checkpoints)
     first = subject if environment is None else in_environment(subject, environment)
     return BroughtModel(first, wiring.way_back(module), environment, division, fixed)
+
+
+def _at_logits(opened: Opened, feeding: Feeding, prepare: Prepare | None, source: Source, what: str) -> Opened:
+    """The opened file cut before a softmax that its module or code ends in, told by its answers to a few images, fed as it is."""
+    images = source.train.images(slice(0, PROBED)).cpu()
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+
+    def answers(module: nn.Module) -> Tensor:
+        found: Tensor = fed(module, feeding, opened, shape, prepare=prepare)(images)
+        return found
+
+    try:
+        answers(opened.module)
+    except Exception:  # what a user's network raises on these images is said where it is wired to them
+        return opened
+    return at_logits(opened, answers, what)
 
 
 def _named(values: Mapping[str, Any], file: str) -> str | None:

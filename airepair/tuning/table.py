@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from airepair.errors import UsageError
+from airepair.settings import read_table
 
 HEAD = "# Options chosen on validation by `airepair tune`; read by `--auto` after settings.toml. Each origin says commit, device and n.\n"
 Row = Mapping[str, Any]
@@ -16,14 +15,8 @@ KEY = ("dataset", "model", "method", "profile")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table; none where the file is not there."""
-    if not path.exists():
-        return []
-    try:
-        found: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8")).get("setting", [])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a readable table of settings (TOML): {error}") from error
-    return found
+    """The rows of a table; none if there is no file."""
+    return list(read_table(path).get("setting", [])) if path.exists() else []
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

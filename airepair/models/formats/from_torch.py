@@ -116,8 +116,9 @@ class _Reader:
         if len(inputs) != 1:
             raise UsageError(f"the network has {len(inputs)} inputs; one image input was expected")
         self.made[inputs[0]] = None
+        needed = _needed(self.program.graph)
         for node in self.program.graph.nodes:
-            if node.op == "call_function":
+            if node.op == "call_function" and node in needed:
                 self._operation(node)
             elif node.op == "output":
                 results = node.args[0]
@@ -132,7 +133,7 @@ class _Reader:
 
     def _operation(self, node: Any) -> None:
         name = getattr(node.target, "_opname", str(node.target))
-        if name in ("dim", "size", "sym_size", "_assert_tensor_metadata", "_assert_scalar", "_set_grad_enabled") or not node.users:
+        if name in ("dim", "size", "sym_size", "_assert_tensor_metadata", "_assert_scalar", "_set_grad_enabled"):
             return
         if name == "getitem" and node.args[1] == 0:
             self.made[node] = self._of(node.args[0])
@@ -358,10 +359,12 @@ class _Reader:
     def op_relu6(self, node: Any, _: str) -> str:
         return self._add(node, "Relu6", [node.args[0]], keep_order=True)
 
-    def op_softmax(self, node: Any, _: str) -> str:
+    def op_softmax(self, node: Any, name: str) -> str:
         if node.args[1] % len(node.meta["val"].shape) != 1 or len(node.meta["val"].shape) != 2:
             raise self._refuse(node, "not over the classes")
-        return self._add(node, "Softmax", [node.args[0]])
+        return self._add(node, "LogSoftmax" if name.startswith("log") else "Softmax", [node.args[0]])
+
+    op_log_softmax = op_softmax
 
     def op_pad(self, node: Any, _: str) -> str:
         left, right, top, bottom = (*node.args[1], 0, 0)[:4]
@@ -371,6 +374,17 @@ class _Reader:
         return self._add(node, "Pad", [node.args[0]], {"mode": "constant", "pads": [0, top, left, 0, 0, bottom, right, 0], "value": 0.0})
 
     op_constant_pad_nd = op_pad
+
+
+def _needed(graph: Any) -> set[Any]:
+    """The nodes that the output is made of; a softmax, say, whose result nobody returns is none of them."""
+    waiting, found = [n for n in graph.nodes if n.op == "output"], set()
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def _equal(a: Array | None, b: Array | None) -> bool:
@@ -432,7 +446,7 @@ def _parser_class() -> Any:
             self.pytorch_graph.build()
 
         def gen_IR(self) -> None:
-            table = {**PytorchParser.layer_map, **{f"onnx::{k}": k for k in ("LeakyRelu", "Relu6", "Softmax")}}
+            table = {**PytorchParser.layer_map, **{f"onnx::{k}": k for k in ("LeakyRelu", "Relu6", "Softmax", "LogSoftmax")}}
             for name in self.src_graph.topological_sort:
                 node = self.src_graph.get_node(name)
                 getattr(self, "rename_" + table[node.type])(node)
@@ -475,5 +489,8 @@ def _parser_class() -> Any:
 
         def rename_Softmax(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="Softmax")
+
+        def rename_LogSoftmax(self, node: Any) -> None:
+            self._convert_identity_operation(node, new_op="LogSoftmax")
 
     return ModernParser

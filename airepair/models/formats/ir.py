@@ -26,6 +26,7 @@ from airepair.errors import UsageError
 from airepair.models.layouts import Shape
 
 Array = np.ndarray[Any, Any]
+_HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}  # operation of the graph -> what it makes of logits
 _GRAPH_PB2 = "mmdnn.conversion.common.IR.graph_pb2"
 
 
@@ -146,6 +147,18 @@ def without_softmax(model: IRModel) -> tuple[IRModel, bool]:
     graph = type(model.graph)()
     graph.node.extend(node for node in model.graph.node if node.name != last[0].name)
     return replace(model, graph=graph), True
+
+
+def without_head(model: IRModel) -> tuple[IRModel, str]:
+    """The network cut before a final softmax or log-softmax, and which it was ("" for none; see heads.py): repair methods work on logits."""
+    used = {i for node in model.graph.node for i in node.input}
+    last = [node for node in model.graph.node if node.name not in used]
+    head = _HEADS.get(last[0].op, "") if len(last) == 1 else ""
+    if not head:
+        return model, ""
+    graph = type(model.graph)()
+    graph.node.extend(node for node in model.graph.node if node.name != last[0].name)
+    return replace(model, graph=graph), head
 
 
 def without_nodes(model: IRModel, gone: set[str]) -> IRModel:

@@ -20,7 +20,8 @@ from airepair.models.formats import OpenOptions
 from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.from_torch import Traced, from_program, hushed
-from airepair.models.formats.ir import Array, IRModel, renamed, without_softmax
+from airepair.models.formats.heads import head_note, headed
+from airepair.models.formats.ir import Array, IRModel, renamed, without_head
 from airepair.models.formats.keras_files import answer
 from airepair.models.formats.opened import Feed, Opened
 from airepair.models.formats.to_torch import arrays_of, to_torch
@@ -46,7 +47,7 @@ def _script(path: Path, options: OpenOptions) -> Opened:
         from torch._export.converter import TS2EPConverter
 
         traced = from_program(TS2EPConverter(script, (torch.zeros(1, *shape),)).convert(), shape)
-        module, ir, places, fidelity, cut, feed = _convert(traced, script, shape, str(path), options.images)
+        module, ir, places, fidelity, head, feed = _convert(traced, script, shape, str(path), options.images)
     except (UsageError, RuntimeError, AttributeError, ImportError, KeyError, TypeError) as error:
         return _as_it_is(path, script, shape, one_line(error, 160))
 
@@ -55,9 +56,9 @@ def _script(path: Path, options: OpenOptions) -> Opened:
         _put(changed.state_dict(), arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.jit.save(changed, str(temporary))
-            return _against(torch.jit.load(temporary).eval(), repaired, shape, cut, feed, str(out), options.images)
+            return _against(torch.jit.load(temporary).eval(), repaired, shape, head, feed, str(out), options.images)
 
-    return Opened(module, "torchscript", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), path.suffix or ".pt")
+    return Opened(module, "torchscript", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), path.suffix or ".pt")
 
 
 def _exported(path: Path, options: OpenOptions) -> Opened:
@@ -71,41 +72,41 @@ def _exported(path: Path, options: OpenOptions) -> Opened:
     shape = int(size[1]), int(size[2]), int(size[3])
     traced = from_program(program, shape)
     batch = None if not isinstance(size[0], int) else int(size[0])
-    module, ir, places, fidelity, cut, feed = _convert(traced, program.module(), shape, str(path), options.images, batch)
+    module, ir, places, fidelity, head, feed = _convert(traced, program.module(), shape, str(path), options.images, batch)
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.export.load(path)
         _put(changed.state_dict, arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.export.save(changed, temporary)
-            return _against(torch.export.load(temporary).module(), repaired, shape, cut, feed, str(out), options.images, batch)
+            return _against(torch.export.load(temporary).module(), repaired, shape, head, feed, str(out), options.images, batch)
 
-    return Opened(module, "exported", path, writer, shape, feed, fidelity, _notes(cut, feed), dict(ir.names), ".pt2")
+    return Opened(module, "exported", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), ".pt2")
 
 
-def _notes(cut: bool, feed: Feed | None) -> tuple[str, ...]:
-    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
+def _notes(head: str, feed: Feed | None) -> tuple[str, ...]:
+    notes = [head_note(head)] if head else []
     return (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network") if feed else tuple(notes)
 
 
 def _convert(
     traced: Traced, source: Any, shape: Any, what: str, images: Array | None, batch: int | None = None
-) -> tuple[nn.Module, IRModel, Any, Fidelity, bool, Feed | None]:
+) -> tuple[nn.Module, IRModel, Any, Fidelity, str, Feed | None]:
     whole = renamed(traced.model)
     new = dict(zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True))
-    ir, cut = without_softmax(whole)
+    ir, head = without_head(whole)
     module = to_torch(ir)
     places = {(new[node], kind): (node, kind) for node, kind in traced.places}
     plain = set(traced.scale) == {1.0} and set(traced.offset) == {0.0}
     feed = None if plain else Feed(traced.scale, traced.offset, "constants at the input of the program")
     try:
-        fidelity = _against(source, module, shape, cut, feed, what, images, batch)
+        fidelity = _against(source, module, shape, head, feed, what, images, batch)
     except UsageError as error:
         sources = {new[k]: v for k, v in traced.sources.items()}
         name = first_departure(module, check_inputs(shape), feed, sources, _graph_activations(source, shape, set(sources.values()), batch))
         names = {v: ir.names[k] for k, v in sources.items()}
         raise UsageError(f"{error}; the first layer that differs: {names[name]!r} ({name})") if name else error from None
-    return module, ir, places, fidelity, cut, feed
+    return module, ir, places, fidelity, head, feed
 
 
 def _graph_activations(source: Any, shape: Any, names: set[str], batch: int | None) -> Callable[[str], Array | None]:
@@ -132,13 +133,13 @@ def _graph_activations(source: Any, shape: Any, names: set[str], batch: int | No
 
 
 def _against(
-    source: Any, module: nn.Module, shape: Any, cut: bool, feed: Feed | None, what: str, images: Array | None, batch: int | None = None
+    source: Any, module: nn.Module, shape: Any, head: str, feed: Feed | None, what: str, images: Array | None, batch: int | None = None
 ) -> Fidelity:
     inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
     with torch.no_grad():
         theirs = torch.cat([source(x) for x in torch.from_numpy(inputs).split(batch or 64)]).numpy()
     ours = answer(module, inputs, feed)
-    return require(compare(theirs, torch.softmax(torch.from_numpy(ours), 1).numpy() if cut else ours), what)
+    return require(compare(theirs, headed(ours, head)), what)
 
 
 def _put(state: Any, arrays: dict[str, dict[str, Array]], places: Any, traced: Traced) -> None:

@@ -1,0 +1,98 @@
+"""The fingerprint of a cell: what must be equal for two records to be of the same experiment. Free of torch.
+
+A record holds it with its parts, so that a difference can be named. What an older record lacks is unknown, and unknown is no
+difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airepair.sources import source_digest
+
+if TYPE_CHECKING:
+    from airepair.records.record import Record
+
+Fingerprint = Mapping[str, Any]
+WORDS = {"benchmark_version": "benchmark version", "weights": "weights of the subject"}
+DIGESTS = ("weights", "source")
+VERSIONS = ("split_version", "benchmark_version")  # stand among the digests of data, and are none
+PARTS = ("options", "data", "weights", "profile", "benchmark_version", "arithmetic", "source")
+
+
+def of_cell(
+    method: object, *, given: Mapping[str, Any], data: Mapping[str, str], weights: str, conditions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fingerprint of a cell that is to run, in JSON values.
+
+    method      the configured method: its name, its options as it runs with them, the digest of its source
+    given       the options that a user or a table of settings gave, as they gave them
+    data        name of a split -> its digest; `weights`: digest of the subject's parameters and buffers
+    conditions  profile, benchmark_version and arithmetic, as far as they are known
+    """
+    options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    return {
+        "method": str(getattr(method, "name", type(method).__name__)),
+        "options": _plain(options),
+        "given": _plain(given),
+        "data": {k: v for k, v in data.items() if k not in VERSIONS},
+        "weights": weights,
+        **conditions,
+        "source": source_digest(method),
+    }
+
+
+def of(record: Record) -> Fingerprint:
+    """The record's fingerprint; of a record that has none, what its other fields say."""
+    said = {
+        "method": record.case.base_method,
+        "options": {name: entry.get("value") for name, entry in record.options.items()} or None,
+        "data": {k: v for k, v in record.subject.get("data", {}).items() if k not in VERSIONS} or None,
+        "weights": record.subject.get("weights"),
+        "profile": record.provenance.get("profile"),
+        "benchmark_version": record.provenance.get("benchmark_version", 1),  # version 1 did not name itself
+        "arithmetic": record.provenance.get("arithmetic"),
+    }
+    return {k: v for k, v in (said | dict(record.fingerprint)).items() if v is not None}
+
+
+def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS) -> list[str]:
+    """What differs, a sentence per part or option: `apricot: source changed`, `apricot.weight: was 5, is 50`."""
+    found: list[str] = []
+    for part in parts:
+        if part in old and part in new:
+            found += _differences(part, old[part], new[part], str(new.get("method", "method")))
+    return found
+
+
+def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """The parts that cannot be compared, since one of the two lacks them."""
+    return [WORDS.get(part, part) for part in PARTS if part not in old or part not in new]
+
+
+def _differences(part: str, old: Any, new: Any, method: str) -> Iterator[str]:
+    if part in ("options", "data"):
+        for name in sorted({*old, *new}):
+            before, after = old.get(name, "not there"), new.get(name, "not there")
+            if before != after:
+                label = f"{method}.{name}" if part == "options" else f"data of {name}"
+                yield f"{label}: was {_short(before, part)}, is {_short(after, part)}"
+    elif old != new:
+        if part == "source":
+            yield f"{method}: source changed"
+        else:
+            yield f"{WORDS.get(part, part)}: was {_short(old, part)}, is {_short(new, part)}"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON reads it back: a tuple is a list."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _short(value: Any, part: str) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text[:12] if part == "data" or part in DIGESTS else text

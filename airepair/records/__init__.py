@@ -1,0 +1,23 @@
+"""Records: one JSON line per finished cell, appended at once by the process that ran it, and checked when it is read. Free of torch."""
+
+from airepair.records.files import Found, append, read, scan
+from airepair.records.record import FINISHED, SAME_NORM, STATUSES, Phase, Record, version
+from airepair.records.schema import SCHEMA, Status
+from airepair.records.standing import resumed, standing
+
+__all__ = [
+    "FINISHED",
+    "SAME_NORM",
+    "SCHEMA",
+    "STATUSES",
+    "Found",
+    "Phase",
+    "Record",
+    "Status",
+    "append",
+    "read",
+    "resumed",
+    "scan",
+    "standing",
+    "version",
+]

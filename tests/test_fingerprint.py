@@ -1,0 +1,137 @@
+"""Fingerprints: what must be equal for two records to be of the same experiment, and how a difference is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from airepair.case import Case
+from airepair.fingerprint import PARTS, differences, of, of_cell, unknown
+from airepair.methods import build
+from airepair.records import Record, resumed
+from airepair.sources import source_digest
+
+CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native"}
+
+
+def cell(method: str = "apricot", **options: object) -> dict[str, object]:
+    """The fingerprint of a cell with these options."""
+    built = build(method, options)
+    return of_cell(built, given=options, data={"test": "t" * 64, "split_version": "1"}, weights="w" * 64, conditions=CONDITIONS)
+
+
+def test_a_fingerprint_has_every_part_and_survives_json() -> None:
+    """Written and read back it is the same: no difference, nothing unknown."""
+    first = cell(rate=0.1)
+    again = json.loads(json.dumps(first))
+    assert again == first
+    assert set(PARTS) <= set(first)
+    assert differences(first, again) == []
+    assert unknown(first, again) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"source": "0" * 64}, "apricot: source changed"),
+        ({"weights": "v" * 64}, "weights of the subject: was wwwwwwwwwwww, is vvvvvvvvvvvv"),
+        ({"data": {"test": "u" * 64}}, "data of test: was tttttttttttt, is uuuuuuuuuuuu"),
+        ({"profile": "paper"}, "profile: was smoke, is paper"),
+        ({"benchmark_version": 2}, "benchmark version: was 1, is 2"),
+        ({"arithmetic": "portable"}, "arithmetic: was native, is portable"),
+    ],
+)
+def test_each_difference_is_a_line_with_both_values(change: dict[str, object], line: str) -> None:
+    """Of digests the first twelve digits."""
+    assert differences(cell(), {**cell(), **change}) == [line]
+
+
+def test_an_option_is_named_with_its_method() -> None:
+    """Only the one that differs."""
+    assert differences(cell(rate=0.1), cell(rate=0.2)) == ["apricot.rate: was 0.1, is 0.2"]
+
+
+def test_what_an_older_record_lacks_is_unknown_not_different() -> None:
+    """The parts of an older record come from its other fields; version 1 is told from its splits."""
+    old = Record(
+        Case("digits", "cnn", "apricot", 0),
+        "repaired",
+        options={"rate": {"value": 0.1, "given": True}},
+        subject={"weights": "w" * 64, "data": {"split_version": "1", "test": "t" * 64}},
+        provenance={"profile": "smoke"},
+    )
+    new = {**cell(rate=0.1), "options": {"rate": 0.1}}
+    assert differences(of(old), new) == []
+    assert unknown(of(old), new) == ["arithmetic", "source"]
+    assert differences(of(old), {**new, "benchmark_version": 2}) == ["benchmark version: was 1, is 2"]
+    assert differences(of(Record(old.case, "crashed", provenance={})), new) == []
+
+
+def test_resuming_keeps_a_finished_record_of_the_same_fingerprint_only() -> None:
+    """Otherwise it says what has changed; a cell that did not finish simply runs again."""
+    wanted = cell(rate=0.1)
+    done = Record(Case("digits", "cnn", "apricot", 0), "repaired", fingerprint=wanted)
+    assert resumed([done], done.key, wanted) == (done, [])
+    assert resumed([done], done.key, {**wanted, "source": "new"}) == (None, ["apricot: source changed"])
+    assert resumed([done], "digits-fc-apricot-s0", wanted) == (None, [])
+    assert resumed([dataclasses.replace(done, status="timeout")], done.key, wanted) == (None, [])
+    both = [dataclasses.replace(done, fingerprint={**wanted, "weights": "other"}), done]
+    assert resumed(both, done.key, wanted) == (done, [])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of a method with a part of its own, and one that it does not import."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    method = "from outside.part import X\nfrom . import deep\nclass Mine:\n    pass\n"
+    for name, text in {"__init__": "", "mine": method, "part": "X = 1\n", "deep": "", "other": "Y = 1\n"}.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "changes"), [("mine", True), ("part", True), ("deep", True), ("__init__", True), ("other", False)])
+def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(package: Path, name: str, changes: bool) -> None:
+    """A part that it does not import is not its source; line ends are nothing."""
+    from airepair import sources
+
+    def digest() -> str:
+        sources._closure.cache_clear()
+        sources._file.cache_clear()
+        return source_digest(made)
+
+    made = type("Mine", (), {"__module__": "outside.mine"})()
+    first = digest()
+    file = package / f"{name}.py"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert digest() == first
+    file.write_text(file.read_text() + "\nZ = 2\n")
+    assert (digest() != first) is changes
+    assert "outside" not in sys.modules, "sources are parsed, not imported"
+
+
+def test_methods_have_different_sources_and_combinations_have_those_of_their_steps() -> None:
+    """Of `best` those of its candidates."""
+    names = ("noop", "finetune", "apricot", "dl2", "apricot+dl2", "best")
+    digests = {name: source_digest(build(name, {})) for name in names}
+    assert len(set(digests.values())) == len(names)
+    fewer = source_digest(build("best", {"candidates": "apricot,dl2"}))
+    assert fewer != digests["best"]
+
+
+def test_a_tools_source_is_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A change of its script is a change of its source."""
+    folder = tmp_path / "some_tool"
+    folder.mkdir()
+    (folder / "tool.toml").write_text('name = "some_tool"\npaper = "none"\ncommand = ["{python}", "{folder}/repair.py"]\n')
+    (folder / "repair.py").write_text("pass\n")
+    monkeypatch.setenv("AIREPAIR_TOOLS", str(tmp_path))
+    first = source_digest(build("tool:some_tool", {}))
+    assert source_digest(build("tool:some_tool", {})) == first
+    (folder / "repair.py").write_text("raise SystemExit\n")
+    assert source_digest(build("tool:some_tool", {})) != first
