@@ -16,7 +16,7 @@ import pytest
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
 from airepair.records import Found, Record, append, scan
-from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
+from airepair.suite.session import CHANGED, DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
@@ -29,6 +29,7 @@ class Reporter:
         self.records: dict[str, Record] = {}
         self.skips: dict[str, str] = {}
         self.durations: dict[str, float] = {}
+        self.changes: dict[str, None] = {}  # what cells of a resumed run say of why they run again, in order
         self.runs_cells = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -79,6 +80,8 @@ class Reporter:
             if name == PROPERTY:
                 record = Record.from_json(str(value))
                 self.records.setdefault(record.key, record)
+            if name == CHANGED:
+                self.changes[str(value)] = None
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
 
@@ -115,7 +118,7 @@ class Reporter:
         from airepair.report import terminal, write_all
 
         records, remarks = self.all_records()
-        for remark in remarks:
+        for remark in (*self.changes, *remarks):
             terminalreporter.write_line(f"airepair: {remark}", red=remark.startswith("no record"))
         if not records:
             return

@@ -131,7 +131,7 @@ def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path
     """A comma inside brackets is no separator, and -k selects one value by what stands in the id."""
     words = ("--collect-only", "-q", "--dataset", "digits", "--method", "dl2", "--seeds", "0", "--set", "dl2.lr=.1,.01", "--set")
     constraints = "dl2.constraint=RobustnessT(eps1=2.0, eps2=0.1),Groups()"
-    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn and dl2[lr:.01+constraint:Groups]")
+    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn- and dl2[lr:.01+constraint:Groups]")
     assert re.findall(r"test_repair\[(.+)\]", result.stdout) == ["digits-cnn-dl2[lr:.01+constraint:Groups]-s0"], (
         result.stdout + result.stderr
     )
@@ -259,3 +259,28 @@ def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, 
     same = gate("0.001", "--benchmark-compare", "--benchmark-compare-fail=min:500%")
     assert same.returncode == 0, same.stdout + same.stderr
     assert gate("0.1", "--benchmark-compare", "--benchmark-compare-fail=min:500%").returncode != 0
+
+
+CHANGES = {
+    "source": ("fingerprint", "source", "0" * 64, "random: source changed"),
+    "weights": ("fingerprint", "weights", "f" * 64, "weights of the subject: was ffffffffffff, is "),
+    "profile": ("fingerprint", "profile", "cpu", "profile: was cpu, is smoke"),
+    "benchmark version": ("fingerprint", "benchmark_version", 1, "benchmark version: was 1, is 2"),
+}
+
+
+def test_a_resumed_run_says_what_changed_and_runs_that_cell_again(tmp_path: Path, cache: Path) -> None:
+    """Another source, other weights, another profile or version: the record of then does not stand for the cell of now."""
+    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
+    suite(tmp_path, *words, cache=cache)
+    file = tmp_path / "records.jsonl"
+    lines = file.read_text().splitlines()
+    for field, part, value, sentence in CHANGES.values():
+        changed = [json.loads(line) for line in lines]
+        for record in changed:
+            if record["case"]["method"] == "random":
+                record[field][part] = value
+        file.write_text("".join(json.dumps(r) + "\n" for r in changed))
+        result = suite(tmp_path, *words, "--resume", cache=cache)
+        assert re.search(r"1 passed, 1 skipped", result.stdout), result.stdout
+        assert f"digits-fc-random-s90 runs again: {sentence}" in result.stdout, result.stdout
