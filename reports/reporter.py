@@ -16,7 +16,7 @@ import pytest
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
 from airepair.records import Found, Record, append, scan
-from airepair.suite.session import DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
+from airepair.suite.session import CHANGED, DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
@@ -29,6 +29,7 @@ class Reporter:
         self.records: dict[str, Record] = {}
         self.skips: dict[str, str] = {}
         self.durations: dict[str, float] = {}
+        self.changed: dict[str, str] = {}
         self.runs_cells = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -79,6 +80,8 @@ class Reporter:
             if name == PROPERTY:
                 record = Record.from_json(str(value))
                 self.records.setdefault(record.key, record)
+            elif name == CHANGED:
+                self.changed[report.nodeid] = str(value)
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
 
@@ -117,6 +120,8 @@ class Reporter:
         records, remarks = self.all_records()
         for remark in remarks:
             terminalreporter.write_line(f"airepair: {remark}", red=remark.startswith("no record"))
+        for change, count in Counter(self.changed.values()).items():
+            terminalreporter.write_line(f"airepair: {count} cell{'s' * (count > 1)} ran again: {change}")
         if not records:
             return
         terminalreporter.section("Table I")

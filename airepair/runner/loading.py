@@ -74,6 +74,16 @@ class Loader:
             del self.held[next(iter(self.held))]
         return found
 
+    def without_training(self, spec: CellSpec) -> Loaded | None:
+        """The subject if its baseline is in the cache, None if it would have to be trained."""
+        may_train, self.may_train = self.may_train, False
+        try:
+            return self(spec)
+        except NotTrained:
+            return None
+        finally:
+            self.may_train = may_train
+
     def _load(self, spec: CellSpec) -> Loaded:
         device = torch.device(spec.device)
         if spec.brought is not None:

@@ -14,6 +14,7 @@ from airepair.metrics import score
 from airepair.metrics.exams import Exams
 from airepair.provenance import digest, provenance
 from airepair.records import SAME_NORM, Phase, Record
+from airepair.runner.identity import fingerprint
 from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
@@ -62,6 +63,7 @@ def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         subject=subject_facts(ready) | found.facts,
         provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
         notes=(*notes_before(ready), *events.notes),
+        fingerprint=fingerprint(ready.spec, ready.loaded, ready.method),
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None
