@@ -19,29 +19,36 @@ Fingerprint = Mapping[str, Any]
 WORDS = {"benchmark_version": "benchmark version", "weights": "weights of the subject"}
 DIGESTS = ("weights", "source")
 VERSIONS = ("split_version", "benchmark_version")  # stand among the digests of data, and are none
-PARTS = ("options", "data", "weights", "profile", "benchmark_version", "arithmetic", "source")
+CONDITIONS = ("profile", "benchmark_version", "arithmetic")  # a record has them in its provenance, too
+PARTS = ("options", "data", "weights", *CONDITIONS, "source")
 
 
 def of_cell(
-    method: object, *, given: Mapping[str, Any], data: Mapping[str, str], weights: str, conditions: Mapping[str, Any]
+    method: object,
+    *,
+    given: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    data: Mapping[str, str] | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """The fingerprint of a cell that is to run, in JSON values.
 
     method      the configured method: its name, its options as it runs with them, the digest of its source
     given       the options that a user or a table of settings gave, as they gave them
-    data        name of a split -> its digest; `weights`: digest of the subject's parameters and buffers
     conditions  profile, benchmark_version and arithmetic, as far as they are known
+    data        name of a split -> its digest; `weights`: digest of the subject's parameters and buffers. None: unknown
     """
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
-    return {
+    parts = {
         "method": str(getattr(method, "name", type(method).__name__)),
         "options": _plain(options),
         "given": _plain(given),
-        "data": {k: v for k, v in data.items() if k not in VERSIONS},
+        "data": None if data is None else {k: v for k, v in data.items() if k not in VERSIONS},
         "weights": weights,
         **conditions,
         "source": source_digest(method),
     }
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def of(record: Record) -> Fingerprint:

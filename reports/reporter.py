@@ -29,7 +29,7 @@ class Reporter:
         self.records: dict[str, Record] = {}
         self.skips: dict[str, str] = {}
         self.durations: dict[str, float] = {}
-        self.changes: dict[str, None] = {}  # what cells of a resumed run say of why they run again, in order
+        self.changed: dict[str, str] = {}
         self.runs_cells = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -80,8 +80,8 @@ class Reporter:
             if name == PROPERTY:
                 record = Record.from_json(str(value))
                 self.records.setdefault(record.key, record)
-            if name == CHANGED:
-                self.changes[str(value)] = None
+            elif name == CHANGED:
+                self.changed[report.nodeid] = str(value)
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
 
@@ -118,8 +118,10 @@ class Reporter:
         from airepair.report import terminal, write_all
 
         records, remarks = self.all_records()
-        for remark in (*self.changes, *remarks):
+        for remark in remarks:
             terminalreporter.write_line(f"airepair: {remark}", red=remark.startswith("no record"))
+        for change, count in Counter(self.changed.values()).items():
+            terminalreporter.write_line(f"airepair: {count} cell{'s' * (count > 1)} ran again: {change}")
         if not records:
             return
         terminalreporter.section("Table I")

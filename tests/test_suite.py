@@ -1,5 +1,6 @@
 """The suite as a user runs it: `pytest benchmarks` in a process of its own, with and without xdist."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from airepair.fingerprint import PARTS
 from airepair.records import read
 
 ROOT = Path(__file__).parents[1]
@@ -175,6 +177,25 @@ def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache
     assert (tmp_path / "records.jsonl.torn").read_bytes() == second[:300] + b"\n"
 
 
+def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path, cache: Path) -> None:
+    """An option, the method's source, the subject's weights; what stays the same is kept, and the tables show what ran last."""
+    suite(tmp_path, *SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
+    file = tmp_path / "records.jsonl"
+    lines = {r.case.method: r for r in read([file])[0]}
+    assert set(PARTS) - {"arithmetic"} <= set(lines["noop"].fingerprint)
+    for method, part in (("random", "source"), ("lookup", "weights")):
+        print_ = {**lines[method].fingerprint, part: "0" * 64}
+        lines[method] = dataclasses.replace(lines[method], fingerprint=print_)
+    file.write_text("".join(r.to_json() + "\n" for r in lines.values()))
+    words = [*SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", "--set", "finetune.epochs=4"]
+    result = suite(tmp_path, *words, "--resume", cache=cache)
+    assert re.search(r"3 passed, 1 skipped", result.stdout), result.stdout
+    assert "airepair: 1 cell ran again: random: source changed\n" in result.stdout
+    assert "airepair: 1 cell ran again: finetune.epochs: was 3, is 4\n" in result.stdout
+    assert "airepair: 1 cell ran again: weights of the subject: was 000000000000, is " in result.stdout
+    assert len(file.read_text().splitlines()) == 7
+
+
 def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path) -> None:
     """Every cell is kept from the run before."""
     words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
@@ -262,15 +283,14 @@ def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, 
 
 
 CHANGES = {
-    "source": ("fingerprint", "source", "0" * 64, "random: source changed"),
     "weights": ("fingerprint", "weights", "f" * 64, "weights of the subject: was ffffffffffff, is "),
     "profile": ("fingerprint", "profile", "cpu", "profile: was cpu, is smoke"),
     "benchmark version": ("fingerprint", "benchmark_version", 1, "benchmark version: was 1, is 2"),
 }
 
 
-def test_a_resumed_run_says_what_changed_and_runs_that_cell_again(tmp_path: Path, cache: Path) -> None:
-    """Another source, other weights, another profile or version: the record of then does not stand for the cell of now."""
+def test_a_resumed_run_names_other_weights_profiles_and_versions(tmp_path: Path, cache: Path) -> None:
+    """Replaced weights, another profile or version: the record of then does not stand for the cell of now."""
     words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
     suite(tmp_path, *words, cache=cache)
     file = tmp_path / "records.jsonl"
@@ -283,4 +303,4 @@ def test_a_resumed_run_says_what_changed_and_runs_that_cell_again(tmp_path: Path
         file.write_text("".join(json.dumps(r) + "\n" for r in changed))
         result = suite(tmp_path, *words, "--resume", cache=cache)
         assert re.search(r"1 passed, 1 skipped", result.stdout), result.stdout
-        assert f"digits-fc-random-s90 runs again: {sentence}" in result.stdout, result.stdout
+        assert f"airepair: 1 cell ran again: {sentence}" in result.stdout, result.stdout

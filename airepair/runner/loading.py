@@ -74,8 +74,8 @@ class Loader:
             del self.held[next(iter(self.held))]
         return found
 
-    def cached(self, spec: CellSpec) -> Loaded | None:
-        """The subject if that needs no training, else None."""
+    def without_training(self, spec: CellSpec) -> Loaded | None:
+        """The subject if its baseline is in the cache, None if it would have to be trained."""
         may_train, self.may_train = self.may_train, False
         try:
             return self(spec)

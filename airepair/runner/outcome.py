@@ -14,16 +14,8 @@ from airepair.metrics import score
 from airepair.metrics.exams import Exams
 from airepair.provenance import digest, provenance
 from airepair.records import SAME_NORM, Phase, Record
-from airepair.runner.prepared import (
-    PreparedCell,
-    counts,
-    examined,
-    fingerprint_of,
-    notes_before,
-    options_with_origins,
-    subject_facts,
-    without_attack,
-)
+from airepair.runner.identity import fingerprint
+from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
 
@@ -69,9 +61,9 @@ def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         cost=repaired.cost.as_record() if repaired.cost else {},
         phases=phases,
         subject=subject_facts(ready) | found.facts,
-        fingerprint=fingerprint_of(ready.spec, ready.method, ready.loaded),
         provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
         notes=(*notes_before(ready), *events.notes),
+        fingerprint=fingerprint(ready.spec, ready.loaded, ready.method),
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None
@@ -87,7 +79,6 @@ def untouched(ready: PreparedCell) -> Outcome:
         before=ready.scores,
         missing=ready.missing,
         subject=subject_facts(ready),
-        fingerprint=fingerprint_of(ready.spec, ready.method, ready.loaded),
         provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
         notes=tuple(notes_before(ready)),
     )

@@ -9,11 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.exam import NONE, Exam, most_confused
-from airepair.fingerprint import of_cell
 from airepair.methods import build
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
@@ -180,16 +178,6 @@ def subject_facts(ready: PreparedCell) -> dict[str, Any]:
         "validation_accuracy": ready.before.validation.accuracy,
     }
     return found | ({"fault": dict(s.fault.facts)} if s.fault is not None and s.fault.facts else {})
-
-
-def fingerprint_of(spec: CellSpec, method: Method, loaded: Loaded | None) -> dict[str, Any]:
-    """What must be equal for two records to be of the same experiment; without a loaded subject, all but its data and weights."""
-    conditions = {"profile": spec.profile, "benchmark_version": BENCHMARK_VERSION}
-    if loaded is None:
-        found = of_cell(method, given=spec.options, data={}, weights="", conditions=conditions)
-        return {k: v for k, v in found.items() if k not in ("data", "weights")}
-    data, weights = loaded.subject.dataset.digests, loaded.digests["the subject"]
-    return of_cell(method, given=spec.options, data=data, weights=weights, conditions=conditions)
 
 
 def notes_before(ready: PreparedCell) -> list[str]:

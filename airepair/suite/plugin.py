@@ -4,6 +4,7 @@ MODULES = (
     "fixtures.brought",
     "fixtures.selection",
     "fixtures.device",
+    "fixtures.resume",
     "fixtures.subject",
     "fixtures.repair",
     "fixtures.sharding",

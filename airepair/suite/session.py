@@ -17,7 +17,7 @@ from airepair.settings import Profile, usual_profile
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 RECORDS = "records.jsonl"
 DURATIONS = "durations.json"
-CHANGED = "airepair_changed"  # the user property of a resumed run's cell that runs again: what is different now
+CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record
 RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose record stands
 
 
