@@ -18,10 +18,12 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.cost import _resident, measure
-from airepair.errors import Unsupported
+from airepair.errors import Unsupported, UsageError
+from airepair.exam import sit
 from airepair.filing import file_before, file_result
 from airepair.methods import build
-from airepair.records import read
+from airepair.records import Record, read
+from airepair.right_answers import indices, pack, unpack
 from airepair.runner.outcome import Outcome
 from airepair.runner.run import result_of
 from airepair.testing import toy
@@ -76,6 +78,33 @@ def test_a_cell_keeps_where_its_test_images_stand_in_the_data_set(tmp_path: Path
         with np.load(folder / "predictions.npz") as kept:
             assert np.array_equal(kept["index"], expected)
             assert np.array_equal(kept["label"], test.y.numpy())
+
+
+def test_a_record_holds_which_test_images_are_right() -> None:
+    """By rising index, whatever the order of the split: before, after, and at each state that the method kept; the means are the accuracies."""
+    subject = toy.subject("mlp")
+    test = subject.dataset.test
+    numbered = dataclasses.replace(test, index=torch.arange(len(test)).flip(0) + 1_000)
+    placed = dataclasses.replace(subject, dataset=dataclasses.replace(subject.dataset, test=numbered))
+    record = cell(build("finetune", {"epochs": 4}), subject=placed).record
+    assert indices(record.right["tested"]).tolist() == list(range(1_000, 1_000 + len(test)))
+    before = unpack(record.right["before"])
+    assert np.array_equal(before[::-1], sit(subject.module, test).right.numpy())
+    assert unpack(record.right["after"]).mean() == pytest.approx(record.after["accuracy"])
+    assert record.phases
+    for phase in record.phases:
+        assert unpack(phase.right).mean() == pytest.approx(phase.scores["accuracy"])
+    assert Record.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 497, 10_000])
+def test_right_answers_survive_the_way_through_text(n: int) -> None:
+    """Every length; a text that is none is one line."""
+    bits = np.random.default_rng(n).random(n) < 0.8
+    assert np.array_equal(unpack(pack(bits)), bits)
+    for text in (pack(bits)[:-2], f"{n + 9}:{pack(bits).partition(':')[2]}", "3:", "x:eJwDAAAAAAE=", "many"):
+        with pytest.raises(UsageError, match="accepted: what a record of airepair holds"):
+            unpack(text)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ _OUTSIDE = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 @dataclass(frozen=True)
 class Phase:
-    """An intermediate model that a method handed in: training images and seconds so far, and its scores on validation and test.
+    """An intermediate model that a method handed in: training images and seconds so far, scores on validation and test, right answers.
 
     SAME_NORM is the harness's own: the control of a direct weight modification, without images and seconds.
     """
@@ -32,6 +32,7 @@ class Phase:
     images: int
     seconds: float
     scores: Mapping[str, float]
+    right: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Record:
     subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
                 was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
     provenance  benchmark version, versions, device, threads, commit, dirty, profile, time, n of each split
+    right       which test images are right (right_answers.py): "tested" is the set of them, "before" and "after" answer for each
     notes       what a reader must know ("failures seen in training")
     fingerprint what must be equal for two records to be of the same experiment (airepair/fingerprint.py); empty in older records
     """
@@ -62,6 +64,7 @@ class Record:
     phases: tuple[Phase, ...] = ()
     subject: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=lambda: {"benchmark_version": BENCHMARK_VERSION})
+    right: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
 

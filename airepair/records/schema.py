@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import msgspec
 
+from airepair.errors import UsageError
 from airepair.metrics import entries
+from airepair.right_answers import indices, unpack
 from airepair.validation import Count, Finite, NotNegative, Share, Word, between, problems
 
 Schema = Literal[1]
@@ -37,6 +40,7 @@ class PhaseFields(Closed, frozen=True):
     images: Count
     seconds: NotNegative
     scores: dict[str, Finite]
+    right: str = ""
 
 
 class OptionFields(Closed, frozen=True):
@@ -77,6 +81,13 @@ class Fault(msgspec.Struct, frozen=True):
     twin: Twin | None = None
 
 
+class Division(msgspec.Struct, frozen=True):
+    """The seed that drew the splits, and what a claim over seeds holds over."""
+
+    seed: Count
+    over: str
+
+
 class Subject(msgspec.Struct, frozen=True):
     """What reports read of `subject`."""
 
@@ -91,6 +102,7 @@ class Subject(msgspec.Struct, frozen=True):
     validation_accuracy: Share | None = None
     repaired_validation_accuracy: Share | None = None
     fault: Fault | None = None
+    split: Division | None = None
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -137,6 +149,7 @@ class Line(Closed, frozen=True):
     phases: tuple[PhaseFields, ...] = ()
     subject: Subject = Subject()
     provenance: Provenance = Provenance()
+    right: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     fingerprint: dict[str, Any] = {}
 
@@ -147,7 +160,7 @@ def fits(raw: Any) -> bool:
         line = msgspec.convert(raw, Line)
     except (msgspec.ValidationError, OverflowError):
         return False
-    return next(_out_of_range(line), None) is None
+    return next(chain(_out_of_range(line), _unreadable(line)), None) is None
 
 
 def problems_of(raw: Any) -> Iterator[str]:
@@ -158,7 +171,10 @@ def problems_of(raw: Any) -> Iterator[str]:
             yield from found
             return
     found = list(problems(raw, Line))
-    yield from found or _out_of_range(msgspec.convert(raw, Line))
+    if not found:
+        line = msgspec.convert(raw, Line)
+        found = [*_out_of_range(line), *_unreadable(line)]
+    yield from found
 
 
 def _out_of_range(line: Line) -> Iterator[str]:
@@ -172,6 +188,25 @@ def _out_of_range(line: Line) -> Iterator[str]:
             low, high = ranges.get(name, UNKNOWN)
             if not low <= value <= high:
                 yield f"{field}.{name} is {value}; accepted: {between(low, high)}"
+
+
+def _unreadable(line: Line) -> Iterator[str]:
+    """The right answers that are none, or more or fewer than the tested images."""
+    texts = {f"right.{name}": text for name, text in line.right.items() if name != "tested"}
+    texts |= {f"phases[{i}].right": phase.right for i, phase in enumerate(line.phases) if phase.right}
+    try:
+        images = len(indices(line.right["tested"])) if "tested" in line.right else 0
+    except UsageError as error:
+        yield f"right.tested: {error}"
+        return
+    for field, text in texts.items():
+        try:
+            found = len(unpack(text))
+        except UsageError as error:
+            yield f"{field}: {error}"
+            continue
+        if found != images:
+            yield f"{field} answers for {found} images; accepted: {images}, those of right.tested"
 
 
 UNKNOWN = (-math.inf, math.inf)  # of a metric that is not installed here: any finite number

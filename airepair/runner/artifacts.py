@@ -21,6 +21,7 @@ from torch import nn
 
 from airepair.exam import Exam, confusion_matrix
 from airepair.filing import WEIGHTS
+from airepair.runner.answers import test_index
 from airepair.runner.outcome import Outcome
 from airepair.runner.prepared import PreparedCell
 
@@ -53,8 +54,7 @@ def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
 
 def predictions(ready: PreparedCell, before: Exam, after: Exam | None) -> bytes:
     """The answers of the exams as a compressed npz."""
-    classes, split = before.logits.shape[1], ready.subject.dataset.test
-    index = torch.arange(len(split)) if split.index is None else split.index.cpu()
+    classes, index = before.logits.shape[1], test_index(ready)
     arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16), "index": index.numpy().astype(np.int32)}
     for name, exam in (("before", before), ("after", after)):
         if exam is not None:

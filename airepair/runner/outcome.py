@@ -14,6 +14,7 @@ from airepair.metrics import score
 from airepair.metrics.exams import Exams
 from airepair.provenance import digest, provenance
 from airepair.records import SAME_NORM, Phase, Record
+from airepair.runner.answers import right_answers, right_on_test
 from airepair.runner.identity import fingerprint
 from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
 from airepair.runner.random_control import same_norm
@@ -61,6 +62,7 @@ def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         cost=repaired.cost.as_record() if repaired.cost else {},
         phases=phases,
         subject=subject_facts(ready) | found.facts,
+        right=right_answers(ready, found.exams),
         provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
         notes=(*notes_before(ready), *events.notes),
         fingerprint=fingerprint(ready.spec, ready.loaded, ready.method),
@@ -129,7 +131,7 @@ def _phase(ready: PreparedCell, name: str, images: int, seconds: float, module: 
     if problem:
         raise ValueError(f"it gives {problem}")
     scores, _ = score(ready.before, exams)
-    return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy})
+    return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy}, right_on_test(ready, exams))
 
 
 def _log(record: Record, curve: list[dict[str, Any]]) -> list[str]:
