@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.records import Phase, Record
+from airepair.right_answers import right, tested
 
 SCOPES = {"digits": "splits of these 1,797 images"}
 CATEGORY = {
@@ -64,6 +68,15 @@ def record(case: str, status: Any = "repaired", gains: dict[str, float] | None =
         },
     }
     return Record(parsed, status, **(known | fields))
+
+
+def answered(record: Record, index: NDArray[Any], before: NDArray[Any], after: NDArray[Any]) -> Record:
+    """The record with its right answers on test images of those indices; its accuracies are theirs."""
+    scores = {"before": dict(record.before), "after": dict(record.after)}
+    for name, bits in (("before", before), ("after", after)):
+        scores[name]["accuracy"] = float(np.mean(bits))
+    held = {"tested": tested(index), "before": right(before, index), "after": right(after, index)}
+    return dataclasses.replace(record, **scores, right=held)
 
 
 def phases(images: tuple[int, ...], gain: float, name: str = "1/{} of the budget") -> tuple[Phase, ...]:

@@ -29,7 +29,7 @@ def test_a_committed_table_is_rendered_from_the_committed_records(folder: Path, 
     """Byte for byte (AIREPAIR_GOLDEN=write writes them anew). Paired tests need each cell's predictions, which are not committed."""
     records, remarks = read(sources)
     assert not remarks
-    found = documents(grid(records), default_path(), folder)
+    found = documents(grid(records), default_path())
     for path in sorted(folder.glob("*.md")):
         if path.stem == "paired":
             continue

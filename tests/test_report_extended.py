@@ -42,14 +42,8 @@ def test_golden(name: str, form: str) -> None:
 def test_the_control_is_the_last_state_within_the_methods_images() -> None:
     """Of states at 5, 20, 40 and 60 thousand images: 39,999 finds 20,000; 40,000 finds 40,000; 4,999 finds none."""
     control = record("digits-cnn-finetune-s0", phases=phases((5_000, 20_000, 40_000), 0.01))
-    assert [(largest_within(control, n) or (None, None))[1] for n in (4_999, 5_000, 39_999, 40_000, 60_000, 10**9)] == [
-        None,
-        5_000,
-        20_000,
-        40_000,
-        60_000,
-        60_000,
-    ]
+    found = [largest_within(control, n) for n in (4_999, 5_000, 39_999, 40_000, 60_000, 10**9)]
+    assert [state and state.images for state in found] == [None, 5_000, 20_000, 40_000, 60_000, 60_000]
 
 
 def test_the_control_is_matched_seed_by_seed() -> None:

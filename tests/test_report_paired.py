@@ -12,16 +12,8 @@ import pytest
 from airepair.report import render, write_all
 from airepair.report.grid import grid
 from airepair.report.paired import paired
-from airepair.report.statistics import Pair, compare, holm, mcnemar, permuted
-from tests.report_records import record
-
-
-def keep(folder: Path, key: str, label: np.ndarray, before: np.ndarray, after: np.ndarray, index: np.ndarray | None = None) -> None:
-    """Files predictions as a run does."""
-    cell = folder / "cells" / key
-    cell.mkdir(parents=True)
-    where = np.arange(len(label)) if index is None else index
-    np.savez_compressed(cell / "predictions.npz", label=label, before=before, after=after, index=where)
+from airepair.report.statistics import Pair, by_image, by_seed, fewest_seeds, holm, mcnemar, permuted
+from tests.report_records import answered, record
 
 
 def pairs(first: np.ndarray, second: np.ndarray, index: np.ndarray | None = None) -> list[Pair]:
@@ -44,11 +36,11 @@ def test_the_bootstrap_separates_a_gain_from_noise() -> None:
     better = base.copy()
     better[:, :40] = True
     base[:, :40] = False
-    found = compare(pairs(better, base))
+    found = by_image(pairs(better, base))
     assert found.difference == pytest.approx(0.08)
     assert found.low > 0
     assert found.bootstrap < 0.01
-    noise = compare(pairs(generator.random((3, 500)) < 0.8, generator.random((3, 500)) < 0.8))
+    noise = by_image(pairs(generator.random((3, 500)) < 0.8, generator.random((3, 500)) < 0.8))
     assert noise.low < 0 < noise.high
     assert noise.p > 0.05
 
@@ -56,10 +48,10 @@ def test_the_bootstrap_separates_a_gain_from_noise() -> None:
 def test_three_seeds_that_agree_do_not_decide() -> None:
     """The signs of three equal differences come out alike in 2 of 8 turns, whatever the bootstrap says: p is .25, and 2 / 2^5 at five seeds."""
     for seeds, expected in ((3, 0.25), (5, 0.0625), (10, 2 / 2**10)):
-        found = compare(pairs(np.ones((seeds, 300), bool), np.zeros((seeds, 300), bool)))
+        found = by_image(pairs(np.ones((seeds, 300), bool), np.zeros((seeds, 300), bool)))
         assert found.bootstrap < 0.01
         assert found.p == found.permutation == pytest.approx(expected)
-    assert compare(pairs(np.ones((1, 300), bool), np.zeros((1, 300), bool))).p == 1
+    assert by_image(pairs(np.ones((1, 300), bool), np.zeros((1, 300), bool))).p == 1
 
 
 def test_the_permutation_test_is_exact() -> None:
@@ -79,7 +71,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     base[2, :160] = True
     better = np.zeros((3, 2_000), bool)
     better[0, :160] = True
-    found = compare(pairs(better, base))
+    found = by_image(pairs(better, base))
     assert found.difference == 0
     assert found.high - found.low > 0.05
 
@@ -89,8 +81,8 @@ def test_images_that_seeds_share_are_one_cluster() -> None:
     hundreds it is that of a thousand, widened by drawing the seeds as well (a factor of 1.9 = 1 + 9/10 in the variance)."""
     better, base = np.zeros((10, 100), bool), np.zeros((10, 100), bool)
     better[:, :25] = True
-    shared = compare(pairs(better, base))
-    apart = compare(pairs(better, base, np.arange(1_000).reshape(10, 100)))
+    shared = by_image(pairs(better, base))
+    apart = by_image(pairs(better, base, np.arange(1_000).reshape(10, 100)))
     assert shared.difference == apart.difference == 0.25
     ratio = (shared.high - shared.low) / (apart.high - apart.low)
     assert ratio == pytest.approx((10 / 1.9) ** 0.5, rel=0.1)
@@ -102,7 +94,7 @@ def test_the_order_of_a_seeds_images_does_not_matter() -> None:
     first, second = generator.random((2, 4, 60)) < 0.7
     index = np.stack([generator.permutation(200)[:60] for _ in range(4)])
     turned = [Pair(p.first[::-1], p.second[::-1], p.index[::-1]) for p in pairs(first, second, index)]
-    assert compare(turned) == compare(pairs(first, second, index))
+    assert by_image(turned) == by_image(pairs(first, second, index))
 
 
 def test_holms_correction_is_the_step_down_of_bonferroni() -> None:
@@ -114,13 +106,13 @@ def test_holms_correction_is_the_step_down_of_bonferroni() -> None:
 
 
 def test_methods_are_compared_with_the_subject_and_with_finetune(tmp_path: Path) -> None:
-    """One row each; a control is not compared with itself; a cell without predictions has no row; the same files give the same bytes."""
-    label, before = np.zeros(200, np.int16), np.repeat([0, 1], 100).astype(np.int16)
-    records = [record(f"digits-cnn-{m}-s{s}") for m in ("noop", "finetune", "dl2", "apricot") for s in (0, 1)]
+    """One row each; a control is not compared with itself; a cell that holds no answers has no row; the same records give the same bytes."""
+    label, index = np.repeat([True, False], 100), np.arange(200)
+    records = [record(f"digits-cnn-{m}-s{s}") for m in ("noop", "apricot") for s in (0, 1)]
     for s in (0, 1):
-        keep(tmp_path, f"digits-cnn-finetune-s{s}", label, before, np.repeat([0, 1], [120, 80]).astype(np.int16))
-        keep(tmp_path, f"digits-cnn-dl2-s{s}", label, before, np.repeat([0, 1], [150, 50]).astype(np.int16))
-    table = paired(grid(records), tmp_path)
+        for method, right in (("finetune", 120), ("dl2", 150)):
+            records.append(answered(record(f"digits-cnn-{method}-s{s}"), index, label, index < right))
+    table = paired(grid(records))
     assert table is not None
     assert [r.labels for r in table.rows] == [
         ("digits CNN", "finetune", "the subject"),
@@ -128,26 +120,36 @@ def test_methods_are_compared_with_the_subject_and_with_finetune(tmp_path: Path)
         ("digits CNN", "DL2", "finetune"),
     ]
     assert [e.text for e in table.rows[2].entries][:3] == ["30, 30", "0, 0", "+15.00"]
-    assert render([table], "txt") == render([paired(grid(records), tmp_path)], "txt")  # type: ignore[list-item]
+    assert render([table], "txt") == render([paired(grid(records))], "txt")  # type: ignore[list-item]
     assert "paired.md" in {p.name for p in write_all(records, tmp_path)}
 
 
-def test_without_predictions_there_is_no_document(tmp_path: Path) -> None:
-    """No predictions, or a damaged file: no table and no error."""
-    records = [record("digits-cnn-dl2-s0")]
-    assert paired(grid(records), tmp_path) is None
-    (tmp_path / "cells" / "digits-cnn-dl2-s0").mkdir(parents=True)
-    (tmp_path / "cells" / "digits-cnn-dl2-s0" / "predictions.npz").write_bytes(b"PK\x03\x04 cut off")
-    assert paired(grid(records), tmp_path) is None
+def test_without_answers_there_is_no_document() -> None:
+    """Records of benchmark version 1 hold none: no table and no error."""
+    assert paired(grid([record("digits-cnn-dl2-s0")])) is None
 
 
-def test_other_test_images_are_not_paired(tmp_path: Path) -> None:
-    """A control on other images (another split) is not compared, even if the labels are the same; nor is one with other labels."""
-    label = np.zeros(50, np.int16)
-    for seed, (other, index) in enumerate(((label + 1, np.arange(50)), (label, np.arange(50, 100)))):
-        keep(tmp_path, f"digits-cnn-dl2-s{seed}", label, label, label)
-        keep(tmp_path, f"digits-cnn-finetune-s{seed}", other, label, label, index)
-    records = [record(f"digits-cnn-{m}-s{s}") for m in ("dl2", "finetune") for s in (0, 1)]
-    table = paired(grid(records), tmp_path)
+def test_other_test_images_are_not_paired() -> None:
+    """A control that was tested on other images is not compared."""
+    label = np.ones(50, bool)
+    own, other = (answered(record(f"digits-cnn-{m}-s0"), np.arange(50) + k, label, label) for m, k in (("dl2", 0), ("finetune", 7)))
+    table = paired(grid([own, other]))
     assert table is not None
     assert ("digits CNN", "DL2", "finetune") not in [r.labels for r in table.rows]
+
+
+def test_a_score_without_images_is_compared_by_seed_alone() -> None:
+    """The mean of the differences and an interval over seeds; one seed decides nothing and has no interval."""
+    found = by_seed([0.02, 0.03, 0.01, 0.02, 0.02, 0.03])
+    assert found.difference == pytest.approx(0.13 / 6)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.01 < found.low < found.difference < found.high < 0.03
+    assert found.p == found.permutation == 2 / 2**6
+    assert (by_seed([0.5]).p, by_seed([0.5]).low) == (1, None)
+
+
+def test_how_many_seeds_it_takes_at_least() -> None:
+    """2 / 2^n below .05: six seeds for one comparison, twelve for a family of sixty."""
+    assert fewest_seeds() == 6
+    assert fewest_seeds(60) == 12

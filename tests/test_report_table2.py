@@ -98,7 +98,7 @@ def test_the_best_recovery_stands_out_if_above_zero() -> None:
 
 def test_faults_stand_in_table_two_and_plain_columns_in_table_one() -> None:
     """Neither table repeats the other's columns; the terminal shows both."""
-    found = documents(grid(example()), None, Path("/nonexistent"))
+    found = documents(grid(example()), None)
     assert [h.title for h in found["table1"][0].headings] == ["CNN"]
     text = terminal(example())
     assert text.index("Table I:") < text.index("Table II:")
@@ -131,13 +131,13 @@ def test_the_twin_is_the_control_retrain() -> None:
     assert found["apricot", "cost_of_finetune"] == 25
     assert found["retrain", "recovery"] == 100
     assert found["retrain", "collateral"] == pytest.approx(2)
-    assert not documents(grid(cells), None, Path("/nonexistent"))["table1"][0].headings
+    assert not documents(grid(cells), None)["table1"][0].headings
 
 
 def test_the_page_shows_table_two_beside_table_one() -> None:
     """Above the sortable table of all cells, not among the folded ones below it."""
     cells = grid(example())
-    page = leaderboard(cells, [t for tables in documents(cells, None, Path("/nonexistent")).values() for t in tables])
+    page = leaderboard(cells, [t for tables in documents(cells, None).values() for t in tables])
     assert page.index("<h2>Table II</h2>") < page.index("All cells</h2>")
 
 

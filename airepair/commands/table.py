@@ -20,7 +20,7 @@ from airepair.report import documents, render, terminal, write_all
 from airepair.report.grid import grid
 from airepair.report.paper import default_path
 
-TABLES = ("table1", "extended", "cost", "paired", "table2")
+TABLES = ("table1", "extended", "cost", "paired", "table2", "table3")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,16 +46,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -> None:
     paper = args.paper or default_path()
-    folder = args.records[0] if args.records[0].is_dir() else args.records[0].parent
     if (args.table, args.format) == ("table1", "txt"):
         print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
     else:
-        found = documents(grid(records), paper, folder)
+        found = documents(grid(records), paper)
         if args.table not in found:
             raise UsageError(f"these records hold nothing for {args.table}; accepted: {', '.join(found)}")
         print(render(found[args.table], args.format), end="")
     lines = remarks if args.format == "txt" else []
     if args.out:
-        lines = [*lines, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, cells=folder))]
+        lines = [*lines, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper))]
     for line in lines:
         print(line)

@@ -22,6 +22,7 @@ from airepair.report.markdown import markdown
 from airepair.report.paired import paired
 from airepair.report.table1 import table1
 from airepair.report.table2 import table2
+from airepair.report.table3 import table3
 from airepair.report.text import terminal as as_text
 from airepair.report.text import tidy
 
@@ -29,25 +30,26 @@ FORMS = ("txt", "md", "tex", "csv")
 
 
 def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False) -> str:
-    """Table I, and Table II if there are faults, as a terminal shows them; `bold` writes the best in bold (escape sequences), else it is starred.
+    """Table I, Table II if there are faults, and Table III if there are ablations, as a terminal shows them.
 
-    Where nothing ran the last line says so.
+    `bold` writes the best in bold (escape sequences), else it is starred. If nothing ran the last line says so.
     """
     cells = grid(records)
-    first, second = table1(cells, paper_table.read(paper)), table2(cells)
-    tables = [t for t in (first if first.headings or not second else None, second) if t]
+    first, second = table1(cells.plain, paper_table.read(paper)), table2(cells.plain)
+    tables = [t for t in (first if first.headings or not second else None, second, table3(cells)) if t]
     return "\n".join(as_text(table, width, bold) for table in tables)
 
 
-def documents(cells: Grid, paper: Path | None, folder: Path) -> dict[str, list[Table]]:
-    """Every document by name: the tables that stand in it. `folder` holds `cells/`, where paired tests find predictions."""
+def documents(cells: Grid, paper: Path | None) -> dict[str, list[Table]]:
+    """Every document by name: the tables that stand in it."""
     numbers = paper_table.read(paper)
+    plain = cells.plain
     found = {
-        "table1": [table1(cells, numbers)] + ([paper_table.table(numbers)] if numbers.numbers else []),
-        "extended": extended(cells),
+        "table1": [table1(plain, numbers)] + ([paper_table.table(numbers)] if numbers.numbers else []),
+        "extended": extended(plain),
         "cost": [costs(cells)],
     }
-    more = {"paired": paired(cells, folder), "table2": table2(cells)}
+    more = {"paired": paired(plain), "table2": table2(plain), "table3": table3(cells)}
     return found | {name: [table] for name, table in more.items() if table}
 
 
@@ -58,16 +60,13 @@ def render(tables: list[Table], form: str) -> str:
     return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)
 
 
-def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None, *, cells: Path | None = None) -> list[Path]:
-    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError where the folder cannot be written.
-
-    `cells`: the folder that holds `cells/<key>/` (predictions, curves), if it is another one.
-    """
+def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None) -> list[Path]:
+    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError if the folder cannot be written."""
     table = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
-    found = documents(table, paper, cells or folder)
+    found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
-    texts["leaderboard.html"] = leaderboard(table, [t for tables in found.values() for t in tables])
+    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables])
     return [_replace(folder / name, text) for name, text in texts.items()]
 
 

@@ -23,18 +23,6 @@ PLAIN = re.compile(r"[A-Za-z0-9_.:+]{1,24}")
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclasses.dataclass(frozen=True)
-class Apart(Record):
-    """A record under another name than its own; `filed` is the key under which its files lie."""
-
-    filed: str = ""
-
-
-def filed(record: Record) -> str:
-    """The name of the record's folder in `cells/`."""
-    return record.filed if isinstance(record, Apart) else record.key
-
-
 def apart(records: Iterable[Record]) -> tuple[list[Record], tuple[str, ...]]:
     """The records, those that differ from most of their column or row under a name of their own, and a note per difference."""
     notes: dict[str, None] = {}
@@ -75,8 +63,7 @@ def _named(records: Sequence[Record], facts: Sequence[Mapping[str, Any]], part: 
             continue
         label = ",".join(f"{name}:{_word(value)}" for name, value in sorted(differs.items()))
         case = dataclasses.replace(record.case, **_renamed(record.case, part, label))
-        fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(Record)}
-        named.append(Apart(**{**fields, "case": case, "filed": filed(record)}))
+        named.append(dataclasses.replace(record, case=case))
         words = "; ".join(f"{name} {_word(usual[name])} and {_word(value)}" for name, value in sorted(differs.items()))
         notes[f"{place} was recorded with {words}: [{label}] stands apart"] = None
     return named

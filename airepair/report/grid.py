@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from airepair.case import TUNED
 from airepair.records import Record, standing, version
 from airepair.report.apart import apart
-from airepair.report.order import Column, column_rank, method_rank
+from airepair.report.order import CONTROLS, Column, column_rank, method_rank
 
 NOT_RUN = "not run"
 
@@ -50,6 +51,11 @@ class Grid:
     doubled: tuple[str, ...] = ()
     older: int = 0
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def plain(self) -> Grid:
+        """The grid without ablations."""
+        return self.where(lambda r: not ablation(r))
 
     @property
     def version(self) -> int | None:
@@ -108,6 +114,13 @@ def faulty(cells: Grid) -> set[Column]:
     """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or works in an environment that it was not trained for
     (`digits+fog3`): Table II, not Table I. A crashed cell's record does not say."""
     return {column(r) for r in cells.records if "+" in r.case.dataset + r.case.model and r.subject.get("fault")}
+
+
+def ablation(record: Record) -> str:
+    """The name of the ablation that the record is of ("" for a method as it is, tuned or swept): its idea is off, and it is in Table III only."""
+    control = record.category == "control" or record.case.base_method in CONTROLS
+    variant = record.case.variant
+    return variant if variant.isidentifier() and variant != TUNED and not control else ""
 
 
 def gain(record: Record, metric: str) -> float | None:

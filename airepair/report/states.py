@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airepair.case import with_variant
-from airepair.records import SAME_NORM, Record
+from airepair.records import SAME_NORM, Phase, Record
 from airepair.report.grid import Grid, Sample
 from airepair.report.order import Column
 
@@ -77,22 +77,26 @@ def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
     return same if cells.cell(place, same) else control
 
 
+def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
+    """Name and record of the control that belongs to a method's record: the same seed; None if it was not repaired."""
+    name = _variant(cells, place, "finetune", record)
+    return name, next((r for r in cells.cell(place, name) if r.case.seed == record.case.seed and r.status == "repaired"), None)
+
+
 def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
-    controls = {r.case.seed: r for r in cells.cell(place, _variant(cells, place, "finetune", ran[0])) if r.status == "repaired"}
     seeds: dict[int, tuple[int, Scores]] = {}
     names: set[str] = set()
     for record in ran:
-        state = largest_within(controls.get(record.case.seed), trained(record))
+        state = largest_within(control_of(cells, place, record)[1], trained(record))
         if state:
-            names.add(state[0])
-            seeds[record.case.seed] = state[1:]
+            names.add(state.name)
+            seeds[record.case.seed] = state.images, state.scores
     return [State("beside", f"finetune, {' / '.join(sorted(names))}", seeds)] if seeds else []
 
 
-def largest_within(control: Record | None, images: int) -> tuple[str, int, Scores] | None:
-    """Name, images and scores of the control's last kept state that used no more than `images`; None where none is that small."""
+def largest_within(control: Record | None, images: int) -> Phase | None:
+    """The control's last kept state that used no more than `images`, its whole budget included; None if none is that small."""
     if control is None:
         return None
-    kept = [(p.name, p.images, p.scores) for p in control.phases] + [("its whole budget", trained(control), control.after)]
-    fitting = [state for state in kept if state[1] <= images]
-    return max(fitting, key=lambda state: state[1], default=None)
+    whole = Phase("its whole budget", trained(control), 0.0, control.after, control.right.get("after", ""))
+    return max((p for p in (*control.phases, whole) if p.images <= images), key=lambda p: p.images, default=None)

@@ -3,7 +3,7 @@
 A seed draws its own splits, so an image may be a test image of some seeds only. The bootstrap is the pigeonhole bootstrap (Owen, "The
 pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007): it draws seeds and, independently, images of the source data set with
 replacement, and an image that was drawn k times counts k times at every seed that tested on it. With few seeds it is too sure of itself
-(docs/protocol.md has the measured rates), so the p of a comparison is the larger one of it and of a test that turns the signs of the
+(docs/reports.md has the measured rates), so the p of a comparison is the larger one of it and of a test that turns the signs of the
 seeds' differences.
 """
 
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, permutation_test
 
-DRAWS = 2000
+DRAWS = 10_000  # the smallest p is 2 / 10,001, which Holm's correction can multiply by a hundred
 PERMUTATIONS = 9_999  # all of them where there are fewer: up to 13 seeds
-SEED = 20_241_124  # fixed: same predictions, same bytes
+SEED = 20_241_124  # fixed: same records, same bytes
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model against another: images only it gets right (`gained`) and only the other (`lost`), one number a seed.
+    """One model against another over `n` seeds.
 
-    `difference` is the mean over seeds of the difference in accuracy; `low` and `high` bound its 95 % interval; `bootstrap` and
-    `permutation` are two-sided p-values, and `p` is the larger one.
+    `difference` is the mean over seeds (of shares, 0..1); `low` and `high` bound its 95 % interval, None for one seed without its images;
+    `bootstrap` and `permutation` are two-sided p-values. By image: those that only the first gets right (`gained`) and only the second
+    (`lost`), and McNemar's exact p, one of each per seed.
     """
 
-    gained: tuple[int, ...]
-    lost: tuple[int, ...]
-    mcnemar: tuple[float, ...]
+    n: int
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     bootstrap: float
     permutation: float
+    gained: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+    mcnemar: tuple[float, ...] = ()
 
     @property
     def p(self) -> float:
@@ -60,52 +63,78 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def compare(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
-    """The first models against the second ones, seed by seed on the same test images."""
+def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
+    """The first models' accuracy against the second ones', seed by seed on the same test images."""
     images, places = np.unique(np.concatenate([p.index for p in pairs]), return_inverse=True)
-    change, tested = np.zeros((2, len(pairs), len(images)))
+    change, tested = np.zeros((2, len(pairs), len(images)), np.float32)
     start = 0
     for row, pair in enumerate(pairs):
         place = places[start : start + len(pair.index)]
-        np.add.at(change[row], place, pair.first.astype(float) - pair.second)
-        np.add.at(tested[row], place, 1.0)
+        change[row, place] = pair.first.astype(np.float32) - pair.second
+        tested[row, place] = 1
         start += len(pair.index)
-    means = change.sum(1) / tested.sum(1)
-    boot = _bootstrap(change, tested, draws)
-    low, high = np.quantile(boot, [0.025, 0.975])
-    sure = min(1.0, 2 * (1 + min(int((boot <= 0).sum()), int((boot >= 0).sum()))) / (len(boot) + 1))
+    means = change.sum(1, dtype=float) / tested.sum(1, dtype=float)
     gained = tuple(int((p.first & ~p.second).sum()) for p in pairs)
     lost = tuple(int((p.second & ~p.first).sum()) for p in pairs)
-    exact = tuple(map(mcnemar, gained, lost))
-    return Comparison(gained, lost, exact, float(means.mean()), float(low), float(high), sure, permuted(means))
+    low, high, p = _bounds(_over_both(change, tested, draws))
+    return Comparison(len(pairs), float(means.mean()), low, high, p, permuted(means), gained, lost, tuple(map(mcnemar, gained, lost)))
 
 
-def _bootstrap(change: NDArray[Any], tested: NDArray[Any], draws: int) -> NDArray[Any]:
-    """Means of the drawn differences over the drawn images; a draw that holds no tested image is left out."""
-    weights = _weights(change.shape[1], draws)
-    sums, counts = change.astype(np.float32) @ weights, tested.astype(np.float32) @ weights
-    seeds = np.random.default_rng(SEED + 1).integers(len(change), size=(len(change), draws))
-    total = np.take_along_axis(counts, seeds, 0).sum(0)
-    found: NDArray[Any] = np.take_along_axis(sums, seeds, 0).sum(0)[total > 0] / total[total > 0]
+def by_seed(differences: Sequence[float], draws: int = DRAWS) -> Comparison:
+    """The same for a score that is one number per seed: only the seeds are drawn."""
+    values = np.asarray(differences, float)
+    if len(values) < 2:
+        return Comparison(1, float(values.mean()), None, None, 1.0, 1.0)
+    low, high, p = _bounds(values[_seeds(len(values), draws)].mean(0))
+    return Comparison(len(values), float(values.mean()), low, high, p, permuted(values))
+
+
+def _bounds(means: NDArray[Any]) -> tuple[float, float, float]:
+    """The 95 % interval of drawn means, and the two-sided p that it leaves on the other side of 0."""
+    low, high = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
+    p = 2 * (1 + min(int((means <= 0).sum()), int((means >= 0).sum()))) / (len(means) + 1)
+    return float(low), float(high), min(1.0, p)
+
+
+def _over_both(change: NDArray[Any], tested: NDArray[Any], draws: int) -> NDArray[Any]:
+    """Drawn means of seeds x images; a draw without any tested image is left out. Images on which no seed differs only count."""
+    weights, seeds = _images(change.shape[1], draws), _seeds(len(change), draws)
+    differs = change.any(0)
+    sums = np.take_along_axis(change[:, differs] @ weights[differs].astype(np.float32), seeds, 0).sum(0)
+    counts = np.take_along_axis(_counts(tested.tobytes(), tested.shape, draws), seeds, 0).sum(0)
+    found: NDArray[Any] = sums[counts > 0] / counts[counts > 0]
+    return found
+
+
+@lru_cache(maxsize=4)
+def _counts(tested: bytes, shape: tuple[int, int], draws: int) -> NDArray[Any]:
+    """Drawn test images of each seed (seeds x draws), the same for every comparison of a column."""
+    mask = np.frombuffer(tested, np.float32).reshape(shape)
+    if mask.all():
+        return np.full((shape[0], draws), shape[1], np.float32)
+    found: NDArray[Any] = mask @ _images(shape[1], draws).astype(np.float32)
     return found
 
 
 @lru_cache(maxsize=2)
-def _weights(images: int, draws: int) -> NDArray[np.float32]:
-    """How often each image is drawn in each draw (images x draws): the same for every comparison over as many images."""
+def _images(images: int, draws: int) -> NDArray[np.uint8]:
+    """How often each image is drawn in each draw (images x draws), the same for every comparison over as many images."""
     generator = np.random.default_rng(SEED)
-    found = np.empty((images, draws), np.float32)
-    for k in range(draws):
-        found[:, k] = np.bincount(generator.integers(images, size=images), minlength=images)
-    return found
+    found = np.empty((draws, images), np.uint8)
+    for row in found:
+        row[:] = np.bincount(generator.integers(images, size=images), minlength=images)
+    return np.ascontiguousarray(found.T)
+
+
+def _seeds(count: int, draws: int) -> NDArray[Any]:
+    """Which seeds are drawn in each draw (seeds x draws)."""
+    return np.random.default_rng(SEED + 1).integers(count, size=(count, draws))
 
 
 def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
     """The two-sided p of turning the signs of one difference per seed: exact up to 13 seeds. The smallest with n seeds is 2 / 2^n."""
     values = np.asarray(differences, float)
-    if not values.any():
-        return 1.0
-    if len(values) < 2:  # scipy wants two; the sign of one says nothing
+    if len(values) < 2 or not values.any():  # one sign says nothing
         return 1.0
     found = permutation_test(
         (values, np.zeros_like(values)),
@@ -119,9 +148,17 @@ def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the p of each comparison within its family, in the order given."""
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of each comparison within its family, in their order."""
     order = np.argsort(p, kind="stable")
     adjusted = np.maximum.accumulate([min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(order)])
     found = np.empty(len(p))
     found[order] = adjusted
     return [float(v) for v in found]
+
+
+def fewest_seeds(comparisons: int = 1) -> int:
+    """How many seeds it takes until the permutation test can reach LEVEL at all for the first of that many comparisons."""
+    n = 1
+    while 2 / 2**n * comparisons >= LEVEL:
+        n += 1
+    return n

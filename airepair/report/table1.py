@@ -1,8 +1,8 @@
 """Table I in the paper's layout: data sets over models in columns; the baseline, then the methods; accuracy and constraint accuracy in rows.
 
 The baseline is in percent, a method's number its gain in percentage points (after minus before, seed by seed, then the mean). The best gain
-of a column is marked, separately for the two metrics, if it is above zero as printed. `paper` numbers stand in brackets. ‡ flags a constraint
-gain that a temperature alone would give.
+of a column is marked, separately for the two metrics, if it is above zero and can be told from the second (statistics.py; Holm's correction
+over the columns). `paper` numbers stand in brackets. ‡ flags a constraint gain that a temperature alone would give.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from airepair.report.facts import FLAG, FLAGGED, temperature_alone
 from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.pairs import after, compared
 from airepair.report.paper import Paper
+from airepair.report.statistics import LEVEL, holm
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
+READING = (
+    f"Bold: the best gain of a column, controls included, if it can be told from the second (p < {LEVEL:g} in the paired tests, Holm's"
+    " correction over the columns); for accuracy and for constraint accuracy."
+)
 
 
 def table1(cells: Grid, paper: Paper) -> Table:
@@ -30,18 +36,14 @@ def table1(cells: Grid, paper: Paper) -> Table:
         (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
     }
     usual = {p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns}
-    best = {
-        (p, k): max((round(s.mean, 2) for (q, _, j), s in gains.items() if s and (q, j) == (p, k)), default=0.0)
-        for p in cells.columns
-        for k in METRICS
-    }
+    best = {key for metric in METRICS for key in _best(cells, gains, metric)}
     rows = [_baseline_row(cells, paper, k, usual) for k in METRICS]
     for method in cells.methods:
         for metric, label in METRICS.items():
             entries = []
             for place in cells.columns:
                 found, records = gains[place, method, metric], cells.cell(place, method)
-                top = found is not None and best[place, metric] > 0 and round(found.mean, 2) == best[place, metric]
+                top = (place, method, metric) in best
                 text = spread(found, sign=True, usual=usual[place], others=_others(records)) if found else status(records)
                 text += FLAG if metric == "constraint" and temperature_alone(records) else ""
                 entries.append(Entry(text, top, paper.text(place, method, metric)))
@@ -51,6 +53,22 @@ def table1(cells: Grid, paper: Paper) -> Table:
     tidy = tuple(_tidy(cells, paper, gains))
     title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
     return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
+
+
+def _best(cells: Grid, gains: Mapping[tuple[Column, str, str], Sample | None], metric: str) -> Iterator[tuple[Column, str, str]]:
+    """The best method of each column in the metric, if its gain is above zero and it can be told from the second."""
+    leads = []
+    for place in cells.columns:
+        means = {m: s.mean for m in cells.methods if (s := gains[place, m, metric])}
+        first, second = [*sorted(means, key=lambda m: -means[m]), "", ""][:2]
+        others = {r.case.seed: r for r in cells.cell(place, second) if r.status == "repaired"}
+        pairs = [(after(r), after(others[r.case.seed])) for r in cells.cell(place, first) if r.case.seed in others]
+        found = compared(pairs, metric)
+        if found and means[first] > 0:
+            leads.append((place, first, found))
+    for (place, method, found), p in zip(leads, holm([f.p for *_, f in leads]), strict=True):
+        if p < LEVEL and found.difference > 0:
+            yield place, method, metric
 
 
 def _n(usual: Mapping[Column, int], place: Column) -> str:
@@ -72,7 +90,7 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
-    notes = ["The best gain of a column stands out, for accuracy and for constraint accuracy; controls take part."] if cells.columns else []
+    notes = [READING] if cells.columns else []
     if any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods):
         notes.append(FLAGGED)
     if any(p in paper.columns for p in cells.columns):

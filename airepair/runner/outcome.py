@@ -131,7 +131,9 @@ def _phase(ready: PreparedCell, name: str, images: int, seconds: float, module: 
     if problem:
         raise ValueError(f"it gives {problem}")
     scores, _ = score(ready.before, exams)
-    return Phase(name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy}, right_on_test(ready, exams))
+    return Phase(
+        name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy}, right_on_test(ready, exams)
+    )
 
 
 def _log(record: Record, curve: list[dict[str, Any]]) -> list[str]:

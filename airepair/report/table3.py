@@ -1,0 +1,186 @@
+"""Table III: is it the idea? Per subject and method the gain minus the gain with the method's idea off, and minus the control's.
+
+The idea is off in the method's ablations (`apricot[random_sets]`), which are cells of their own. The control is the last kept state of
+fine-tuning on the method's sources that has seen no more training images; a method below its first state is compared with a random change
+of the same norm. All are paired seed by seed, accuracy also image by image; p is the larger one of two tests (statistics.py), corrected by
+Holm's procedure within the table and metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from airepair.case import split_variant
+from airepair.records import SAME_NORM, Record
+from airepair.report.claims import claims
+from airepair.report.grid import Grid, ablation, gain, sample
+from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed, spread
+from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.paired import bounds, interval, p_text
+from airepair.report.pairs import Answers, after, compared, kept
+from airepair.report.states import control_of, largest_within, trained
+from airepair.report.statistics import LEVEL, Comparison, fewest_seeds, holm
+
+METRICS = {"accuracy": "Acc.", "constraint": "Const."}
+IDEA, CONTROL = "idea off", "control"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One comparison of a method in one column and metric: with its idea off (`against` names the ablation), or with its control."""
+
+    place: Column
+    method: str
+    metric: str
+    kind: str
+    against: str
+    found: Comparison
+    p: float = 1.0
+
+    @property
+    def told(self) -> int:
+        """1 if the method can be told to be better, -1 if it can be told to be worse, else 0."""
+        return 0 if self.p >= LEVEL else 1 if self.found.difference > 0 else -1
+
+
+def table3(cells: Grid) -> Table | None:
+    """Table III of the records; None if no method has an ablation among them."""
+    if not any(map(ablation, cells.records)):
+        return None
+    asked = questions(cells)
+    rows = tuple(_rows(cells, asked))
+    headings = (
+        Heading("", "gain"),
+        Heading("Minus the gain with the idea off", "which"),
+        *(Heading("Minus the gain with the idea off", t) for t in ("points", "95 % interval", "p")),
+        Heading("Minus fine-tuning on the same sources", "which"),
+        *(Heading("Minus fine-tuning on the same sources", t) for t in ("points", "95 % interval", "p")),
+    )
+    notes = (
+        "Fine-tuning on the same sources: its last kept state with no more training images; a method with fewer than the first of them stands"
+        " beside a random change of the same norm. p is corrected for all comparisons of the table in the metric (Holm) and in bold below"
+        f" {LEVEL:g}: the larger one of a bootstrap over seeds and images and of a permutation test over seeds.",
+        *summary(asked),
+    )
+    title = "Table III: is it the idea? Differences of gains in percentage points"
+    return Table("table3", title, ("Subject", "Method", "Metric"), headings, rows, notes, claims(cells, METRICS), tuple(_tidy(asked)))
+
+
+def questions(cells: Grid) -> list[Question]:
+    """Every comparison of the table, with Holm's correction within each metric."""
+    found = [q for place in cells.columns for method in _methods(cells, place) for m in METRICS for q in _asked(cells, place, method, m)]
+    corrected: list[Question] = []
+    for metric in METRICS:
+        family = [q for q in found if q.metric == metric]
+        p = holm([q.found.p for q in family])
+        corrected += [Question(q.place, q.method, q.metric, q.kind, q.against, q.found, v) for q, v in zip(family, p, strict=True)]
+    order = {(q.place, q.method, q.metric, q.kind, q.against): i for i, q in enumerate(found)}
+    return sorted(corrected, key=lambda q: order[q.place, q.method, q.metric, q.kind, q.against])
+
+
+def _methods(cells: Grid, place: Column) -> list[str]:
+    """Those with an ablation in this column, in the order of the rows."""
+    having = {r.case.base_method for r in cells.of(place) if ablation(r)}
+    return [m for m in cells.methods if m in having]
+
+
+def _asked(cells: Grid, place: Column, method: str, metric: str) -> Iterator[Question]:
+    own = {r.case.seed: r for r in cells.cell(place, method) if r.status == "repaired"}
+    for other in cells.methods:
+        base, variant = split_variant(other)
+        records = cells.cell(place, other)
+        if base == method and any(map(ablation, records)):
+            pairs = [(after(own[r.case.seed]), after(r)) for r in records if r.status == "repaired" and r.case.seed in own]
+            if found := compared(pairs, metric):
+                yield Question(place, method, metric, IDEA, variant, found)
+    states = {seed: (name, answers) for seed, record in own.items() for name, answers in _control(cells, place, record)}
+    if found := compared([(after(own[seed]), answers) for seed, (_, answers) in states.items()], metric):
+        yield Question(place, method, metric, CONTROL, " / ".join(sorted({name for name, _ in states.values()})), found)
+
+
+def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
+    """The control of one seed and its name, if it has one."""
+    name, control = control_of(cells, place, record)
+    state = largest_within(control, trained(record)) if trained(record) else None
+    if control is not None and state is not None:
+        yield f"{name}, {state.name}", kept(control, state)
+        return
+    random = next((p for p in record.phases if p.name == SAME_NORM), None)
+    if random is not None:
+        yield SAME_NORM, kept(record, random)
+
+
+def _rows(cells: Grid, asked: list[Question]) -> Iterator[Row]:
+    """One row for each ablation of a method and metric; the gain and the control stand in the first."""
+    groups: dict[tuple[Column, str, str], list[Question]] = {}
+    for q in asked:
+        groups.setdefault((q.place, q.method, q.metric), []).append(q)
+    last = ""
+    for (place, method, metric), found in groups.items():
+        ideas, controls = ([q for q in found if q.kind == kind] for kind in (IDEA, CONTROL))
+        own = sample(cells.cell(place, method), partial(gain, metric=metric), 100)
+        subject = f"{dataset_title(place[0])} {model_title(place[1])}"
+        for k in range(max(1, len(ideas))):
+            first = Entry(spread(own, sign=True) if own and not k else "")
+            idea, control = ideas[k : k + 1], controls if not k else []
+            labels = (subject, method_title(method) if not k else "", METRICS[metric] if not k else "")
+            yield Row(labels, (first, *_entries(idea), *_entries(control)), rule=not k and subject != last)
+            last = subject
+
+
+def _entries(found: list[Question]) -> tuple[Entry, ...]:
+    if not found:
+        return (Entry(""),) * 4
+    q = found[0]
+    bold = q.told != 0
+    return Entry(q.against), Entry(fixed(100 * q.found.difference, sign=True), bold), Entry(interval(q.found)), Entry(p_text(q.p), bold)
+
+
+def summary(asked: list[Question]) -> tuple[str, ...]:
+    """For how many methods the idea can be told from its absence: better than every ablation of it in some column."""
+    lines = []
+    for metric, title in METRICS.items():
+        ideas = [q for q in asked if q.metric == metric and q.kind == IDEA]
+        methods = list(dict.fromkeys(q.method for q in ideas))
+        if not methods:
+            continue
+        better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
+        told = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
+        lost = [f"{method_title(m)} ({', '.join(places)})" for m, places in worse.items() if places]
+        line = f"{title} The idea can be told from its absence for {len(told)} of {len(methods)} methods{_listed(told)}"
+        lines.append(f"{line}; for {len(lost)} the absence is better{_listed(lost)}.")
+    family = max((sum(q.metric == m for q in asked) for m in METRICS), default=0)
+    seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(family)
+    if seeds < needed:
+        lines.append(
+            f"With {seeds} seeds the permutation test cannot tell anything apart here; it takes {needed} for {family} comparisons."
+        )
+    return tuple(lines)
+
+
+def _where(ideas: list[Question], method: str, way: int) -> list[str]:
+    """Columns in which the method is told from each of its ablations that way."""
+    places = dict.fromkeys(q.place for q in ideas if q.method == method)
+    return ["-".join(p) for p in places if all(q.told == way for q in ideas if q.method == method and q.place == p)]
+
+
+def _listed(names: list[str]) -> str:
+    return f": {', '.join(names)}" if names else ""
+
+
+def _tidy(asked: list[Question]) -> Iterator[Tidy]:
+    for q in asked:
+        yield {
+            "dataset": q.place[0],
+            "model": q.place[1],
+            "method": q.method,
+            "metric": q.metric,
+            "compared_with": q.kind,
+            "which": q.against,
+            "n": q.found.n,
+            "difference": round(100 * q.found.difference, 6) + 0.0,
+            **bounds(q.found),
+            "p_holm": round(q.p, 6),
+        }

@@ -1,0 +1,142 @@
+"""Table III: a method minus itself with its idea off, and minus fine-tuning on the same sources at as many images."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from airepair.records import SAME_NORM, Phase, Record
+from airepair.report import documents, render, terminal, write_all
+from airepair.report.grid import ablation, grid
+from airepair.report.table3 import questions, table3
+from tests.report_records import BEFORE, answered, phases, record
+
+N = 400  # test images
+
+
+def cells(method: str, right: float, seeds: int = 10, **fields: Any) -> list[Record]:
+    """A method's records: about that share of the test images right, the same hard ones; each seed tests other images of 1,000."""
+    found = []
+    for seed in range(seeds):
+        generator = np.random.default_rng(seed)
+        index = np.sort(generator.permutation(1_000)[:N])
+        hard = generator.permutation(N) / N
+        noise = np.random.default_rng([seed, len(method)]).normal(0, 0.01, N)
+        found.append(answered(record(f"digits-fc-{method}-s{seed}", **fields), index, hard < 0.7, hard + noise < right))
+    return found
+
+
+def example() -> list[Record]:
+    """A method whose idea helps, one whose idea does not (two ablations), and one that trains nothing."""
+    finetune = cells("finetune", 0.80, category="control", phases=phases((10_000, 30_000), 0.01), budget={"backward": 90_000})
+    trained: dict[str, Any] = {"budget": {"backward": 50_000}}
+    untrained: dict[str, Any] = {"budget": {"backward": 0}, "phases": (Phase(SAME_NORM, 0, 0.0, BEFORE | {"accuracy": 0.7}),)}
+    return [
+        *finetune,
+        *cells("dl2", 0.90, **trained),
+        *cells("dl2[weight_0]", 0.80, **trained),
+        *cells("apricot", 0.80, **trained),
+        *cells("apricot[random_sets]", 0.80, **trained),
+        *cells("apricot[swapped_sets]", 0.81, **trained),
+        *cells("memit", 0.75, category="direct weight modification", **untrained),
+        *cells("memit[no_ordinary_keys]", 0.60, category="direct weight modification", **untrained),
+    ]
+
+
+def asked(records: list[Record]) -> dict[tuple[str, str, str], Any]:
+    """Method, metric and what it is compared with -> the question."""
+    return {(q.method, q.metric, q.against): q for q in questions(grid(records))}
+
+
+def test_an_idea_that_helps_is_told_from_its_absence() -> None:
+    """Ten points on ten seeds are told, none are not; the p is corrected for all accuracy comparisons of the table."""
+    found = asked(example())
+    helped = found["dl2", "accuracy", "weight_0"]
+    assert helped.found.difference == pytest.approx(0.10, abs=0.02)
+    assert helped.told == 1
+    assert found["apricot", "accuracy", "random_sets"].told == 0
+    assert found["memit", "accuracy", "no_ordinary_keys"].told == 1
+    family = [q for q in found.values() if q.metric == "accuracy"]
+    assert len(family) == 7
+    smallest = min(q.found.p for q in family)
+    assert min(q.p for q in family) == pytest.approx(7 * smallest)
+
+
+def test_the_control_has_no_more_images_than_the_method_and_is_random_where_nothing_is_trained() -> None:
+    """50,000 images: the state at 30,000; none: the random change of the same norm, both kept states."""
+    found = asked(example())
+    assert ("dl2", "accuracy", "finetune, 1/2 of the budget") in found
+    assert found["dl2", "accuracy", "finetune, 1/2 of the budget"].found.difference == pytest.approx(0.90 - 0.83, abs=0.02)
+    assert ("memit", "accuracy", SAME_NORM) in found
+    assert found["memit", "accuracy", SAME_NORM].found.difference == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_line_below_says_for_how_many_methods() -> None:
+    """Two of three for accuracy (Apricot would have to beat both of its ablations), none for the constraint."""
+    table = table3(grid(example()))
+    assert table is not None
+    line = next(n for n in table.notes if n.startswith("Acc."))
+    assert "can be told from its absence for 2 of 3 methods: DL2 (digits-fc), memit (digits-fc); for 0 the absence is better." in line
+    assert any(n.startswith("Const. The idea can be told from its absence for 0 of 3 methods") for n in table.notes)
+
+
+def test_few_seeds_tell_nothing_and_the_table_says_so() -> None:
+    """At five seeds the smallest p is .0625 before any correction."""
+    few = [r for r in example() if r.case.seed < 5]
+    table = table3(grid(few))
+    assert table is not None
+    assert not any(e.best for row in table.rows for e in row.entries)
+    assert any("With 5 seeds the permutation test cannot tell anything apart here; it takes 9 for 7 comparisons." in n for n in table.notes)
+
+
+def test_a_method_has_a_row_for_each_of_its_ablations() -> None:
+    """Its own gain and its control stand in the first; the columns are the same throughout."""
+    table = table3(grid(example()))
+    assert table is not None
+    rows = [r for r in table.rows if r.entries[1].text in ("random_sets", "swapped_sets")]
+    assert [r.labels[1:] for r in rows] == [("Apricot", "Acc."), ("", ""), ("Apricot", "Const."), ("", "")]
+    assert [bool(r.entries[0].text) for r in rows] == [True, False, True, False]
+    assert {len(r.entries) for r in table.rows} == {len(table.headings)}
+
+
+def test_ablations_are_in_table_three_only(tmp_path: Path) -> None:
+    """No row of Table I, of the extended report or of the paired tests; every form of Table III is written beside them; without one, none."""
+    records = example()
+    found = documents(grid(records), None)
+    for name in ("table1", "extended", "paired"):
+        assert "random_sets" not in render(found[name], "md")
+    assert {f"table3.{form}" for form in ("txt", "md", "tex", "csv")} <= {p.name for p in write_all(records, tmp_path)}
+    assert "Table III: is it the idea?" in terminal(records)
+    assert "Table III: is it the idea?" in (tmp_path / "leaderboard.html").read_text()
+    assert table3(grid([r for r in records if not ablation(r)])) is None
+
+
+def test_tuned_rows_sweeps_and_controls_are_no_ablations() -> None:
+    """`tuned`, a swept value, the sources of a control: these stand in Table I; a crashed ablation, which has no category, does not."""
+    for name in ("dl2[tuned]", "dl2[lr:0.1]", "finetune[failing+passing]", "finetune[unlabelled]", "dl2"):
+        assert ablation(record(f"digits-fc-{name}-s0")) == ""
+    crashed = record("digits-fc-dl2[weight_0]-s0", "crashed", category="")
+    assert ablation(crashed) == "weight_0"
+
+
+def test_a_seed_that_one_side_lacks_is_left_out() -> None:
+    """The ablation crashed at seed 0: nine seeds are compared; with none left there is no such comparison."""
+    records = [dataclasses.replace(r, status="crashed", after={}) if r.key == "digits-fc-dl2[weight_0]-s0" else r for r in example()]
+    assert asked(records)["dl2", "accuracy", "weight_0"].found.n == 9
+
+
+def test_the_csv_has_a_line_for_each_comparison() -> None:
+    """Tidy: differences and bounds in points, each p by its name."""
+    table = table3(grid(example()))
+    assert table is not None
+    lines = list(csv.DictReader(io.StringIO(render([table], "csv"))))
+    assert len(lines) == 14
+    line = next(x for x in lines if (x["method"], x["metric"], x["which"]) == ("dl2", "accuracy", "weight_0"))
+    assert float(line["low"]) < float(line["difference"]) < float(line["high"])
+    assert float(line["p"]) == max(float(line["p_bootstrap"]), float(line["p_permutation"])) <= float(line["p_holm"])
