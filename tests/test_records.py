@@ -14,6 +14,7 @@ from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.records import Phase, Record, append, read, scan, version
+from airepair.right_answers import pack
 
 
 def record(seed: int = 0, **values: object) -> Record:
@@ -203,3 +204,23 @@ def test_a_text_that_is_no_unicode_is_written_so_that_it_can_be_read(tmp_path: P
     """A method may note a lone surrogate: it becomes a question mark, other letters stay."""
     append(tmp_path / "records.jsonl", record(notes=("a \ud800 and \u00fc",)))
     assert read([tmp_path])[0][0].notes == ("a ? and \u00fc",)
+
+
+@pytest.mark.parametrize(
+    ("right", "problem"),
+    [
+        (
+            {"tested": pack([True] * 4), "after": pack([True] * 3)},
+            r"right\.after answers for 3 images; accepted: 4, those of right\.tested",
+        ),
+        ({"tested": pack([True] * 4), "after": "4:?"}, r"right\.after: '4:\?' is no list of right answers"),
+        ({"tested": "many"}, r"right\.tested: 'many' is no list of right answers"),
+        ({"after": pack([True])}, r"right\.after answers for 1 images; accepted: 0"),
+    ],
+)
+def test_right_answers_are_checked_at_the_door(right: dict[str, str], problem: str) -> None:
+    """One answer per tested image, of every model; so reports may trust them."""
+    with pytest.raises(UsageError, match=problem):
+        Record.from_json(record(right=right).to_json())
+    whole = record(right={"tested": pack([False, True, True]), "before": pack([True, False]), "after": pack([True, True])})
+    assert Record.from_json(whole.to_json()) == whole

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,14 +119,14 @@ def test_the_order_of_records_leaves_no_trace() -> None:
     assert means(grid(records)) == means(grid(shuffled))
 
 
-def test_every_report_is_made_of_records_that_stand_apart(tmp_path: Path) -> None:
+def test_every_report_is_made_of_records_that_stand_apart() -> None:
     """Names such as `cnn[profile:paper]` and options of any value come through all tables, forms and the page."""
     values: list[Any] = [5, "a-b", [1, 2], None, "x" * 100, "\u00fc", {"a": 1}, 1e30, True]
     records = [gained(f"digits-cnn-dl2-s{s}", 0.01, options=weight(v)) for s, v in enumerate(values)]
     records += [with_provenance(gained("digits-cnn-noop-s0", 0.01), profile="paper")]
     cells = grid(records)
     assert len({r.key for r in cells.records}) == len(records)
-    found = documents(cells, None, tmp_path)
+    found = documents(cells, None)
     for form in ("txt", "md", "tex", "csv"):
         assert all(render(tables, form) for tables in found.values())
     assert "dl2[weight:" in leaderboard(cells, [t for tables in found.values() for t in tables])
