@@ -52,7 +52,7 @@ def command(stage: str, given: argparse.Namespace, state: Path) -> list[str]:
     first, _, second = stage.partition("-")
     if first == PERFORMANCE:
         return [sys.executable, "-m", "benchmarks.perf", "--only", second, "--out", str(state / "perf" / second)]
-    pytest = [sys.executable, "-m", "pytest", "-q", "--benchmark-quiet", "benchmarks", "--profile", given.profile, "--resume"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "benchmarks", "--profile", given.profile, "--resume"]
     cells = ["--dataset", first, "--model", second, "--time-limit", str(given.cell_seconds), "--out", str(state / "records")]
     tried = [] if given.retry else [r.key for r in records_of(stage, state) if r.status not in ("repaired", "unsupported")]
     left_out = [word for key in tried for word in ("--deselect", f"{TESTS}[{key}]")]

@@ -88,6 +88,21 @@ def rebuild(content: dict[str, Any]) -> Any:
     return metadata
 
 
+# What asks for pytest-benchmark's own table: whoever names none of these sees ours alone.
+DISPLAY = (
+    "--benchmark-columns",
+    "--benchmark-sort",
+    "--benchmark-group-by",
+    "--benchmark-name",
+    "--benchmark-verbose",
+    "--benchmark-histogram",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Its table stays off unless it is asked for, and only the controller collects."""
+    if not any(str(word).startswith(DISPLAY) for word in config.invocation_params.args):
+        config.option.benchmark_quiet = True
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Collector(config), "airepair-benchmark-bridge")
