@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="IN may run code when it is read (TorchScript, pickled module): only if you trust its origin",
     )
+    parser.add_argument(
+        "--weights", metavar="KEY", help="which weights of a checkpoint that holds several are meant: model, model_ema, ..."
+    )
     parser.add_argument("--trust-lambda", action="store_true", help="the same for Keras Lambda layers")
 
 
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         shape=shape,
         trust_pickle=args.trust_pickle,
         trust_lambda=args.trust_lambda,
+        weights=args.weights,
     )
     if isinstance(opened.module, AsItIs):
         raise UsageError(f"{args.source}: {opened.notes[0]}; that cannot be written in another format")

@@ -11,10 +11,13 @@ import builtins
 import importlib
 import os
 import pickle
+import sys
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,10 +41,14 @@ _HARMLESS: dict[str, Any] = {
 
 
 def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = ()) -> Any:
-    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code outside the allow-list (which is shown)."""
+    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code outside the allow-list (which is shown).
+
+    `classes` are the user's own: a file may name them by the module that they were pickled in (`__main__.Net`).
+    """
     try:
         if trust_pickle:
-            return torch.load(path, map_location="cpu", weights_only=False)
+            with pickled_as(names_of(path, classes)):
+                return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_allowed(path, classes)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except UsageError:
@@ -54,8 +61,50 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
             else one_line(error, 120)
         )
         raise UsageError(f"{path} is refused or damaged: {hint}") from None
+    except (AttributeError, ImportError) as error:  # a class that is defined in a script, or in a module that is not installed
+        raise UsageError(
+            f"{path} needs code that is not found here: {one_line(error, 160)}; if it is yours, name it too: --net_arch file.py:Net"
+        ) from None
     except Exception as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 160)}") from None
+
+
+def names_of(path: Path, classes: tuple[type, ...]) -> dict[str, type]:
+    """Full name in a pickle -> the class of the user's code that it means, told by the class's own name."""
+    declared = {c.__name__: c for c in classes}
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if classes else []
+    except Exception:  # a legacy file, or a damaged one: torch.load decides
+        return {}
+    homes = [(name, name.rpartition(".")[2]) for name in names if not name.startswith(_MODULE_HOMES) and name not in _HARMLESS]
+    return {name: declared[last] for name, last in homes if last in declared}
+
+
+@contextmanager
+def pickled_as(names: Mapping[str, type]) -> Iterator[None]:
+    """Within it those classes are found under the full names that a file has for them, and are pickled under these names."""
+    with ExitStack() as back:
+        for name, value in names.items():
+            home, _, last = name.rpartition(".")
+            steps = home.split(".")
+            for place in (".".join(steps[: k + 1]) for k in range(len(steps))):
+                if place not in sys.modules:
+                    sys.modules[place] = ModuleType(place)
+                    back.callback(sys.modules.pop, place, None)
+            module = sys.modules[home]
+            back.callback(_put, module, last, vars(module).get(last))
+            back.callback(_put, value, "__module__", value.__module__)
+            setattr(module, last, value)
+            value.__module__ = home
+        yield
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    """An attribute as it was; None where there was none."""
+    if value is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)
 
 
 def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
@@ -63,8 +112,8 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # a legacy file, or a damaged one: torch.load decides
         return []
-    declared = {f"{c.__module__}.{c.__qualname__}": c for c in classes}
-    found = {name: _HARMLESS.get(name) or declared.get(name) or _layer_class(name) for name in names}
+    own = names_of(path, classes)
+    found = {name: _HARMLESS.get(name) or own.get(name) or _layer_class(name) for name in names}
     refused = sorted(name for name, value in found.items() if value is None)
     if refused:
         raise UsageError(
@@ -72,8 +121,13 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
             "if you trust its origin: --trust-pickle; better: save the state dict"
         )
     if any(value is np.ndarray or name.startswith("numpy.") for name, value in found.items()):
-        return [*found.values(), *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "?", "u1")}]
-    return list(found.values())
+        return [*_named(found), *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8", "?", "u1")}]
+    return _named(found)
+
+
+def _named(found: Mapping[str, Any]) -> list[Any]:
+    """What torch's unpickler is told: a class, under the name that the file has for it."""
+    return [value if value is None or not isinstance(value, type) else (value, name) for name, value in found.items()]
 
 
 def _layer_class(name: str) -> type | None:
@@ -88,8 +142,17 @@ def _layer_class(name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module else None
 
 
-def weights_in(found: Any, where: str) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
-    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where there is none."""
+def weights_in(found: Any, where: str, wanted: str | None = None) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
+    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where there is none.
+
+    `wanted`: the one under that key, where a checkpoint holds several (`model_ema`).
+    """
+    if wanted is not None:
+        held = sets_of(found)
+        if wanted not in held:
+            raise UsageError(f"{where} holds no weights under {wanted!r}; accepted: {', '.join(held) or 'none, it has one set of weights'}")
+        inside, way = weights_in(found[wanted], where)
+        return inside, (wanted, *way)
     if isinstance(found, nn.Module):
         return found, ()
     if isinstance(found, Mapping):
@@ -100,8 +163,26 @@ def weights_in(found: Any, where: str) -> tuple[Mapping[str, Tensor] | nn.Module
         tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
         if tensors:
             return tensors, ()
+        if held := sets_of(found):
+            inside, way = weights_in(found[held[0]], where)
+            return inside, (held[0], *way)
         raise UsageError(f"{where} holds a dictionary without weights (keys: {', '.join(map(str, list(found)[:6])) or 'none'})")
     raise UsageError(f"{where} holds a {type(found).__name__}; a state dict, a checkpoint dictionary or a module was expected")
+
+
+def sets_of(found: Any) -> tuple[str, ...]:
+    """The keys of a checkpoint dictionary under which there are weights."""
+    return tuple(str(k) for k, v in found.items() if _holds_weights(v)) if isinstance(found, Mapping) else ()
+
+
+def _holds_weights(value: Any) -> bool:
+    """A module, or a dictionary of named tensors, also one step further in (`{"shadow": {...}}`); the state of an optimiser is none."""
+    if isinstance(value, nn.Module):
+        return True
+    if not isinstance(value, Mapping) or "param_groups" in value:
+        return False
+    inside = [value, *(v for v in value.values() if isinstance(v, Mapping))]
+    return any(isinstance(k, str) and isinstance(v, Tensor) and v.ndim > 0 for part in inside for k, v in part.items())
 
 
 def sound(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -29,7 +29,7 @@ Beside = msgspec.defstruct(
     "Beside",
     [
         *((name, Any, None) for name in FIELDS),
-        *((name, str | None, None) for name in ("trained_on", "net_arch", "fault", "early")),
+        *((name, str | None, None) for name in ("trained_on", "net_arch", "fault", "early", "weights")),
         *((name, int | None, None) for name in ("depth", "divided_by")),
     ],
     forbid_unknown_fields=True,
@@ -72,6 +72,7 @@ class Brought:
     trained_on  as Subject.trained_on; "official train" where nothing says so
     name        the model of its cases; the file's name where None
     early       a file with an earlier state of the same training
+    weights     the key of the weights in a checkpoint that holds several
     """
 
     path: Path
@@ -83,6 +84,7 @@ class Brought:
     trust_lambda: bool = False
     name: str | None = None
     early: Path | None = None
+    weights: str | None = None
 
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
@@ -201,6 +203,7 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
         "FILE",
         "an earlier state of the same training, where Apricot's submodels start (default: early.pt of `airepair train` beside it)",
     ),
+    ("--weights", "KEY", "which weights of a checkpoint that holds several are meant: model, model_ema, ..."),
     ("--trust-pickle", None, "the file may run code when it is read: only if you trust its origin"),
     ("--trust-lambda", None, "the same for Keras Lambda layers"),
 )

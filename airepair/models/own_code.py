@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
-from airepair.models.recognise import differences, without_prefix
+from airepair.models.recognise import differences, load_weights, without_prefix
 
 CLASSES = ("classes", "num_classes", "n_classes", "nb_classes", "num_class")  # how factories call the number of classes
 ACCEPTED = "package.module:factory or file.py:Net"
@@ -48,7 +48,7 @@ class OwnCode:
             state = shorter
         if problem:
             raise UsageError(f"the weights do not fit --net_arch {self.text}: {problem}")
-        module.load_state_dict(state, strict=False)
+        load_weights(module, state)
         return module
 
 

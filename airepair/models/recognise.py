@@ -137,8 +137,19 @@ def _built(state: Mapping[str, Tensor], name: str | None, shape: tuple[int, int,
     problems = differences(module, state)
     if problems:
         raise UsageError(f"the weights do not fit {name or 'the recognised ResNet'}: {problems}")
-    module.load_state_dict({k: v for k, v in state.items() if k in module.state_dict()}, strict=False)
+    load_weights(module, state)
     return module
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """The tensors that the network has names for; a counter of batches may be stored as one number or as a list of one."""
+    ours = module.state_dict()
+    fitting = {k: v.reshape(ours[k].shape) if _counter(k) else v for k, v in state.items() if k in ours}
+    module.load_state_dict(fitting, strict=False)
+
+
+def _counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
 
 
 def _resnet(found: Found, shape: tuple[int, int, int] | None) -> nn.Module:
@@ -174,8 +185,9 @@ def differences(module: nn.Module, state: Mapping[str, Tensor]) -> str:
     """The first tensors that differ between a network and a state dict ("" if none does); counters of batches may be absent."""
     ours = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in state.items()}
+    theirs |= {k: ours[k] for k in ours if k in theirs and _counter(k) and sorted(theirs[k]) in ([], [1])}
     found = [f"{k}: the file has {theirs[k]}, the network {ours[k]}" for k in ours if k in theirs and ours[k] != theirs[k]]
-    found += [f"{k} {ours[k]} is not in the file" for k in ours if k not in theirs and not k.endswith("num_batches_tracked")]
-    found += [f"{k} {theirs[k]} is not in the network" for k in theirs if k not in ours and not k.endswith("num_batches_tracked")]
+    found += [f"{k} {ours[k]} is not in the file" for k in ours if k not in theirs and not _counter(k)]
+    found += [f"{k} {theirs[k]} is not in the network" for k in theirs if k not in ours and not _counter(k)]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more

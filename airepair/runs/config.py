@@ -37,6 +37,7 @@ KEYS: dict[str, bool] = {
     "classes": True,
     "trained_on": False,
     "early": True,
+    "weights": False,
     "trust_pickle": False,
     "trust_lambda": False,
     "failing": True,

@@ -96,6 +96,7 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
         trust_lambda=brought.trust_lambda,
         images=source.train.images(slice(0, CHECKED)).numpy(),
         outputs=len(source.classes),
+        weights=brought.weights or values.get("weights"),
     )
     opened = opening(path)
     prepare = own.preprocess if own else None

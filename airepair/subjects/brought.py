@@ -46,6 +46,7 @@ def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) 
         arguments.trust_pickle,
         arguments.trust_lambda,
         early=Path(arguments.early).expanduser() if arguments.early else None,
+        weights=arguments.weights,
     )
 
 

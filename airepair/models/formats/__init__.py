@@ -39,6 +39,7 @@ class OpenOptions:
     classes       nn.Module classes of the user's own code that a pickled module may hold
     shape         one input of the network (C, H, W; 784; ...), where the file does not say it (TorchScript)
     images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions are checked on them too
+    weights       the key of the weights that are meant, where a checkpoint dictionary holds several
     outputs       how many classes the data set has: tells the network's output from others of an ONNX file
     max_bytes     the largest file (or unpacked archive) that is read
     """
@@ -51,6 +52,7 @@ class OpenOptions:
     max_bytes: int = MAX_BYTES
     images: Any = None
     outputs: int | None = None
+    weights: str | None = None
 
 
 def open_model(
@@ -64,13 +66,16 @@ def open_model(
     max_bytes: int = MAX_BYTES,
     images: Any = None,
     outputs: int | None = None,
+    weights: str | None = None,
 ) -> Opened:
     """Opens a model file of any of FORMATS; see OpenOptions and Opened.
 
     UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not convertible, not the same function afterwards.
     """
     try:
-        opened = _opened(Path(path), OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images, outputs))
+        opened = _opened(
+            Path(path), OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images, outputs, weights)
+        )
     except UsageError as error:
         text = printable(str(error))
         if text == str(error):

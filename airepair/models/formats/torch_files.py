@@ -22,6 +22,9 @@ from airepair.models import checkpoint
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.opened import Feed, Opened
 
+# Beginnings of words in a key beside the weights that a repair makes untrue: what was measured, and what a training would go on from.
+STALE = ("acc", "best", "err", "f1", "hist", "loss", "metric", "optim", "prec", "result", "scaler", "sched", "score", "top")
+
 
 def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     """Opens a torch or safetensors file; see open_model."""
@@ -29,9 +32,9 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         found: Any = _safetensors(path)
     else:
         found = checkpoint.load(path, trust_pickle=options.trust_pickle, classes=options.classes)
-    weights, way = checkpoint.weights_in(found, str(path))
+    weights, way = checkpoint.weights_in(found, str(path), options.weights)
     if isinstance(weights, nn.Module):
-        return _whole_module(path, weights, found, way)
+        return _whole_module(path, weights, found, way, checkpoint.names_of(path, options.classes))
     checkpoint.sound(weights, str(path))
     module = _build(weights, options, path)
     origin = _origins(weights, options, module, path)
@@ -59,7 +62,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...]) -> Opened:
+def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]) -> Opened:
     checkpoint.sound_module(module, str(path))
 
     def writer(repaired: nn.Module, out: Path) -> None:
@@ -68,7 +71,7 @@ def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...
         for key in way:
             target = target[key]
         target.load_state_dict(repaired.state_dict())
-        with checkpoint.replacing(out) as temporary:
+        with checkpoint.replacing(out) as temporary, checkpoint.pickled_as(names):
             torch.save(changed, temporary)
 
     return Opened(
@@ -164,6 +167,13 @@ def _facts(found: Any, way: tuple[str, ...]) -> dict[str, Any]:
 def _notes(found: Any, way: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(found, Mapping):
         return ()
-    rest = [str(k) for k in found if k not in way and not isinstance(found[k], Tensor)]
-    stale = [k for k in rest if "optim" in k.lower()]
-    return (f"the checkpoint's {', '.join(stale)} stay as they were: they belong to the weights before the repair",) if stale else ()
+    others = [key for key in checkpoint.sets_of(found) if way and key != way[0]]
+    rest = [str(k) for k in found if str(k) not in (*way, *others) and not isinstance(found[k], Tensor)]
+    stale = [*others, *(k for k in rest if any(w.startswith(STALE) for w in re.findall("[a-z]+", k.lower())))]
+    notes = (
+        [f"of its weights {', '.join((way[0], *others))} those of {way[0]} are repaired; --weights {others[0]} takes others"]
+        if others
+        else []
+    )
+    told = f"the checkpoint's {', '.join(stale)} {'stay as they were: they belong' if len(stale) > 1 else 'stays as it was: it belongs'}"
+    return (*notes, f"{told} to the weights before the repair") if stale else tuple(notes)
