@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "data": "list, get or check the data sets",
     "train": "train a baseline",
     "table": "render Table I and the other reports again, from records alone",
+    "recommend": "say which method to use for a subject, and why, from records",
     "compare": "compare records with a baseline's; exit code 1 on a regression",
     "list": "the methods, models, data sets and metrics that are registered",
     "bench": "run the benchmark suite (pytest) from an installed package",
@@ -42,7 +43,7 @@ def available() -> dict[str, str]:
 
 def overview() -> str:
     """What `airepair --help` prints."""
-    rows = "\n".join(f"  {name:<9}{about}" for name, about in available().items())
+    rows = "\n".join(f"  {name:<10}{about}" for name, about in available().items())
     head = f"AIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly."
     return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help says more."
 

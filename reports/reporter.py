@@ -116,6 +116,8 @@ class Reporter:
         if not self.runs_cells or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
+        from airepair.report.grid import grid
+        from airepair.report.verdict import short
 
         records, remarks = self.all_records()
         for remark in remarks:
@@ -124,20 +126,30 @@ class Reporter:
             terminalreporter.write_line(f"airepair: {count} cell{'s' * (count > 1)} ran again: {change}")
         if not records:
             return
-        terminalreporter.section("Table I")
-        for line in terminal(records, PAPER, width=terminalreporter._tw.fullwidth).splitlines():
-            terminalreporter.write_line(line)
+        form = option(self.config, "report")
+        if form == "full":
+            terminalreporter.section("Table I")
+            for line in terminal(records, PAPER, width=terminalreporter._tw.fullwidth).splitlines():
+                terminalreporter.write_line(line)
         try:
-            written = write_all(records, self.out, PAPER)
+            write_all(records, self.out, PAPER)
             times = expected_seconds(self.config) | self.durations
             (self.out / DURATIONS).write_text(json.dumps(times, indent=0, sort_keys=True))
         except (OSError, AirepairError) as error:
             terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
             return
-        names = ", ".join(sorted(p.name for p in written))
-        terminalreporter.write_line(
-            f"wrote {self.out / RECORDS} ({len(records)} records), {names}; each cell's files in {self.out / 'cells'}"
-        )
+        paths = [
+            f"wrote {self.out / RECORDS} ({len(records)} records)",
+            f"all tables: {self.out}/*.txt, .md, .tex, .csv; page: {self.out / 'leaderboard.html'}",
+            f"each cell's files: {self.out / 'cells'}; which method to use: airepair recommend {self.out}",
+        ]
+        if form != "short":
+            for line in paths:
+                terminalreporter.write_line(line)
+            return
+        terminalreporter.section("airepair: the verdict")
+        for line in short(grid(records), paths).splitlines():
+            terminalreporter.write_line(line)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
     def pytest_last_line(self) -> Generator[None]:

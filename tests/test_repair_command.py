@@ -19,8 +19,8 @@ from airepair.cli import main
 from airepair.commands import repair as command
 from airepair.errors import UsageError
 from airepair.records import Record, read
-from airepair.report.before_after import advice
 from airepair.report.grid import grid
+from airepair.report.recommend import recommendations
 from airepair.runs.additional import given_options, words_of
 from airepair.runs.folder import make
 from airepair.runs.show import Lines, Live
@@ -62,7 +62,7 @@ def test_a_run_leaves_models_configuration_log_record_and_report(ran: Path) -> N
         assert (ran / "cells" / key / "predictions.npz").exists()
     report = (ran / "report.md").read_text()
     assert "| digits base | before |" in report
-    assert "## Which method suits" in report
+    assert "## Which method to use" in report
     assert "digits-base-finetune-s0: accuracy" in (ran / "log.txt").read_text()
     assert tomllib.loads((ran / "config.toml").read_text())["options"]["finetune"]["epochs"] == 4
     assert not list(ran.rglob("*.part"))
@@ -115,7 +115,7 @@ def test_input_logs_show_an_earlier_run(ran: Path, capsys: pytest.CaptureFixture
         assert main(["repair", "--input_logs", str(place)]) == 0
         shown = capsys.readouterr().out
         assert "Before and after" in shown
-        assert "Which method suits, by validation: digits base" in shown
+        assert "Recommendation for digits/base (validation):" in shown
 
 
 def test_every_model_of_a_folder_with_every_method_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,7 +299,7 @@ BAD = {
     "profile": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--profile", "big"], "unknown profile 'big'"),
     "device": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--device", "tpu9"], "--device 'tpu9'"),
     "no logs": (["--input_logs", "nowhere"], "nowhere does not exist"),
-    "no configuration": (["--config", "nowhere.toml"], "--config nowhere.toml cannot be read"),
+    "no configuration": (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
     "models without all": (["--method", "noop", "--dataset", "digits", "--models", "."], "is for --all"),
     "folder in use": (
         ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--out", str(Path(__file__).parent)],
@@ -408,21 +408,25 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
     [
         (
             {"finetune": 0.05, "dl2": 0.02},
-            "none: DL2, the best repair method that ran, changes validation accuracy by +2.00 points, finetune",
+            "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74). No repair method beat it; best was DL2 (+2.00",
         ),
-        ({"apricot": -0.01}, "none: Apricot"),
-        ({"finetune": 0.01, "dl2": 0.3, "apricot": 0.02}, "DL2 changes validation accuracy by +30.00 points (finetune, a control: +1.00)"),
-        ({"finetune": 0.01, "dl2": 0.012}, "within the noise of 300 validation images"),
+        ({"apricot": -0.01}, "leave the model as it is: nothing that ran improves it; the best method was Apricot (-1.00"),
+        (
+            {"finetune": 0.01, "dl2": 0.3, "apricot": 0.02},
+            "use DL2 (+30.00, 95 % interval +23.50..+36.50); the best control was finetune (+1.00",
+        ),
+        ({"finetune": 0.01, "dl2": 0.012}, "The intervals overlap: the records cannot tell the two apart."),
         ({"dl2": 0.3}, "finetune, the control, was not run"),
     ],
 )
-def test_advice_is_by_validation_and_may_be_none(gains: dict[str, float], expected: str) -> None:
-    """A method is named only where it beats the controls that ran; what was not compared is said."""
+def test_the_recommendation_is_by_validation_and_never_none(gains: dict[str, float], expected: str) -> None:
+    """What to use is named with its interval; a control that does as well is; what was not compared is said."""
     records = [
         Record.from_json(
             json.dumps(
                 {
                     "schema": 1,
+                    "key": f"digits-fc-{m}-s0",
                     "case": {"dataset": "digits", "model": "fc", "method": m, "seed": 0},
                     "status": "repaired",
                     "category": "control" if m == "finetune" else "retraining",
@@ -433,4 +437,4 @@ def test_advice_is_by_validation_and_may_be_none(gains: dict[str, float], expect
         )
         for m, gain in gains.items()
     ]
-    assert expected in advice(grid(records))[0]
+    assert expected in recommendations(grid(records))[0]

@@ -59,7 +59,7 @@ def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path,
         result = suite(out, *words, *extra, "--benchmark-json", str(tmp_path / f"{name}.json"), cache=cache)
         assert result.returncode == 0, result.stdout + result.stderr
         runs[name] = table(out)
-        assert "Table I" in result.stdout
+        assert "airepair: the verdict" in result.stdout
         assert str(out / "records.jsonl") in result.stdout
         found = json.loads((tmp_path / f"{name}.json").read_text())["benchmarks"]
         assert len(found) == 6
@@ -203,7 +203,7 @@ def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Pa
     result = suite(tmp_path, *words, "--resume", cache=cache)
     assert result.returncode == 0
     assert "2 skipped" in result.stdout
-    assert "Claim: n = 1 seed" in result.stdout
+    assert "2 cells repaired" in result.stdout
     assert result.stdout.rstrip().endswith(f"airepair: nothing was left to do: the records of all 2 cells stand ({tmp_path}/records.jsonl)")
 
 

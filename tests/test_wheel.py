@@ -93,7 +93,7 @@ def test_bench_runs_what_packages_add_from_an_empty_folder(site: Path, tmp_path:
     assert {r.case.dataset + "-" + r.case.model for r in records.values()} == {"digits-fc", "digits-narrow", "tiles-fc", "tiles-narrow"}
     for record in records.values():
         _as_expected(record)
-    assert "Table I" in done.stdout
+    assert "airepair: the verdict" in done.stdout
     assert "left out: metric 'torn_metric'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 

@@ -73,14 +73,15 @@ def _show_logs(path: Path) -> int:
 
 
 def _print_results(records: Sequence[Record]) -> None:
-    from airepair.report.before_after import advice, before_after
+    from airepair.report.before_after import before_after
     from airepair.report.grid import grid
+    from airepair.report.recommend import recommendations
     from airepair.report.text import terminal
 
     cells = grid(records)
     print(terminal(before_after(cells), _width()))
-    for line in advice(cells):
-        print(f"Which method suits, by validation: {line}")
+    for line in recommendations(cells):
+        print(f"Recommendation for {line}")
 
 
 def _width() -> int:

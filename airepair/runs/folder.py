@@ -11,10 +11,11 @@ from pathlib import Path
 from airepair.errors import UsageError
 from airepair.filing import RECORDS, write_atomically
 from airepair.records import Record
-from airepair.report.before_after import advice, before_after
+from airepair.report.before_after import before_after
 from airepair.report.costs import costs
 from airepair.report.grid import grid
 from airepair.report.markdown import markdown
+from airepair.report.recommend import recommendations
 
 RUNS = Path("runs")
 
@@ -47,8 +48,8 @@ class RunFolder:
     def write_report(self, records: Sequence[Record], lines: Sequence[str] = ()) -> None:
         """report.md from the records so far; `lines` (on the written models) stand at its end."""
         cells = grid(records)
-        parts = ["# Repair report\n", *(markdown(t) for t in (before_after(cells), costs(cells))), "## Which method suits\n"]
-        parts += [f"- {line}" for line in advice(cells)] or ["- No cell has finished."]
+        parts = ["# Repair report\n", *(markdown(t) for t in (before_after(cells), costs(cells))), "## Which method to use\n"]
+        parts += [f"- {line}" for line in recommendations(cells)] or ["- No cell has finished."]
         parts += ["\n## Repaired models\n", *(f"- {line}" for line in lines or ("none was written",))]
         parts.append("\n`airepair repair --config config.toml` runs this again; `airepair table .` renders the other reports.")
         write_atomically(self.path / "report.md", ("\n".join(parts) + "\n").encode())

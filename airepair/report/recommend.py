@@ -1,0 +1,163 @@
+"""Which method to use for a subject, and why: expected gain with its interval, damage, cost, the paper's rule of thumb, and when nothing can be told.
+
+Judged on validation, never on test. The bar is the best control that ran: a method that fine-tuning equals is not recommended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import norm, t
+
+from airepair.records import Record
+from airepair.report.grid import Grid, sample
+from airepair.report.layout import fixed
+from airepair.report.order import Column, dataset_title, method_title, model_title
+
+# AIREPAIR (Song et al., section III-C): what to try first, by the kind of network.
+PRIOR = {"small": "direct weight modification", "large": "retraining"}
+NOTHING = "noop"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method in one column: its gain on validation in points with a 95 % interval, and on test what it broke and what it cost."""
+
+    method: str
+    category: str
+    gain: float
+    low: float
+    high: float
+    broken: float | None
+    images: float | None
+    seconds: float | None
+    wrecks: bool
+
+    @property
+    def control(self) -> bool:
+        """Whether it is no repair method."""
+        return self.category == "control"
+
+    @property
+    def text(self) -> str:
+        """`finetune (+23.00, 95 % interval +21.10..+24.90)`."""
+        return f"{method_title(self.method)} ({fixed(self.gain, 2, True)}, 95 % interval {fixed(self.low, 2, True)}..{fixed(self.high, 2, True)})"
+
+
+def candidates(cells: Grid, place: Column) -> list[Candidate]:
+    """The methods and controls that have a result in the column, best first."""
+    found = [c for m in cells.methods if (c := _candidate([r for r in cells.cell(place, m) if r.status == "repaired"])) is not None]
+    return sorted(found, key=lambda c: (-c.gain, c.method))
+
+
+def _candidate(ran: Sequence[Record]) -> Candidate | None:
+    gains = sample(ran, _gain)
+    if gains is None:
+        return None
+    half = _half_width(ran, gains.values)
+    broken, images, seconds = (sample(ran, f, k) for f, k in ((_broken, 100.0), (_images, 1.0), (_seconds, 1.0)))
+    mean = gains.mean
+    return Candidate(
+        ran[0].case.method,
+        ran[0].category,
+        mean,
+        mean - half,
+        mean + half,
+        broken.mean if broken else None,
+        images.mean if images else None,
+        seconds.mean if seconds else None,
+        any(r.after.get("accuracy", 1.0) < 0.5 * r.before.get("accuracy", 0.0) for r in ran),
+    )
+
+
+def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
+    """Half of the 95 % interval: over seeds if there are several, else from the number of validation images (two independent shares)."""
+    if len(gains) > 1:
+        mean = math.fsum(gains) / len(gains)
+        sd = math.sqrt(math.fsum((g - mean) ** 2 for g in gains) / (len(gains) - 1))
+        return float(t.ppf(0.975, len(gains) - 1)) * sd / math.sqrt(len(gains))
+    n = int(dict(ran[0].provenance.get("n") or {}).get("validation", 0))
+    shares = [float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")]
+    return 100 * float(norm.ppf(0.975)) * math.sqrt(sum(max(p * (1 - p), 1e-4) for p in shares) / n) if n else math.inf
+
+
+def _gain(record: Record) -> float | None:
+    after, before = record.subject.get("repaired_validation_accuracy"), record.subject.get("validation_accuracy")
+    return None if after is None or before is None else 100 * (float(after) - float(before))
+
+
+def _broken(record: Record) -> float | None:
+    return record.after.get("break_rate")
+
+
+def _images(record: Record) -> float | None:
+    return float(record.budget["backward"]) if "backward" in record.budget else None
+
+
+def _seconds(record: Record) -> float | None:
+    return None if record.cost.get("seconds") is None else float(record.cost["seconds"])
+
+
+def recommendations(cells: Grid) -> list[str]:
+    """A paragraph per subject."""
+    return [f"{dataset_title(p[0])}/{model_title(p[1])} (validation): {recommendation(cells, p)}" for p in cells.columns]
+
+
+def recommendation(cells: Grid, place: Column) -> str:
+    """What to use for the subject, and what the records say for and against it."""
+    found = candidates(cells, place)
+    methods = [c for c in found if not c.control]
+    controls = [c for c in found if c.control and c.method != NOTHING]
+    if not methods:
+        return "no repair method has a result here" + (f"; the best control was {controls[0].text}." if controls else ".")
+    best, bar = methods[0], next(iter(controls), None)
+    sentences = [_choice(best, bar)]
+    used = best if bar is None or best.gain > bar.gain else bar
+    if max(best.gain, bar.gain if bar else 0) > 0:
+        sentences.append(_price(used))
+    sentences.append(_prior(place, methods))
+    if not any(c.method.partition("[")[0] == "finetune" for c in controls):
+        sentences.append("finetune, the control, was not run: whether plain training does as well is open (--method finetune).")
+    if wrecked := [method_title(c.method) for c in methods if c.wrecks]:
+        sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(wrecked)}.")
+    return " ".join(s for s in sentences if s)
+
+
+def _choice(best: Candidate, bar: Candidate | None) -> str:
+    if max(best.gain, bar.gain if bar else 0) <= 0:
+        return f"leave the model as it is: nothing that ran improves it; the best method was {best.text}."
+    if bar is not None and bar.gain >= best.gain:
+        return f"use {bar.text}. No repair method beat it; best was {best.text}.{_open(bar)}"
+    if bar is None:
+        return f"use {best.text}.{_open(best)}"
+    told = "" if best.low > bar.high else " The intervals overlap: the records cannot tell the two apart."
+    return f"use {best.text}; the best control was {bar.text}.{told}{_open(best)}"
+
+
+def _open(used: Candidate) -> str:
+    return "" if used.low > 0 else " Its interval holds zero: the records cannot tell it from doing nothing."
+
+
+def _price(used: Candidate) -> str:
+    parts = [f"breaks {fixed(used.broken, 2)} % of the right test inputs" if used.broken is not None else ""]
+    parts += [f"costs {used.images:,.0f} training images" if used.images is not None else ""]
+    parts += [f"{fixed(used.seconds, 1)} s" if used.seconds is not None else ""]
+    found = [p for p in parts if p]
+    return f"It {', '.join(found)}." if found else ""
+
+
+def _prior(place: Column, methods: Sequence[Candidate]) -> str:
+    """The paper's rule of thumb and what the records say of it, if both kinds ran."""
+    size = "large" if place[1].startswith("resnet") else "small"
+    first = PRIOR[size]
+    of_kind = [c for c in methods if c.category == first]
+    others = [c for c in methods if c.category != first]
+    if not of_kind or not others:
+        return ""
+    verdict = "the records agree" if of_kind[0].gain >= others[0].gain else "the records say otherwise"
+    return (
+        f"The AIREPAIR paper (III-C) tries {first} first on a {size} network; {verdict}: {method_title(of_kind[0].method)} "
+        f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} {fixed(others[0].gain, 2, True)}."
+    )

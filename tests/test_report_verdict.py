@@ -1,0 +1,101 @@
+"""The verdict on one screen, and which method to use."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from airepair.case import Case
+from airepair.cli import main
+from airepair.records import Record, read
+from airepair.report.grid import grid
+from airepair.report.recommend import recommendations
+from airepair.report.verdict import LINES, WIDTH, short, verdict
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted(p.parent for p in (ROOT / "reports").glob("*/records.jsonl") if p.parent.name != "out")
+
+
+def cell(method: str, gain: float, seed: int = 0, category: str = "retraining", **more: object) -> Record:
+    """A repaired cell with that gain, in shares, on test and on validation."""
+    facts = {"validation_accuracy": 0.6, "repaired_validation_accuracy": 0.6 + gain}
+    record = Record(
+        Case("digits", "fc", method, seed),
+        "repaired",
+        category=category,
+        before={"accuracy": 0.6, "constraint": 0.5},
+        after={"accuracy": 0.6 + gain, "constraint": 0.5, "break_rate": 0.02},
+        budget={"backward": 1000},
+        cost={"seconds": 2.0},
+        subject=facts,
+        provenance={"n": {"validation": 300}, "benchmark_version": 2},
+    )
+    return dataclasses.replace(record, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda p: p.name)
+def test_the_verdict_fits_one_screen(folder: Path) -> None:
+    """At most 60 lines of 80 characters, paths included, for every committed set of records."""
+    text = short(grid(read([folder])[0]), ["wrote records.jsonl", "all tables: here", "cells: there"])
+    lines = text.splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[-3:] == ["wrote records.jsonl", "all tables: here", "cells: there"]
+
+
+def test_methods_stand_the_papers_first_then_by_gain() -> None:
+    """And one that did not run is not in the table but in a sentence."""
+    records = [cell("finetune", 0.05, category="control"), cell("dl2", 0.01), cell("memit", 0.02), cell("minimal", -0.3)]
+    records.append(cell("prdnn", 0, status="unsupported", reason="no layer", after={}))
+    rows = [line.split()[0] for line in short(grid(records)).splitlines() if "+" in line or "-3" in line]
+    assert [r for r in rows if r in ("DL2", "finetune", "memit", "minimal", "prdnn")] == ["DL2", "finetune", "memit", "minimal"]
+    said = " ".join(verdict(grid(records)))
+    assert "unsupported somewhere: prdnn" in said
+    assert "Accuracy is lost wherever they ran by minimal; most by minimal: -30.00 points." in said
+    assert "whether plain training does as well is open" in said
+
+
+def test_what_failed_is_counted_in_the_first_sentence() -> None:
+    """A crash is no silence."""
+    records = [cell("dl2", 0.01), cell("memit", 0, status="crashed", reason="the worker died", after={})]
+    assert verdict(grid(records))[0] == "1 cells repaired (1 methods, 1 subject, 1 seeds); 1 crashed."
+    assert verdict(grid([])) == ["Nothing ran."]
+
+
+def test_a_fault_is_one_line_with_the_three_best() -> None:
+    """By recovery."""
+    fault = {"fault": {"name": "missing", "severity": 0.5}}
+    found = []
+    for name, recovery in (("dl2", 0.2), ("memit", 0.9), ("apricot", 0.5), ("minimal", 0.1)):
+        record = cell(name, 0.1, case=Case("digits", "fc+missing", name, 0), subject=fault)
+        found.append(dataclasses.replace(record, after={**record.after, "recovery": recovery}))
+    assert "digits-fc+missing: best recovery memit 90 %, Apricot 50 %, DL2 20 %" in short(grid(found))
+
+
+def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
+    """The records may disagree with the rule, and a method that wrecks the model is named."""
+    records = [
+        cell("finetune", 0.05, category="control"),
+        cell("dl2", 0.3),
+        cell("memit", 0.02, category="direct weight modification"),
+        cell("minimal", -0.45, category="direct weight modification"),
+    ]
+    (line,) = recommendations(grid(records))
+    assert line.startswith("digits/FC (validation): use DL2 (+30.00")
+    assert "It breaks 2.00 % of the right test inputs, costs 1,000 training images, 2.0 s." in line
+    assert "tries direct weight modification first on a small network; the records say otherwise: memit +2.00" in line
+    assert "Wrecks the model (accuracy under half of before): minimal." in line
+
+
+def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown one is bad input with what there is."""
+    from airepair.records import append
+
+    append(tmp_path / "records.jsonl", cell("dl2", 0.1))
+    append(tmp_path / "records.jsonl", cell("dl2", 0.1, case=Case("digits", "cnn", "dl2", 0)))
+    assert main(["recommend", str(tmp_path), "--subject", "digits-fc"]) == 0
+    shown = capsys.readouterr().out
+    assert "digits/FC" in shown
+    assert "digits/CNN" not in shown
+    assert main(["recommend", str(tmp_path), "--subject", "digits-fx"]) == 2
+    assert "did you mean 'digits-fc'" in capsys.readouterr().err
