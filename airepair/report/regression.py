@@ -12,6 +12,7 @@ from airepair.metrics import entries as metric_entries
 from airepair.records import Record
 from airepair.report.claims import claims
 from airepair.report.costs import COLUMNS as COSTS
+from airepair.report.facts import marked, wreck_note
 from airepair.report.grid import Grid, Sample, sample, score, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -80,10 +81,11 @@ def compare(old: Grid, new: Grid, limits: Sequence[Limit]) -> tuple[Table, list[
                 {"dataset": place[0], "model": place[1], "method": method, "metric": name} | line | {"regression": "yes" if worse else "no"}
             )
         label = f"{dataset_title(place[0])} {model_title(place[1])}"
-        rows.append(Row((label, method_title(method)), tuple(entries), rule=not rows or rows[-1].labels[0] != label))
+        title = marked(method_title(method), new.cell(place, method))
+        rows.append(Row((label, title), tuple(entries), rule=not rows or rows[-1].labels[0] != label))
     headings = (Heading("Cell", "status"), *(Heading("Change, old → new", n) for n in names))
     says = ", ".join(f"{x.name}{f':{x.amount:g}' if x.name not in CELLS else ''}{'%' * x.relative}" for x in limits) or "none"
-    notes = (f"Over the seeds that both have. Limits: {says}. Scores in percent, changes in points.",)
+    notes = (f"Over the seeds that both have. Limits: {says}. Scores in percent, changes in points.", *wreck_note(new))
     lines = tuple(f"{side}: {line}" for side, g in (("Old", old), ("New", new)) for line in claims(g, ())[:1])
     last = f"{len(found)} regression{'s' * (len(found) != 1)}: {'; '.join(found)}." if found else "No regression."
     return Table(
