@@ -56,6 +56,7 @@ def of(record: Record) -> Fingerprint:
     said = {
         "method": record.case.base_method,
         "options": {name: entry.get("value") for name, entry in record.options.items()} or None,
+        "given": {name: entry.get("value") for name, entry in record.options.items() if entry.get("given")},
         "data": {k: v for k, v in record.subject.get("data", {}).items() if k not in VERSIONS} or None,
         "weights": record.subject.get("weights"),
         "profile": record.provenance.get("profile"),
@@ -69,9 +70,17 @@ def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS
     """What differs, a sentence per part or option: `apricot: source changed`, `apricot.weight: was 5, is 50`."""
     found: list[str] = []
     for part in parts:
-        if part in old and part in new:
+        if part == "options" and part in old and part in new:
+            found += _differences(part, _known(old, new), _known(new, old), str(new.get("method", "method")))
+        elif part in old and part in new:
             found += _differences(part, old[part], new[part], str(new.get("method", "method")))
     return found
+
+
+def _known(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
+    """The options that the other has as well, or that somebody gave: one that only a later version knows has its default here."""
+    given = one.get("given", {})
+    return {name: value for name, value in one["options"].items() if name in other["options"] or name in given}
 
 
 def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:

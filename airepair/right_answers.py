@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from airepair.errors import UsageError
 
+MOST = 10_000_000  # test images of one data set
+
 
 def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
     """Booleans as text: their number, a colon, and the packed bits."""
@@ -25,16 +27,19 @@ def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.bool_]:
-    """The booleans of a text. UsageError for a text that `pack` has not made."""
+    """The booleans of a text. UsageError for a text that `pack` has not made; one from a stranger costs no more memory than it may hold."""
     count, _, body = text.partition(":")
     try:
-        packed = np.frombuffer(zlib.decompress(base64.b64decode(body, validate=True)), np.uint8)
-        found = np.unpackbits(packed, count=int(count))
+        size = int(count)
+        if not 0 <= size <= MOST:
+            raise ValueError(f"{size:,} answers are more than {MOST:,}, or fewer than none")
+        wanted = -(-size // 8)
+        packed = zlib.decompressobj().decompress(base64.b64decode(body, validate=True), wanted + 1)
+        if len(packed) != wanted:
+            raise ValueError(f"{'more' if len(packed) > wanted else len(packed)} bytes for {size:,} answers")
     except (ValueError, binascii.Error, zlib.error) as error:
         raise UsageError(f"{text[:40]!r} is no list of right answers ({error}); accepted: what a record of airepair holds") from None
-    if len(found) != int(count) or len(packed) != -(-len(found) // 8):
-        raise UsageError(f"{text[:40]!r} holds {len(packed)} bytes for {count} answers; accepted: what a record of airepair holds")
-    return found.astype(bool)
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=size).astype(bool)
 
 
 def tested(index: NDArray[Any]) -> str:

@@ -16,6 +16,7 @@ import pytest
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
 from airepair.records import Found, Record, append, scan
+from airepair.report.facts import wrecked
 from airepair.suite.session import CHANGED, DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
@@ -190,7 +191,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
         if name == PROPERTY:
             record = Record.from_json(str(value))
             before, after = record.before.get("accuracy", 0.0), record.after.get("accuracy", 0.0)
-            return "passed", ".", f"PASSED accuracy {100 * before:.2f} -> {100 * after:.2f} in {record.cost.get('seconds', 0):.1f} s"
+            word = "WRECKED" if wrecked([record]) else "PASSED"
+            return "passed", ".", f"{word} accuracy {100 * before:.2f} -> {100 * after:.2f} in {record.cost.get('seconds', 0):.1f} s"
     return None
 
 

@@ -55,6 +55,16 @@ def test_an_option_is_named_with_its_method() -> None:
     assert differences(cell(rate=0.1), cell(rate=0.2)) == ["apricot.rate: was 0.1, is 0.2"]
 
 
+def test_an_option_that_only_one_of_two_versions_knows_is_a_difference_if_it_was_given() -> None:
+    """Its default is what the other version did, as far as anybody can tell; a value that was given is not."""
+    old, new = cell(rate=0.1), cell(rate=0.1)
+    new["options"] = {**new["options"], "later": 1}  # type: ignore[dict-item]
+    assert differences(old, new) == []
+    new["given"] = {"later": 1}
+    assert differences(old, new) == ["apricot.later: was not there, is 1"]
+    assert differences(new, old) == ["apricot.later: was 1, is not there"]
+
+
 def test_what_an_older_record_lacks_is_unknown_not_different() -> None:
     """The parts of an older record come from its other fields; version 1 is told from its splits."""
     old = Record(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from airepair.cli import main
 from airepair.records import Record, scan
+from airepair.right_answers import pack
 
 from .report_records import record
 
@@ -100,6 +103,23 @@ CHANGED: dict[str, tuple[Callable[[Line], object], list[str]]] = {
     ),
     "lone surrogate": (put("reason", "\ud800"), ["reason is '\\ud800'", "text"]),
     "NaN in a fact that no report reads": (put("subject.extra", {"x": [float("nan")]}), ["subject.extra.x[0] is nan", "finite"]),
+    "right answers that claim more than there is": (
+        put("right", {"tested": "99999999999:" + "A" * 8}),
+        ["right.tested", "'99999999999:", "more than 10,000,000"],
+    ),
+    "right answers that unfold without end": (
+        put("right", {"tested": "8:" + base64.b64encode(zlib.compress(b"\0" * 10**7)).decode()}),
+        ["right.tested", "more bytes for 8 answers"],
+    ),
+    "right answers of other images": (
+        put("right", {"tested": pack([True] * 5), "after": pack([True] * 4)}),
+        ["right.after answers for 4 images", "accepted: 5"],
+    ),
+    "right answers in another writing": (
+        put("right", {"tested": "5:@@@"}),
+        ["right.tested: '5:@@@'", "accepted: what a record of airepair holds"],
+    ),
+    "right answers as a list": (put("right", [1]), ["right is [1]", "a table"]),
     "huge number": (put("budget.backward", 10**400), ["budget.backward is 1000", "a whole number"]),
 }
 WRITTEN: dict[str, tuple[bytes, list[str]]] = {

@@ -1,42 +1,56 @@
-"""Compare records with a baseline's: what changed in each cell, and exit code 1 where something is worse by more than a limit.
+"""Compare records with a baseline's: what changed in each cell, and whether that is worse than the rules allow.
 
-airepair compare reports/baseline.jsonl reports/out --fail accuracy:0.5 --fail status --fail seconds:50%
+airepair compare baseline/ out/ --fail-if accuracy:-0.5pp --fail-if dl2/constraint:-2% --fail-if seconds:+50%
+
+What the baseline repaired and the new records lack (a cell, a seed, a metric, a score that is no number) is a regression.
+Records of other options, data, profile, benchmark version or arithmetic are not comparable. Exit codes: 0 compared and fine,
+10 regressed, 11 nothing or not all could be compared, 12 cannot decide at the level, 2 bad input.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
-from airepair.records import read
+from airepair.errors import printable
+from airepair.gate import judge, rules_of, table, write
+from airepair.gate.rules import DEFAULT, LEVEL
+from airepair.records import read, scan
 from airepair.report import render
-from airepair.report.grid import grid
-from airepair.report.regression import DEFAULT, compare, parse
 from airepair.report.text import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """OLD, NEW, --fail, --format."""
-    parser.add_argument("old", type=Path, help="the baseline's records: a file (.jsonl) or a folder of them")
+    """OLD, NEW, --fail-if, --level, --format, --out."""
+    parser.add_argument("old", type=Path, help="the baseline: a record file (.jsonl) or a folder of a run")
     parser.add_argument("new", type=Path, help="the records to judge")
     parser.add_argument(
-        "--fail",
+        "--fail-if",
         action="append",
-        metavar="LIMIT",
-        help=f"METRIC:POINTS, METRIC:PERCENT%% of the old value, status or absent; may be repeated (default: {' '.join(DEFAULT)})",
+        default=[],
+        metavar="RULE",
+        help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
+        f" (default: pytest.ini or pyproject.toml here, else {' '.join(DEFAULT)})",
     )
+    parser.add_argument("--level", type=float, default=None, help=f"how sure a decision must be (default: the same files, else {LEVEL})")
     parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="the form of the table")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write gate.json, gate.md (a step summary) and gate-badge.json there")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the comparison; 1 on a regression, else 0."""
-    limits = [parse(text) for text in args.fail or DEFAULT]
-    (old, first), (new, second) = read([args.old]), read([args.new])
-    table, regressions = compare(grid(old), grid(new), limits)
+    """Prints the comparison; the gate's exit code."""
+    rules = rules_of(args.fail_if, args.level, Path.cwd())
+    old, remarks = read([args.old])
+    new = scan([args.new])
+    for line in new.refused:
+        print(f"airepair: {printable(line)}", file=sys.stderr)
+    notes = [*(f"Baseline: {r}" for r in remarks), *(f"New records: {r}" for r in new.remarks)]
+    verdict = judge(old, new.records, rules, remarks=notes, refused=new.refused)
+    found = table(verdict)
     width = shutil.get_terminal_size((140, 24)).columns
-    print(terminal(table, width) if args.format == "txt" else render([table], args.format), end="")
-    if args.format == "txt":
-        for remark in (*first, *second):
-            print(remark)
-    return 1 if regressions else 0
+    print(terminal(found, width) if args.format == "txt" else render([found], args.format), end="")
+    if args.out:
+        write(verdict, args.out)
+    return verdict.code

@@ -67,10 +67,10 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
     texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables])
-    return [_replace(folder / name, text) for name, text in texts.items()]
+    return [replace_file(folder / name, text) for name, text in texts.items()]
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace_file(path: Path, text: str) -> Path:
     """Writes beside the path, then renames: a reader sees the old file or the new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

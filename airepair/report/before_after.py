@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from airepair.records import Record
 from airepair.report.claims import claims
+from airepair.report.facts import marked, wreck_note
 from airepair.report.grid import Grid, baseline, sample, score, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -57,10 +58,11 @@ def before_after(cells: Grid) -> Table:
         for method in cells.methods:
             records = cells.cell(place, method)
             if records:
-                rows.append(Row((label, method_title(method)), tuple(_entry(records, name) for name in COLUMNS)))
+                rows.append(Row((label, marked(method_title(method), records)), tuple(_entry(records, name) for name in COLUMNS)))
     notes = (
         "repaired: failing inputs of the repair split that are right afterwards. broken: right test inputs that are wrong afterwards.",
         "worst class: the largest loss of accuracy in one class. images: through forward and backward in the repair.",
+        *wreck_note(cells),
     )
     headings = tuple(h for h, *_ in COLUMNS.values())
     title = "Before and after"

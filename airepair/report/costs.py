@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from airepair.records import Record
 from airepair.report.claims import claims
+from airepair.report.facts import marked, wreck_note
 from airepair.report.grid import Grid, Sample, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import dataset_title, method_title, model_title
@@ -56,9 +57,10 @@ def costs(cells: Grid) -> Table:
             ran = [r for r in records if r.status == "repaired"]
             entries = tuple(Entry(_text(sample(ran, COLUMNS[n][1]), COLUMNS[n][2], records)) for n in names)
             label = f"{dataset_title(place[0])} {model_title(place[1])}"
-            rows.append(Row((label, method_title(method)), entries, rule=not rows or rows[-1].labels[0] != label))
+            rows.append(Row((label, marked(method_title(method), records)), entries, rule=not rows or rows[-1].labels[0] != label))
     sources = sorted({str(r.cost["memory_source"]) for r in cells.records if "memory_source" in r.cost})
-    notes = (f"Of the repair alone. Peak memory is what the repair added, by {' / '.join(sources) or 'a source that was not recorded'}.",)
+    about = (f"Of the repair alone. Peak memory is what the repair added, by {' / '.join(sources) or 'a source that was not recorded'}.",)
+    notes = (*about, *wreck_note(cells))
     headings = tuple(COLUMNS[n][0] for n in names)
     title = "Cost of each repair: mean over seeds"
     return Table("cost", title, ("Subject", "Method"), headings, tuple(rows), notes, claims(cells, ()), tuple(_tidy(cells, names)))

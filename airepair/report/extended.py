@@ -13,7 +13,7 @@ from airepair.metrics import Entry as Metric
 from airepair.metrics import entries as metric_entries
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes
-from airepair.report.facts import FLAG, FLAGGED, category, settings, temperature_alone
+from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
 from airepair.report.grid import Grid, Sample, baseline, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
 from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
@@ -125,10 +125,10 @@ def _row(
         text = spread(found, sign=sign, usual=len(records)) if found else "missing"
         final = state.kind == "final"
         flag = FLAG if final and metric == "constraint" and temperature_alone(records) else ""
-        top = final and found is not None and best[metric] is not None and round(found.mean, 2) == best[metric]
+        top = final and found is not None and not wrecked(records) and best[metric] is not None and round(found.mean, 2) == best[metric]
         shown.append(Entry(text + flag, top))
     shown.append(Entry(f"{state.images.mean:,.0f}" if state.images else ""))
-    names = {"final": method_title(method), "phase": f"  · {state.label}", "beside": f"  beside it: {state.label}"}
+    names = {"final": marked(method_title(method), records), "phase": f"  · {state.label}", "beside": f"  beside it: {state.label}"}
     return Row((label, names[state.kind], settings(records) if state.kind == "final" else ""), tuple(shown), rule)
 
 
@@ -138,7 +138,8 @@ def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float
     if entry is None or entry.better == "none" or base is None:
         return None
     scale, _ = unit(metric)
-    means = [round(s.mean, 2) for m in cells.methods for state in states(cells, place, m)[:1] if (s := state.sample(metric, scale))]
+    sound = [m for m in cells.methods if not wrecked(cells.cell(place, m))]
+    means = [round(s.mean, 2) for m in sound for state in states(cells, place, m)[:1] if (s := state.sample(metric, scale))]
     start, pick = round(base.mean * scale / 100, 2), max if entry.better == "higher" else min
     top = pick(means, default=start)
     return top if (top > start if entry.better == "higher" else top < start) else None
@@ -149,6 +150,7 @@ def _notes(cells: Grid, place: Column) -> Iterator[str]:
         "· a state that the method handed in on the way; beside it: the last state that finetune kept with no more training images, and for direct"
         " weight modifications a random change of the same norm (of each tensor)."
     )
+    yield from wreck_note(cells)
     if any(temperature_alone(cells.cell(place, m)) for m in cells.methods):
         yield FLAGGED
     pairs = sorted({tuple(p) for r in cells.records if (p := r.subject.get("pair"))})

@@ -1,4 +1,5 @@
-"""What the records of one cell say besides their scores: category, where the options come from, whether a gain is only confidence."""
+"""What the records of one cell say besides their scores: category, where the options come from, whether a gain is only confidence, whether
+the model is wrecked."""
 
 from __future__ import annotations
 
@@ -10,6 +11,26 @@ from airepair.report.grid import Grid, gain, sample
 
 FLAG = "‡"
 FLAGGED = f"{FLAG} The constraint gained, but not at the temperature that fits validation best: a temperature alone would give this gain."
+
+WRECK = "✗"
+WRECKED = f"{WRECK} The repair wrecked the model: its accuracy is under half of what it was, with one seed at least."
+
+
+def wrecked(records: Iterable[Record]) -> bool:
+    """Whether a repair of these left less than half of the accuracy that there was."""
+    return any(
+        r.status == "repaired" and "accuracy" in r.before and r.after.get("accuracy", 1.0) < r.before["accuracy"] / 2 for r in records
+    )
+
+
+def marked(title: str, records: Iterable[Record]) -> str:
+    """A title or number, marked where a repair of these records wrecked the model."""
+    return f"{title} {WRECK}" if wrecked(records) else title
+
+
+def wreck_note(cells: Grid) -> tuple[str, ...]:
+    """What the mark says, if it stands anywhere."""
+    return (WRECKED,) if wrecked(cells.records) else ()
 
 
 def temperature_alone(records: list[Record]) -> bool:

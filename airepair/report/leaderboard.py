@@ -18,7 +18,7 @@ from airepair.records import Record
 from airepair.report.claims import claims
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
-from airepair.report.facts import FLAG, category, settings, temperature_alone
+from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
 from airepair.report.grid import Grid, Sample, gain, sample, score, status
 from airepair.report.layout import Table, fixed, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -80,13 +80,18 @@ def leaderboard(cells: Grid, tables: Iterable[Table]) -> str:
         headings=HEADINGS,
         lines=lines,
         claims=claims(cells, ()),
-        flag=FLAG,
-        flagged=any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods),
+        marks=_marks(cells),
         width=WIDTH,
         height=HEIGHT,
         plain=plain,
     )
     return page + "\n"
+
+
+def _marks(cells: Grid) -> list[str]:
+    """What the marks in the sortable table say."""
+    alone = any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods)
+    return [*wreck_note(cells), *([FLAGGED] if alone else [])]
 
 
 def _line(cells: Grid, place: Column, method: str) -> Line:
@@ -98,10 +103,10 @@ def _line(cells: Grid, place: Column, method: str) -> Line:
     return Line(
         id=re.sub(r"[\[\]@]", "_", "-".join((*place, method))),
         subject=f"{dataset_title(place[0])} {model_title(place[1])}",
-        method=method_title(method),
+        method=marked(method_title(method), records),
         category=category(cells, method),
         settings=settings(records),
-        status=", ".join(filter(None, ("repaired", ended))) if ran else status(records),
+        status=", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended))) if ran else status(records),
         values=_values(cells, place, method, records),
         seeds=tuple((r.case.seed, r.status, plain(r.reason)) for r in records),
         options=tuple(sorted(options)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from airepair.records import Record
 from airepair.report.claims import claims
+from airepair.report.facts import marked, wreck_note
 from airepair.report.grid import Grid
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -27,7 +28,8 @@ def paired(cells: Grid) -> Table | None:
                     continue
                 subject = f"{dataset_title(place[0])} {model_title(place[1])}"
                 entries = tuple(map(Entry, _texts(found)))
-                rows.append(Row((subject, method_title(method), against), entries, rule=not rows or rows[-1].labels[0] != subject))
+                title = marked(method_title(method), cells.cell(place, method))
+                rows.append(Row((subject, title, against), entries, rule=not rows or rows[-1].labels[0] != subject))
                 tidy.append(_line(place, method, against, found))
     headings = (
         Heading("Images a seed", "gained"),
@@ -41,6 +43,7 @@ def paired(cells: Grid) -> Table | None:
         f"Difference in percentage points of accuracy; the interval is a bootstrap over seeds and images of the data set ({DRAWS:,} draws), p the"
         " larger one of that and of a permutation test over seeds; not corrected for the number of rows.",
         "finetune is its final state here, whatever its budget; the state of equal budget stands in the extended report.",
+        *wreck_note(cells),
     )
     title = "Paired tests over seeds and test images"
     stub = ("Subject", "Method", "Against")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from scipy.stats import norm, t
 
 from airepair.records import Record
+from airepair.report.facts import wrecked
 from airepair.report.grid import Grid, sample
 from airepair.report.layout import fixed
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -68,7 +69,7 @@ def _candidate(ran: Sequence[Record]) -> Candidate | None:
         broken.mean if broken else None,
         images.mean if images else None,
         seconds.mean if seconds else None,
-        any(r.after.get("accuracy", 1.0) < 0.5 * r.before.get("accuracy", 0.0) for r in ran),
+        wrecked(ran),
     )
 
 
@@ -108,7 +109,7 @@ def recommendations(cells: Grid) -> list[str]:
 def recommendation(cells: Grid, place: Column) -> str:
     """What to use for the subject, and what the records say for and against it."""
     found = candidates(cells, place)
-    methods = [c for c in found if not c.control]
+    methods = [c for c in found if not c.control and not c.wrecks]
     controls = [c for c in found if c.control and c.method != NOTHING]
     if not methods:
         return "no repair method has a result here" + (f"; the best control was {controls[0].text}." if controls else ".")
@@ -120,8 +121,8 @@ def recommendation(cells: Grid, place: Column) -> str:
     sentences.append(_prior(place, methods))
     if not any(c.method.partition("[")[0] == "finetune" for c in controls):
         sentences.append("finetune, the control, was not run: whether plain training does as well is open (--method finetune).")
-    if wrecked := [method_title(c.method) for c in methods if c.wrecks]:
-        sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(wrecked)}.")
+    if names := [method_title(c.method) for c in found if c.wrecks]:
+        sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(names)}.")
     return " ".join(s for s in sentences if s)
 
 

@@ -65,6 +65,21 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
     """The first models' accuracy against the second ones', seed by seed on the same test images."""
+    change, tested = _changes(pairs)
+    means = change.sum(1, dtype=float) / tested.sum(1, dtype=float)
+    gained = tuple(int((p.first & ~p.second).sum()) for p in pairs)
+    lost = tuple(int((p.second & ~p.first).sum()) for p in pairs)
+    low, high, p = _bounds(_over_both(change, tested, draws))
+    return Comparison(len(pairs), float(means.mean()), low, high, p, permuted(means), gained, lost, tuple(map(mcnemar, gained, lost)))
+
+
+def drawn(pairs: Sequence[Pair], draws: int = DRAWS) -> NDArray[Any]:
+    """The differences in accuracy that the bootstrap draws, the first models' minus the second ones'."""
+    return _over_both(*_changes(pairs), draws)
+
+
+def _changes(pairs: Sequence[Pair]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Seeds x images of the data set: 1 if only the first model is right, -1 if only the second is; and which images were tested."""
     images, places = np.unique(np.concatenate([p.index for p in pairs]), return_inverse=True)
     change, tested = np.zeros((2, len(pairs), len(images)), np.float32)
     start = 0
@@ -73,11 +88,7 @@ def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
         change[row, place] = pair.first.astype(np.float32) - pair.second
         tested[row, place] = 1
         start += len(pair.index)
-    means = change.sum(1, dtype=float) / tested.sum(1, dtype=float)
-    gained = tuple(int((p.first & ~p.second).sum()) for p in pairs)
-    lost = tuple(int((p.second & ~p.first).sum()) for p in pairs)
-    low, high, p = _bounds(_over_both(change, tested, draws))
-    return Comparison(len(pairs), float(means.mean()), low, high, p, permuted(means), gained, lost, tuple(map(mcnemar, gained, lost)))
+    return change, tested
 
 
 def by_seed(differences: Sequence[float], draws: int = DRAWS) -> Comparison:

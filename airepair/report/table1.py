@@ -13,7 +13,7 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
-from airepair.report.facts import FLAG, FLAGGED, temperature_alone
+from airepair.report.facts import FLAG, FLAGGED, marked, temperature_alone, wreck_note, wrecked
 from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -46,7 +46,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
                 top = (place, method, metric) in best
                 text = spread(found, sign=True, usual=usual[place], others=_others(records)) if found else status(records)
                 text += FLAG if metric == "constraint" and temperature_alone(records) else ""
-                entries.append(Entry(text, top, paper.text(place, method, metric)))
+                entries.append(Entry(marked(text, records), top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
     headings = tuple(Heading(dataset_title(d), model_title(m) + _n(usual, (d, m))) for d, m in cells.columns)
     notes = [*_reading(cells, paper), *paper.notes(cells.columns, cells.methods)]
@@ -59,7 +59,7 @@ def _best(cells: Grid, gains: Mapping[tuple[Column, str, str], Sample | None], m
     """The best method of each column in the metric, if its gain is above zero and it can be told from the second."""
     leads = []
     for place in cells.columns:
-        means = {m: s.mean for m in cells.methods if (s := gains[place, m, metric])}
+        means = {m: s.mean for m in cells.methods if (s := gains[place, m, metric]) and not wrecked(cells.cell(place, m))}
         first, second = [*sorted(means, key=lambda m: -means[m]), "", ""][:2]
         others = {r.case.seed: r for r in cells.cell(place, second) if r.status == "repaired"}
         pairs = [(after(r), after(others[r.case.seed])) for r in cells.cell(place, first) if r.case.seed in others]
@@ -91,6 +91,7 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
     notes = [READING] if cells.columns else []
+    notes += wreck_note(cells)
     if any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods):
         notes.append(FLAGGED)
     if any(p in paper.columns for p in cells.columns):

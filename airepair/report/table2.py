@@ -13,7 +13,7 @@ from functools import partial
 from airepair.records import Record
 from airepair.report import retrain
 from airepair.report.claims import claims
-from airepair.report.facts import category
+from airepair.report.facts import category, marked, wreck_note, wrecked
 from airepair.report.grid import Grid, column, sample, score, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
@@ -43,6 +43,7 @@ def table2(cells: Grid) -> Table | None:
     notes = (
         "Recovery in % of the way from the faulty subject to its clean twin, on the test inputs that the fault spoils; collateral in points of"
         " accuracy lost on the others; attack success in % of triggered inputs. The best recovery of a row stands out, if above zero.",
+        *wreck_note(cells),
         *retrain.notes(cells, methods),
     )
     faults = {place: fault(cells, place) for place in cells.columns}
@@ -69,12 +70,14 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
         if metric not in ALWAYS and not any(metric in r.after for r in cells.of(place)):
             continue
         found = {m: sample(cells.cell(place, m), partial(score, metric=metric), 100) for m in methods}
-        top = max((round(s.mean, 2) for s in found.values() if s), default=0.0) if metric == "recovery" else 0.0
+        sound = [s for m, s in found.items() if s and not wrecked(cells.cell(place, m))]
+        top = max((round(s.mean, 2) for s in sound), default=0.0) if metric == "recovery" else 0.0
         entries = []
         for method in methods:
             value, records = found[method], cells.cell(place, method)
             text = spread(value, sign=metric == "collateral", usual=usual, others=_others(records)) if value else status(records)
-            entries.append(Entry(text, value is not None and top > 0 and round(value.mean, 2) == top))
+            best = value is not None and not wrecked(records) and top > 0 and round(value.mean, 2) == top
+            entries.append(Entry(marked(text, records), best))
         yield Row((*labels, title), tuple(entries), rule=metric == "recovery")
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from airepair.case import split_variant
 from airepair.records import SAME_NORM, Record
 from airepair.report.claims import claims
+from airepair.report.facts import marked, wreck_note
 from airepair.report.grid import Grid, ablation, gain, sample
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
@@ -62,6 +63,7 @@ def table3(cells: Grid) -> Table | None:
         "Fine-tuning on the same sources: its last kept state with no more training images; a method with fewer than the first of them stands"
         " beside a random change of the same norm. p is corrected for all comparisons of the table in the metric (Holm) and in bold below"
         f" {LEVEL:g}: the larger one of a bootstrap over seeds and images and of a permutation test over seeds.",
+        *wreck_note(cells),
         *summary(asked),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
@@ -125,7 +127,7 @@ def _rows(cells: Grid, asked: list[Question]) -> Iterator[Row]:
         for k in range(max(1, len(ideas))):
             first = Entry(spread(own, sign=True) if own and not k else "")
             idea, control = ideas[k : k + 1], controls if not k else []
-            labels = (subject, method_title(method) if not k else "", METRICS[metric] if not k else "")
+            labels = (subject, marked(method_title(method), cells.cell(place, method)) if not k else "", METRICS[metric] if not k else "")
             yield Row(labels, (first, *_entries(idea), *_entries(control)), rule=not k and subject != last)
             last = subject
 

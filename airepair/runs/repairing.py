@@ -11,6 +11,7 @@ from airepair.filing import file_before, file_result, write_atomically
 from airepair.methods import build
 from airepair.places import cache
 from airepair.records import Record
+from airepair.report.facts import wrecked
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.result import Deaf
 from airepair.runner.run import run_cell
@@ -148,4 +149,5 @@ def told(record: Record) -> str:
     if record.status != "repaired":
         return f"  {record.key}: {record.status}: {record.reason}"
     scores = ", ".join(f"{m} {record.before[m]:.4f} -> {record.after[m]:.4f}" for m in ("accuracy", "constraint") if m in record.after)
-    return f"  {record.key}: {scores}, {float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images"
+    wreck = "; the repair wrecked the model: its accuracy is under half of what it was" if wrecked([record]) else ""
+    return f"  {record.key}: {scores}, {float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images{wreck}"

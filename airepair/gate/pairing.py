@@ -1,0 +1,104 @@
+"""The two records of each cell and seed: which can be compared, what the new ones lack, and what differs so that they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from airepair.case import Case
+from airepair.fingerprint import CONDITIONS, differences, of
+from airepair.records import Record, version
+from airepair.report.order import column_rank, method_rank
+from airepair.report.statistics import Pair
+from airepair.right_answers import indices, unpack
+
+COMPARED = ("options", "data", *CONDITIONS)  # source and weights may differ: whether that did harm is the question
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a subject: `pairs` are (old, new) of the seeds that both repaired under the same conditions.
+
+    `missing`: what the baseline repaired and the new records did not, a sentence per seed; `differs`: the conditions that differ, with both
+    values. `old` says on how many seeds the baseline repaired it at all.
+    """
+
+    case: Case
+    old: int
+    pairs: tuple[tuple[Record, Record], ...]
+    missing: tuple[str, ...]
+    differs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Data set, model and method."""
+        return f"{self.case.dataset}-{self.case.model}-{self.case.method}"
+
+
+def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
+    """The cells that the baseline has, in the order of the tables. `new` may have others: nobody asked about them."""
+    first, second = _by_key(newest(old)), _by_key(newest(new))
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for key, records in first.items():
+        case = records[0].case
+        places.setdefault((case.dataset, case.model, case.method), []).append(key)
+    ordered = sorted(places, key=lambda p: (*column_rank(p[:2]), *method_rank(p[2])))
+    return [_cell(sorted(places[p], key=lambda k: first[k][0].case.seed), first, second) for p in ordered]
+
+
+def newest(records: Iterable[Record]) -> list[Record]:
+    """Those of the newest benchmark version among them, as in every table."""
+    given = list(records)
+    last = max(map(version, given), default=None)
+    return [r for r in given if version(r) == last]
+
+
+def images(cell: Cell) -> list[Pair]:
+    """Which test images the new and the old model of each seed get right; empty unless both records say it for every seed."""
+    found = []
+    for old, new in cell.pairs:
+        before, after = old.right, new.right
+        if not (before.get("after") and after.get("after")) or before["tested"] != after["tested"]:
+            return []
+        found.append(Pair(unpack(after["after"]), unpack(before["after"]), indices(after["tested"])))
+    return found
+
+
+def _by_key(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.key, []).append(record)
+    return found
+
+
+def _cell(keys: list[str], first: Mapping[str, list[Record]], second: Mapping[str, list[Record]]) -> Cell:
+    repaired = {key: found for key in keys if (found := [r for r in first[key] if r.status == "repaired"])}
+    pairs: list[tuple[Record, Record]] = []
+    missing: list[str] = []
+    differs: dict[str, None] = {}
+    for key, olds in repaired.items():
+        news = [r for r in second.get(key, []) if r.status == "repaired"]
+        if not news:
+            missing.append(f"seed {olds[0].case.seed} {_ended(second.get(key, []))}")
+            continue
+        tried = [(old, new) for new in reversed(news) for old in reversed(olds)]  # the last of each first
+        same = next((p for p in tried if not _differ(*p)), None)
+        if same is not None:
+            pairs.append(same)
+        else:
+            differs |= dict.fromkeys(_differ(*tried[0]))
+    if missing and len(missing) == len(repaired) and not any(k in second for k in keys):
+        missing = ["it did not run"]
+    return Cell(first[keys[0]][0].case, len(repaired), tuple(pairs), tuple(missing), tuple(differs))
+
+
+def _differ(old: Record, new: Record) -> list[str]:
+    return differences(of(old), of(new), COMPARED)
+
+
+def _ended(records: list[Record]) -> str:
+    """How a cell ended that was not repaired."""
+    if not records:
+        return "is gone"
+    reason = " ".join(records[-1].reason.split())
+    return f"was not repaired: {records[-1].status}" + (f" ({reason})" if reason else "")
