@@ -66,7 +66,7 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     folder.mkdir(parents=True, exist_ok=True)
     found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
-    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables])
+    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables], table)
     return [replace_file(folder / name, text) for name, text in texts.items()]
 
 

@@ -24,6 +24,7 @@ from airepair.report.layout import Table, fixed, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
 from airepair.report.states import states
 from airepair.report.text import plain
+from airepair.report.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """One cell of the grid: `seeds` are (seed, status, reason), `options` (name, value, origin)."""
+    """One cell of the grid: `seeds` are (seeds, status, reason), `options` (name, value, origin)."""
 
     id: str
     subject: str
@@ -45,7 +46,7 @@ class Line:
     settings: str
     status: str
     values: tuple[Value, ...]
-    seeds: tuple[tuple[int, str, str], ...]
+    seeds: tuple[tuple[str, str, str], ...]
     options: tuple[tuple[str, str, str], ...]
     notes: tuple[str, ...]
     curve: Curve | None
@@ -67,8 +68,11 @@ HEADINGS = (
 )
 
 
-def leaderboard(cells: Grid, tables: Iterable[Table]) -> str:
-    """The page; of `tables` the first (Table I), Table II and Table III stand above the sortable one, the others below it."""
+def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None) -> str:
+    """The page. `whole` are the records with their ablations, for the verdict.
+
+    Of `tables` the first (Table I), Table II and Table III stand above the sortable one, the others below it.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = files("airepair.report").joinpath("leaderboard.html.j2").read_text(encoding="utf-8")
     lines = [_line(cells, p, m) for p in cells.columns for m in cells.methods if cells.cell(p, m)]
@@ -80,12 +84,22 @@ def leaderboard(cells: Grid, tables: Iterable[Table]) -> str:
         headings=HEADINGS,
         lines=lines,
         claims=claims(cells, ()),
+        verdict=verdict(whole or cells),
+        about=_about(cells),
         marks=_marks(cells),
         width=WIDTH,
         height=HEIGHT,
         plain=plain,
     )
     return page + "\n"
+
+
+def _about(cells: Grid) -> str:
+    """When the records were made, and with which versions."""
+    days = sorted(str(r.provenance["time"])[:10] for r in cells.records if r.provenance.get("time"))
+    when = f"Records of {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else "") if days else "Records without a date"
+    versions = sorted({str(dict(r.provenance.get("versions") or {}).get("airepair", "unknown")) for r in cells.records})
+    return f"{when}; benchmark version {cells.version}; airepair {', '.join(versions)}."
 
 
 def _marks(cells: Grid) -> list[str]:
@@ -96,7 +110,8 @@ def _marks(cells: Grid) -> list[str]:
 
 def _line(cells: Grid, place: Column, method: str) -> Line:
     records = cells.cell(place, method)
-    options = {(k, str(o.get("value")), str(o.get("origin", "default"))) for r in records for k, o in r.options.items()}
+    given = {(k, str(o.get("value")), str(o.get("origin", "default"))) for r in records for k, o in r.options.items()}
+    options = {o for o in given if o[2] != "default"}
     others = Counter(r.status for r in records if r.status != "repaired")
     ended = ", ".join(f"{n} {word}" for word, n in sorted(others.items()))
     ran = any(r.status == "repaired" for r in records)
@@ -108,11 +123,19 @@ def _line(cells: Grid, place: Column, method: str) -> Line:
         settings=settings(records),
         status=", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended))) if ran else status(records),
         values=_values(cells, place, method, records),
-        seeds=tuple((r.case.seed, r.status, plain(r.reason)) for r in records),
+        seeds=_seeds(records),
         options=tuple(sorted(options)),
         notes=tuple(dict.fromkeys(plain(n) for r in records for n in r.notes)),
         curve=curve(cells, place, method),
     )
+
+
+def _seeds(records: list[Record]) -> tuple[tuple[str, str, str], ...]:
+    """Which seeds ended how."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        found.setdefault((record.status, plain(record.reason)), []).append(record.case.seed)
+    return tuple((", ".join(map(str, seeds)), status, reason) for (status, reason), seeds in found.items())
 
 
 def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> tuple[Value, ...]:
