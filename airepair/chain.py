@@ -7,7 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from airepair.exam import sit
-from airepair.types import Task
+from airepair.information import restricted
+from airepair.types import Method, Task
 
 
 def continued(task: Task, module: nn.Module, step: str) -> Task:
@@ -29,6 +30,11 @@ def continued(task: Task, module: nn.Module, step: str) -> Task:
         keep=lambda phase, kept: task.keep(f"{step}: {phase}", kept),
         note=lambda text: task.note(f"{step}: {text}"),
     )
+
+
+def later_budget(method: Method, task: Task) -> int:
+    """What a later step may use: any input of the repair split may fail when its turn comes."""
+    return method.budget(restricted(replace(task, failing=task.failing + task.passing), method.sources))
 
 
 def metered(module: nn.Module, task: Task) -> nn.Module:

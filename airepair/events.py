@@ -49,6 +49,18 @@ class Events:
         self.notes: list[str] = []
         self.meter: Meter = Budget(limit.images, self.note)
         self.start = time.perf_counter()
+        self.sources: tuple[str, ...] = ()  # what the method learns from here
+        self.declared: int | None = None  # training images that it declared before; None where it refused the task
+
+    def spent(self) -> dict[str, int]:
+        """Images for the record; a method that used more than it declared is noted."""
+        spent = {"backward": self.meter.backward, "forward": self.meter.forward}
+        spent |= {"selection": self.meter.selection} if self.meter.selection else {}
+        if self.declared is None:
+            return spent
+        if self.meter.backward > self.declared:
+            self.note(f"it used {self.meter.backward:,} training images and had declared {self.declared:,} at most")
+        return spent | {"declared": self.declared}
 
     def note(self, text: object) -> None:
         """Files what a method says, as text that a file can hold."""

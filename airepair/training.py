@@ -30,7 +30,10 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Watch:
-    """What a caller wants to hear: every epoch, and the best state so far when `marks[name]` images have been seen."""
+    """What a caller wants to hear: every epoch, and the best state so far when `marks[name]` images have been seen (to the batch).
+
+    Marks that the same batch reaches are one state, under the name of the last.
+    """
 
     progress: Callable[[str, int, int, float], None] = lambda *_: None
     epoch: Callable[[Epoch], None] = lambda _: None
@@ -128,6 +131,10 @@ def fit(
         nonlocal images
         found = stepper(data, index, rate(recipe, done))
         images += len(index)
+        if reached := [m for m, count in marks.items() if images >= count]:
+            for name in reached:
+                del marks[name]
+            _keep_best(module, best, reached[-1], watch)
         return (found,)
 
     def examine(_: int) -> float | None:
@@ -142,9 +149,6 @@ def fit(
         for epoch in passes(course, step, examine):
             watch.progress(phase, epoch.number, recipe.epochs, epoch.loss)
             watch.epoch(epoch)
-            for name in [m for m, count in marks.items() if images >= count]:
-                del marks[name]
-                _keep_best(module, best, name, watch)
     if best is not None:
         best.restore()
     module.eval()
@@ -163,8 +167,10 @@ def until_spent(best: Best | None) -> Iterator[None]:
 
 
 def _keep_best(module: nn.Module, best: Best | None, name: str, watch: Watch) -> None:
+    """Hands in the best state so far, the present one included, and goes on from the present one."""
     current = snapshot(module)
     if best is not None:
+        best.offer()
         best.restore()
     watch.keep(name, module)
     module.load_state_dict(current)

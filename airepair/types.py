@@ -7,12 +7,15 @@ whatever scaling a network wants is part of the module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from airepair.information import Source as Source
 
 # A seeded, batched change of images in [0, 1] to images in [0, 1]: an augmentation or a corruption.
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -182,12 +185,14 @@ class Meter:
     """Counts images through a module and its copies: `backward` with gradients on, `forward` without.
 
     The harness hooks it to the root of the module that a method gets. The hook travels with `copy.deepcopy`, so submodels are counted too.
-    Code that runs many copies in one batched call (`torch.func`) adds the rest with `add`.
+    Code that runs many copies in one batched call (`torch.func`) adds the rest with `add`. `selection` are training images with which a
+    control chose its own options (`choosing`): they are reported apart, since the options of a method were chosen before its cell.
     """
 
     def __init__(self) -> None:
         self.forward = 0
         self.backward = 0
+        self.selection = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
         return self
@@ -201,6 +206,16 @@ class Meter:
             self.backward += images
         else:
             self.forward += images
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Training images within the block count as `selection`. For controls alone: the conformance kit refuses it in a method."""
+        before = self.backward
+        try:
+            yield
+        finally:
+            self.selection += self.backward - before
+            self.backward = before
 
 
 def _silent(*_: Any) -> None:
@@ -219,12 +234,14 @@ class Task:
     validation   selects and stops
     pool         extra labelled data to select from, or None
     environment  the seeded corruption under which the subject fails, or None
+                 (of these six a method gets what it states in `sources`, and nothing of the others)
     checkpoints  earlier states of the same training, by name ("early")
     recipe       how the subject was trained, its augmentation included
     progress     progress(phase, step, steps, loss): reports upwards
     keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
     note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
     logs         a folder for log files, which are kept beside the record; None where nothing is kept
+    column_budget  for a control: the largest budget that a method of its column declares, in images (columns.py); None where none is known
     """
 
     module: nn.Module
@@ -247,6 +264,7 @@ class Task:
     keep: Callable[[str, nn.Module], None] = _silent
     note: Callable[[str], None] = _silent
     logs: Path | None = None
+    column_budget: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -268,11 +286,29 @@ Category = Literal["control", "retraining", "direct weight modification", "archi
 
 @runtime_checkable
 class Method(Protocol):
-    """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults."""
+    """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults.
+
+    sources    what it learns from; the harness hands over nothing else, and its control learns from the same. A class attribute, or a
+               property where options decide
+    ablations  name -> options in which only the method's own idea is off, and which train on as many images; a control has none
+    """
 
     name: ClassVar[str]
     category: ClassVar[Category]
     paper: ClassVar[str]
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @property
+    def sources(self) -> frozenset[Source]:
+        """See above."""
+        ...
+
+    def budget(self, task: Task) -> int:
+        """The most images that its repair of this task sends through forward and backward, known before; 0 if it trains nothing.
+
+        The task's module may be asked (no hook counts that), never changed. Unsupported where the method refuses the task.
+        """
+        ...
 
     def repair(self, task: Task) -> nn.Module:
         """The repaired module, with the same interface; or raise Unsupported("why")."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airepair.methods import METHODS
+from airepair.methods import METHODS, ON_REQUEST
 
 # Table I of the paper, left to right, then what this project adds.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -62,10 +62,6 @@ FLOORS: dict[str, dict[str, float]] = {
     "digits-fc-finetune-s*": {"repair_rate": 0.2},
     "digits-cnn-finetune-s*": {"repair_rate": 0.2},
 }
-
-
-# Asked for with --method only: `best` runs several other methods in one cell, so it would cost as much as the rest of the grid.
-ON_REQUEST = ("best",)
 
 
 def seeds(dataset: str, model: str, usual: tuple[int, ...]) -> tuple[int, ...]:

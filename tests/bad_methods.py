@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import airepair.exam
-from airepair.types import Category, Subject, Task
+from airepair.types import Category, Source, Subject, Task
 
 
 class Wrapped(nn.Module):
@@ -210,7 +210,13 @@ class Bad:
     name: ClassVar[str] = "bad"
     category: ClassVar[Category] = "control"
     paper: ClassVar[str] = "none"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "passing", "unlabelled"))
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}
     kind: ClassVar[str] = ""
+
+    def budget(self, task: Task) -> int:
+        """Declares nothing."""
+        return 0
 
     def repair(self, task: Task) -> Any:
         """Does what its kind says."""

@@ -17,6 +17,11 @@ class Suicidal:
     name: ClassVar[str] = "suicidal"
     category: ClassVar[Category] = "control"
     paper: ClassVar[str] = "none"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {}
+
+    def budget(self, task: Task) -> int:
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         """Never returns."""

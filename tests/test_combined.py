@@ -37,8 +37,13 @@ class Shaking:
     name: ClassVar[str] = "shaking"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "made for this test"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"half": {"norm": 0.005}}
 
     norm: float = option(0.01, "size of the change", low=0.0)
+
+    def budget(self, task: Task) -> int:
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         return build("random", {"norm": self.norm}).repair(task)
@@ -99,14 +104,14 @@ def test_the_meter_stays_on_the_root_once():
 def test_each_step_is_reported_under_its_name():
     """Progress and kept states say which step they belong to."""
     trial = attempt(build("finetune+random", QUICK), toy.task())
-    assert {phase for phase, *_ in trial.diary.progress} == {"finetune: fine-tuning"}
+    assert {phase for phase, *_ in trial.diary.progress} == {"finetune: fine-tuning", "finetune: choosing the learning rate"}
     assert [phase for phase, _ in trial.diary.kept][-1] == "after finetune"
 
 
 def test_options_of_each_step_are_options_of_the_combination():
     """`<method>_<option>`, with the step's own default, type and range."""
     options = {o.name: o for o in describe(METHODS.get("finetune+random"))}
-    assert options["finetune_lr"].default == 0.01
+    assert options["finetune_batch_size"].default == 128
     assert build("finetune+random", {"random_norm": "0.5"}).random_norm == 0.5
     with pytest.raises(UsageError, match="out of range"):
         build("finetune+random", {"random_norm": -1})

@@ -29,8 +29,13 @@ class Good:
     name: ClassVar[str] = "good"
     category: ClassVar[Category] = "retraining"
     paper: ClassVar[str] = "made for this test"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"slower": {"lr": 0.008}}
 
     lr: float = option(0.01, "learning rate", low=0.0)
+
+    def budget(self, task: Task) -> int:
+        return len(task.failing)
 
     def repair(self, task: Task) -> nn.Module:
         """The module after an epoch."""
@@ -216,6 +221,64 @@ class Greedy(Good):
         return task.module
 
 
+class Sourceless(Good):
+    sources = "train"
+
+
+class Overspending(Good):
+    def budget(self, task: Task) -> int:
+        return len(task.failing) - 5
+
+
+class Whimsical(Good):
+    """Declares another budget whenever it is asked."""
+
+    asked: ClassVar[list[int]] = []
+
+    def budget(self, task: Task) -> int:
+        self.asked.append(0)
+        return 1000 + len(self.asked)
+
+
+class Choosing(Good):
+    def repair(self, task: Task) -> nn.Module:
+        with task.meter.choosing():
+            return super().repair(task)
+
+
+class Idealess(Good):
+    ablations: ClassVar[dict[str, dict[str, float]]] = {}
+
+
+class Ablated(Good):
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"same": {"lr": 0.01}}
+
+
+class Paralysed(Good):
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"slow": {"lr": 1e-5}}
+
+
+@dataclass(frozen=True)
+class Lazy(Good):
+    """Its ablation trains on a third of the images."""
+
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"less": {"epochs": 1, "lr": 0.03}}
+    epochs: int = option(3, "epochs", low=1)
+
+    def budget(self, task: Task) -> int:
+        return self.epochs * len(task.failing)
+
+    def repair(self, task: Task) -> nn.Module:
+        if len(task.failing):
+            recipe = replace(task.recipe, epochs=self.epochs, lr=self.lr)
+            fit(task.module, task.failing, None, recipe, task.generator(), watch=_watch(task))
+        return task.module
+
+
+class Foreign(Good):
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"other": {"speed": 1.0}}
+
+
 class Unnamed(Good):
     name: ClassVar[str] = "two words"
 
@@ -258,6 +321,15 @@ BROKEN = {
     FloatsOnly: ("uint8", "split.images"),
     Hunting: ("test split has no influence", "in the task"),
     Peeking: ("test split has no influence", "in the task"),
+    Sourceless: ("`sources` is a frozenset of train, failing", "'train'"),
+    Overspending: ("budget(task) is not exceeded", "declared"),
+    Whimsical: ("the same each time", "1001, then 1002"),
+    Choosing: ("training images count as such", "Meter.choosing"),
+    Idealess: ("names an ablation", "ablations: ClassVar"),
+    Ablated: ("ablation same differs from the method", "{'lr': 0.01} is what it has anyway"),
+    Paralysed: ("ablation slow changes the network within a factor of 2", "a change of the same size"),
+    Lazy: ("ablation less trains on 50 to 100 % of the method's images", "not the training"),
+    Foreign: ("ablation other gives options that the method has", "unknown option of good 'speed'"),
     Unnamed: ("short word", "two words"),
     Undocumented: ("help text", "depth"),
     OutOfRange: ("range", "20"),
@@ -294,7 +366,7 @@ def test_a_third_partys_failure_is_three_lines_and_says_it_once(pytester: pytest
         """
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
-    result.assert_outcomes(passed=4, failed=1, skipped=12)
+    result.assert_outcomes(passed=5, failed=1, skipped=14)
     text = result.stdout.str()
     said = text.partition("= FAILURES =")[2].partition("= short test summary info =")[0].strip("= \n").splitlines()
     assert [line.split(":")[0].strip() for line in said[1:]] == ["the contract wants", "seen", "do"]

@@ -46,6 +46,9 @@ command = ["{python}", "{folder}/repair.py", "{job}", "{by}"]
 python = "PYTHON"
 inherit = true
 timeout = 60
+passes = [1]
+[ablations.less]
+by = 0.4
 [options.by]
 default = 0.5
 help = "how far"

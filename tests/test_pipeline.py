@@ -38,7 +38,12 @@ class Misbehaving:
     name: ClassVar[str] = "misbehaving"
     category: ClassVar[Category] = "control"
     paper: ClassVar[str] = "none"
+    sources: ClassVar[frozenset[str]] = frozenset(("train", "failing"))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {}
     how: str = "raise"
+
+    def budget(self, task: Task) -> int:
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         """Misbehaves."""
@@ -141,13 +146,16 @@ def test_noop_changes_no_score() -> None:
 
 
 def test_the_budget_counts_images_with_and_without_gradients() -> None:
-    """Fine-tuning for 3 epochs sees every labelled image 3 times; evaluation is counted apart."""
+    """Fine-tuning for 3 epochs sees every labelled image 3 times; evaluation is counted apart, the kept states' too."""
     subject = toy.subject("mlp")
-    outcome = cell(build("finetune", {"epochs": 3, "batch_size": 31}), subject=subject)
+    outcome = cell(build("finetune", {"epochs": 3, "batch_size": 31, "lr": 0.01}), subject=subject)
     labelled = len(subject.dataset.train) + outcome.record.provenance["n"]["failing"]
     dropped = 1 if labelled % 31 == 1 else 0
     assert outcome.record.budget["backward"] == 3 * (labelled - dropped)
-    assert outcome.record.budget["forward"] == 4 * len(subject.dataset.validation)
+    examined = 4 + len(outcome.record.phases)
+    assert outcome.record.budget["forward"] == examined * len(subject.dataset.validation)
+    assert outcome.record.budget["declared"] == 3 * labelled
+    assert "selection" not in outcome.record.budget
     assert [p.images for p in outcome.record.phases] == sorted(p.images for p in outcome.record.phases)
 
 

@@ -25,7 +25,12 @@ class Shift:
     name: ClassVar[str] = "shift"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "made for this test"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {"less": {"by": 0.4}}
     by: float = option(0.5, "how far", low=0.0, high=2.0)
+
+    def budget(self, task: Task) -> int:
+        return 0
 
     def repair(self, task: Task):
         return task.module
@@ -141,7 +146,7 @@ def test_the_list_shows_every_built_in_method_with_its_options(capsys: pytest.Ca
     out = capsys.readouterr().out
     assert out.startswith("finetune  [control]  control")
     assert "epochs" in out
-    assert "int in 1..inf" in out
+    assert "int in 2..inf" in out
     assert "; tuned over 0.0001..0.3, logarithmic" in out
     assert "; tuned over 32, 64, 128, 256" in out
 

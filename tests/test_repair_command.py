@@ -142,6 +142,11 @@ class Attached:
     name: ClassVar[str] = "attached"
     category: ClassVar[Category] = "architecture extension"
     paper: ClassVar[str] = "none"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {}
+
+    def budget(self, task: Task) -> int:
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         unit = nn.Linear(10, 10)

@@ -11,6 +11,7 @@ from typing import Any
 
 import airepair
 from airepair.errors import UsageError, choose
+from airepair.information import SOURCES
 from airepair.validation import OURS, Positive, Word, problems, toml_file
 
 PLACEHOLDERS = ("python", "folder", "job", "seed")
@@ -32,6 +33,9 @@ class Manifest:
     inherit       whether packages of the calling environment (torch, say) are visible behind its own
     timeout       seconds; `memory_gb` of address space, None: no limit
     options       name -> {default, help, low, high, choices}
+    sources       what it learns from (docs/adding-a-method.md); the rest of its job is empty
+    passes        numbers and names of options whose product are its passes over train and failing, at most; none: it trains nothing
+    ablations     name -> options in which only its idea is off
     """
 
     name: Word
@@ -49,6 +53,9 @@ class Manifest:
     timeout: Positive = 600.0
     memory_gb: Positive | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ("train", "failing")
+    passes: tuple[int | str, ...] = ()
+    ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Manifest:
@@ -73,6 +80,10 @@ def _check(manifest: Manifest, path: Path) -> None:
     choose(f"model in {path}", manifest.model, MODELS)
     choose(f"result in {path}", manifest.result, RESULTS)
     choose(f"manager in {path}", manifest.manager, ("uv", "conda"))
+    for source in manifest.sources:
+        choose(f"source in {path}", source, SOURCES)
+    for factor in (f for f in manifest.passes if isinstance(f, str)):
+        choose(f"factor of passes in {path}", factor, list(manifest.options))
     for option in manifest.options:
         if not option.isidentifier() or option in PLACEHOLDERS:
             raise UsageError(f"{path}: option {option!r}; accepted: letters, digits and underscores, none of {', '.join(PLACEHOLDERS)}")

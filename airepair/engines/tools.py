@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,7 +18,7 @@ from airepair.engines import child, environment, job
 from airepair.engines.manifest import Manifest, find
 from airepair.errors import UsageError
 from airepair.options import option
-from airepair.types import Category, Method, Task
+from airepair.types import Category, Method, Source, Task
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,15 @@ class ExternalTool:
     name: ClassVar[str]
     category: ClassVar[Category]
     paper: ClassVar[str]
+    sources: ClassVar[frozenset[Source]]
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]]
     needs: ClassVar[str]
     manifest: ClassVar[Manifest]
+
+    def budget(self, task: Task) -> int:
+        """The manifest's passes over train and failing; 0 where it states none."""
+        factors = [f if isinstance(f, int) else int(getattr(self, f)) for f in self.manifest.passes]
+        return math.prod(factors) * len(task.labelled) if factors else 0
 
     def repair(self, task: Task) -> nn.Module:
         """The module with the tool's weights; Unavailable where its environment is missing."""
@@ -78,6 +87,8 @@ def method_of(manifest: Manifest) -> type[Method]:
         "name": manifest.name,
         "category": manifest.category,
         "paper": manifest.paper,
+        "sources": frozenset(manifest.sources),
+        "ablations": manifest.ablations,
         "needs": f"its environment: airepair env create {manifest.folder.name}",
         "manifest": manifest,
         "__doc__": manifest.about or manifest.paper,

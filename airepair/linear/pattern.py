@@ -54,6 +54,13 @@ def pattern_effect(module: nn.Module, site: Site, later: Sequence[Site], x: Tens
     return Effect(outputs, inputs, slopes[0].reshape(len(x), size, site.width, -1), site.width, site.layer(module).bias is not None, tail)
 
 
+@torch.no_grad()
+def pattern_size(module: nn.Module, site: Site, x: Tensor) -> int:
+    """How many numbers pattern_effect differentiates: K + U + 1."""
+    _, shape, _ = record(module, site.layer(module), x)
+    return stacked(module, [site], x)([x.new_zeros(shape)]).shape[1]
+
+
 def check_layers(module: nn.Module, site: Site, x: Tensor) -> None:
     """Unsupported if a module that runs after the site is neither affine nor ReLU."""
     order: list[nn.Module] = []

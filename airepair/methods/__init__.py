@@ -26,7 +26,7 @@ class MethodRegistry(Registry):
         parameters = getattr(found, "__dataclass_params__", None)
         if not isinstance(found, type) or parameters is None or not parameters.frozen:
             return f"{getattr(found, '__name__', type(found).__name__)} is no frozen dataclass (docs/adding-a-method.md)"
-        lacks = [a for a in ("name", "category", "paper", "repair") if not hasattr(found, a)]
+        lacks = [a for a in ("name", "category", "paper", "sources", "ablations", "budget", "repair") if not hasattr(found, a)]
         return f"{found.__name__} lacks {', '.join(lacks)} (docs/adding-a-method.md)" if lacks else ""
 
     def get(self, name: str) -> Any:
@@ -46,6 +46,7 @@ METHODS = MethodRegistry(
     {
         "noop": "airepair.methods.noop:Noop",
         "finetune": "airepair.methods.finetune:Finetune",
+        "interpolate": "airepair.methods.interpolate:Interpolate",
         "random": "airepair.methods.random_change:RandomChange",
         "apricot": "airepair.methods.apricot:Apricot",
         "deeprepair": "airepair.methods.deeprepair:DeepRepair",
@@ -66,6 +67,10 @@ METHODS = MethodRegistry(
         "aprnn": "airepair.methods.aprnn:APRNN",
     },
 )
+
+
+# Asked for by name only: `best` runs several other methods in one cell, so it would cost as much as the rest of the grid.
+ON_REQUEST = ("best",)
 
 
 def build(name: str, options: Mapping[str, Any]) -> Method:

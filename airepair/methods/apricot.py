@@ -15,6 +15,9 @@ four. `plus` (Apricot+): 3 loops over shuffled cases, rate .0005, 3 further epoc
 instead of means, rate .01, no further training. `proportional` weighs the two means by their shares (coinse/arachne's re-implementation,
 with the sign of the paper). `sets` "random" and "swapped" are controls: validation alone does not notice a wrong sign (methods.md 2a).
 
+A budget must be known before the repair, so further training ends when it has used as many images as the submodels did (ours: the authors'
+code trains after every improvement); later blocks that improve are kept without it.
+
 The adjustment before the first further training is kept as the phase "adjustment", and after it as "further training": plain training is
 no part of the idea, and the note says what each gained on validation.
 """
@@ -22,9 +25,9 @@ no part of the idea, and the note says what each gained on validation.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +35,19 @@ from torch import Tensor, nn
 from airepair import places
 from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
+from airepair.loop import images_of
 from airepair.options import Space, option
 from airepair.submodels import training
 from airepair.submodels.stack import Stack, moved, put
 from airepair.submodels.steps import combinations, one_each, regrouped
 from airepair.submodels.windows import windows
 from airepair.training import CrossEntropy, Watch, fit, snapshot
-from airepair.types import Category, Split, Task
+from airepair.types import Category, Source, Split, Task
 
 # rate, epochs of further training, loops over the cases (methods.md 2a)
 VARIANTS = {"original": (0.005, 20, 1), "plus": (0.0005, 3, 3), "lite": (0.01, 0, 1)}
 
+NO_TRAIN = "apricot's submodels need training data, and train is empty"
 AHEAD = 10  # models made in one product; more are wasted where a block is kept
 FLOATS = 2**27  # of those models together: half a gigabyte
 
@@ -54,6 +59,11 @@ class Apricot:
     name: ClassVar[str] = "apricot"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Zhang and Chan, ASE 2019"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "random_sets": {"sets": "random"},
+        "swapped_sets": {"sets": "swapped"},
+    }
 
     submodels: int = option(20, "how many submodels", low=2, high=1000, source="authors' code")
     share: float = option(0.25, "part of train in a submodel's window", low=0.01, high=1.0, source="authors' code")
@@ -74,30 +84,50 @@ class Apricot:
     )
     cache: bool = option(True, "keep trained submodels by content in the cache folder (AIREPAIR_CACHE)", source="this project")
 
+    def budget(self, task: Task) -> int:
+        """The submodels' images, and as many again for the further training, or one such training where that is more."""
+        if not len(task.train):
+            raise Unsupported(NO_TRAIN)
+        submodels = self._submodel_images(task)
+        further = self._settings[1] * len(task.labelled)
+        return submodels + further * max(1, submodels // further) if further else submodels
+
     def repair(self, task: Task) -> nn.Module:
         """The adjusted module."""
         if not len(task.failing):
             return task.module
         if not len(task.train):
-            raise Unsupported("apricot's submodels need training data, and train is empty")
+            raise Unsupported(NO_TRAIN)
         cases, origin = failing_cases(task)
         task.note(f"apricot: {len(cases)} failing cases from {origin}")
-        stack = training.train(task, self._plan(task), places.cache() / "submodels" if self.cache else None)
+        start = task.checkpoints.get("early")
+        if start is None:
+            task.note("apricot: no early checkpoint; the submodels start from the subject's own weights")
+        plan = self._plan(task, task.module if start is None else start)
+        stack = training.train(task, plan, places.cache() / "submodels" if self.cache else None)
         right = regrouped(correctness(task, stack, cases), self.sets, task.generator(3))
         self._adjust(task, stack, right)
         return task.module
 
-    def _plan(self, task: Task) -> training.Plan:
-        start = task.checkpoints.get("early")
-        if start is None:
-            task.note("apricot: no early checkpoint; the submodels start from the subject's own weights")
+    @property
+    def _settings(self) -> tuple[float, int, int]:
+        """Rate, epochs of further training and loops: the given ones, else the variant's."""
+        rate, further, loops = VARIANTS[self.variant]
+        return rate if self.rate is None else self.rate, further if self.further_epochs is None else self.further_epochs, loops
+
+    def _submodel_images(self, task: Task) -> int:
+        plan = self._plan(task, task.module)
+        recipe = plan.recipe
+        return sum(recipe.epochs * images_of(part.stop - part.start, recipe.batch_size) for part in plan.windows)
+
+    def _plan(self, task: Task, start: nn.Module) -> training.Plan:
         epochs = self.submodel_epochs or max(1, round(0.2 * task.recipe.epochs))
         parts = windows(len(task.train), self.submodels, self.share)
-        return training.Plan(task.module if start is None else start, parts, replace(task.recipe, epochs=epochs), self.way)
+        return training.Plan(start, parts, replace(task.recipe, epochs=epochs), self.way)
 
     def _blocks(self, right: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
         """The rows of each block of failing cases, in all loops; an empty block does not exist."""
-        for _ in range(VARIANTS[self.variant][2]):
+        for _ in range(self._settings[2]):
             order = torch.randperm(len(right), generator=generator) if self.variant == "plus" else torch.arange(len(right))
             for part in order.split(self.block):
                 rows = right.cpu()[part]
@@ -108,8 +138,8 @@ class Apricot:
 
         The models of the next blocks are made in one product; the first that is kept makes the others void.
         """
-        rate, further, _ = VARIANTS[self.variant]
-        rate, further = (rate if self.rate is None else self.rate), (further if self.further_epochs is None else self.further_epochs)
+        rate, further, _ = self._settings
+        left = max(1, self._submodel_images(task) // max(1, further * len(task.labelled)))  # trainings that the budget allows
         own, others = combinations(list(self._blocks(right, task.generator(1))), self.strategy, rate, self.proportional)
         ahead = max(1, min(AHEAD, FLOATS // sum(rows[0].numel() for rows in stack.values())))
         task.module.eval()
@@ -132,13 +162,16 @@ class Apricot:
             best = exam.accuracy
             if kept == 1:
                 task.keep("adjustment", task.module)
-            if further:
+            if further and left:
+                left -= 1
                 trained = self._further(task, further, done)
                 gained["further training"] += trained - best
                 best = trained
                 if kept == 1:
                     task.keep("further training", task.module)
             state = snapshot(task.module)
+        if further and not left:
+            task.note("apricot: further training ended when it had used as many images as the submodels (its declared budget)")
         points = ", ".join(f"{100 * gain:.2f} points by {what}" for what, gain in gained.items())
         task.note(f"apricot: {kept} of {len(own)} blocks improved validation; gained there: {points}")
 

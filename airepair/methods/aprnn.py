@@ -12,8 +12,9 @@ Defaults: bounds +-3, and the objective (Linf + normalised L1 of the weights' ch
 the margin is .05 instead of its 1e-6, which float32 does not see; the last but one layer, points, penalty and limits are ours.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,12 @@ from airepair.exam import logits_of, sit
 from airepair.linear.effect import Effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Array, winning
-from airepair.linear.pattern import WithOutputs, parts, pattern_effect, with_pattern
+from airepair.linear.pattern import WithOutputs, parts, pattern_effect, pattern_size, with_pattern
 from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
 from airepair.linear.sites import Site, change, exact, find_site, sites
 from airepair.options import Space, option
-from airepair.types import Category, Task
+from airepair.types import Category, Source, Task
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,14 @@ class APRNN:
     name: ClassVar[str] = "aprnn"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Tao et al., PLDI 2023"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"free_pattern": {"pattern": "free"}}
 
     layer: str = option("-2", "first layer to change: last, a name, or a place from the end (-2: the last but one)", source="ours")
     objective: Literal["l1", "linf", "linf+l1"] = option("linf+l1", "norm of the changes to minimise", source="paper")
+    pattern: Literal["frozen", "free"] = option(
+        "frozen", "free: later units may switch, so that nothing is proved, a control of the frozen pattern", source="control"
+    )
     outputs: bool = option(True, "minimise the change of the outputs, too", source="paper")
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bound: float | None = option(3.0, "largest change of one weight; none: no bound", low=0.0, source="paper")
@@ -52,6 +58,17 @@ class APRNN:
     )
     seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
     entries: int = option(50_000_000, "size limit of the program, in numbers", low=1, source="ours")
+
+    def budget(self, task: Task) -> int:
+        """One reverse pass through each point for every class and every later unit."""
+        if not len(task.failing):
+            return 0
+        x = task.failing.images(slice(0, 2))
+        outputs = pattern_size(task.module, find_site(task.module, x, self.layer), x)
+        wanted, kept = (
+            len(s) if most is None else min(most, len(s)) for s, most in ((task.failing, self.points), (task.passing, self.keep))
+        )
+        return (wanted + kept) * outputs
 
     def repair(self, task: Task) -> nn.Module:
         """The module with changed weights and biases."""
@@ -69,7 +86,7 @@ class APRNN:
         predicted = (answers.logits + answers.shift(torch.from_numpy(delta).to(x)))[:, :classes]
         apply(double, site, later, answers, delta)
         off = float((logits_of(double, x) - predicted).abs().max())
-        if off > 1e-5 * (1 + float(predicted.abs().max())):
+        if self.pattern == "frozen" and off > 1e-5 * (1 + float(predicted.abs().max())):
             raise Unsupported(f"the network after layer {site.name!r} is not affine under its ReLU pattern: its logits differ by {off:.2g}")
         apply(task.module, site, later, answers, delta)
         task.note(f"in the module's own precision {int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right")
@@ -79,7 +96,8 @@ class APRNN:
         """The flat change of weights and biases."""
         classes, n = len(task.classes), len(y)
         logits = Effect(answers.logits[:, :classes], answers.inputs, None, answers.width, answers.bias)
-        rows = with_pattern(winning(logits, y, self.margin, kept), answers, classes)
+        rows = winning(logits, y, self.margin, kept)
+        rows = with_pattern(rows, answers, classes) if self.pattern == "frozen" else replace(rows, effect=answers)
         plan = Plan(
             Norm(self.objective, self.bound, (answers.size, n * classes) if self.outputs else (), answers.size),
             Limits(self.seconds, self.entries),

@@ -22,9 +22,9 @@ Both search with 100 candidates for at most 100 generations, and stop when 10 (v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places
 from airepair.search.sampling import drawn
 from airepair.search.swarm import Fitness, Found, Swarm, constriction, swarm
-from airepair.types import Category, Split, Task
+from airepair.types import Category, Source, Split, Task
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,14 @@ class Arachne:
     name: ClassVar[str] = "arachne"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Sohn, Kang, Yoo: Arachne, arXiv 1912.12463v1 (pso); TOSEM 2023, doi 10.1145/3563210 (de)"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_weights": {"localise": "random"}}
 
     search: Literal["pso", "de"] = option(
         "de", "pso: v1, last layer; de: v2, all layers", source="TOSEM 2023", tune=Space(choices=("pso", "de"))
+    )
+    localise: Literal["pareto", "random"] = option(
+        "pareto", "weights that are searched; random: as many of each layer, drawn, a control of the localisation", source="control"
     )
     target: Literal["all", "confusion"] = option("all", "the failing inputs to repair: all, or the most frequent (label, prediction)")
     positives: int | None = option(
@@ -62,6 +67,10 @@ class Arachne:
     patience: int = option(10, "generations without gain before it stops", low=1, source="v1, v2")
     alpha: float = option(10.0, "de only: weight of the failing inputs in the fitness", low=0.0, source="v2", tune=Space(0.5, 50, log=True))
     printed: bool = option(False, "pso: accelerations and lower speed bound as v1 prints them (does not settle)", source="v1")
+
+    def budget(self, task: Task) -> int:
+        """The gradients of the localisation: once through the failing inputs and, for v2, as many passing ones."""
+        return len(task.failing) * (2 if self.search == "de" else 1)
 
     def repair(self, task: Task) -> nn.Module:
         """The module with the best vector found written into its localised weights."""
@@ -107,7 +116,7 @@ class Arachne:
         if self.search == "pso":
             candidates = gradient.topk(min(20 * len(negative), len(gradient))).indices.sort().values
         front = candidates[pareto_front(torch.stack([gradient[candidates], forward[candidates]], 1))]
-        return _places(layers, front)
+        return _places(layers, front if self.localise == "pareto" else _anywhere(layers, front, generator))
 
     def _search(self, task: Task, places: Places, negative: Split, positive: Split) -> Found:
         both = torch.cat([negative.images(), positive.images()])
@@ -172,6 +181,16 @@ def _places(layers: dict[str, Weighted], front: Tensor) -> Places:
     used, which = layer.unique(return_inverse=True)
     names = list(layers)
     return Places(tuple(f"{names[i]}.weight" for i in used.tolist()), which, front - (ends - sizes)[layer])
+
+
+def _anywhere(layers: dict[str, Weighted], front: Tensor, generator: torch.Generator) -> Tensor:
+    """As many weights of each layer as the front has there, drawn: places among all kernels' weights, laid end to end."""
+    sizes = [layer.weight.numel() for layer in layers.values()]
+    ends = torch.tensor(sizes, device=front.device).cumsum(0)
+    counts = torch.bincount(torch.searchsorted(ends, front, right=True), minlength=len(sizes)).tolist()
+    drawn = [torch.randperm(size, generator=generator)[:count].sort().values for size, count in zip(sizes, counts, strict=True)]
+    starts = (ends.cpu() - torch.tensor(sizes)).tolist()
+    return torch.cat([index + start for index, start in zip(drawn, starts, strict=True)]).to(front.device)
 
 
 def _negative(task: Task, target: str) -> Split:

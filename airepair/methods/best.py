@@ -11,16 +11,20 @@ Defaults of the candidates: the paper's three methods and deepcorrect, each with
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
-from airepair.chain import continued
+from airepair.chain import continued, later_budget
 from airepair.errors import Unsupported, UsageError
 from airepair.exam import sit
+from airepair.information import restricted
 from airepair.options import option
-from airepair.types import Category, Method, Task
+from airepair.types import Category, Method, Source, Task
 
 STAGES: tuple[tuple[Category, ...], ...] = (("direct weight modification",), ("retraining", "control"), ("architecture extension",))
 
@@ -32,9 +36,13 @@ class Best:
     name: ClassVar[str] = "best"
     category: ClassVar[Category] = "architecture extension"
     paper: ClassVar[str] = "AIREPAIR III-D: recommended order"
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_choice": {"choice": "random"}}
 
     candidates: tuple[str, ...] = option(
         ("apricot", "deeprepair", "dl2", "deepcorrect"), "methods to choose from, METHOD or METHOD@option=value", source="AIREPAIR III-D"
+    )
+    choice: Literal["validation", "random"] = option(
+        "validation", "which state a stage keeps; random: that of any candidate, a control of the choice", source="control"
     )
     patience: int = option(2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D")
 
@@ -42,17 +50,33 @@ class Best:
         """The candidates with their options."""
         return [configured(text) for text in self.candidates]
 
+    @property
+    def sources(self) -> frozenset[Source]:
+        """What one of its candidates learns from, and what passes: each stage asks anew which inputs fail."""
+        return frozenset[Source](("failing", "passing")).union(*(m.sources for m in self.methods()))
+
+    def budget(self, task: Task) -> int:
+        """All that its candidates may use, whatever fails when their turn comes; one that refuses uses nothing."""
+        total = 0
+        for method in self.methods():
+            with suppress(Unsupported):
+                total += later_budget(method, task)
+        return total
+
     def repair(self, task: Task) -> nn.Module:
         """The best state on validation, the subject's own included."""
         if not len(task.failing):
             return task.module
         methods = self.methods()
-        best, idle = copy.deepcopy(task.module), 0
+        best, idle, generator = copy.deepcopy(task.module), 0, task.generator(1)
         for categories in STAGES:
             stage = [m for m in methods if m.category in categories]
             if not stage:
                 continue
-            found = max([best, *(r for m in stage if (r := attempt(m, task, best)) is not None)], key=lambda r: standing(r, task))
+            tried = [r for m in stage if (r := attempt(m, task, best)) is not None]
+            found = max([best, *tried], key=lambda r: standing(r, task))
+            if self.choice == "random" and tried:
+                found = tried[int(torch.randint(len(tried), (), generator=generator))]
             idle = idle + 1 if found is best else 0
             best = found
             if idle == self.patience:
@@ -74,7 +98,7 @@ def configured(text: str) -> Method:
 def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
     """The method's result from `start`, or None where it refuses; what came of it is noted and kept."""
     try:
-        found = method.repair(continued(task, copy.deepcopy(start), method.name))
+        found = method.repair(restricted(continued(task, copy.deepcopy(start), method.name), method.sources))
     except Unsupported as error:
         task.note(f"best left out {method.name}: {error}")
         return None

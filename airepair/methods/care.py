@@ -18,8 +18,9 @@ without speed all its differences are 0 and it never moves. `rank=effect` ranks 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from airepair.search.intervene import Intervened, channelwise
 from airepair.search.layers import NORMS, WEIGHTED, Run, runs
 from airepair.search.sampling import drawn
 from airepair.search.swarm import Swarm, swarm
-from airepair.types import Category, Split, Task
+from airepair.types import Category, Source, Split, Task
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Care:
     name: ClassVar[str] = "care"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Sun, Sun, Pham, Shi: Causality-based neural network repair, ICSE 2022"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_neurons": {"localise": "random"}}
 
     share: float = option(
         0.1, "share of the hidden neurons to scale", low=0.0, high=1.0, source="ICSE 2022", tune=Space(0.01, 0.5, log=True)
@@ -52,11 +55,18 @@ class Care:
     alpha: float = option(
         0.3, "weight of 1 - accuracy against misbehaviour", low=0.0, high=1.0, source="authors' code", tune=Space(0.05, 0.95)
     )
+    localise: Literal["attribution", "random"] = option(
+        "attribution", "neurons that are scaled; random: as many, a control of the localisation", source="control"
+    )
     rank: Literal["level", "effect"] = option(
         "level", "rank neurons by mean misbehaviour, or by its distance from no intervention", source="ICSE 2022"
     )
     particles: int = option(20, "particles", low=2, source="authors' code")
     iterations: int = option(100, "most generations", low=1, source="authors' code")
+
+    def budget(self, task: Task) -> int:
+        """0: nothing is trained."""
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         """The module with the blamed neurons scaled."""
@@ -70,6 +80,8 @@ class Care:
         sample = drawn(task.failing, self.sample, task.generator(1))
         blame = torch.cat([self._attribution(task, layer, sample) for layer in layers])
         number = min(self.most, len(blame), max(3, round(self.share * len(blame))))
+        if self.localise == "random":
+            blame = torch.rand(blame.shape, generator=task.generator(4)).to(blame)
         chosen = blame.topk(number).indices.sort().values
         widths = torch.tensor([run.shape[1] for run in layers], device=chosen.device)
         which = torch.searchsorted(widths.cumsum(0), chosen, right=True)

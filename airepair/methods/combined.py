@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from torch import nn
 
-from airepair.chain import continued
+from airepair.chain import continued, later_budget
 from airepair.errors import Unsupported, UsageError
-from airepair.types import Category, Method, Task
+from airepair.information import restricted
+from airepair.types import Category, Method, Source, Task
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,22 @@ class Combination:
     name: ClassVar[str]
     category: ClassVar[Category]
     paper: ClassVar[str] = "AIREPAIR III-C (future work): combined repair"
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]]
     steps: ClassVar[tuple[type[Method], ...]]
 
     def methods(self) -> list[Method]:
         """The methods with their options."""
         return [step(**{f.name: getattr(self, f"{step.name}_{f.name}") for f in _fields(step)}) for step in self.steps]
+
+    @property
+    def sources(self) -> frozenset[Source]:
+        """What one of its steps learns from, and what passes: each step asks anew which inputs fail."""
+        return frozenset[Source](("failing", "passing")).union(*(method.sources for method in self.methods()))
+
+    def budget(self, task: Task) -> int:
+        """What its steps may use together; the later ones whatever fails when their turn comes."""
+        first, *later = self.methods()
+        return first.budget(restricted(task, first.sources)) + sum(later_budget(method, task) for method in later)
 
     def repair(self, task: Task) -> nn.Module:
         """The result of the last step."""
@@ -42,7 +54,7 @@ class Combination:
             if number > 1:
                 task.keep(f"after {self.steps[number - 2].name}", module)
             try:
-                module = method.repair(continued(task, module, method.name))
+                module = method.repair(restricted(continued(task, module, method.name), method.sources))
             except Unsupported as error:
                 raise Unsupported(f"step {number}, {method.name}: {error}") from error
         return module
@@ -67,6 +79,11 @@ def combine(steps: Sequence[type[Method]]) -> type[Method]:
         "name": "+".join(names),
         "category": strongest,
         "steps": tuple(steps),
+        "ablations": {
+            f"{step.name}_{name}": {f"{step.name}_{k}": v for k, v in options.items()}
+            for step in steps
+            for name, options in step.ablations.items()
+        },
         "__doc__": f"{' then '.join(names)}.",
     }
     made: Any = dataclasses.make_dataclass(

@@ -18,8 +18,9 @@ that to an earlier one of its turn is dropped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from airepair.options import Space, option
 from airepair.search.modifications import MODIFICATIONS, modify, names_of
 from airepair.search.sampling import Cube
 from airepair.training import Watch, fit
-from airepair.types import Category, Recipe, Split, Task
+from airepair.types import Category, Recipe, Source, Split, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,8 @@ class Counterexample:
     paper: ClassVar[str] = (
         "Dreossi, Ghosh, Yue, Keutzer, Sangiovanni-Vincentelli, Seshia: Counterexample-guided data augmentation, IJCAI 2018"
     )
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_sampler": {"sampler": "random"}}
 
     sampler: Literal["halton", "uniform", "crossentropy", "random"] = option(
         "halton", "how vectors are drawn; random: the control", source="IJCAI 2018"
@@ -96,6 +99,11 @@ class Counterexample:
     epochs: int = option(20, "epochs of each retraining", low=1, source="60 in all, as finetune")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="as finetune", tune=Space(1e-4, 0.3, log=True))
     batch_size: int = option(128, "images a step", low=2, source="as finetune", tune=Space(choices=(32, 64, 128, 256)))
+
+    def budget(self, task: Task) -> int:
+        """The passes of each retraining over train, failing and as many counterexamples as its rounds may have kept."""
+        kept = min(self.keep, self.samples)
+        return sum(self.epochs * (len(task.labelled) + number * kept) for number in range(1, self.rounds + 1))
 
     def repair(self, task: Task) -> nn.Module:
         """The module retrained on its counterexamples."""

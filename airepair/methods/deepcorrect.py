@@ -18,8 +18,9 @@ inputs, distorted as they are, join each batch; with `distortion`, validation is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ from airepair.search.intervene import Intervened, channelwise
 from airepair.search.layers import Run, runs, weighted
 from airepair.search.sampling import drawn
 from airepair.training import Watch, cross_entropy, fit
-from airepair.types import Category, Recipe, Split, Task, Transform
+from airepair.types import Category, Recipe, Source, Split, Task, Transform
+
+NO_FILTERS = "no Conv2d layer whose filters could be corrected"
 
 
 class CorrectionUnit(nn.Sequential):
@@ -73,10 +76,15 @@ class DeepCorrect:
     name: ClassVar[str] = "deepcorrect"
     category: ClassVar[Category] = "architecture extension"
     paper: ClassVar[str] = "Borkar, Karam: DeepCorrect, IEEE TIP 28(12), 2019"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "environment"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_filters": {"ranking": "random"}}
 
     distortion: str = option("none", "where the subject has no environment: blur, noise, or a corruption's name", source="TIP 2019")
     layers: int = option(4, "the first so many convolutions get units", low=1, source="TIP 2019 (1 to 6)")
     beta: float = option(0.5, "share of a layer's filters to correct", low=0.01, high=1.0, source="authors' code", tune=Space(0.1, 0.9))
+    ranking: Literal["priority", "random"] = option(
+        "priority", "filters that get units; random: as many, a control of the ranking", source="control"
+    )
     width: int = option(64, "channels within a unit", low=1, source="authors' code", tune=Space(choices=(16, 32, 64)))
     sample: int = option(200, "images that filters are ranked on", low=1, source="a compromise with time")
     draws: int = option(3, "an environment's draws that filters are ranked on", low=1, source="ours")
@@ -84,6 +92,15 @@ class DeepCorrect:
     epochs: int = option(40, "epochs", low=1, source="authors' code")
     batch_size: int = option(250, "images a step", low=4, source="authors' code")
     l1: float = option(1e-5, "L1 penalty of the units' weights", low=0.0, source="authors' code")
+
+    def budget(self, task: Task) -> int:
+        """The passes over train, and in an environment a quarter as many failing inputs in each batch; else over train and failing."""
+        self._levels(task)
+        if not any(isinstance(m, nn.Conv2d) for m in task.module.modules()):
+            raise Unsupported(NO_FILTERS)
+        n = len(task.train)
+        in_environment = n + n // 4 + -(-n // self.batch_size)
+        return self.epochs * (len(task.labelled) if task.environment is None else in_environment)
 
     def repair(self, task: Task) -> nn.Module:
         """The module with trained correction units."""
@@ -96,10 +113,12 @@ class DeepCorrect:
             )
         convolutions = [r for r in weighted(runs(task.module, task.train.images(slice(2)))) if isinstance(r.layer, nn.Conv2d)]
         if not convolutions:
-            raise Unsupported("no Conv2d layer whose filters could be corrected")
+            raise Unsupported(NO_FILTERS)
         sample, chosen = drawn(task.train, self.sample, task.generator(1)), []
         for number, run in enumerate(convolutions[: self.layers], 1):
             priority = torch.stack([rank(task, run, sample, level, 10 + i) for i, level in enumerate(levels)]).mean(0)
+            if self.ranking == "random":
+                priority = torch.rand(priority.shape, generator=task.generator(4 + number)).to(priority)
             chosen.append((run.name, priority.topk(max(1, round(self.beta * len(priority)))).indices.sort().values))
             task.progress("ranking filters", number, min(self.layers, len(convolutions)), float(priority.max()))
         attach(task.module, chosen, self.width, task.seed)

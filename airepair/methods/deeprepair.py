@@ -29,10 +29,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of
 from airepair.options import Space, option
 from airepair.training import Loss, Watch, fit
-from airepair.types import Category, Recipe, Split, Task
+from airepair.types import Category, Recipe, Source, Split, Task
 from airepair.weighting.cutmix import Criterion, cutmix
 from airepair.weighting.losses import confused_loss, distance_loss
 from airepair.weighting.target_half import TargetHalf, norms
@@ -56,6 +56,9 @@ class DeepRepair:
     name: ClassVar[str] = "deeprepair"
     category: ClassVar[Category] = "retraining"
     paper: ClassVar[str] = "Zhong, Tian et al., weighted regularisation; run by AIREPAIR as DeepRepair"
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "unweighted": {"ratio": 1.0, "weight": 1.0, "target_weight": 0.0, "lam": 1.0},  # in each form its own weight is off, but w-os
+    }
 
     variant: Literal["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"] = option("w-bn", "the form of weighting", source="AIREPAIR's flags")
     first: int | None = option(None, "class id of the pair; none: the most confused", low=0, source="WR")
@@ -79,6 +82,22 @@ class DeepRepair:
     lam: float = option(0.0, "w-dbr: weight of cross-entropy; no effect in the other forms", low=0.0, high=1.0, source="AIREPAIR II-C")
     beta: float = option(1.0, "CutMix: parameter of the Beta distribution", low=1e-6, source="AIREPAIR II-C")
     cutmix_prob: float = option(0.0, "CutMix: probability of a batch; 0 is off", low=0.0, high=1.0, source="AIREPAIR II-C")
+
+    @property
+    def sources(self) -> frozenset[Source]:
+        """Train and failing; to find the classes of a bias also what passes."""
+        return frozenset(("train", "failing", "passing") if self._biased else ("train", "failing"))
+
+    @property
+    def _biased(self) -> bool:
+        return self.target == "bias" or self.third is not None
+
+    def budget(self, task: Task) -> int:
+        """The passes over train and failing, twice where both halves of a step are trained on; nothing for w-os."""
+        self._check(task)
+        if self.variant == "w-os":
+            return 0
+        return self.epoch * len(task.labelled) * (2 if self.variant == "w-bn" and self.both_halves else 1)
 
     def repair(self, task: Task) -> nn.Module:
         """The repaired module."""
@@ -119,7 +138,7 @@ class DeepRepair:
 
     def _targets(self, task: Task) -> tuple[int, ...]:
         """The two classes of a confusion or the three of a bias."""
-        if self.target == "bias" or self.third is not None:
+        if self._biased:
             return biased_three(task, (self.first, self.second, self.third))
         return confused_pair(task, self.first, self.second)
 

@@ -20,8 +20,9 @@ method may learn from, train and the failing inputs (`learn_from` train: the pap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ from airepair.style.chains import Chains, divergence
 from airepair.style.clusters import references
 from airepair.style.transfer import painted, transfer_of
 from airepair.training import Loss, Watch, fit
-from airepair.types import Category, Recipe, Split, Task, Transform
+from airepair.types import Category, Recipe, Source, Split, Task, Transform
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class StyleGuidedDeepRepair:
     name: ClassVar[str] = "deeprepair_style"
     category: ClassVar[Category] = "retraining"
     paper: ClassVar[str] = "Yu et al., IEEE Transactions on Reliability 2021"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "environment"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_style": {"alpha": 0.0}}
 
     corruption: str = option(
         "none", "where the subject has no environment: a corruption and its severity, such as fog3", source="this project"
@@ -62,6 +65,11 @@ class StyleGuidedDeepRepair:
     batch_size: int = option(64, "training images a step; each goes through three times", low=2, source="Yu et al.")
     epochs: int = option(100, "passes over the training data", low=1, source="Yu et al.")
     learn_from: Literal["train and failing", "train"] = option("train and failing", "images of the cross-entropy", source="protocol")
+
+    def budget(self, task: Task) -> int:
+        """Each image of an epoch goes through three times: clean and in two changed copies."""
+        self._environment(task)
+        return 3 * self.epochs * len(task.train if self.learn_from == "train" else task.labelled) if len(task.train) else 0
 
     def repair(self, task: Task) -> nn.Module:
         """The retrained module."""

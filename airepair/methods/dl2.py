@@ -22,8 +22,9 @@ over=labelled (it never loaded the given weights; its network was a ResNet-50 wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ from airepair.options import Space, option
 from airepair.oracle import Hunt, Search, counterexamples
 from airepair.recorded_oracle import RecordedHunt
 from airepair.training import Watch, fit
-from airepair.types import Category, Recipe, Task
+from airepair.types import Category, Recipe, Source, Task
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class DL2:
     name: ClassVar[str] = "dl2"
     category: ClassVar[Category] = "retraining"
     paper: ClassVar[str] = "Fischer et al., DL2: Training and Querying Neural Networks with Logic, ICML 2019"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "unlabelled"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "weight_0": {"weight": 0.0},
+        "singleton_groups": {"grouping": "singletons"},
+    }
 
     constraint: str = option(
         "Groups()", "a published constraint, an expression of the logic, or several joined by 'and'", source="methods.md 2c"
@@ -67,6 +73,9 @@ class DL2:
         "auto", "inputs of the constraint; auto: labelled where it needs labels", source="protocol"
     )
     pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="protocol; shift: DL2's code")
+    grouping: Literal["given", "singletons"] = option(
+        "given", "class groups; singletons: each class a group of its own, a control of what the groups say", source="control"
+    )
     disjunction: Literal["product", "min"] = option("product", "how 'or' becomes a loss", source="DL2 --or")
     oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0)
     oracle_step_size: float = option(0.01, "size of a step, in pixel values", low=0.0, source="DL2 code")
@@ -75,6 +84,18 @@ class DL2:
 
     def __post_init__(self) -> None:
         parse(self.constraint)
+
+    def budget(self, task: Task) -> int:
+        """The passes over train and failing, and at each step what every constraint and its oracle ask of the network with gradients."""
+        constraints = parse(self.constraint, classes=task.classes, robustness=task.robustness)
+        n, size = len(task.labelled), self.batch_size
+        asked = 0
+        for c in constraints:
+            steps = c.steps if self.oracle_steps is None else self.oracle_steps
+            searched = steps * self.oracle_restarts * len(c.outputs & set(c.regions))
+            asked += len(c.outputs) + searched
+        batches = -(-n // size)
+        return self.epochs * n + max(0, self.epochs - self.delay) * batches * size * asked
 
     def repair(self, task: Task) -> nn.Module:
         """The module, trained further under the constraint; the state that is best on validation."""
@@ -120,7 +141,7 @@ class DL2:
         steps = constraint.steps if self.oracle_steps is None else self.oracle_steps
         search = Search(steps, self.oracle_step_size, self.oracle_restarts)
         weight = constraint.weight if self.weight is None else self.weight
-        hunt = RecordedHunt(Hunt(constraint, search, membership(task), self.disjunction))
+        hunt = RecordedHunt(Hunt(constraint, search, membership(task, singletons=self.grouping == "singletons"), self.disjunction))
         return Part(weight, inputs, hunt, task.generator(100 + salt))
 
 
@@ -167,8 +188,10 @@ class Objective:
         return sum((p.loss(module) for p in self.parts), loss) if self.done >= self.delay else loss
 
 
-def membership(task: Task) -> Tensor | None:
-    """The class groups as a K x G matrix of 0 and 1 on the task's device; None where there are none."""
+def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
+    """The class groups as a K x G matrix of 0 and 1 on the task's device; None where there are none. `singletons`: each class is a group."""
+    if task.groups and singletons:
+        return torch.eye(len(task.classes), device=task.device)
     if not task.groups:
         return None
     matrix = torch.zeros(len(task.classes), len(task.groups), device=task.device)

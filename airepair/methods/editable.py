@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,10 @@ from airepair.exam import evaluating, logits_of
 from airepair.options import Space, option
 from airepair.search.layers import runs, weighted
 from airepair.training import Best, Watch, cross_entropy, fit
-from airepair.types import Category, Recipe, Task
+from airepair.types import Category, Recipe, Source, Task
 
 Weights = dict[str, Tensor]
+TRAIN_BATCH = 64  # images a step of editable training
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Editable:
     name: ClassVar[str] = "editable"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Sinitsin, Plokhotnyuk, Pyrkin, Popov, Babenko: Editable neural networks, ICLR 2020"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_locality": {"locality": 0.0}}
 
     block: str = option("auto", "name of the block to edit, or auto: the last one before the output layer", source="ICLR 2020")
     group: int = option(1, "failing inputs to an edit", low=1, source="ICLR 2020", tune=Space(choices=(1, 4, 8, 16)))
@@ -62,6 +65,14 @@ class Editable:
     train_lr: float = option(1e-4, "train: learning rate of Adam", low=0.0, source="ours", tune=Space(1e-5, 1e-3, log=True))
     c_edit: float = option(0.01, "train: weight of the edit loss", low=0.0, source="authors' code")
     c_loc: float = option(0.01, "train: weight of the locality loss", low=0.0, source="authors' code")
+
+    def budget(self, task: Task) -> int:
+        """Every edit with all its steps, each on the edited inputs and a rehearsal batch; and the editable training."""
+        edits = -(-len(task.failing) // self.group) * self.steps * (self.group + self.rehearsal)
+        if not self.train:
+            return edits
+        n = len(task.labelled)
+        return edits + self.epochs * (2 * n + -(-n // TRAIN_BATCH) * (self.steps + 1))
 
     def repair(self, task: Task) -> nn.Module:
         """The edited module."""
@@ -161,7 +172,13 @@ class Editable:
             return total
 
         recipe = Recipe(
-            "adam", self.train_lr, weight_decay=0.0, batch_size=64, epochs=self.epochs, schedule="constant", augment=task.recipe.augment
+            "adam",
+            self.train_lr,
+            weight_decay=0.0,
+            batch_size=TRAIN_BATCH,
+            epochs=self.epochs,
+            schedule="constant",
+            augment=task.recipe.augment,
         )
         fit(
             task.module,

@@ -15,10 +15,10 @@ The failing inputs may be of any classes (published: of one). Defaults: the publ
 general inputs from the paper's MNIST runs; 32 points is the most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from airepair.loop import Course, passes
 from airepair.options import Space, option
 from airepair.stepping import Stepper
 from airepair.training import cross_entropy
-from airepair.types import Category, Split, Task
+from airepair.types import Category, Source, Split, Task
 
 FLOOR = 1e-8  # of both influences, in the public code
 
@@ -43,12 +43,19 @@ class IRepair:
     name: ClassVar[str] = "irepair"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Henriksen et al., SAC 2022"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gamma_0": {"gamma": 0.0}}
 
     gamma: float = option(0.1, "weight of the influence on right inputs", low=0.0, source="paper", tune=Space(1e-3, 5.0, log=True))
     lr: float = option(1e-4, "learning rate of RMSprop", low=0.0, source="paper", tune=Space(1e-5, 1e-2, log=True))
     iterations: int = option(500, "most iterations", low=1, source="public code")
     points: int | None = option(32, "failing inputs to repair, drawn by the seed; none: all", low=1, source="paper")
     general: int = option(40, "passing inputs to hold, balanced over classes", low=1, source="paper", tune=Space(10, 400, log=True))
+
+    def budget(self, task: Task) -> int:
+        """Every iteration sends the points and the general inputs through twice."""
+        points = len(task.failing) if self.points is None else min(self.points, len(task.failing))
+        return self.iterations * 2 * (points + min(self.general, len(task.passing)))
 
     def repair(self, task: Task) -> nn.Module:
         """The module when all chosen points are right, or after the last iteration."""

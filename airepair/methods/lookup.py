@@ -6,13 +6,14 @@ it is. Its repair rate is 1 and its generalisation 0 by construction, so a repai
 Changes no weight; the module keeps a copy of the images. Refuses nothing. No defaults to choose.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from airepair.types import Category, Task
+from airepair.types import Category, Source, Task
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class Lookup:
     name: ClassVar[str] = "lookup"
     category: ClassVar[Category] = "control"
     paper: ClassVar[str] = "control (Tao et al., PLDI 2023)"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing",))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def budget(self, task: Task) -> int:
+        """0: nothing is trained."""
+        return 0
 
     def repair(self, task: Task) -> nn.Module:
         """The module with its table."""

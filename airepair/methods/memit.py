@@ -11,8 +11,10 @@ validation. Ordinary keys are those of the passing inputs, without their labels;
 Defaults: lambda 100 (ours; the paper's 15,000 belongs to language models), margin .05 (PRDNN's buffer).
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from airepair.linear.effect import effect
 from airepair.linear.points import choose_points
 from airepair.linear.sites import change, exact, final_site
 from airepair.options import Space, option
-from airepair.types import Category, Task
+from airepair.types import Category, Source, Task
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,20 @@ class Memit:
     name: ClassVar[str] = "memit"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Meng et al., ICLR 2023"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_ordinary_keys": {"ordinary": "none"}}
 
     ridge: float = option(100.0, "lambda: weight of the ordinary inputs' mean", low=0.0, source="ours", tune=Space(0.1, 1e5, log=True))
+    ordinary: Literal["passing", "none"] = option(
+        "passing", "keys to spare; none: no direction more than another, at a change of the same size, a control", source="control"
+    )
     margin: float = option(0.05, "logits by which the wanted class should win", low=0.0, source="PRDNN", tune=Space(1e-3, 10.0, log=True))
     bias: bool = option(True, "the bias may change too", source="ours")
     points: int | None = option(None, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
+
+    def budget(self, task: Task) -> int:
+        """0: nothing is trained."""
+        return 0
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:
@@ -54,6 +65,8 @@ class Memit:
         else:
             ordinary = torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
         update = write(keys, lacking.T, self.ridge * ordinary)
+        if self.ordinary == "none":
+            update = undirected(keys, lacking.T, float(update.norm()))
         weights = edits.inputs.shape[1]
         change(site.layer(task.module), update[:, :weights], update[:, weights] if edits.bias else None)
         task.note(f"{int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right after one edit of {site.name}")
@@ -70,6 +83,21 @@ def write(keys: Tensor, lacking: Tensor, ordinary: Tensor) -> Tensor:
     """D (O x d) = lacking K' (C0 + K K')^-1 for keys K (d x n) and lacking = V - W K (O x n); the pseudo-inverse where the matrix is singular."""
     inverse: Tensor = torch.linalg.pinv(ordinary + keys @ keys.T, hermitian=True)
     return lacking @ keys.T @ inverse
+
+
+def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
+    """The same ridge regression with a multiple of the identity for C0, so large that the change has that norm (L2); 0 where none has it.
+
+    With K K' = U diag(s) U' the squared norm is the sum over j of |lacking K' U_j|^2 / (s_j + m)^2: it falls as the multiple m grows.
+    """
+    sizes, directions = torch.linalg.eigh(keys @ keys.T)
+    sizes, shares = sizes.clamp_min(0), (lacking @ keys.T @ directions).square().sum(0)
+    low, high = (math.log(float(sizes.max()) * factor) for factor in (1e-12, 1e12))
+    for _ in range(100):
+        middle = (low + high) / 2
+        longer = float((shares / (sizes + math.exp(middle)).square()).sum()) > norm**2
+        low, high = (middle, high) if longer else (low, middle)
+    return write(keys, lacking, math.exp(high) * torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
 
 
 def nearest_winning(logits: Tensor, y: Tensor, margin: float) -> Tensor:

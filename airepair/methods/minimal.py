@@ -13,21 +13,22 @@ Defaults: L1 harms other inputs far less than Linf and touches few weights (meth
 repair in float32; no bound on the change, as in the paper; `keep`, `points`, `penalty` and the limits are ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from airepair.exam import sit
-from airepair.linear.effect import effect
+from airepair.linear.effect import Effect, effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
 from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
 from airepair.linear.sites import change, exact, final_site
 from airepair.options import Space, option
-from airepair.types import Category, Task
+from airepair.types import Category, Source, Task
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class Minimal:
     name: ClassVar[str] = "minimal"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Goldberger et al., LPAR 2020"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gradient": {"direction": "gradient"}}
 
     objective: Literal["l1", "linf", "linf+l1"] = option(
         "l1", "norm of the change to minimise", source="methods.md 4", tune=Space(choices=("l1", "linf", "linf+l1"))
+    )
+    direction: Literal["program", "gradient"] = option(
+        "program", "gradient: as far (L2) down the slope of cross-entropy over the same points, a control of the program", source="control"
     )
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bias: bool = option(True, "the bias may change too", source="paper")
@@ -52,6 +58,10 @@ class Minimal:
     )
     seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
     entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+
+    def budget(self, task: Task) -> int:
+        """0: nothing is trained."""
+        return 0
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:
@@ -71,8 +81,18 @@ class Minimal:
             what,
         )
         found = settle(rows, plan, note=task.note, tick=lambda number, worst: task.progress("solving", number, 0, worst))
-        weight, bias = answers.split(torch.from_numpy(found.delta).to(task.device))
+        delta = torch.from_numpy(found.delta).to(task.device)
+        weight, bias = answers.split(delta if self.direction == "program" else downhill(answers, both.y, float(delta.norm())))
         change(site.layer(task.module), weight, bias)
         right = int(sit(task.module, wanted).right.sum()), int(sit(task.module, kept).right.sum()) if len(kept) else 0
         task.note(f"in the module's own precision {right[0]} of {len(wanted)} points are right and {right[1]} of {len(kept)} kept ones")
         return task.module
+
+
+def downhill(answers: Effect, y: Tensor, length: float) -> Tensor:
+    """The flat change of a last layer, of that L2 norm, along which the mean cross-entropy of the points with labels y falls fastest."""
+    error = answers.logits.softmax(1) - nn.functional.one_hot(y, answers.logits.shape[1])
+    parts = [(error.T @ answers.inputs.squeeze(2)).flatten(), *([error.sum(0)] if answers.bias else [])]
+    slope: Tensor = torch.cat(parts)
+    steepest: Tensor = -slope * (length / slope.norm().clamp_min(1e-300))
+    return steepest

@@ -25,8 +25,9 @@ Defaults: methods.md 4.7 (thresholds .90 and .10 of the replication; the rest is
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,9 @@ from airepair.search.layers import runs, weighted
 from airepair.search.sampling import drawn
 from airepair.stepping import Stepper
 from airepair.training import Watch, cross_entropy, fit, optimizer_of
-from airepair.types import Category, Recipe, Split, Task
+from airepair.types import Category, Recipe, Source, Split, Task
 
+NO_TRAIN = "heat maps are made of training inputs, and there are none"
 PROBE_STEPS = 60  # of a softmax layer
 
 
@@ -69,6 +71,8 @@ class Mode:
     name: ClassVar[str] = "mode"
     category: ClassVar[Category] = "retraining"
     paper: ClassVar[str] = "Ma, Liu, Lee, Zhang, Grama: MODE, ESEC/FSE 2018"
+    sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "pool"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_selection": {"ratio": 0.0}}
 
     map: Literal["dhci", "dhwi", "dhmi"] = option("dhci", "the differential heat map that selects", source="ESEC/FSE 2018")
     underfit: float = option(0.9, "validation accuracy below which a label is under-fit", low=0.0, high=1.0, source="replication")
@@ -84,16 +88,29 @@ class Mode:
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="as finetune", tune=Space(1e-4, 0.3, log=True))
     batch_size: int = option(128, "images a step", low=2, source="as finetune", tune=Space(choices=(32, 64, 128, 256)))
 
+    def budget(self, task: Task) -> int:
+        """The steps of the softmax layers, and the passes of each retraining over train, failing and what its rounds may have selected."""
+        if not len(task.train):
+            raise Unsupported(NO_TRAIN)
+        layers = [r.layer for r in weighted(runs(task.module, task.train.images(slice(2))))][1:]
+        chosen = min(self.selection, len(_pool(task)))
+        rounds = sum(self.epochs * (len(task.labelled) + number * chosen) for number in range(1, self.rounds + 1))
+        return (
+            self._bill(task, features(task.module, layers, few(task.train)), min(self.probes, len(task.train)))
+            + len(few(task.train))
+            + rounds
+        )
+
     def repair(self, task: Task) -> nn.Module:
         """The retrained module."""
         if not len(task.failing):
             return task.module
         if not len(task.train):
-            raise Unsupported("heat maps are made of training inputs, and there are none")
+            raise Unsupported(NO_TRAIN)
         layers = [r.layer for r in weighted(runs(task.module, task.train.images(slice(2))))][1:]
         if not layers:
             raise Unsupported("a network with one weighted layer has no hidden features to compare")
-        pool = task.pool if task.pool is not None and len(task.pool) else task.labelled
+        pool = _pool(task)
         if pool is not task.pool:
             task.note("no pool of extra data: mode selects from train and failing")
         bugs = self._bugs(task)
@@ -130,10 +147,13 @@ class Mode:
         train, validation = features(task.module, layers, data), features(task.module, layers, task.validation)
         k = len(task.classes)
         scores = [probe(a, data.y, b, task.validation.y, k) for a, b in zip(train, validation, strict=True)]
-        # A probe's step on stored features is a small part of a training image's work: the share is measured, so that the bill is true.
-        work = sum(PROBE_STEPS * len(data) * 4 * a.shape[1] * k for a in train)
-        task.meter.add(math.ceil(work / step_work(task.module, data.images(slice(2)))), training=True)
+        task.meter.add(self._bill(task, train, len(data)), training=True)
         return next((i for i in range(len(scores) - 1) if scores[i + 1] - scores[i] < self.saturation), len(scores) - 1)
+
+    def _bill(self, task: Task, vectors: list[Tensor], images: int) -> int:
+        """What the softmax layers cost, in training images: a step on stored features is a small part of one, and the share is measured."""
+        work = sum(PROBE_STEPS * images * 4 * v.shape[1] * len(task.classes) for v in vectors)
+        return math.ceil(work / step_work(task.module, few(task.train).images()))
 
     def _bugs(self, task: Task) -> dict[int, str]:
         """The buggy labels and whether each is "over" or "under" fit."""
@@ -170,6 +190,11 @@ class Mode:
         rest[selected] = False
         others = rest.nonzero()[:, 0]
         return torch.cat([selected, others[torch.randperm(len(others), generator=generator)[: number - len(selected)].to(others.device)]])
+
+
+def _pool(task: Task) -> Split:
+    """What is selected from: the subject's pool, or train and failing where it has none."""
+    return task.pool if task.pool is not None and len(task.pool) else task.labelled
 
 
 def heat_maps(vectors: Tensor, labels: Tensor, predictions: Tensor, classes: int) -> HeatMaps:
@@ -218,6 +243,11 @@ class Softmax(nn.Module):
         """Logits (N x K) of features (N x F, or N x F x 1 x 1)."""
         logits: Tensor = x.flatten(1) @ self.weight[1:] + self.weight[0]
         return logits
+
+
+def few(split: Split) -> Split:
+    """Two of its images, to ask what a network is like."""
+    return split.select(torch.arange(min(2, len(split)), device=split.y.device))
 
 
 def step_work(module: nn.Module, x: Tensor) -> float:

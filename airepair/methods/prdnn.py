@@ -24,8 +24,9 @@ shortfall; penalty and limits are ours.
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
 from airepair.linear.sites import Site, change, exact, find_site, sites
 from airepair.options import Space, option
-from airepair.types import Category, Split, Task
+from airepair.types import Category, Source, Split, Task
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class PRDNN:
     name: ClassVar[str] = "prdnn"
     category: ClassVar[Category] = "direct weight modification"
     paper: ClassVar[str] = "Sotoudeh and Thakur, PLDI 2021"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "last_layer": {"layer": "last"},
+        "coupled": {"fold": True},
+    }
 
     layer: str = option(
         "auto", "layer to repair: auto (the best on validation), last, a name, or a place from the end (-2)", source="validation"
@@ -73,6 +79,17 @@ class PRDNN:
     )
     seconds: float = option(120.0, "time limit of the solver, all layers together", low=0.0, source="ours")
     entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+
+    def budget(self, task: Task) -> int:
+        """For each layer that it may try, one reverse pass per class through each point; the last layer's answers need none."""
+        if not len(task.failing):
+            return 0
+        x = task.failing.images(slice(0, 2))
+        tried = sites(task.module, x) if self.layer == "auto" else [find_site(task.module, x, self.layer)]
+        wanted, kept = (
+            len(s) if most is None else min(most, len(s)) for s, most in ((task.failing, self.points), (task.passing, self.keep))
+        )
+        return sum(not site.final for site in tried) * (wanted + kept) * len(task.classes)
 
     def repair(self, task: Task) -> nn.Module:
         """The decoupled network (or its folded form) with the smallest change of the layer."""

@@ -7,15 +7,16 @@ changes. The state with the better validation accuracy is *not* selected: a cont
 Changes parameters, never batch-norm statistics; a tensor of zeros stays as it is. Refuses nothing. The default, a tenth, is ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from airepair.errors import UsageError
 from airepair.options import Space, option
-from airepair.types import Category, Task
+from airepair.types import Category, Source, Task
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class RandomChange:
     name: ClassVar[str] = "random"
     category: ClassVar[Category] = "control"
     paper: ClassVar[str] = "control"
+    sources: ClassVar[frozenset[Source]] = frozenset(("failing",))
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     norm: float = option(
         0.1, "L2 norm of the change relative to each tensor's own", low=0.0, source="control", tune=Space(1e-3, 1.0, log=True)
@@ -32,6 +35,10 @@ class RandomChange:
     layers: tuple[str, ...] = option(
         (), "names of the layers to change (their parts included); `last` is the last one; none: all", source="ours"
     )
+
+    def budget(self, task: Task) -> int:
+        """0: nothing is trained."""
+        return 0
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:

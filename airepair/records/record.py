@@ -41,7 +41,9 @@ class Record:
 
     options     name -> {"value": ..., "given": whether the user or a settings table gave it}
     before      scores of the subject; `after` those of the repaired model; `missing` says why a metric is absent
-    budget      {"backward": images through forward and backward, "forward": images through forward only}
+    budget      {"backward": images through forward and backward, "forward": images through forward only, "declared": most of the first kind
+                by the method's own word, before the repair; "selection": of the first kind, with which a control chose its own options}
+    sources     what the method learned from (information.py); its control learns from the same
     cost        of the repair alone: seconds, peak bytes (see cost.py)
     subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
                 was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
@@ -60,6 +62,7 @@ class Record:
     after: Mapping[str, float] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
     cost: Mapping[str, Any] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     subject: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Record:
         values = {k: v for k, v in raw.items() if k not in ("schema", "key")}
         values.setdefault("provenance", {})
         values |= {"case": case, "phases": tuple(Phase(**p) for p in raw.get("phases", ())), "notes": tuple(raw.get("notes", ()))}
+        values["sources"] = tuple(raw.get("sources", ()))
         return cls(**values)
 
 

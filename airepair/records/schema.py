@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from airepair.errors import UsageError
+from airepair.information import Source
 from airepair.metrics import entries
 from airepair.right_answers import indices, unpack
 from airepair.validation import Count, Finite, NotNegative, Share, Word, between, problems
@@ -145,6 +146,7 @@ class Line(Closed, frozen=True):
     after: dict[str, Finite] = {}
     missing: dict[str, str] = {}
     budget: dict[str, Count] = {}
+    sources: tuple[Source, ...] = ()
     cost: Cost = Cost()
     phases: tuple[PhaseFields, ...] = ()
     subject: Subject = Subject()

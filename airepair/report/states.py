@@ -1,8 +1,8 @@
 """The states of one cell that a report can show: the repaired model, what the method handed in on the way, and the controls beside it.
 
-The control beside a method is the last kept state of `finetune` whose training images do not exceed the method's, seed by seed (protocol:
-"Budget"). Beside a direct weight modification stands the random change of the same norm that its record holds, or, where records hold none, the
-`random` cell.
+The control beside a method is the last kept state of the fine-tuning on its sources whose training images do not
+exceed the method's, seed by seed (protocol: "Budget"). Beside a direct weight modification stands the random change
+of the same norm that its record holds, or, if records hold none, the `random` cell.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airepair.case import with_variant
+from airepair.information import CONTROL, control_on
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.report.grid import Grid, Sample
 from airepair.report.order import Column
@@ -77,9 +78,15 @@ def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
     return same if cells.cell(place, same) else control
 
 
+def _control(cells: Grid, place: Column, record: Record) -> str:
+    """The fine-tuning that learns from the method's sources, tuned beside tuned; plain `finetune` where the column has no such cell."""
+    same = control_on(record.sources)
+    return same if same != CONTROL and cells.cell(place, same) else _variant(cells, place, CONTROL, record)
+
+
 def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
     """Name and record of the control that belongs to a method's record: the same seed; None if it was not repaired."""
-    name = _variant(cells, place, "finetune", record)
+    name = _control(cells, place, record)
     return name, next((r for r in cells.cell(place, name) if r.case.seed == record.case.seed and r.status == "repaired"), None)
 
 
@@ -91,7 +98,8 @@ def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
         if state:
             names.add(state.name)
             seeds[record.case.seed] = state.images, state.scores
-    return [State("beside", f"finetune, {' / '.join(sorted(names))}", seeds)] if seeds else []
+    control = control_of(cells, place, ran[0])[0]
+    return [State("beside", f"{control}, {' / '.join(sorted(names))}", seeds)] if seeds else []
 
 
 def largest_within(control: Record | None, images: int) -> Phase | None:

@@ -137,6 +137,7 @@ def _images(images: int, draws: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(found.T)
 
 
+@lru_cache(maxsize=4)
 def _seeds(count: int, draws: int) -> NDArray[Any]:
     """Which seeds are drawn in each draw (seeds x draws)."""
     return np.random.default_rng(SEED + 1).integers(count, size=(count, draws))

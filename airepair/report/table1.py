@@ -13,13 +13,13 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
-from airepair.report.facts import FLAG, FLAGGED, marked, temperature_alone, wreck_note, wrecked
+from airepair.report.facts import FLAG, FLAGGED, marked, temperature_alone, wreck_note
 from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
+from airepair.report.leads import leads
 from airepair.report.order import Column, dataset_title, method_title, model_title
-from airepair.report.pairs import after, compared
 from airepair.report.paper import Paper
-from airepair.report.statistics import LEVEL, holm
+from airepair.report.statistics import LEVEL
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 READING = (
@@ -36,7 +36,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
         (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
     }
     usual = {p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns}
-    best = {key for metric in METRICS for key in _best(cells, gains, metric)}
+    best = {(lead.place, lead.first, k) for k in METRICS for lead in leads(cells, k) if lead.told}
     rows = [_baseline_row(cells, paper, k, usual) for k in METRICS]
     for method in cells.methods:
         for metric, label in METRICS.items():
@@ -53,22 +53,6 @@ def table1(cells: Grid, paper: Paper) -> Table:
     tidy = tuple(_tidy(cells, paper, gains))
     title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
     return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
-
-
-def _best(cells: Grid, gains: Mapping[tuple[Column, str, str], Sample | None], metric: str) -> Iterator[tuple[Column, str, str]]:
-    """The best method of each column in the metric, if its gain is above zero and it can be told from the second."""
-    leads = []
-    for place in cells.columns:
-        means = {m: s.mean for m in cells.methods if (s := gains[place, m, metric]) and not wrecked(cells.cell(place, m))}
-        first, second = [*sorted(means, key=lambda m: -means[m]), "", ""][:2]
-        others = {r.case.seed: r for r in cells.cell(place, second) if r.status == "repaired"}
-        pairs = [(after(r), after(others[r.case.seed])) for r in cells.cell(place, first) if r.case.seed in others]
-        found = compared(pairs, metric)
-        if found and means[first] > 0:
-            leads.append((place, first, found))
-    for (place, method, found), p in zip(leads, holm([f.p for *_, f in leads]), strict=True):
-        if p < LEVEL and found.difference > 0:
-            yield place, method, metric
 
 
 def _n(usual: Mapping[Column, int], place: Column) -> str:

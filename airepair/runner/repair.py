@@ -8,17 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
+from airepair.columns import column_budget, declared
 from airepair.cost import Cost, measure, warm_up
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.events import Events, time_limit, without_meter
 from airepair.fallback import noting, out_of_memory
+from airepair.information import present, restricted, sources_of
 from airepair.records import Status
 from airepair.runner.global_state import GlobalState
 from airepair.runner.integrity import changed, written
@@ -57,7 +59,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
     state = GlobalState()
     with TemporaryDirectory(prefix="airepair-") as folder, noting(events.note):
         task = task_of(ready, events, Path(folder))
-        given = {name: value for name in INPUTS if (value := _given(ready, name)) is not None}
+        given = {name: value for name in handed_over(ready) if (value := _given(ready, name)) is not None}
         try:
             found = _called(ready, task, events, call)
         finally:
@@ -78,6 +80,12 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
     return found
 
 
+def handed_over(ready: PreparedCell) -> list[str]:
+    """The inputs that the method gets: those of its sources, and validation."""
+    sources = sources_of(ready.method)
+    return [name for name in INPUTS if name in sources or name == "validation"]
+
+
 def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
     """What an input of the task must still be equal to after the repair."""
     data = ready.subject.dataset
@@ -93,7 +101,15 @@ def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
 
 
 def task_of(ready: PreparedCell, events: Events, logs: Path | None = None) -> Task:
-    """What the method gets: its own copies of the module and of the data, the meter on the module, and no test split."""
+    """What the method gets: the sources that it states and no others."""
+    task = whole_task(ready, events, logs)
+    if getattr(ready.method, "matches_column", False):
+        task = replace(task, column_budget=column_budget(task, ready.case, ready.spec.profile, ready.method))
+    return restricted(task, sources_of(ready.method))
+
+
+def whole_task(ready: PreparedCell, events: Events, logs: Path | None = None) -> Task:
+    """All that a method could get: copies of the module and of the data, the meter on the module, and no test split."""
     subject, data = ready.subject, ready.subject.dataset
     return Task(
         module=_metered(subject.module, events),
@@ -135,6 +151,7 @@ def _called(ready: PreparedCell, task: Task, events: Events, call: Caller) -> Re
     end = Ending()
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), recorded(end), time_limit(ready.limit.seconds):
         torch.manual_seed(ready.case.seed)
+        events.sources, events.declared = present(task, sources_of(ready.method)), declared(ready.method, task)
         events.start = time.perf_counter()
         call(run)
     cost = costs[0] if costs else None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from airepair.case import Case
 from airepair.errors import OutOfTime, Unsupported, one_line
 from airepair.options import configure
-from airepair.testing import toy
+from airepair.testing import declared, toy
 from airepair.testing.bench import Bench, Violation, violated, where
 from airepair.testing.card import card, no_test_split, options
 from airepair.testing.cells import prepare, run
@@ -208,7 +208,7 @@ def time_limit(bench: Bench) -> None:
     )
 
 
-def budget(bench: Bench) -> None:
+def counted(bench: Bench) -> None:
     """Images that went through forward and backward are counted by the task's meter."""
     trial = bench.first
     if trial.diary.gradients and not trial.task.meter.backward:
@@ -284,6 +284,7 @@ class Opaque(nn.Module):
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     card,
     options,
+    declared.sources,
     no_test_split,
     returns,
     interface,
@@ -294,7 +295,9 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     saving,
     perfect_model,
     time_limit,
-    budget,
+    counted,
+    declared.budget,
+    declared.ablations,
     bytes_as_well,
     poisoned_test,
     refusals,

@@ -18,7 +18,7 @@ from airepair.events import Events, without_meter
 from airepair.methods.noop import Noop
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import prepared
-from airepair.runner.repair import task_of
+from airepair.runner.repair import whole_task
 from airepair.runner.spec import CellSpec
 from airepair.training import fit
 from airepair.types import Dataset, Limit, Meter, Recipe, Robustness, Split, Subject, Task
@@ -88,7 +88,7 @@ def task(kind: Architecture = "mlp", seed: int = 0) -> Task:
     """What a method sees of the toy subject: the harness's own task, without its meter."""
     case = Case("toy", kind, "noop", seed)
     ready = prepared(CellSpec(case=case, profile="none"), Loaded(subject(kind)), Noop())
-    found = task_of(ready, Events(Limit(), lambda *_: None))
+    found = whole_task(ready, Events(Limit(), lambda *_: None))
     for module in (found.module, *found.checkpoints.values()):
         without_meter(module)
     return replace(found, meter=Meter())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
+from airepair.information import restricted
 from airepair.types import Meter, Method, Split, Task
 
 
@@ -78,6 +79,7 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None)
         diary.kept.append((phase, copy.deepcopy(kept)))
 
     watched = replace(task, module=module, checkpoints=checkpoints, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
+    watched = restricted(watched, method.sources)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
     with counting_gradients(diary), noting_seeds(diary, type(method).__module__):

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 
 from airepair.case import Case, with_variant
-from airepair.methods import build
+from airepair.events import Events
 from airepair.records import Record, append
 from airepair.runner.loading import Loader
+from airepair.runner.prepared import prepare
+from airepair.runner.repair import task_of
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.settings import Chosen
+from airepair.types import Limit
 
 TRIALS = "trials.jsonl"
 
@@ -71,10 +74,11 @@ def try_out(bench: Bench, method: str, number: int, options: Mapping[str, Any], 
 
 
 def default_images(bench: Bench) -> int:
-    """The budget where none is given: what finetune's settings would see with all of train and the repair split."""
+    """The budget of a trial if none is given: the largest that a method of the column declares, to which the controls train, too."""
     spec = bench.spec("finetune", 0, {}, bench.seeds[0])
-    data = bench.loader(spec).subject.dataset
-    return int(getattr(build("finetune", spec.options), "epochs")) * (len(data.train) + len(data.repair))  # noqa: B009 (a Method has no epochs)
+    task = task_of(prepare(spec, bench.loader(spec)), Events(Limit(), lambda *_: None))
+    assert task.column_budget is not None
+    return task.column_budget
 
 
 def on(device: torch.device) -> str:

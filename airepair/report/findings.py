@@ -1,0 +1,194 @@
+"""The findings: what the committed records allow to be claimed, and nothing else.
+
+A claim needs SEEDS seeds in each arithmetic (portable and native), and in each of them a difference from zero in the same direction whose p
+is below LEVEL after Holm's correction within its table and metric; p is the larger one of a bootstrap and a permutation test (statistics.py).
+Which columns take part is decided by their number of seeds alone, so that no column joins or leaves a family for its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from airepair.records import Record, version
+from airepair.report.grid import Grid, baseline, column, grid
+from airepair.report.layout import Entry, Heading, Row, Table, fixed
+from airepair.report.leads import leads
+from airepair.report.markdown import escape, markdown
+from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.paired import interval, p_text
+from airepair.report.pairs import after, before, compared
+from airepair.report.statistics import LEVEL, Comparison, holm
+from airepair.report.table1 import METRICS
+from airepair.report.table3 import CONTROL, IDEA, questions
+
+SEEDS = 20
+ARITHMETICS = ("portable", "native")
+NAMES = {"accuracy": "accuracy", "constraint": "constraint accuracy"}
+Key = tuple[str, str, Column, str, str]  # section, metric, column, method, compared with
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table's claims; `what` completes "N of M comparisons can be told from zero"."""
+
+    name: str
+    title: str
+    says: str
+
+
+SECTIONS = (
+    Section("idea", "Is it the idea? (Table III)", "The gain of a method minus its gain with its own idea switched off."),
+    Section(
+        "control",
+        "Beyond fine-tuning? (Table III)",
+        "The gain of a method minus that of fine-tuning on the same sources at as many images.",
+    ),
+    Section("gain", "What repairs at all? (Table I)", "The score after the repair minus the score before it."),
+    Section("lead", "Which method is best? (Table I)", "The gain of the best method of a column minus that of the second."),
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One comparison in one arithmetic, and its p after Holm's correction."""
+
+    found: Comparison
+    p: float
+
+    @property
+    def told(self) -> int:
+        """1 above zero, -1 below, 0 if it cannot be told from zero."""
+        return 0 if self.found.n < SEEDS or self.p >= LEVEL else 1 if self.found.difference > 0 else -1
+
+
+def findings(records: Iterable[Record], sources: str) -> str:
+    """The page as Markdown; `sources` names the records that it is made of."""
+    given = list(records)
+    newest = max(map(version, given), default=None)
+    found = [r for r in given if version(r) == newest]
+    grids = {a: grid([r for r in found if r.provenance.get("arithmetic") == a]) for a in ARITHMETICS}
+    enough = [p for p in grids[ARITHMETICS[0]].columns if all(_seeds(g, p) >= SEEDS for g in grids.values())]
+    claims = [_claims(g.where(lambda r: column(r) in enough)) for g in grids.values()]
+    parts = [_head(sources, newest), *(_section(s, claims) for s in SECTIONS), _rest(found, enough)]
+    return "\n".join(parts)
+
+
+def _seeds(cells: Grid, place: Column) -> int:
+    found = baseline(cells.of(place), "accuracy")
+    return found.n if found else 0
+
+
+def _claims(cells: Grid) -> dict[Key, Claim]:
+    """Every comparison of one arithmetic. Both kinds of Table III are one family per metric."""
+    found: dict[Key, Claim] = {}
+    for q in questions(cells):
+        kind = {IDEA: "idea", CONTROL: "control"}[q.kind]
+        against = q.against if q.kind == IDEA else "fine-tuning"
+        found[kind, q.metric, q.place, q.method, against] = Claim(q.found, q.p)
+    plain = cells.plain
+    for metric in METRICS:
+        gains = dict(_gains(plain, metric))
+        for (key, comparison), p in zip(gains.items(), holm([c.p for c in gains.values()]), strict=True):
+            found[key] = Claim(comparison, p)
+        for lead in leads(plain, metric):
+            found["lead", metric, lead.place, lead.first, lead.second] = Claim(lead.found, lead.p)
+    return found
+
+
+def _gains(cells: Grid, metric: str) -> Iterator[tuple[Key, Comparison]]:
+    for place in cells.columns:
+        for method in cells.methods:
+            ran = [r for r in cells.cell(place, method) if r.status == "repaired"]
+            found = compared([(after(r), before(r)) for r in ran], metric) if method != "noop" else None
+            if found:
+                yield ("gain", metric, place, method, "the subject"), found
+
+
+def _head(sources: str, newest: int | None) -> str:
+    return (
+        "# What the records allow to be claimed\n\n"
+        f"Written by `airepair findings {sources}` from records of benchmark version {newest}; nothing here was typed.\n\n"
+        f"A claim stands here if its difference can be told from zero over at least {SEEDS} seeds, in portable **and** in native arithmetic:\n"
+        f"p below {LEVEL:g} after Holm's correction within its table and metric, p being the larger one of a bootstrap and a permutation test\n"
+        "([reports.md](reports.md)). Differences are in percentage points, with their 95 % intervals. Claims hold over splits of these data\n"
+        "sets and for these small networks; what cannot be told apart here may differ all the same.\n"
+    )
+
+
+def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
+    first, second = claims
+    shared = [k for k in first if k[0] == section.name and k in second]
+    told = [k for k in shared if first[k].told and first[k].told == second[k].told]
+    lines = [f"## {section.title}", "", section.says, ""]
+    for metric, name in NAMES.items():
+        of_metric = [k for k in shared if k[1] == metric]
+        claimed = [k for k in told if k[1] == metric]
+        if not of_metric:
+            lines += [f"{name.capitalize()}: no comparison has {SEEDS} seeds in both arithmetics, so nothing can be claimed.", ""]
+            continue
+        lines += [
+            f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons can be told from zero.{_ideas(of_metric, first, told)}",
+            "",
+        ]
+        if claimed:
+            lines += [markdown(_table(section, name, claimed, claims))]
+        if left := _names(k for k in of_metric if k not in claimed):
+            lines += [f"Not told from zero: {left}.", ""]
+    return "\n".join(lines)
+
+
+def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str:
+    """For how many methods the idea can be told from its absence: better than each of its ablations in a column."""
+    if asked[0][0] != "idea":
+        return ""
+    groups: dict[tuple[str, Column], list[Key]] = {}
+    for key in asked:
+        groups.setdefault((key[3], key[2]), []).append(key)
+    better = {m for (m, _), keys in groups.items() if all(k in told and first[k].told > 0 for k in keys)}
+    return f" The idea can be told from its absence for {len(better)} of {len({m for m, _ in groups})} methods."
+
+
+def _table(section: Section, name: str, keys: list[Key], claims: list[dict[Key, Claim]]) -> Table:
+    rows = tuple(
+        Row((_subject(k[2]), method_title(k[3]), method_title(k[4])), tuple(e for found in claims for e in _entries(found[k])))
+        for k in keys
+    )
+    headings = tuple(Heading(a, t) for a in ARITHMETICS for t in ("points", "95 % interval", "p"))
+    return Table(
+        section.name, f"{section.title.partition(' (')[0]} {name.capitalize()}", ("Subject", "Method", "Compared with"), headings, rows
+    )
+
+
+def _entries(claim: Claim) -> Iterator[Entry]:
+    yield from map(Entry, (fixed(100 * claim.found.difference, sign=True), interval(claim.found), p_text(claim.p)))
+
+
+def _subject(place: Column) -> str:
+    return f"{dataset_title(place[0])} {model_title(place[1])}"
+
+
+def _names(keys: Iterable[Key]) -> str:
+    """Methods with their columns, and what they were compared with if there are several."""
+    by_column: dict[Column, list[str]] = {}
+    for kind, _, place, method, against in keys:
+        label = f"{method_title(method)} ({against})" if kind == "idea" else method_title(method)
+        by_column.setdefault(place, []).append(label)
+    return "; ".join(f"{escape(_subject(p))}: {escape(', '.join(names))}" for p, names in by_column.items())
+
+
+def _rest(records: list[Record], enough: list[Column]) -> str:
+    """The columns that no claim is made of, with their seeds in each arithmetic."""
+    seeds: dict[Column, dict[str, set[int]]] = {}
+    for record in records:
+        found = seeds.setdefault(column(record), {}).setdefault(
+            str(record.provenance.get("arithmetic") or "arithmetic not recorded"), set()
+        )
+        found.add(record.case.seed)
+    lines = [f"{'-'.join(p)} ({_counts(found)})" for p, found in seeds.items() if p not in enough]
+    text = ", ".join(map(escape, lines)) or "none"
+    return f"## Columns without a claim\n\nFewer than {SEEDS} seeds, or one arithmetic only: {text}.\n"
+
+
+def _counts(seeds: Mapping[str, set[int]]) -> str:
+    return ", ".join(f"{name}: n = {len(found)}" for name, found in sorted(seeds.items()))
