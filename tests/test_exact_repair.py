@@ -22,7 +22,7 @@ from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
-from airepair.types import Method, Task
+from airepair.types import Meter, Method, Task
 
 
 def fresh(task: Task, **other: object) -> tuple[Task, list[str]]:
@@ -127,11 +127,13 @@ def test_prdnn_repairs_the_layer_that_is_best_on_validation(cnn: Task) -> None:
 
 def test_prdnn_leaves_out_what_it_cannot_solve_and_says_so(cnn: Task) -> None:
     """Over the size limit, or refused by the program itself: the others are still tried; a cell without any solved layer is refused."""
-    task, notes = fresh(cnn)
+    task, notes = fresh(cnn, meter=Meter())
+    task.module.register_forward_pre_hook(task.meter)
     PRDNN(entries=60_000).repair(task)
     assert list(tried(notes)) == ["7"]
     assert "left out 5: the linear program has up to" in notes[0]
     assert "left out 0: the slopes of layer '0' hold" in notes[0]
+    assert task.meter.backward == 0, "what is too large is seen before any slope is computed"
     task, notes = fresh(cnn)
     PRDNN(bound=0.05, infeasible="refuse").repair(task)
     assert "left out 7: proved infeasible" in notes[0]

@@ -18,6 +18,8 @@ from airepair.errors import Unsupported
 from airepair.linear.highs import TOLERANCE, Limits, Norm, Program, out_of_time
 from airepair.linear.margins import Array, Index
 
+AT_ONCE = 2000  # rows up to which a program is solved whole
+
 
 class Constraints(Protocol):
     """Rows G change >= rhs. `group`: rows with the same number share one slack, -1 for none; `entries`: numbers in a row, at most."""
@@ -75,7 +77,7 @@ def solve(
     *,
     penalty: float | None = None,
     equalities: sparse.csr_array | None = None,
-    at_once: int = 2000,
+    at_once: int = AT_ONCE,
     tick: Callable[[int, float], None] = lambda *_: None,
 ) -> Solution:
     """The proved optimum, or the proof that there is none. With `penalty` the rows of a group may miss by a common slack at that price.
@@ -86,7 +88,7 @@ def solve(
     start, rhs, group = time.monotonic(), constraints.rhs, constraints.group
     slacks = int(group.max(initial=-1)) + 1 if penalty is not None else 0
     active = np.arange(len(rhs)) if len(rhs) <= at_once else _hardest(rhs, group)
-    _check_size(constraints, len(active), limits)
+    check_size(len(active), constraints.size, constraints.entries, limits)
     matrix = constraints.rows(active)
     for number in range(1, 10_000):
         left = limits.seconds - (time.monotonic() - start)
@@ -108,7 +110,7 @@ def solve(
         worst = np.argsort(-missing, kind="stable")[:at_once]
         new = np.sort(worst[missing[worst] > 10 * TOLERANCE])
         active = np.concatenate([active, new])
-        _check_size(constraints, len(active), limits)
+        check_size(len(active), constraints.size, constraints.entries, limits)
         matrix = sparse.csr_array(sparse.vstack([matrix, constraints.rows(new)], format="csr"))
     raise Unsupported("constraint generation did not end")
 
@@ -124,11 +126,12 @@ def _hardest(rhs: Array, group: Index) -> Index:
     return found
 
 
-def _check_size(constraints: Constraints, rows: int, limits: Limits) -> None:
+def check_size(rows: int, weights: int, entries: int, limits: Limits) -> None:
+    """Unsupported where a program of so many rows, with up to `entries` numbers in a row, is over the size limit."""
     # Each number stands twice: for the positive and for the negative part of the change.
-    entries = 2 * rows * constraints.entries
-    if entries > limits.entries:
+    total = 2 * rows * entries
+    if total > limits.entries:
         raise Unsupported(
-            f"the linear program has up to {entries:,} entries ({rows:,} rows, {constraints.size:,} weights), more than entries={limits.entries:,};"
+            f"the linear program has up to {total:,} entries ({rows:,} rows, {weights:,} weights), more than entries={limits.entries:,};"
             " repair fewer points, keep fewer inputs or choose a smaller layer"
         )

@@ -38,6 +38,7 @@ from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
 from airepair.linear.points import choose_kept, choose_points
+from airepair.linear.program import AT_ONCE, check_size
 from airepair.linear.proof import Plan, settle
 from airepair.linear.sites import Site, change, exact, find_site, sites
 from airepair.options import Space, option
@@ -125,18 +126,26 @@ class PRDNN:
 
     def _repaired(self, task: Task, module: nn.Module, site: Site, wanted: Split, kept: Split, seconds: float) -> nn.Module:
         """The decoupled network (or its folded form) with the smallest change of one layer; Unsupported where that cannot be solved."""
-        both = wanted + kept
+        both, limits, classes = wanted + kept, Limits(seconds, self.entries), len(task.classes)
+        if not site.final:  # before the slopes are computed, which train as many images as there are classes for each point
+            layer, rows = site.layer(module), len(both) * (classes - 1)
+            weights = layer.weight.numel() + (layer.bias.numel() if self.bias and layer.bias is not None else 0)
+            check_size(rows if rows <= AT_ONCE else len(wanted), weights, weights, limits)
         answers = effect(exact(module), site, both.images().double(), bias=self.bias, entries=self.entries)
         if not site.final:  # vjp counts one backward pass of the K
-            task.meter.add(len(both) * (len(task.classes) - 1), training=True)
+            task.meter.add(len(both) * (classes - 1), training=True)
         plan = Plan(
             Norm(self.objective, self.bound),
-            Limits(seconds, self.entries),
+            limits,
             self.penalty if self.infeasible == "soften" else None,
             f"{site.name} within +-{self.bound} lets {len(wanted)} points win by {self.margin:g} in the decoupled network and keeps {len(kept)}",
         )
-        rows = winning(answers, both.y, self.margin, len(kept))
-        found = settle(rows, plan, note=task.note, tick=lambda number, worst: task.progress("solving", number, 0, worst))
+        found = settle(
+            winning(answers, both.y, self.margin, len(kept)),
+            plan,
+            note=task.note,
+            tick=lambda number, worst: task.progress("solving", number, 0, worst),
+        )
         network = Decoupled(module, site)
         change(network.value, *answers.split(torch.from_numpy(found.delta).to(task.device)))
         task.note(f"decoupled network: {int(sit(network, wanted).right.sum())} of {len(wanted)} points are right in its own precision")
