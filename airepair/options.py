@@ -34,7 +34,11 @@ class Space:
 def option(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, source: str = "", tune: Space | None = None
 ) -> Any:
-    """A field of a method: its default, what it means, the accepted range (both ends included), where the default comes from, its search space."""
+    """A field of a method: its default, what it means, the accepted range (both ends included), its search space, and `source`.
+
+    `source` says where the default comes from: the paper or its public code; "validation"; "budget" (a limit of time or size); "form" (one of
+    several published forms, or a rule of the benchmark); "control"; "open": no publication states a value, `airepair tune` decides it.
+    """
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "source": source, "tune": tune})
 
 

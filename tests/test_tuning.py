@@ -242,12 +242,15 @@ def test_the_table_keeps_other_rows_and_gives_options_with_their_origin(tmp_path
 
 
 def test_a_combination_has_the_settings_of_its_steps() -> None:
-    """`deeprepair+dl2` gets deeprepair's row and dl2's, each under the step's name, and they are options that it has."""
-    chosen = choose_options("digits", "fc", "deeprepair+dl2", "smoke", {})
-    alone = choose_options("digits", "fc", "deeprepair", "smoke", {})
-    assert chosen.options["deeprepair_lr"] == alone.options["lr"]
-    assert chosen.origins["dl2_lr"].startswith("docs/protocol.md")
-    names = {o.name for o in describe(combine([METHODS.get("deeprepair"), METHODS.get("dl2")]))}
+    """`prdnn+dl2` gets prdnn's row and dl2's, each under the step's name, and they are options that it has."""
+    chosen = choose_options("digits", "fc", "prdnn+dl2", "smoke", {})
+    for step in ("prdnn", "dl2"):
+        alone = choose_options("digits", "fc", step, "smoke", {})
+        assert alone.options
+        for name, value in alone.options.items():
+            assert chosen.options[f"{step}_{name}"] == value
+            assert chosen.origins[f"{step}_{name}"] == alone.origins[name]
+    names = {o.name for o in describe(combine([METHODS.get("prdnn"), METHODS.get("dl2")]))}
     assert set(chosen.options) <= names
 
 

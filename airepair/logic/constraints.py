@@ -1,8 +1,9 @@
 """Constraints: a formula, the points that it ranges over, and the published constraints by name.
 
-Each published constraint is an expression of the logic with its numbers filled in; these, the weight and the oracle's steps are those of the
-authors' scripts (DL2 run.sh; methods.md 2c) for the data set, CIFAR-10's where the paper has none. `T` constraints relate inputs that are
-given, `G` constraints hold for every point of a region, which an oracle searches.
+Each published constraint is an expression of the logic with its numbers filled in; these, the weight, the
+learning rate and the oracle's steps are those of the authors' scripts (github.com/eth-sri/dl2, run.sh) for
+the data set, CIFAR-10's where the paper has none. `T` constraints relate inputs that are given, `G`
+constraints hold for every point of a region, which an oracle searches.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 SIMILAR = ((1, 9, 5), (4, 7, 8), (0, 8, 6), (5, 3, 9), (3, 5, 1))
 WEIGHT = 0.6  # of an expression that is not a published constraint: that of the class groups
 STEPS = 7
+RATE = 1e-4  # Adam's, in the supervised experiments
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Constraint:
     """A formula for all points of its regions.
 
     `regions`: the quantified points by name; `weight` of its loss; `steps` of the oracle; `radius`: partners x2 nearer than this are the
-    ones it is about (None: the data set's own).
+    ones it is about (None: the data set's own); `rate`: the learning rate that it was published with.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Constraint:
     weight: float = WEIGHT
     steps: int = STEPS
     radius: float | None = None
+    rate: float = RATE
 
     @property
     def names(self) -> frozenset[str]:
@@ -106,7 +109,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Named:
-    """A published constraint: its parameters with their defaults (None: the data set's own constant), its expression, weight and steps.
+    """A published constraint: its parameters with their defaults (None: the data set's own constant), expression, weight, steps and rate.
 
     `on`: by the data set's classes, what the authors chose otherwise there (parameters, "weight", "steps").
     """
@@ -118,6 +121,7 @@ class Named:
     radius: str | None = None
     classes: tuple[str, ...] | None = None
     on: Mapping[tuple[str, ...], Mapping[str, float]] = field(default_factory=dict)
+    rate: float = RATE
     source: str = "DL2, supervised experiments"
 
 
@@ -129,7 +133,9 @@ def _similar(point: str, more: str = "") -> str:
 
 BOX = "forall z in box(x, {eps}): "
 NAMED: dict[str, Named] = {
-    "Groups": Named({"eps": 0.0}, "every(groups(x) <= {eps} or groups(x) >= 1 - {eps})", 0.6, source="DL2, semi-supervised CIFAR-100"),
+    "Groups": Named(
+        {"eps": 0.0}, "every(groups(x) <= {eps} or groups(x) >= 1 - {eps})", 0.6, rate=1e-3, source="DL2, semi-supervised CIFAR-100"
+    ),
     "RobustnessT": Named({"eps1": None, "eps2": None}, "dist(x, x2) < {eps1} => kl(x, x2) < {eps2}", None, radius="eps1"),
     "RobustnessG": Named(
         {"eps": 0.3, "delta": 0.52},

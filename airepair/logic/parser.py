@@ -267,7 +267,8 @@ class _Parser:
         here = self.published_here(named)
         usual = named.weight if named.weight is not None else self.robustness.weight if self.robustness else 1.0
         weight, steps = here.get("weight", usual), int(here.get("steps", named.steps))
-        return Constraint(text, found.formula, found.regions, weight, steps, values[named.radius] if named.radius else None)
+        radius = values[named.radius] if named.radius else None
+        return Constraint(text, found.formula, found.regions, weight, steps, radius, named.rate)
 
     def published_here(self, named: Named) -> Mapping[str, float]:
         return named.on.get(self.classes, {}) if self.classes is not None else {}

@@ -13,7 +13,7 @@ Defaults (the authors' settings): 20 submodels, windows of a quarter of train, 2
 conference version", says their code), rate .005, blocks of 20, 20 further epochs. A block is 20 failing *cases*: 20 indices hold about
 four. `plus` (Apricot+): 3 loops over shuffled cases, rate .0005, 3 further epochs. `lite`: one random right and one random wrong submodel
 instead of means, rate .01, no further training. `proportional` weighs the two means by their shares (coinse/arachne's re-implementation,
-with the sign of the paper). `sets` "random" and "swapped" are controls: validation alone does not notice a wrong sign (methods.md 2a).
+with the sign of the paper). `sets` "random" and "swapped" are controls: validation alone does not notice a wrong sign.
 
 A budget must be known before the repair, so further training ends when it has used as many images as the submodels did (ours: the authors'
 code trains after every improvement); later blocks that improve are kept without it.
@@ -44,7 +44,7 @@ from airepair.submodels.windows import windows
 from airepair.training import CrossEntropy, Watch, fit, snapshot
 from airepair.types import Category, Source, Split, Task
 
-# rate, epochs of further training, loops over the cases (methods.md 2a)
+# rate, epochs of further training, loops over the cases (github.com/DemoAuguste/ApricotTOSEM)
 VARIANTS = {"original": (0.005, 20, 1), "plus": (0.0005, 3, 3), "lite": (0.01, 0, 1)}
 
 NO_TRAIN = "apricot's submodels need training data, and train is empty"

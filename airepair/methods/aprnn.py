@@ -42,7 +42,12 @@ class APRNN:
     sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"free_pattern": {"pattern": "free"}}
 
-    layer: str = option("-2", "first layer to change: last, a name, or a place from the end (-2: the last but one)", source="ours")
+    layer: str = option(
+        "-2",
+        "first layer to change: last, a name, or a place from the end (-2: the last but one)",
+        source="open",
+        tune=Space(choices=("-2", "last")),
+    )
     objective: Literal["l1", "linf", "linf+l1"] = option("linf+l1", "norm of the changes to minimise", source="paper")
     pattern: Literal["frozen", "free"] = option(
         "frozen", "free: later units may switch, so that nothing is proved, a control of the frozen pattern", source="control"
@@ -50,14 +55,14 @@ class APRNN:
     outputs: bool = option(True, "minimise the change of the outputs, too", source="paper")
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bound: float | None = option(3.0, "largest change of one weight; none: no bound", low=0.0, source="paper")
-    points: int | None = option(50, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
+    points: int | None = option(50, "failing inputs to repair, drawn by the seed; none: all", low=1, source="budget")
     keep: int | None = option(0, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="paper: none")
-    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="ours")
+    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="form")
     penalty: float = option(
-        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="ours", tune=Space(0.01, 1000.0, log=True)
+        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="open", tune=Space(0.01, 1000.0, log=True)
     )
-    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
-    entries: int = option(50_000_000, "size limit of the program, in numbers", low=1, source="ours")
+    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="budget")
+    entries: int = option(50_000_000, "size limit of the program, in numbers", low=1, source="budget")
 
     def budget(self, task: Task) -> int:
         """One reverse pass through each point for every class and every later unit."""

@@ -58,7 +58,9 @@ class Arachne:
     localise: Literal["pareto", "random"] = option(
         "pareto", "weights that are searched; random: as many of each layer, drawn, a control of the localisation", source="control"
     )
-    target: Literal["all", "confusion"] = option("all", "the failing inputs to repair: all, or the most frequent (label, prediction)")
+    target: Literal["all", "confusion"] = option(
+        "all", "the failing inputs to repair: all, or the most frequent (label, prediction)", source="v1"
+    )
     positives: int | None = option(
         None, "passing inputs not to break, drawn at random; none: 200 for pso, all for de", low=0, source="v1: 200; v2: all"
     )

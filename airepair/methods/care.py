@@ -11,9 +11,11 @@ the values are those of the feature itself. The scaling folds into that layer's 
 layers is allowed. After ReLU the same as scaling what goes out, since 1 + r >= 0. Changes these rows only. Refuses a network without a hidden
 layer.
 
-Defaults: methods.md 4.11 (16 values, swarm of 20, c1 = c2 = .41, w = .8, 100 iterations, ftol 1e-3 for 10, alpha .3, a tenth of the
-neurons, at most 50: the search dimension stays what the paper's is). The swarm starts at r = 0 with random speeds: from one point
-without speed all its differences are 0 and it never moves. `rank=effect` ranks by the difference from no intervention instead of the level.
+Defaults are those of the authors' code (github.com/longph1989/Socrates: 16 values, swarm of 20, c1 = c2 =
+.41, w = .8, 100 iterations, ftol 1e-3 for 10, alpha .3, a tenth of the neurons, at most 50: the search
+dimension stays what the paper's is). The swarm starts at r = 0 with random speeds: from one point without
+speed all its differences are 0 and it never moves. `rank=effect` ranks by the difference from no intervention
+instead of the level.
 """
 
 from __future__ import annotations
@@ -48,10 +50,10 @@ class Care:
     share: float = option(
         0.1, "share of the hidden neurons to scale", low=0.0, high=1.0, source="ICSE 2022", tune=Space(0.01, 0.5, log=True)
     )
-    most: int = option(50, "at most so many neurons", low=1, source="methods.md 4.11 (dimension 3 to 50)")
+    most: int = option(50, "at most so many neurons", low=1, source="budget: the dimension of the search")
     values: int = option(16, "values of an intervention, between the observed extremes", low=2, source="authors' code")
-    sample: int = option(64, "failing inputs to intervene on", low=1, source="a compromise with time")
-    positives: int = option(200, "passing inputs that the accuracy is measured on", low=1, source="as in arachne")
+    sample: int = option(64, "failing inputs to intervene on", low=1, source="budget")
+    positives: int = option(200, "passing inputs that the accuracy is measured on", low=1, source="budget")
     alpha: float = option(
         0.3, "weight of 1 - accuracy against misbehaviour", low=0.0, high=1.0, source="authors' code", tune=Space(0.05, 0.95)
     )

@@ -11,9 +11,11 @@ draws the same number of modified images without looking at the network. Changes
 training loop; the best state on validation remains. Refuses a task without a labelled image that the network gets right. No image is mirrored:
 digits are not symmetric.
 
-Defaults: methods.md 4.8 (Halton sampler, PCA for ordered features, set analysis for unordered ones); the ranges are in
-search/modifications.py; samples, rounds and epochs are ours. `distance` is the paper's optional diversity constraint: a vector nearer than
-that to an earlier one of its turn is dropped.
+Defaults: Halton sampler, principal components for ordered features and set analysis for unordered ones are
+the paper's; the ranges are in search/modifications.py. It states neither a learning rate nor a number of
+counterexamples for classifiers of this kind: those are open until they are tuned on validation. Samples,
+rounds and epochs limit the budget. `distance` is the paper's optional diversity constraint: a vector nearer
+than that to an earlier one of its turn is dropped.
 """
 
 from __future__ import annotations
@@ -91,14 +93,14 @@ class Counterexample:
         "halton", "how vectors are drawn; random: the control", source="IJCAI 2018"
     )
     steer: bool = option(True, "half of the samples follow the error table: its principal components and its labels", source="IJCAI 2018")
-    modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="ours")
-    samples: int = option(2000, "modified images tried in a round", low=1, source="ours")
-    keep: int = option(500, "counterexamples kept in a round", low=1, source="ours", tune=Space(50, 5000, log=True))
+    modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="form")
+    samples: int = option(2000, "modified images tried in a round", low=1, source="budget")
+    keep: int = option(500, "counterexamples kept in a round", low=1, source="open", tune=Space(50, 5000, log=True))
     distance: float = option(0.0, "least distance between the vectors of a turn", low=0.0, source="IJCAI 2018")
-    rounds: int = option(3, "rounds of sampling and retraining", low=1, source="ours")
-    epochs: int = option(20, "epochs of each retraining", low=1, source="60 in all, as finetune")
-    lr: float = option(0.01, "learning rate of SGD", low=0.0, source="as finetune", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images a step", low=2, source="as finetune", tune=Space(choices=(32, 64, 128, 256)))
+    rounds: int = option(3, "rounds of sampling and retraining", low=1, source="budget")
+    epochs: int = option(20, "epochs of each retraining", low=1, source="budget")
+    lr: float = option(0.01, "learning rate of SGD", low=0.0, source="open", tune=Space(1e-4, 0.3, log=True))
+    batch_size: int = option(128, "images a step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
 
     def budget(self, task: Task) -> int:
         """The passes of each retraining over train, failing and as many counterexamples as its rounds may have kept."""

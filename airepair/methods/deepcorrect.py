@@ -10,10 +10,12 @@ Gaussian blur and white noise, at its six levels) or the name of a corruption of
 every other weight and statistic stays. Refuses a network without Conv2d, a task without training data, and one with neither environment
 nor `distortion`.
 
-Defaults: methods.md 4.9 (beta .5, units 64 wide, SGD with Nesterov momentum .9, batch 250, 40 epochs, L1 1e-5; the learning rate is the
-published one for more than four layers, .01: with that for fewer, .1, the toy network's units diverged). The rate falls to a tenth at half
-and a hundredth at three quarters (published: a tenth every 10 epochs); batch norms above the units stay frozen. With an environment the failing
-inputs, distorted as they are, join each batch; with `distortion`, validation is half distorted too.
+Defaults are those of the authors' code (github.com/tsborkar/DeepCorrect: beta .5, units 64 wide, SGD with
+Nesterov momentum .9, batch 250, 40 epochs, L1 1e-5; the learning rate is the published one for more than four
+layers, .01: with that for fewer, .1, the toy network's units diverged). The rate falls to a tenth at half and
+a hundredth at three quarters (published: a tenth every 10 epochs); batch norms above the units stay frozen.
+With an environment the failing inputs, distorted as they are, join each batch; with `distortion`, validation
+is half distorted too.
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ class DeepCorrect:
         "priority", "filters that get units; random: as many, a control of the ranking", source="control"
     )
     width: int = option(64, "channels within a unit", low=1, source="authors' code", tune=Space(choices=(16, 32, 64)))
-    sample: int = option(200, "images that filters are ranked on", low=1, source="a compromise with time")
-    draws: int = option(3, "an environment's draws that filters are ranked on", low=1, source="ours")
+    sample: int = option(200, "images that filters are ranked on", low=1, source="budget")
+    draws: int = option(3, "an environment's draws that filters are ranked on", low=1, source="budget")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="authors' code", tune=Space(1e-3, 0.3, log=True))
     epochs: int = option(40, "epochs", low=1, source="authors' code")
     batch_size: int = option(250, "images a step", low=4, source="authors' code")

@@ -64,7 +64,9 @@ class StyleGuidedDeepRepair:
     weight_decay: float = option(5e-4, "weight decay", low=0.0, source="Yu et al.", tune=Space(1e-6, 1e-2, log=True))
     batch_size: int = option(64, "training images a step; each goes through three times", low=2, source="Yu et al.")
     epochs: int = option(100, "passes over the training data", low=1, source="Yu et al.")
-    learn_from: Literal["train and failing", "train"] = option("train and failing", "images of the cross-entropy", source="protocol")
+    learn_from: Literal["train and failing", "train"] = option(
+        "train and failing", "images of the cross-entropy", source="form; train: Yu et al."
+    )
 
     def budget(self, task: Task) -> int:
         """Each image of an epoch goes through three times: clean and in two changed copies."""

@@ -4,15 +4,16 @@ Paper: Fischer, Balunovic, Drachsler-Cohen, Gehr, Zhang, Vechev, "DL2: Training 
 Idea: a formula over the network's outputs is translated to a loss that is 0 exactly where it holds (airepair/logic/); minimising cross-entropy
 plus `weight` times that loss trains the network to satisfy it. Points that a formula quantifies over are found by an oracle (airepair/oracle.py).
 
-Data (protocol): cross-entropy on train and failing; a constraint that needs no labels is asked of the repair split's inputs *without* labels
+Data (docs/protocol.md): cross-entropy on train and failing; a constraint that needs no labels is asked of the repair split's inputs *without* labels
 (on labelled training points it changed nothing), one that needs labels of train and failing. The constraint's forward pass runs with evaluation
 statistics and gradients, train mode is restored. Pairs are drawn among close ones; `pairing=shift` is the public code's.
 
 Changes all parameters and batch-norm statistics. Refuses CSimilarity outside CIFAR-10's classes (an error), groups where the data set has
 none, radii within which no two inputs lie. The AIREPAIR paper files DL2 under architecture extension; it changes no architecture: retraining.
 
-Defaults: Adam 1e-4, 200 epochs, batch 128 and the weight and oracle steps of each published constraint as in the authors' scripts for the data
-set; group constraint on unlabelled inputs with weight .6 as in their CIFAR-100 experiment (methods.md 2c). The kept state is the best on validation.
+Defaults: Adam, batch 128, 200 epochs, and the learning rate, weight and oracle steps of each published constraint as in the authors' scripts for the
+data set (github.com/eth-sri/dl2). The class groups are asked of unlabelled inputs with weight .6 and rate 1e-3, as in their semi-supervised
+CIFAR-100 experiment, which runs for 1600 epochs. The kept state is the best on validation.
 Not followed: SegmentG's projection to 40 principal components (segments are in pixel space), its label weights (the public code gives each end
 the weight of the other) and its unsigned steps; RobustnessG asks log p(z)_y >= log delta, the public code ignored delta and asked the raw
 logit: `dl2.constraint=forall z in box(x, 0.3): logit(z, y) >= log(0.3)`.
@@ -57,30 +58,37 @@ class DL2:
     }
 
     constraint: str = option(
-        "Groups()", "a published constraint, an expression of the logic, or several joined by 'and'", source="methods.md 2c"
+        "Groups()", "a published constraint, an expression of the logic, or several joined by 'and'", source="DL2, semi-supervised"
     )
     weight: float | None = option(
         None,
         "of the constraint's loss beside cross-entropy; none: each constraint's published one",
         low=0.0,
+        source="DL2 run.sh; .6 for the class groups",
         tune=Space(0.01, 3.0, log=True),
     )
-    lr: float = option(1e-4, "learning rate of Adam", low=0.0, source="DL2 run.sh", tune=Space(1e-5, 1e-2, log=True))
+    lr: float | None = option(
+        None,
+        "learning rate of Adam; none: each constraint's published one, the smallest of several",
+        low=0.0,
+        source="DL2 run.sh: 1e-4; 1e-3 for the class groups",
+        tune=Space(1e-5, 1e-2, log=True),
+    )
     batch_size: int = option(128, "images a step, and inputs of the constraint a step", low=2, source="DL2 run.sh")
-    epochs: int = option(200, "passes over train and failing", low=1, source="DL2 run.sh")
+    epochs: int = option(200, "passes over train and failing", low=1, source="DL2 run.sh; 1600 for the class groups")
     delay: int = option(0, "epochs of cross-entropy alone before the constraint comes in", low=0, source="DL2 --delay")
     over: Literal["auto", "unlabelled", "labelled"] = option(
-        "auto", "inputs of the constraint; auto: labelled where it needs labels", source="protocol"
+        "auto", "inputs of the constraint; auto: labelled where it needs labels", source="DL2, semi-supervised"
     )
-    pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="protocol; shift: DL2's code")
+    pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="form; shift: DL2's code")
     grouping: Literal["given", "singletons"] = option(
         "given", "class groups; singletons: each class a group of its own, a control of what the groups say", source="control"
     )
     disjunction: Literal["product", "min"] = option("product", "how 'or' becomes a loss", source="DL2 --or")
-    oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0)
+    oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0, source="DL2 run.sh")
     oracle_step_size: float = option(0.01, "size of a step, in pixel values", low=0.0, source="DL2 code")
     oracle_restarts: int = option(1, "random starts of the oracle", low=1, source="DL2 --num-restarts")
-    from_scratch: bool = option(False, "train fresh weights instead of the given ones, as AIREPAIR's code did", source="methods.md 2c")
+    from_scratch: bool = option(False, "train fresh weights instead of the given ones, as AIREPAIR's code did", source="AIREPAIR's code")
 
     def __post_init__(self) -> None:
         parse(self.constraint)
@@ -108,7 +116,7 @@ class DL2:
         objective = Objective(parts, self.delay)
         recipe = Recipe(
             optimizer="adam",
-            lr=self.lr,
+            lr=min(c.rate for c in constraints) if self.lr is None else self.lr,
             weight_decay=0.0,
             batch_size=self.batch_size,
             epochs=self.epochs,

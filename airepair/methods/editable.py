@@ -14,8 +14,10 @@ training changes everything. Rehearsal: training images, or where there are none
 Of the states after each group the best on validation remains, the start included.
 Refuses a network without Linear or Conv2d, and `train=true` without train.
 
-Defaults: methods.md 4.6 (lr, beta, ten steps, c_edit = c_loc = .01, batch norm in evaluation mode inside the editor). The paper measures
-each edit from the original weights; here edits accumulate, and `group` inputs may share one. Its learnt beta and gradient clipping are left out.
+Defaults: lr, beta, ten steps, c_edit = c_loc = .01 and batch norm in evaluation mode inside the editor are
+the paper's and its code's (github.com/xtinkt/editable). The paper measures each edit from the original
+weights; here edits accumulate, and `group` inputs may share one. Its learnt beta and gradient clipping are
+left out.
 """
 
 from __future__ import annotations
@@ -57,12 +59,12 @@ class Editable:
     beta: float = option(0.5, "decay of RMSProp's squared gradients", low=0.0, high=0.999, source="authors' code")
     margin: float = option(0.0, "log-probability margin at which an edit is done", low=0.0, source="ICLR 2020")
     locality: float = option(
-        1.0, "weight of the KL divergence on the rehearsal batch", low=0.0, source="ours", tune=Space(0.01, 100, log=True)
+        1.0, "weight of the KL divergence on the rehearsal batch", low=0.0, source="open", tune=Space(0.01, 100, log=True)
     )
-    rehearsal: int = option(64, "images of a rehearsal batch", low=1, source="ours")
+    rehearsal: int = option(64, "images of a rehearsal batch", low=1, source="budget")
     train: bool = option(False, "editable training before the edits", source="ICLR 2020")
-    epochs: int = option(5, "train: passes over train and failing", low=1, source="ours")
-    train_lr: float = option(1e-4, "train: learning rate of Adam", low=0.0, source="ours", tune=Space(1e-5, 1e-3, log=True))
+    epochs: int = option(5, "train: passes over train and failing", low=1, source="budget")
+    train_lr: float = option(1e-4, "train: learning rate of Adam", low=0.0, source="open", tune=Space(1e-5, 1e-3, log=True))
     c_edit: float = option(0.01, "train: weight of the edit loss", low=0.0, source="authors' code")
     c_loc: float = option(0.01, "train: weight of the locality loss", low=0.0, source="authors' code")
 

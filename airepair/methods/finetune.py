@@ -39,13 +39,15 @@ class Finetune:
     matches_column: ClassVar[bool] = True  # the harness tells it the largest budget of its column
 
     lr: float | None = option(
-        None, "learning rate of SGD; none: the best of five on validation", low=0.0, source="protocol", tune=Space(1e-4, 0.3, log=True)
+        None, "learning rate of SGD; none: the best of five on validation", low=0.0, source="validation", tune=Space(1e-4, 0.3, log=True)
     )
     batch_size: int = option(128, "images a step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
-    epochs: int | None = option(None, "passes over its images; none: to the largest budget of the column", low=1, source="protocol")
+    epochs: int | None = option(
+        None, "passes over its images; none: to the largest budget of the column", low=1, source="budget: its column's"
+    )
     weight_decay: float = option(1e-4, "weight decay", low=0.0, source=RECIPE, tune=Space(1e-6, 1e-2, log=True))
     learn_from: tuple[Literal["train", "failing", "passing", "unlabelled", "pool", "environment"], ...] = option(
-        ("train", "failing"), "sources of its images", source="protocol"
+        ("train", "failing"), "sources of its images", source="form"
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ Changes the last linear layer's weights (and bias, as one more input that is 1).
 only as lambda goes to 0 with independent keys; what is left otherwise is (V - W K)(I - K'(C0 + K K')^-1 K). The state is not selected on
 validation. Ordinary keys are those of the passing inputs, without their labels; where there are none, C0 is lambda times the identity.
 
-Defaults: lambda 100 (ours; the paper's 15,000 belongs to language models), margin .05 (PRDNN's buffer).
+Defaults: lambda is open until it is tuned on validation (the paper's 15,000 belongs to language models); margin .05 is PRDNN's buffer.
 """
 
 import math
@@ -37,13 +37,13 @@ class Memit:
     sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_ordinary_keys": {"ordinary": "none"}}
 
-    ridge: float = option(100.0, "lambda: weight of the ordinary inputs' mean", low=0.0, source="ours", tune=Space(0.1, 1e5, log=True))
+    ridge: float = option(100.0, "lambda: weight of the ordinary inputs' mean", low=0.0, source="open", tune=Space(0.1, 1e5, log=True))
     ordinary: Literal["passing", "none"] = option(
         "passing", "keys to spare; none: no direction more than another, at a change of the same size, a control", source="control"
     )
     margin: float = option(0.05, "logits by which the wanted class should win", low=0.0, source="PRDNN", tune=Space(1e-3, 10.0, log=True))
-    bias: bool = option(True, "the bias may change too", source="ours")
-    points: int | None = option(None, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
+    bias: bool = option(True, "the bias may change too", source="form")
+    points: int | None = option(None, "failing inputs to repair, drawn by the seed; none: all", low=1, source="form")
 
     def budget(self, task: Task) -> int:
         """0: nothing is trained."""

@@ -9,8 +9,10 @@ limit, and solving times over the time limit. What is proved goes to the record'
 it; then the program is softened (each point may fall short at a price), or refused with `infeasible=refuse`. The state is not selected on
 validation: the damage to other inputs shows. The paper's SMT form of the L1 objective is an LP when only the last layer changes.
 
-Defaults: L1 harms other inputs far less than Linf and touches few weights (methods.md 4); margin .05 is PRDNN's buffer, since a tie is no
-repair in float32; no bound on the change, as in the paper; `keep`, `points`, `penalty` and the limits are ours.
+Defaults: L1 is the objective of the paper's SMT form, Linf that of its linear program; margin .05 is PRDNN's
+buffer, since a tie is no repair in float32; no bound on the change, as in the paper. How many passing inputs
+are kept (the paper keeps none) and what a shortfall costs are open until they are tuned on validation;
+`points` and the limits are a budget.
 """
 
 from collections.abc import Mapping
@@ -42,7 +44,7 @@ class Minimal:
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gradient": {"direction": "gradient"}}
 
     objective: Literal["l1", "linf", "linf+l1"] = option(
-        "l1", "norm of the change to minimise", source="methods.md 4", tune=Space(choices=("l1", "linf", "linf+l1"))
+        "l1", "norm of the change to minimise", source="paper: its SMT form; linf: its LP", tune=Space(choices=("l1", "linf", "linf+l1"))
     )
     direction: Literal["program", "gradient"] = option(
         "program", "gradient: as far (L2) down the slope of cross-entropy over the same points, a control of the program", source="control"
@@ -50,14 +52,16 @@ class Minimal:
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bias: bool = option(True, "the bias may change too", source="paper")
     bound: float | None = option(None, "largest change of one weight", low=0.0, source="paper: none")
-    points: int | None = option(200, "failing inputs to repair, drawn by the seed; none: all", low=1, source="ours")
-    keep: int | None = option(500, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="ours")
-    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="ours")
-    penalty: float = option(
-        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="ours", tune=Space(0.01, 1000.0, log=True)
+    points: int | None = option(200, "failing inputs to repair, drawn by the seed; none: all", low=1, source="budget")
+    keep: int | None = option(
+        500, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="open", tune=Space(choices=(0, 100, 500))
     )
-    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="ours")
-    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="form")
+    penalty: float = option(
+        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="open", tune=Space(0.01, 1000.0, log=True)
+    )
+    seconds: float = option(120.0, "time limit of the solver", low=0.0, source="budget")
+    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="budget")
 
     def budget(self, task: Task) -> int:
         """0: nothing is trained."""

@@ -19,7 +19,9 @@ The features of a layer are the inputs of the next weighted layer, pooled over s
 train and failing serve as the pool (the selected then count twice) and a note says so. Changes all parameters and batch-norm
 statistics. Refuses a task without training data or a network without hidden layer. Control: `ratio=0` selects at random.
 
-Defaults: methods.md 4.7 (thresholds .90 and .10 of the replication; the rest is ours: the authors published no code).
+Defaults: the thresholds .90 and .10 are those of a replication (github.com/fabriceyhc/mode_nn_debugging; the
+authors published no code). What nobody published is open until it is tuned on validation; probes, rounds and
+epochs limit the budget.
 """
 
 from __future__ import annotations
@@ -79,14 +81,16 @@ class Mode:
     overfit: float = option(
         0.1, "gap between train and validation above which a label is over-fit", low=0.0, high=1.0, source="replication"
     )
-    saturation: float = option(0.01, "least gain of the next layer's softmax, on validation", low=0.0, source="ours")
-    probes: int = option(2000, "training images that the softmax layers are trained on", low=2, source="ours")
-    selection: int = option(500, "pool inputs added in a round, selected and random", low=1, source="ours", tune=Space(50, 5000, log=True))
-    ratio: float = option(0.75, "share of them that is selected; 0: all random", low=0.0, high=1.0, source="ours", tune=Space(0.0, 1.0))
-    rounds: int = option(3, "rounds of selection and retraining", low=1, source="ours")
-    epochs: int = option(20, "epochs of each retraining", low=1, source="60 in all, as finetune")
-    lr: float = option(0.01, "learning rate of SGD", low=0.0, source="as finetune", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images a step", low=2, source="as finetune", tune=Space(choices=(32, 64, 128, 256)))
+    saturation: float = option(
+        0.01, "least gain of the next layer's softmax, on validation", low=0.0, source="open", tune=Space(1e-3, 0.1, log=True)
+    )
+    probes: int = option(2000, "training images that the softmax layers are trained on", low=2, source="budget")
+    selection: int = option(500, "pool inputs added in a round, selected and random", low=1, source="open", tune=Space(50, 5000, log=True))
+    ratio: float = option(0.75, "share of them that is selected; 0: all random", low=0.0, high=1.0, source="open", tune=Space(0.0, 1.0))
+    rounds: int = option(3, "rounds of selection and retraining", low=1, source="budget")
+    epochs: int = option(20, "epochs of each retraining", low=1, source="budget")
+    lr: float = option(0.01, "learning rate of SGD", low=0.0, source="open", tune=Space(1e-4, 0.3, log=True))
+    batch_size: int = option(128, "images a step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
 
     def budget(self, task: Task) -> int:
         """The steps of the softmax layers, and the passes of each retraining over train, failing and what its rounds may have selected."""

@@ -19,7 +19,7 @@ inputs shows.
 
 Defaults: margin .05, bounds +-3, objective Linf + normalised L1, Jacobian batches of 128: the paper and its public code; 100 points to repair and
 100 to keep: the largest of its MNIST experiments (10 to 100 lines). The softened program (the code has slack variables, too) prices each point's
-shortfall; penalty and limits are ours.
+shortfall, which is open until it is tuned on validation; the limits are a budget.
 """
 
 import dataclasses
@@ -71,15 +71,15 @@ class PRDNN:
     keep: int | None = option(
         100, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="paper, MNIST: as many as are repaired"
     )
-    fold: bool | None = option(None, "one channel; none: only where both are the same function (the last layer)", source="ours")
+    fold: bool | None = option(None, "one channel; none: only where both are the same function (the last layer)", source="form")
     infeasible: Literal["soften", "refuse"] = option(
         "soften", "what to do with a program that has no solution", source="public code: slack"
     )
     penalty: float = option(
-        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="ours", tune=Space(0.01, 1000.0, log=True)
+        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="open", tune=Space(0.01, 1000.0, log=True)
     )
-    seconds: float = option(120.0, "time limit of the solver, all layers together", low=0.0, source="ours")
-    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="ours")
+    seconds: float = option(120.0, "time limit of the solver, all layers together", low=0.0, source="budget")
+    entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="budget")
 
     def budget(self, task: Task) -> int:
         """For each layer that it may try, one reverse pass per class through each point; the last layer's answers need none."""

@@ -33,7 +33,7 @@ class RandomChange:
         0.1, "L2 norm of the change relative to each tensor's own", low=0.0, source="control", tune=Space(1e-3, 1.0, log=True)
     )
     layers: tuple[str, ...] = option(
-        (), "names of the layers to change (their parts included); `last` is the last one; none: all", source="ours"
+        (), "names of the layers to change (their parts included); `last` is the last one; none: all", source="form"
     )
 
     def budget(self, task: Task) -> int:

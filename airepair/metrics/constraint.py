@@ -13,7 +13,7 @@ from airepair.exam import Exam
 from airepair.metrics import Missing
 from airepair.metrics.exams import Exams
 
-EPSILON = 0.05  # DL2's CIFAR-100 experiment (methods.md part 2)
+EPSILON = 0.05  # DL2's CIFAR-100 experiment, in AIREPAIR's check_model_dl2.py
 
 
 def satisfied(logits: Tensor, groups: tuple[tuple[int, ...], ...]) -> Tensor:

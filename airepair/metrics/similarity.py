@@ -11,7 +11,7 @@ from airepair.logic.constraints import CIFAR10, SIMILAR
 from airepair.metrics import Missing
 from airepair.metrics.exams import Exams
 
-DELTA = 0.01  # of CSimilarityT in the authors' script (methods.md 2c), in logits
+DELTA = 0.01  # of CSimilarityT in the authors' script (github.com/eth-sri/dl2, run.sh), in logits
 
 
 def similarity(before: Exams, after: Exams) -> float | Missing:

@@ -1,4 +1,4 @@
-"""Which weights matter for some inputs: forward impact and gradient loss of dense and convolution kernels (methods.md 4.1).
+"""Which weights matter for some inputs: forward impact and gradient loss of dense and convolution kernels (Arachne, TOSEM 2023).
 
 A kernel is O x I weights over I inputs (a channel's window for a convolution), used at L positions (1 for a dense layer on a vector).
 """

@@ -1,4 +1,4 @@
-"""Style references: the failures of each class are clustered, and one of each cluster stands for its style (methods.md 2b (ii))."""
+"""Style references: the failures of each class are clustered, and one of each cluster stands for its style (Yu et al. 2021)."""
 
 from __future__ import annotations
 

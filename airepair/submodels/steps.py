@@ -1,4 +1,6 @@
-"""Apricot's steps, case after case, as one affine combination of the weights and the K submodels a block (methods.md 2a, part 3.3).
+"""Apricot's steps, case after case, as one affine combination of the weights and the K submodels per block.
+
+The steps are those of the authors' code (github.com/DemoAuguste/ApricotTOSEM).
 
 A case with right submodels C and wrong ones I moves the weights w by
   strategy 1   w <- w - rate (w - mean C) + rate (w - mean I)

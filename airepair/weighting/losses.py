@@ -1,4 +1,4 @@
-"""The losses of w-loss and w-dbr, on logits (N x K) and labels (N) of one batch (methods.md 2b)."""
+"""The losses of w-loss and w-dbr, on logits (N x K) and labels (N) of one batch (weighted regularisation, Zhong, Tian et al.)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from airepair.training import Loss
 from airepair.types import Split, Transform
 
-LAST_LAYERS = 3  # batch-norm layers whose running statistics take part of the target half's (methods.md 2b)
+LAST_LAYERS = 3  # batch-norm layers whose running statistics take part of the target half's (Zhong, Tian et al.)
 
 
 def norms(module: nn.Module) -> list[_BatchNorm]:

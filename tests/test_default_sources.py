@@ -1,0 +1,31 @@
+"""Where each default comes from: a publication, a stated budget, or validation; never a score on test."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+
+import pytest
+
+from airepair.methods import METHODS
+from airepair.options import Option, describe
+
+OPTIONS = [(name, option) for name in METHODS.names() for option in describe(METHODS.get(name))]
+
+
+@pytest.mark.parametrize(("method", "option"), OPTIONS, ids=[f"{m}.{o.name}" for m, o in OPTIONS])
+def test_every_default_names_a_source_that_a_reader_can_find(method: str, option: Option) -> None:
+    """No option without one, none from a private page or from scores; what no publication states is open, and can be tuned."""
+    assert option.source, f"{method}.{option.name} does not say where its default comes from"
+    assert not re.search(r"\.md\b|protocol|seeds|\bours\b", option.source)
+    if option.source == "open":
+        assert option.tune is not None, f"{method}.{option.name} is open, and airepair tune cannot decide it"
+
+
+def test_settings_that_replace_a_default_only_cut_what_a_cell_costs() -> None:
+    """Each origin is a budget; none sets a learning rate or a weight of a loss."""
+    table = tomllib.loads(files("airepair").joinpath("settings.toml").read_text())
+    for row in table["setting"]:
+        assert re.search(r"\bbudget\b", row["origin"]), row
+        assert not {"lr", "rate", "weight", "alpha", "gamma", "strategy", "ratio", "weight_decay"} & row["options"].keys(), row
