@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from airepair.records import Record
+from airepair.report import twins
 from airepair.report.grid import Grid, column
 from airepair.report.order import Column
 
@@ -22,6 +23,7 @@ def claims(
     lines += _notes(cells)
     lines += [f"{word.capitalize()}: {text}." for word, text in _ended(cells)]
     lines += [f"Missing: {text}." for text in _missing(cells, metrics)]
+    lines += twins.lines(twins.twins(cells))
     holes = [f"{'-'.join(p)}: {', '.join(m)}" for p, m in missing_cells(cells, methods).items()]
     absent = ["-".join(p) for p in paper_columns if p not in cells.columns]
     if holes:

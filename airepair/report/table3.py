@@ -23,6 +23,7 @@ from airepair.report.paired import bounds, interval, p_text
 from airepair.report.pairs import Answers, after, compared, kept
 from airepair.report.states import control_of, largest_within, trained
 from airepair.report.statistics import LEVEL, Comparison, fewest_seeds, holm
+from airepair.report.twins import Twins, once, twins
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 IDEA, CONTROL = "idea off", "control"
@@ -64,7 +65,7 @@ def table3(cells: Grid) -> Table | None:
         " beside a random change of the same norm. p is corrected for all comparisons of the table in the metric (Holm) and in bold below"
         f" {LEVEL:g}: the larger one of a bootstrap over seeds and images and of a permutation test over seeds.",
         *wreck_note(cells),
-        *summary(asked),
+        *summary(asked, twins(cells)),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     return Table("table3", title, ("Subject", "Method", "Metric"), headings, rows, notes, claims(cells, METRICS), tuple(_tidy(asked)))
@@ -140,12 +141,13 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
     return Entry(q.against), Entry(fixed(100 * q.found.difference, sign=True), bold), Entry(interval(q.found)), Entry(p_text(q.p), bold)
 
 
-def summary(asked: list[Question]) -> tuple[str, ...]:
-    """For how many methods the idea can be told from its absence: better than every ablation of it in some column."""
+def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
+    """For how many methods the idea can be told from its absence: better than every ablation of it in some column. Twins count once."""
     lines = []
     for metric, title in METRICS.items():
         ideas = [q for q in asked if q.metric == metric and q.kind == IDEA]
-        methods = list(dict.fromkeys(q.method for q in ideas))
+        places = {q.method: [p.place for p in ideas if p.method == q.method] for q in ideas}
+        methods = once(places, places, alike)
         if not methods:
             continue
         better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
