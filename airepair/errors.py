@@ -36,7 +36,14 @@ def one_line(error: BaseException, width: int = 300) -> str:
     except Exception:
         text = "its text cannot be shown"
     name = "" if isinstance(error, AirepairError) else f"{type(error).__name__}: "
-    return printable(name + text)[:width]
+    return shortened(printable(name + text), width)
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters of a text, cut between words; "..." stands for what is cut."""
+    if len(text) <= width:
+        return text
+    return (text[: width - 4].rpartition(" ")[0] or text[: width - 4]) + " ..."
 
 
 def printable(text: str) -> str:

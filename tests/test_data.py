@@ -10,7 +10,7 @@ import torch
 
 from airepair import data
 from airepair.data.cifar import CIFAR100, SUPERCLASSES
-from airepair.data.seen import divide_for
+from airepair.data.seen import divide_for, examination
 from airepair.data.source import Source
 from airepair.data.splits import SPLIT_SEED
 from airepair.errors import Unavailable, UsageError
@@ -147,7 +147,46 @@ def test_ranges_of_the_files_text_are_taken_as_they_stand() -> None:
 def test_a_pool_without_test_set_says_that_failures_were_seen() -> None:
     """Nothing unseen at hand: the note reaches every record."""
     assert divide_for(toy(test=False), "unknown", 0).notes == ("failures seen in training",)
-    assert divide_for(toy(), "unknown", 0).notes == ()
+    assert divide_for(toy(test=False), "0..999", 0).notes == ("failures seen in training",)
+    assert divide_for(toy(), "0..799", 0).notes == ()
+
+
+@pytest.mark.parametrize("trained_on", ["official train", "unknown", "0..999"])
+def test_what_a_repair_takes_of_the_test_set_is_said(trained_on: str) -> None:
+    """A range of the whole training set is as true as the words."""
+    found = divide_for(toy(), trained_on, 0)
+    assert found.notes == ("100 of the 200 official test images are repair and validation: the network has seen the training images",)
+    assert found.digests == divide_for(toy(), "official train", 0).digests
+
+
+def test_a_range_of_a_pool_leaves_the_rest_in_the_usual_proportions() -> None:
+    """Repair, validation and test as 15, 10 and 15 of 40; too small a rest is refused."""
+    found = divide_for(toy(test=False), "0..599", 0)
+    assert [len(getattr(found, p)) for p in PARTS] == [600, 150, 100, 150]
+    assert disjoint(found)
+    assert found.scope == "splits of the 400 images that it was not trained on"
+    with pytest.raises(UsageError, match=r"'0\.\.995' leaves 4 images: repair, validation or test would lack some of 5 classes"):
+        divide_for(toy(test=False), "0..995", 0)
+    with pytest.raises(UsageError, match=r"toy has no test set of its own.*accepted: the training range alone"):
+        divide_for(toy(test=False), "train 0..599, repair 600..699, validation 700..799", 0)
+
+
+@pytest.mark.parametrize("trained_on", ["official train", "0..999", "0..799", "0..995", "split of seed 3"])
+def test_an_examination_is_on_all_test_images(trained_on: str) -> None:
+    """Whatever the network has seen, also where that leaves too little for a repair; validation is unseen, and a note says where it overlaps."""
+    found = examination(toy(), trained_on, 0)
+    assert indices(found.test) == set(range(1000, 1200))
+    assert not indices(found.validation) & indices(found.train)
+    overlap = bool(indices(found.validation) & indices(found.test))
+    assert overlap == (trained_on not in ("0..799", "split of seed 3"))
+    assert any("all 200 test images are examined; 50 of them are validation as well" in n for n in found.notes) == overlap
+
+
+def test_an_examination_refuses_a_text_that_says_nothing() -> None:
+    """As a repair does."""
+    with pytest.raises(UsageError, match="not understood at 'everything'"):
+        examination(toy(), "everything", 0)
+    assert examination(toy(test=False), "0..599", 0).digests == divide_for(toy(test=False), "0..599", 0).digests
 
 
 @pytest.mark.parametrize(
@@ -158,7 +197,7 @@ def test_a_pool_without_test_set_says_that_failures_were_seen() -> None:
         ("repair 0..10", "does not say what the training set was"),
         ("train 0..10, repair 5..20", "overlap"),
         ("split of seed", "not understood"),
-        ("0..999", "would hold no image of 5 of 5 classes"),
+        ("0..995", "would hold no image of . of 5 classes"),
     ],
 )
 def test_a_wrong_text_is_one_line(text: str, message: str) -> None:

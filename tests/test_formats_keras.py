@@ -90,7 +90,7 @@ def test_repair_comes_back_in_the_file_it_came_in(keras, tmp_path: Path, build, 
     assert opened.write(opened.module, out).faithful
     before, after = (keras.models.load_model(p, compile=False) for p in (path, out))
     if build is resnet:  # plain Keras on torch averages uneven "same" padding otherwise than on TensorFlow
-        after = load(keras, out, "keras" if ending == "keras" else "keras-h5")
+        before, after = (load(keras, p, "keras" if ending == "keras" else "keras-h5") for p in (path, out))
     assert before.get_config() == after.get_config()
     x = np.random.default_rng(5).uniform(0, 255 if opened.feed else 1, (32, *before.input_shape[1:])).astype("f")
     scaled = torch.from_numpy(x).permute(0, 3, 1, 2)

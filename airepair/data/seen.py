@@ -17,7 +17,7 @@ from torch import Tensor
 from airepair.data.source import Source
 from airepair.data.splits import VERSION_1, assemble, divide, divided, drawn, sizes_of, stratified
 from airepair.errors import UsageError
-from airepair.types import Dataset
+from airepair.types import Dataset, Split
 
 ACCEPTED = '"split of seed 0", "official train", "unknown", "0..39999" or "train 0..39999, repair 40000..44999, validation 45000..49999"'
 SEEN = "failures seen in training"
@@ -34,6 +34,26 @@ def divide_for(source: Source, trained_on: str, seed: int) -> Dataset:
     if trained_on in ("official train", "unknown"):
         return _by_test(source, seed) if source.test is not None else _noted(divide(source, seed), SEEN)
     return _by_ranges(source, trained_on, seed)
+
+
+def examination(source: Source, trained_on: str, seed: int) -> Dataset:
+    """The data set for a subject that is examined and not repaired: all official test images, whatever a repair would take of them.
+
+    Validation fits a temperature and names the confused pair: unseen training images where there are some, else a quarter of the test images.
+    UsageError for a text that says nothing.
+    """
+    if source.test is None:
+        return divide_for(source, trained_on, seed)
+    words = trained_on in ("split", "official train", "unknown") or _SPLIT.fullmatch(trained_on.strip())
+    ranges = {} if words else parse(trained_on, len(source.train))
+    try:
+        data = divide_for(source, trained_on, seed)
+    except UsageError:  # the ranges leave too little for a repair, which is not asked for
+        data = _by_test(source, seed, source.train.select(ranges["train"]))
+    whole = assemble(source, data.train, data.repair, data.validation, source.test, seed, "the one official test set")
+    inside = data.test is not source.test
+    note = f"all {len(source.test):,} test images are examined; {len(data.validation):,} of them are validation as well"
+    return _noted(whole, note) if inside else whole
 
 
 def split_seed(trained_on: str) -> int | None:
@@ -55,13 +75,18 @@ def _over(images: int, official: bool) -> str:
     return f"splits of the {images:,} images that it was not trained on" + (", on the one official test set" if official else "")
 
 
-def _by_test(source: Source, seed: int) -> Dataset:
-    """Train is the official training set; the official test set is divided: half is test, half is shared between repair and validation."""
+def _by_test(source: Source, seed: int, train: Split | None = None) -> Dataset:
+    """The official test set is divided: half is test, half is shared between repair and validation. Train is the official training set, or given."""
     assert source.test is not None
     n = len(source.test)
     sizes = (n - 2 * (n // 4), n // 4, n // 4)
     test, repair, validation = (source.test.select(i) for i in stratified(source.test.y, sizes, drawn(seed)))
-    return assemble(source, source.train, repair, validation, test, seed, f"splits of the {n:,} official test images")
+    found = assemble(
+        source, source.train if train is None else train, repair, validation, test, seed, f"splits of the {n:,} official test images"
+    )
+    return _noted(
+        found, f"{2 * (n // 4):,} of the {n:,} official test images are repair and validation: the network has seen the training images"
+    )
 
 
 def _by_ranges(source: Source, text: str, seed: int) -> Dataset:
@@ -73,6 +98,10 @@ def _by_ranges(source: Source, text: str, seed: int) -> Dataset:
         raise UsageError(f"the ranges {text!r} overlap")
     rest = (used == 0).nonzero()[:, 0]
     missing = [name for name in ("repair", "validation") if name not in ranges]
+    if source.test is None:
+        return _of_pool(source, text, ranges, rest, seed)
+    if len(missing) == 2 and not len(rest):
+        return _by_test(source, seed)
     if missing:
         parts = stratified(source.train.y[rest], tuple(len(p) for p in rest.tensor_split(len(missing))), drawn(seed))
         ranges |= {name: rest[part] for name, part in zip(missing, parts, strict=True)}
@@ -81,10 +110,25 @@ def _by_ranges(source: Source, text: str, seed: int) -> Dataset:
         if absent and name != "train":
             raise UsageError(f"{name} would hold no image of {len(absent)} of {len(source.classes)} classes with {text!r}; state its range")
     train, repair, validation = (source.train.select(ranges[n]) for n in ("train", "repair", "validation"))
-    if source.test is None:
-        raise UsageError(f"{source.name} has no test set of its own, so {text!r} leaves none; accepted: {ACCEPTED}")
     over = _over(len(rest), True) if missing else "the stated ranges, on the one official test set"
     return assemble(source, train, repair, validation, source.test, seed, over)
+
+
+def _of_pool(source: Source, text: str, ranges: dict[str, Tensor], rest: Tensor, seed: int) -> Dataset:
+    """Of a data set without a test set of its own: what the ranges leave over is repair, validation and test, in their usual proportions."""
+    if len(ranges) > 1:
+        raise UsageError(f"{source.name} has no test set of its own, so {text!r} leaves none; accepted: the training range alone")
+    if not len(rest):
+        return _noted(divide(source, seed), SEEN)
+    usual = sizes_of(source)[1:]
+    sizes = [len(rest) * n // sum(usual) for n in usual[:2]]
+    left = source.train.select(rest)
+    repair, validation, test = (left.select(i) for i in stratified(left.y, (*sizes, len(rest) - sum(sizes)), drawn(seed)))
+    if min(len(part.y.unique()) for part in (repair, validation, test)) < len(source.classes):
+        raise UsageError(
+            f"{text!r} leaves {len(rest):,} images: repair, validation or test would lack some of {len(source.classes)} classes"
+        )
+    return assemble(source, source.train.select(ranges["train"]), repair, validation, test, seed, _over(len(rest), False))
 
 
 def parse(text: str, n: int) -> dict[str, Tensor]:

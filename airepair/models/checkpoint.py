@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from airepair.errors import UsageError, one_line
+from airepair.errors import UsageError, one_line, shortened
 
 # Where checkpoint dictionaries of common training scripts keep the weights, most telling first.
 WEIGHT_KEYS = ("state_dict", "model_state_dict", "model_state", "net", "model", "weights", "module")
@@ -56,7 +56,7 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), "")
         hint = (
-            f"it needs more than weights ({reason.strip()[:120]}); if you trust its origin: --trust-pickle"
+            f"it needs more than weights ({shortened(reason.strip(), 120)}); if you trust its origin: --trust-pickle"
             if reason
             else one_line(error, 120)
         )

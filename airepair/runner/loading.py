@@ -60,7 +60,7 @@ class Loader:
 
     def __call__(self, spec: CellSpec) -> Loaded:
         """The subject of a cell. UsageError for what cannot be meant, Unavailable where something is missing on this machine."""
-        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed))
+        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed, spec.repair))
         found = self.held.pop(key, None)
         if found is not None and found.spoilt:
             found = None
@@ -100,9 +100,9 @@ class Loader:
         from airepair.subjects.brought import brought_model
 
         assert spec.brought is not None
-        key = repr((spec.brought, spec.data, spec.profile, spec.device))
+        key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))
         if key not in self.opened:
-            self.opened = {key: brought_model(spec.brought, spec.data, profile=spec.profile, device=device)}
+            self.opened = {key: brought_model(spec.brought, spec.data, profile=spec.profile, device=device, repair=spec.repair)}
         return self.opened[key]
 
 

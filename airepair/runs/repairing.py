@@ -121,7 +121,7 @@ class Run:
     def _say(self, subject: Subject, spec: CellSpec) -> None:
         sizes = ", ".join(f"{len(getattr(subject.dataset, n)):,} {n}" for n in ("train", "repair", "validation", "test"))
         self.show.say(f"  {subject.name}: {sizes} images; trained on: {subject.trained_on}; profile {spec.profile}")
-        for note in subject.origin.get("notes", ()):
+        for note in (*subject.origin.get("notes", ()), *subject.dataset.notes):
             self.show.say(f"    {note}")
 
     def _opened(self) -> RunFolder:

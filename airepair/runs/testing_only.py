@@ -58,7 +58,8 @@ def scores_table(results: Sequence[CellResult]) -> Table:
     first = records[0]
     notes = tuple(dict.fromkeys(note for r in records for note in r.notes))
     where = first.provenance
-    claim = f"Claim: {where['n']['test']:,} test images; profile {where['profile']}; trained on: {first.subject['trained_on']}."
+    images = f"{where['n']['test']:,} test images ({first.subject['split']['over']})"
+    claim = f"Claim: {images}; profile {where['profile']}; trained on: {first.subject['trained_on']}."
     return Table("testonly", "Test, no repair", ("Metric",), headings, rows, notes, (claim,))
 
 

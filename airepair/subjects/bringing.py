@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from airepair import data
 from airepair.data.asked import wanted
-from airepair.data.seen import ACCEPTED, divide_for
+from airepair.data.seen import ACCEPTED, divide_for, examination
 from airepair.data.source import Source
 from airepair.errors import UsageError
 from airepair.exam import logits_of, most_confused, sit
@@ -76,7 +76,7 @@ class BroughtModel:
         return most_confused(sit(self.first.module, data.validation), len(data.classes)) or ()
 
 
-def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> BroughtModel:
+def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True) -> BroughtModel:
     """See airepair.subjects.brought.brought_model."""
     path, own_data = brought.path, dataset.startswith(("npz:", "folder:"))
     environment = None if own_data else of_case(dataset, "")
@@ -109,7 +109,10 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
     images = {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {}))
 
     def division(seed: int) -> Dataset:
-        divided = reduce(divide_for(source, trained_on, seed), images)
+        if repair or fixed is not None:
+            divided = reduce(divide_for(source, trained_on, seed), images)
+        else:
+            divided = reduce(examination(source, trained_on, seed), {k: n for k, n in images.items() if k != "test"})
         return on_device(as_trained(divided, trained_on, fault, opened.facts), device)
 
     divided = division(fixed or 0)

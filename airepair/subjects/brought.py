@@ -56,16 +56,17 @@ def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device,
     return model.subject(seed), model.opened
 
 
-def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device) -> BroughtModel:
+def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True) -> BroughtModel:
     """The file's network, opened once for a data set (any name of data.load) at the profile's size ("none": whole).
 
     `.subject(seed)` is the subject with its unseen images divided by that seed; `.opened.write(repaired, path)` takes the repaired module
     of the pipeline as it stands. UsageError, one line, if the file cannot be read, does not fit the data set, or is near chance there;
-    then the error lists what it would score with other scalings.
+    then the error lists what it would score with other scalings. Without `repair` the whole official test set is test, unless a repair
+    that wrote the file has used some of it.
     """
     from airepair.subjects.bringing import brought_model as load
 
-    return load(brought, dataset, profile=profile, device=device)
+    return load(brought, dataset, profile=profile, device=device, repair=repair)
 
 
 def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True) -> Split:

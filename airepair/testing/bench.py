@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from airepair.errors import one_line
+from airepair.errors import one_line, shortened
 from airepair.options import configure
 from airepair.testing import toy
 from airepair.testing.trial import Trial, answers, attempt, other_global_seed
@@ -31,7 +31,7 @@ def where(error: Exception) -> str:
     """The error on one line, with the file, line and function that it left."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "site-packages" not in f.filename and "airepair/testing" not in f.filename] or list(frames)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(own[-1].filename).name}:{own[-1].lineno}, {own[-1].name})"
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)} ({Path(own[-1].filename).name}:{own[-1].lineno}, {own[-1].name})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def _activations(module: fx.GraphModule, inputs: Array, feed: Feed | None, names
 
     scaled = torch.from_numpy(inputs)
     if feed is not None:
-        scale, offset = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (feed.scale, feed.offset))
+        scale, offset = (torch.tensor(v).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset))
         scaled = scaled * scale + offset
     with torch.no_grad():
         Recorder(module).run(scaled.float())

@@ -59,8 +59,8 @@ def export(module: nn.Module, shape: Shape, out: Path, feed: Feed | None = None)
             from airepair.models.formats.tf_files import emit
 
             kind = "frozen-pb" if out.suffix else "savedmodel"
-            return emit(_ir(module, shape, feed), out, kind, _fed(module, feed))
-        return _by_torch(_fed(module, feed), shape, out)
+            return emit(_ir(module, shape, feed), out, kind, _fed(module, shape, feed))
+        return _by_torch(_fed(module, shape, feed), shape, out)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("airepair"):
             raise
@@ -76,8 +76,8 @@ def _ir(module: nn.Module, shape: Shape, feed: Feed | None) -> IRModel:
     return with_scaling(model, feed.scale, feed.offset) if feed else model
 
 
-def _fed(module: nn.Module, feed: Feed | None) -> nn.Module:
-    return Scaled(module, feed.scale, feed.offset).eval() if feed else module
+def _fed(module: nn.Module, shape: Shape, feed: Feed | None) -> nn.Module:
+    return Scaled(module, feed.scale, feed.offset, len(shape)).eval() if feed else module
 
 
 def _keras(module: nn.Module, shape: Shape, out: Path, feed: Feed | None) -> Fidelity:

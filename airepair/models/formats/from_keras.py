@@ -16,7 +16,7 @@ LAYERS = frozenset(
     (
         *("InputLayer", "Conv2D", "DepthwiseConv2D", "Dense", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
         *("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D", "Flatten", "ZeroPadding2D"),
-        *("Dropout", "SpatialDropout2D", "Add", "Concatenate", "Rescaling", "Normalization"),
+        *("Reshape", "Dropout", "SpatialDropout2D", "Add", "Concatenate", "Rescaling", "Normalization"),
     )
 )
 _ACTIVATIONS = {
@@ -59,6 +59,10 @@ def feed_of(model: Any) -> tuple[Feed | None, set[str]]:
                 f"layer {operation.layer.name!r} ({kind}) is not at the input; only there can scaling be taken out of the network"
             )
         a, b = _affine(operation.layer, kind)
+        if max(a.size, b.size) > 1 and (len(operation.output) == 3 or max(a.size, b.size) != operation.output[-1]):
+            raise UsageError(
+                f"layer {operation.layer.name!r} ({kind}) scales places of the image apart; one number is converted, or one per channel"
+            )
         scale, offset = scale * a, offset * a + b
         front.add(i)
         gone.add(f"k{i}")
@@ -116,17 +120,41 @@ def _refuse_options(layer: Any, kind: str) -> None:
 
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         refuse("channels_first")
-    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
-    if activation != "linear" and activation not in _ACTIVATIONS:
-        refuse(f"activation {activation}; these can: {', '.join(_ACTIVATIONS)}")
-    if kind == "ReLU" and (layer.threshold or layer.max_value not in (None, 6, 6.0)):
-        refuse(f"threshold {layer.threshold}, max_value {layer.max_value}")
-    if kind == "Softmax" and layer.axis != -1:
-        refuse(f"axis {layer.axis}")
+    _activation(layer)
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
         refuse("LoRA or quantised weights")
     if not str(getattr(layer, "compute_dtype", "float32")).startswith("float32"):
         refuse(f"it computes in {layer.compute_dtype}; float32 is read")
+
+
+def _activation(layer: Any) -> tuple[str, float | None] | None:
+    """The operation of MMdnn's that a layer's activation is, and its slope; None where it has none. UsageError for one that is not converted.
+
+    The layer is one with an `activation` (a name, or a layer again), or an activation layer itself.
+    """
+    kind = type(layer).__name__
+    if kind == "ReLU":
+        slope = float(layer.negative_slope or 0)
+        if layer.threshold or layer.max_value not in (None, 6, 6.0) or (slope and layer.max_value is not None):
+            raise UsageError(f"layer {layer.name!r} (ReLU) cannot be converted: threshold {layer.threshold}, max_value {layer.max_value}")
+        return ("LeakyRelu", slope) if slope else ("Relu" if layer.max_value is None else "Relu6", None)
+    if kind == "LeakyReLU":
+        return "LeakyRelu", float(layer.negative_slope)
+    if kind == "ELU":
+        return "Elu", float(layer.alpha)
+    if kind == "Softmax":
+        if layer.axis != -1:
+            raise UsageError(f"layer {layer.name!r} (Softmax) cannot be converted: axis {layer.axis}")
+        return "Softmax", None
+    inner = getattr(layer, "activation", None)
+    if inner is None or getattr(inner, "__name__", "") == "linear":
+        return None
+    if type(inner).__name__ in ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"):
+        return _activation(inner)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    if name not in _ACTIVATIONS:
+        raise UsageError(f"layer {layer.name!r} ({kind}) cannot be converted: activation {name}; these can: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name], _SLOPES.get(name)
 
 
 class _View:
@@ -192,43 +220,38 @@ def _parser_class() -> Any:
             self.convert_inedge(node, made)
             return made
 
-        def _activation(self, node: Any, made: Any, name: str) -> None:
-            made.op = _ACTIVATIONS[name]
-            if name in _SLOPES:
-                made.attr["alpha"].f = _SLOPES[name]
-
         def _defuse_activation(self, node: Any) -> None:
-            name = getattr(node.layer.activation, "__name__", "linear")
-            if name == "linear":
+            found = _activation(node.layer.wrapped)
+            if found is None:
                 return
             made = self.IR_graph.node.add()
             made.name = node.real_name + "_activation"
             made.input.append(node.real_name)
             Keras2Parser._set_output_shape(node, made)
-            self._activation(node, made, name)
+            made.op = found[0]
+            if found[1] is not None:
+                made.attr["alpha"].f = found[1]
             node.real_name = made.name
 
         def rename_Activation(self, node: Any) -> None:
-            name = getattr(node.layer.activation, "__name__", "linear")
-            if name == "linear":
+            found = _activation(node.layer.wrapped)
+            if found is None:
                 node.real_name = self.src_graph.get_node(node.in_edges[0]).real_name
-            else:
-                self._activation(node, self.plain(node, "Relu"), name)
+                return
+            made = self.plain(node, found[0])
+            if found[1] is not None:
+                made.attr["alpha"].f = found[1]
 
-        def rename_ReLU(self, node: Any) -> None:
-            slope = float(getattr(node.layer, "negative_slope", 0) or 0)
-            made = self.plain(node, "LeakyRelu" if slope else "Relu" if node.layer.max_value is None else "Relu6")
-            if slope:
-                made.attr["alpha"].f = slope
+        rename_ReLU = rename_LeakyReLU = rename_ELU = rename_Softmax = rename_Activation
 
-        def rename_LeakyReLU(self, node: Any) -> None:
-            self.plain(node, "LeakyRelu").attr["alpha"].f = float(node.layer.negative_slope)
-
-        def rename_ELU(self, node: Any) -> None:
-            self.plain(node, "Elu").attr["alpha"].f = float(node.layer.alpha)
-
-        def rename_Softmax(self, node: Any) -> None:
-            self.plain(node, "Softmax")
+        def rename_Reshape(self, node: Any) -> None:
+            before, after = node.layer.input_shape[1:], node.layer.output_shape[1:]
+            if before == after:
+                node.real_name = self.src_graph.get_node(node.in_edges[0]).real_name
+                return
+            made = self.plain(node, "Flatten" if len(after) == 1 else "Reshape")
+            if len(after) > 1:
+                made.attr["shape"].list.i.extend([-1, *after])
 
         def rename_Dropout(self, node: Any) -> None:
             self.plain(node, "Dropout").attr["keep_prob"].f = float(node.layer.rate)  # MMdnn's name; the share that is dropped
@@ -252,6 +275,10 @@ def _parser_class() -> Any:
             super().rename_Dense(node)
 
         def rename_BatchNormalization(self, node: Any) -> None:
+            if len(node.layer.output_shape) == 3:
+                raise UsageError(
+                    f"layer {node.layer.wrapped.name!r} normalises an activation without channels; behind Flatten it is converted"
+                )
             if node.layer.axis != len(node.layer.output_shape) - 1:
                 raise UsageError(f"layer {node.layer.wrapped.name!r} normalises axis {node.layer.axis}; the last one is converted")
             super().rename_BatchNormalization(node)

@@ -53,7 +53,10 @@ def _parser_class() -> Any:
             if node.name in self.detours:
                 node.real_name = self.get_parent(node.name, [0]).real_name
                 return
-            self._convert_identity_operation(node, end_idx=1, new_op="Flatten")
+            target = self.tensor_shape_to_list(node.get_attr("_output_shapes"))[0]
+            made = self._convert_identity_operation(node, end_idx=1, new_op="Flatten" if len(target) == 2 else "Reshape")
+            if len(target) > 2:
+                made.attr["shape"].list.i.extend([-1, *target[1:]])
 
         def rename_MatMul(self, node: Any) -> None:
             super().rename_MatMul(node)

@@ -118,6 +118,11 @@ def torch_shape(dims: Sequence[int]) -> Shape:
     return (dims[2], dims[0], dims[1]) if len(dims) == 3 else tuple(dims)
 
 
+def channels_last(inputs: Array) -> Array:
+    """N x C x H x W as N x H x W x C; inputs without channels as they are."""
+    return inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs
+
+
 def renamed(model: IRModel) -> IRModel:
     """The same network with nodes n0, n1, ...: names of a foreign file never reach MMdnn's emitters, whose output is executed as code."""
     new = {node.name: f"n{i}" for i, node in enumerate(model.graph.node)}

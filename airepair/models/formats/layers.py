@@ -8,11 +8,24 @@ from torch import Tensor, nn
 
 
 class ChannelsLastFlatten(nn.Module):
-    """N x C x H x W -> N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten. N x K passes."""
+    """N x C x H x W -> N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten. Without channels: as it stands."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The flattened activations."""
-        return x if x.ndim == 2 else x.permute(0, 2, 3, 1).flatten(1)
+        return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
+
+
+class ChannelsLastReshape(nn.Module):
+    """N x ... -> N x `shape`, as Keras and TensorFlow reshape: images are channels last before and after (here N x C x H x W)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same numbers in the same order."""
+        x = (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).reshape(x.shape[0], *self.shape)
+        return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
 
 
 class SamePadAverage(nn.Module):
@@ -30,13 +43,16 @@ class SamePadAverage(nn.Module):
 
 
 class Scaled(nn.Module):
-    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did itself. Buffers, no parameters."""
+    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did itself. Buffers, no parameters.
 
-    def __init__(self, net: nn.Module, scale: tuple[float, ...], offset: tuple[float, ...]) -> None:
+    `axes` is how many axes one input has: 3 for C x H x W, 1 for a vector.
+    """
+
+    def __init__(self, net: nn.Module, scale: tuple[float, ...], offset: tuple[float, ...], axes: int = 3) -> None:
         super().__init__()
         self.net = net
-        self.register_buffer("scale", torch.tensor(scale).reshape(-1, 1, 1))
-        self.register_buffer("offset", torch.tensor(offset).reshape(-1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).reshape(-1, *[1] * (axes - 1)))
+        self.register_buffer("offset", torch.tensor(offset).reshape(-1, *[1] * (axes - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """N x K."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from airepair.errors import UsageError
+from airepair.models.formats.ir import torch_shape
 from airepair.models.formats.tf_graph import Frozen
 
 _PASS = ("Identity", "StopGradient", "CheckNumerics")
@@ -132,6 +133,8 @@ class _Writer:
         acts = [a for a in args if isinstance(a, Act)]
         if any(isinstance(a, Noise) for a in args):
             return self._dropout(node, acts)
+        if op == "Pack" and all(isinstance(a, Size) or (isinstance(a, Leaf) and a.array.size == 1) for a in args):
+            return Leaf(np.array([-1 if isinstance(a, Size) else int(a.array) for a in args]), None)
         if op in _SHAPELY or (args and all(isinstance(a, Size) for a in args)):
             return Size()
         if not acts:
@@ -144,8 +147,7 @@ class _Writer:
         if node.name != self.frozen.input:
             return Leaf(np.ones((), np.float32), None)
         shape = [d.size for d in node.attr["shape"].shape.dim]
-        if len(shape) != 4 or min(shape[1:]) < 1:
-            raise UsageError(f"the input {node.name!r} has shape {shape}; N x H x W x C of known size was expected")
+        torch_shape(shape[1:])  # refuses what is no image
         self.out.shape = tuple(shape[1:])
         made = self._add("Placeholder", node.name)
         made.attr["dtype"].type = 1
@@ -184,6 +186,8 @@ class _Writer:
             return Act(made.name, first.shape)
         if op in ("Mean", "Max"):
             return self._global(node, first, args[1])
+        if op == "ExpandDims":
+            return self._expanded(node, first, args[1])
         if op in ("Reshape", "Squeeze"):
             return self._reshape(node, first)
         if op in ("Pad", "PadV2"):
@@ -342,17 +346,38 @@ class _Writer:
         return pooled if node.attr["keep_dims"].b else self._flat(node, pooled)
 
     def _reshape(self, node: Any, x: Act) -> Act:
-        if len(x.shape) == 1:
-            return x
-        if node.op == "Squeeze" and x.shape[:2] != (1, 1):
-            raise self._refuse(node, f"of an activation of shape {x.shape}")
         if node.op == "Reshape":
             target = _value(self.found[_name(node.input[1])])
-            if target is not None and len(target) != 2:
-                if list(target[1:]) == list(x.shape):
-                    return x
-                raise self._refuse(node, f"to {target.tolist()}; flattening is converted")
-        return self._flat(node, x)
+            return self._flat(node, x) if target is None else self._reshaped(node, x, [int(n) for n in target[1:]])
+        if len(x.shape) == 1:
+            return x
+        axes = [int(a) % (len(x.shape) + 1) for a in node.attr["squeeze_dims"].list.i]
+        kept = [n for i, n in enumerate(x.shape, 1) if (i not in axes if axes else n != 1)]
+        return self._reshaped(node, x, kept)
+
+    def _reshaped(self, node: Any, x: Act, shape: list[int]) -> Act:
+        """To `shape` without the batch, one -1 allowed: the same numbers in the order of channels last."""
+        if sum(n < 0 for n in shape) > 1:
+            raise self._refuse(node, f"from {x.shape} to {shape}")
+        known = int(np.prod([n for n in shape if n >= 0]))
+        shape = [int(np.prod(x.shape)) // max(1, known) if n < 0 else n for n in shape]
+        if tuple(shape) == x.shape:
+            return x
+        if int(np.prod(shape)) != int(np.prod(x.shape)) or not 1 <= len(shape) <= 3:
+            raise self._refuse(node, f"from {x.shape} to {shape}")
+        if len(shape) == 1:
+            return self._flat(node, x)
+        made = self._add("Reshape", node.name, x)
+        self._constant(made, np.array([-1, *shape], np.int32))
+        made.attr["Tshape"].type = 3
+        return Act(made.name, tuple(shape))
+
+    def _expanded(self, node: Any, x: Act, axis: Any) -> Act:
+        value = _value(axis)
+        if value is None or value.size != 1 or int(value.ravel()[0]) % (len(x.shape) + 2) == 0:
+            raise self._refuse(node, "along the batch, or along an axis that is not known")
+        place = int(value.ravel()[0]) % (len(x.shape) + 2) - 1
+        return self._reshaped(node, x, [*x.shape[:place], 1, *x.shape[place:]])
 
     def _flat(self, node: Any, x: Act) -> Act:
         length = int(np.prod(x.shape))

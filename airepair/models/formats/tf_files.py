@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import airepair
-from airepair.errors import UsageError
+from airepair.errors import UsageError, shortened
 from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.departure import INPUTS, first_departure
@@ -66,6 +66,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
 
     notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
     notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
+    notes += [f"what stands behind its output ({', '.join(told['behind'])}) is left as it is, and not run"] if told["behind"] else []
     notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     names, suffix = dict(ir.names), path.suffix if kind == "frozen-pb" else ""
@@ -115,7 +116,7 @@ def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
         raise UsageError(f"the TensorFlow worker's interpreter {python!r} cannot be started: {error}") from None
     if not (folder / "result.json").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UsageError(f"{what}: the TensorFlow worker died: {last[:200]}")
+        raise UsageError(f"{what}: the TensorFlow worker died: {shortened(last, 200)}")
     return told(json.loads((folder / "result.json").read_text()))
 
 
@@ -139,7 +140,7 @@ def _outputs(folder: Path) -> dict[str, Any]:
 
 
 def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Any) -> Fidelity:
-    ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0), feed)
+    ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True), feed)
     if outputs["logits"].ndim != 2:
         raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")
     found = require(compare(outputs["logits"], ours), what)

@@ -13,11 +13,12 @@ from airepair.models.formats import ir as mmdnn
 from airepair.models.formats.fidelity import check_inputs
 from airepair.models.formats.from_tensorflow import from_tensorflow
 from airepair.models.formats.tf_canonical import canonical
-from airepair.models.formats.tf_graph import Frozen, load, rewrite, run
+from airepair.models.formats.tf_graph import Frozen, load, run
+from airepair.models.formats.tf_saved import rewrite
 
 
 def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places, momentum, shape, scaling."""
+    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places, momentum, scaling, what is behind."""
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     graph = canonical(frozen)
     model = from_tensorflow(graph)
@@ -31,7 +32,7 @@ def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise UsageError(f"{job['path']}: the weight {lost[0]!r} is a constant of the graph, not a variable; it could not be written back")
     scaled = graph.scale is not None and bool((graph.scale != 1).any() or (graph.offset != 0).any())
     feed = [(graph.scale + 0 * graph.offset).tolist(), (graph.offset + 0 * graph.scale).tolist()] if scaled else None
-    return {"names": model.names, "places": places, "momentum": model.momentum, "shape": graph.shape, "feed": feed}
+    return {"names": model.names, "places": places, "momentum": model.momentum, "feed": feed, "behind": frozen.behind}
 
 
 def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     path, out = Path(job["path"]), Path(job["out"])
     with np.load(folder / "new.npz", allow_pickle=False) as arrays:
-        new = {job["keys"][name]: arrays[name] for name in arrays.files}
+        new = {place: arrays[name] for name in arrays.files for place in job["keys"][name]}
     if job["kind"] == "savedmodel":
         shutil.copytree(path, out)
         rewrite(out, new)
@@ -62,7 +63,7 @@ def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     there = {n.name for n in frozen.graph.node}
     names = [n for n in job["names"] if n in there]
-    inputs = check_inputs(tuple(job["shape"]))[: job["n"]].transpose(0, 2, 3, 1)
+    inputs = mmdnn.channels_last(check_inputs(tuple(job["shape"]))[: job["n"]])
     arrays: Any = {f"a{i}": a for i, a in enumerate(run(frozen, inputs, names))} if names else {}
     np.savez(folder / "layers.npz", **arrays)
     return {"names": names}
@@ -82,7 +83,7 @@ def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _outputs(frozen: Frozen, graph: Any, folder: Path) -> None:
     images = np.load(folder / "images.npy", allow_pickle=False) if (folder / "images.npy").is_file() else None
     scale = 1.0 if graph.scale is None else float(np.abs(graph.scale).max())
-    inputs = check_inputs((graph.shape[2], *graph.shape[:2]), images, scale).transpose(0, 2, 3, 1)
+    inputs = mmdnn.channels_last(check_inputs(mmdnn.torch_shape(graph.shape), images, scale, channels_last=True))
     saved, logits = run(frozen, inputs, [frozen.output, graph.logits or frozen.output])
     np.savez(folder / "outputs.npz", saved=saved, logits=logits)
 

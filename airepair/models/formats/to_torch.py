@@ -20,7 +20,19 @@ from airepair.models.formats.ir import Array, IRModel, graph_pb2, quiet
 
 OPERATIONS = frozenset(
     (
-        *("DataInput", "Conv", "DepthwiseConv", "FullyConnected", "BatchNorm", "Pool", "Flatten", "ReduceMean", "Dropout", "Pad"),
+        *(
+            "DataInput",
+            "Conv",
+            "DepthwiseConv",
+            "FullyConnected",
+            "BatchNorm",
+            "Pool",
+            "Flatten",
+            "Reshape",
+            "ReduceMean",
+            "Dropout",
+            "Pad",
+        ),
         *("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Add", "Sub", "Mul", "Concat"),
     )
 )
@@ -38,7 +50,9 @@ def to_torch(model: IRModel) -> fx.GraphModule:
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"MMdnn cannot emit the network: {one_line(error, 120)} {said.getvalue()[-100:].strip()}") from error
+            raise UsageError(
+                f"MMdnn cannot emit the network: {one_line(error, 120)} {said.getvalue()[-100:].partition(' ')[2].strip()}"
+            ) from error
     scope: dict[str, Any] = {
         "nn": nn,
         "torch": torch,
@@ -211,6 +225,9 @@ def _emitter_class() -> Any:
 
         def emit_Flatten(self, node: Any) -> str:
             return self.layer(node, "layers.ChannelsLastFlatten()")
+
+        def emit_Reshape(self, node: Any) -> str:
+            return self.layer(node, f"layers.ChannelsLastReshape({tuple(int(n) for n in node.get_attr('shape')[1:])})")
 
         def emit_Dropout(self, node: Any) -> str:
             # MMdnn's attribute is called keep_prob; its torch and Keras parsers put the share that is dropped there
