@@ -152,7 +152,8 @@ def options_with_origins(ready: PreparedCell) -> dict[str, dict[str, Any]]:
 
 def options_of(method: Method) -> dict[str, Any]:
     """The method's options with their values (JSON values only)."""
-    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    values = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def counts(ready: PreparedCell) -> dict[str, int]:
