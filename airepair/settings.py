@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_table(path: Path | None) -> dict[str, Any]:
     """The file's tables as they stand, types checked; None is settings.toml. UsageError names file, field and value."""
     source = Path(str(files("airepair").joinpath("settings.toml"))) if path is None else path
+    try:
+        state = source.stat()
+        found = _read(source, (state.st_mtime_ns, state.st_size))
+    except OSError:
+        found = _read(source, (0, 0))  # it says why the file cannot be read
+    return dict(found)
+
+
+@lru_cache(maxsize=8)
+def _read(source: Path, state: tuple[int, int]) -> dict[str, Any]:
+    """The content of a file in that state (time of change, size): every cell asks for it, several times."""
     raw = toml_file(source, "a table of settings")
     checked(raw, Table, str(source))
     return raw
@@ -90,7 +102,13 @@ def is_tuned(dataset: str, model: str, method: str, profile_name: str) -> bool:
 
 def profiles() -> dict[str, Profile]:
     """The named profiles of the grid."""
-    return {name: checked({"name": name, **raw}, Profile, f"profile {name}") for name, raw in read_table(None)["profile"].items()}
+    return dict(_profiles(msgspec.json.encode(read_table(None)["profile"])))
+
+
+@lru_cache(maxsize=2)
+def _profiles(content: bytes) -> Mapping[str, Profile]:
+    rows: dict[str, dict[str, Any]] = msgspec.json.decode(content)
+    return {name: checked({"name": name, **raw}, Profile, f"profile {name}") for name, raw in rows.items()}
 
 
 def profile(name: str) -> Profile:
