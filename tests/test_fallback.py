@@ -191,8 +191,8 @@ def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None
     subject = toy.subject("plain")
     ready = prepare(Case("toy", "plain", "noop", 0), subject, build("noop", {}))
     plain = run(ready).record
-    object.__setattr__(subject, "module", Small(subject.module, 50))
-    record = run(ready).record
+    small = prepare(Case("toy", "plain", "noop", 0), replace(subject, module=Small(subject.module, 50)), build("noop", {}))
+    record = run(small).record
     assert record.status == "repaired"
     assert dict(record.after) == dict(plain.after)
     assert any("memory did not suffice for 120 images at once in an evaluation" in n for n in record.notes)

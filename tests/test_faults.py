@@ -280,8 +280,10 @@ def test_an_environment_is_met_in_repair_validation_and_test(digits: Dataset, ca
     assert by_data.dataset.digests == by_model.dataset.digests
     assert torch.equal(by_data.dataset.train.x, digits.train.x)
     assert not torch.equal(by_data.dataset.validation.x, digits.validation.x)
+    style = prepare(Case("digits+fog3", "fc", "deeprepair_style", 0), by_data, build("deeprepair_style", {}))
+    assert task_of(style, Events(style.limit, lambda *_: None)).environment == Corruption("fog", 3)
     ready = prepare(Case("digits+fog3", "fc", "noop", 0), by_data, build("noop", {}))
-    assert task_of(ready, Events(ready.limit, lambda *_: None)).environment == Corruption("fog", 3)
+    assert task_of(ready, Events(ready.limit, lambda *_: None)).environment is None
     record = run(ready).record
     assert record.before["accuracy"] < record.before["clean_accuracy"] == record.after["clean_accuracy"]
     assert record.before["spoiled_accuracy"] == record.before["accuracy"]

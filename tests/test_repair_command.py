@@ -290,7 +290,7 @@ BAD = {
     "no model file": (["--method", "noop", "--dataset", "digits", "--pretrained", __file__], "test_repair_command.py"),
     "unknown option": (
         ["--method", "finetune", "dl2", "--dataset", "digits", "--net_arch", "fc", "--additional_param", "--rate 1"],
-        "no method of this run has an option 'rate'; accepted: finetune: lr, batch_size, epochs, weight_decay; dl2: constraint",
+        "no method of this run has an option 'rate'; accepted: finetune: lr, batch_size, epochs",
     ),
     "value out of range": (
         ["--method", "finetune", "--dataset", "digits", "--net_arch", "fc", "--additional_param", "--lr=-1"],

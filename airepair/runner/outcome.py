@@ -10,6 +10,7 @@ from torch import nn
 
 from airepair.cost import Cost
 from airepair.exam import Exam
+from airepair.fallback import noting
 from airepair.metrics import score
 from airepair.metrics.exams import Exams
 from airepair.provenance import digest, provenance
@@ -38,6 +39,11 @@ class Outcome:
 
 def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
     """Examines what was repaired. Only a model whose logits are finite and of the right shape on every image of every exam is "repaired"."""
+    with noting(repaired.events.note):
+        return _outcome(ready, repaired)
+
+
+def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
     events, module = repaired.events, repaired.module
     status, reason, found = repaired.status, repaired.reason, Examined()
     if module is not None:

@@ -12,6 +12,8 @@ from torch import nn
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.exam import NONE, Exam, most_confused
+from airepair.fallback import noting
+from airepair.information import sources_of
 from airepair.methods import build
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
@@ -37,6 +39,7 @@ class PreparedCell:
     before: Exams
     scores: Mapping[str, float]
     missing: Mapping[str, str]
+    notes: tuple[str, ...] = ()  # of the exams before: smaller batches, where memory did not suffice
 
     @property
     def case(self) -> Case:
@@ -58,7 +61,14 @@ def prepare(spec: CellSpec, loaded: Loaded, given: tuple[Split | None, Split | N
 
 
 def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
-    """The same for a method that is built already."""
+    """The same for a method that is built already. UsageError if it states no sources that can be meant."""
+    sources_of(method)
+    notes: list[str] = []
+    with noting(notes.append):
+        return dataclasses.replace(_prepared(spec, loaded, method, given), notes=tuple(notes))
+
+
+def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None) -> PreparedCell:
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
     data, examiner = subject.dataset, loaded.examiner
@@ -184,4 +194,4 @@ def subject_facts(ready: PreparedCell) -> dict[str, Any]:
 def notes_before(ready: PreparedCell) -> list[str]:
     """What a reader must know before the repair has begun."""
     none = [] if len(ready.failing) else ["the subject has no failing inputs on the repair split"]
-    return [*ready.subject.dataset.notes, *none]
+    return [*ready.subject.dataset.notes, *ready.notes, *none]

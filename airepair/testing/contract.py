@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.errors import OutOfTime, Unsupported, one_line
+from airepair.errors import OutOfTime, Unsupported, UsageError, one_line
 from airepair.options import configure
 from airepair.testing import declared, toy
 from airepair.testing.bench import Bench, Violation, violated, where
@@ -313,6 +313,8 @@ def check_method(method: type[Any], options: Mapping[str, Any] | None = None, ar
     for check in CHECKS:
         try:
             check(bench)
+        except UsageError as error:
+            broken.append(f"{check.__name__}: {error}")
         except Violation as violation:
             broken.append(f"{check.__name__}: {violation}")
             if check is returns:
