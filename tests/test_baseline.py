@@ -10,13 +10,14 @@ import torch
 
 from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
+from airepair.errors import NotTrained
 from airepair.exam import most_confused, sit
 from airepair.methods import build as build_method
 from airepair.models import baseline
 from airepair.models.baseline import chance, key_of, trained
 from airepair.models.recipes import Training, training_of
 from airepair.provenance import digest
-from airepair.subjects.trained import load, spoil
+from airepair.subjects.trained import OWN_PAIR, _pair_of, load, spoil
 from airepair.testing.cells import prepare
 from airepair.types import Dataset, Recipe
 
@@ -159,6 +160,25 @@ def test_the_class_pair_belongs_to_the_column(tmp_path: Path, monkeypatch: pytes
         ready = prepare(Case("digits", "fc", "noop", seed), subject, build_method("noop", {}))
         assert ready.before.pair == pair
     assert "no two classes" in ready.missing["confusion"].lower()
+
+
+def test_the_class_pair_costs_no_training_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With seed 3 alone in the cache and nothing to be trained (`--all`), the pair is that seed's own and a note says so; seed 0 is not trained."""
+    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: replace(SHORT, origin="refused"))
+    place = {"profile": "smoke", "device": torch.device("cpu"), "cache": tmp_path}
+    load("digits", "fc", 3, **place)
+    for file in tmp_path.glob("digits-fc-s0-*"):
+        file.unlink()
+    _pair_of.cache_clear()
+
+    def refuse(phase: str, step: int, steps: int, loss: float) -> None:
+        raise NotTrained("refused")
+
+    subject = load("digits", "fc", 3, progress=refuse, **place)
+    assert subject.pair is None
+    assert OWN_PAIR in subject.dataset.notes
+    assert not list(tmp_path.glob("digits-fc-s0-*.safetensors"))
+    assert load("digits", "fc", 3, **place).pair is not None
 
 
 def test_chance_is_told_from_guessing() -> None:

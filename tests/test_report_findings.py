@@ -12,6 +12,7 @@ from airepair.cli import main
 from airepair.records import Record, append, read
 from airepair.report.findings import SEEDS, findings
 from tests.test_report_table3 import cells
+from tests.test_report_twins import copied
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ("reports/digits", "reports/cpu")
@@ -81,10 +82,21 @@ def test_a_comparison_that_lost_a_seed_is_no_claim() -> None:
 
 def test_the_correction_is_for_the_whole_table() -> None:
     """A lead that p = .03 gives alone is none among many comparisons; here: six methods that do nothing beside a small difference."""
-    small, crowd = run(0.805, 0.80), [r for k in range(6) for m in (f"m{k}", f"m{k}[off]") for r in cells(m, 0.80, SEEDS)]
+    small, crowd = run(0.805, 0.80), [r for k in range(1, 7) for m in ("m" * k, f"{'m' * k}[off]") for r in cells(m, 0.80, SEEDS)]
     alone, among = (section(page(r, r), "Is it the idea?") for r in (small, [*small, *crowd]))
     assert "Accuracy: 1 of 1 comparisons" in alone
     assert "Accuracy: 0 of 7 comparisons" in among
+
+
+def test_a_method_under_two_names_is_counted_once() -> None:
+    """The same results as dl3: no second claim, no second best that the first cannot be told from, and a line that says so."""
+    records = run(0.90, 0.80)
+    both = [*records, *copied([r for r in records if r.case.base_method == "dl2"], "dl3")]
+    text = page(both, both)
+    assert "Counted once: DL2 and dl3 come to the same result at every seed (digits-fc)." in text
+    assert "Accuracy: 1 of 1 comparisons can be told from zero." in section(text, "Is it the idea?")
+    for title in ("What repairs at all?", "Which method is best?"):
+        assert section(text, title) == section(page(records, records), title)
 
 
 def test_the_best_of_a_column_is_claimed_if_told_from_the_second() -> None:

@@ -21,6 +21,7 @@ from airepair.report.pairs import after, before, compared
 from airepair.report.statistics import LEVEL, Comparison, holm
 from airepair.report.table1 import METRICS
 from airepair.report.table3 import CONTROL, IDEA, questions
+from airepair.report.twins import counted_once, lines, twins
 
 SEEDS = 20
 ARITHMETICS = ("portable", "native")
@@ -69,8 +70,11 @@ def findings(records: Iterable[Record], sources: str) -> str:
     found = [r for r in given if version(r) == newest]
     grids = {a: grid([r for r in found if r.provenance.get("arithmetic") == a]) for a in ARITHMETICS}
     enough = [p for p in grids[ARITHMETICS[0]].columns if all(_seeds(g, p) >= SEEDS for g in grids.values())]
-    claims = [_claims(g.where(lambda r: column(r) in enough)) for g in grids.values()]
-    parts = [_head(sources, newest), *(_section(s, claims) for s in SECTIONS), _rest(found, enough)]
+    chosen = [g.where(lambda r: column(r) in enough) for g in grids.values()]
+    claims = [_claims(counted_once(g)) for g in chosen]
+    alike = dict.fromkeys(line for g in chosen for line in lines(twins(g)))
+    parts = [_head(sources, newest), *(f"{escape(line)}\n" for line in alike), *(_section(s, claims) for s in SECTIONS)]
+    parts.append(_rest(found, enough))
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from airepair.records import Record
-from airepair.report.grid import Grid
+from airepair.report.grid import Grid, ablation, column
 from airepair.report.order import Column, method_title
 
 Twins = dict[Column, tuple[tuple[str, ...], ...]]
@@ -42,6 +42,12 @@ def _before_and_after(record: Record) -> tuple[str | None, str | None]:
     if record.right:
         return record.right.get("before"), record.right.get("after")
     return record.subject.get("weights"), record.subject.get("repaired_weights")
+
+
+def counted_once(cells: Grid) -> Grid:
+    """The grid without the cells of a method that is an earlier one's twin in its column, its ablations included."""
+    later = {(place, method) for place, groups in twins(cells).items() for group in groups for method in group[1:]}
+    return cells.where(lambda r: (column(r), r.case.base_method if ablation(r) else r.case.method) not in later)
 
 
 def once(methods: Iterable[str], places: dict[str, list[Column]], found: Twins) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from airepair import data
 from airepair.data.splits import digest, drawn, stratified
+from airepair.errors import NotTrained
 from airepair.exam import most_confused, sit
 from airepair.faults import FAULTS, of_case
 from airepair.models.baseline import trained
@@ -19,6 +21,9 @@ from airepair.models.recipes import Training, training_of
 from airepair.settings import profiles
 from airepair.subjects.faulty import faulty, with_train
 from airepair.types import Dataset, Split, Subject
+
+Progress = Callable[[str, int, int, float], None]
+OWN_PAIR = "the class pair is this seed's own: the subject of seed 0, whose validation split chooses it, is not trained here"
 
 
 def load(
@@ -29,28 +34,45 @@ def load(
     profile: str,
     device: torch.device,
     cache: Path,
-    progress: Callable[[str, int, int, float], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Subject:
     """The grid's subject: trained by the data set's recipe, at the size that the profile states. The seed draws its splits and its fault.
 
     `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault (airepair/faults), `cnn+clean` a healthy one:
-    the clean twin of the others, from the same place in the cache. UsageError for a name that is
-    unknown, and for a fault that spoils no test input.
+    the clean twin of the others, from the same place in the cache. The class pair of another seed than 0 is that of seed 0's subject, which
+    is trained for it if it is not in the cache; if `progress` refuses that, a note says so. UsageError for a name that is unknown, and for a
+    fault that spoils no test input.
     """
     subject = _load(dataset, model, seed, profile, device, cache, progress)
-    return dataclasses.replace(subject, pair=_pair_of_column(dataset, model, profile, device, cache)) if seed else subject
+    if not seed:
+        return subject
+    try:
+        return dataclasses.replace(subject, pair=_pair_of(_Column(dataset, model, profile, device, cache, progress)))
+    except NotTrained:
+        noted = dataclasses.replace(subject.dataset, notes=(*subject.dataset.notes, OWN_PAIR))
+        return dataclasses.replace(subject, dataset=noted)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A data set and a model on a machine; how training shows its progress does not tell columns apart."""
+
+    dataset: str
+    model: str
+    profile: str
+    device: torch.device
+    cache: Path
+    progress: Progress = field(compare=False)
 
 
 @lru_cache(maxsize=64)
-def _pair_of_column(dataset: str, model: str, profile: str, device: torch.device, cache: Path) -> tuple[int, int] | tuple[()]:
-    """The classes that the column's subject of seed 0 confuses most on its validation split (that subject is trained if it is not in the cache)."""
-    first = _load(dataset, model, 0, profile, device, cache, lambda *_: None)
+def _pair_of(column: _Column) -> tuple[int, int] | tuple[()]:
+    """The classes that the column's subject of seed 0 confuses most on its validation split."""
+    first = _load(column.dataset, column.model, 0, column.profile, column.device, column.cache, column.progress)
     return most_confused(sit(first.module, first.dataset.validation), len(first.dataset.classes)) or ()
 
 
-def _load(
-    dataset: str, model: str, seed: int, profile: str, device: torch.device, cache: Path, progress: Callable[[str, int, int, float], None]
-) -> Subject:
+def _load(dataset: str, model: str, seed: int, profile: str, device: torch.device, cache: Path, progress: Progress) -> Subject:
     found, plain = profiles()[profile], dataset.partition("+")[0]
     fault = of_case(dataset, model)
     training = training_of(plain, model.partition("+")[0] if fault else model)
