@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.fallback import halving
+from airepair.precision import laid_out, lowered
 from airepair.types import Split
 
 
@@ -72,23 +73,27 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
             m.training = mode
 
 
-def sit(module: nn.Module, split: Split, batch_size: int = 1024) -> Exam:
-    """One forward pass of `module` over `split`, without gradients and in evaluation mode."""
-    logits = logits_of(module, split.x, batch_size)
+def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool = False) -> Exam:
+    """One forward pass of `module` over `split`, without gradients and in evaluation mode; `quick` as in logits_of."""
+    logits = logits_of(module, split.x, batch_size, quick=quick)
     return Exam(logits.float().cpu(), split.y.cpu())
 
 
 @torch.no_grad()
-def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
-    """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1]."""
+def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bool = False) -> Tensor:
+    """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1].
+
+    `quick`: in the precision that the module trains in (precision.py): for selection while a repair runs, never for
+    what a record reports.
+    """
     if not len(x):
         return x.new_zeros((0, 1), dtype=torch.float32)
 
     def answered(size: int) -> Tensor:
         batches = x.split(size)
-        return torch.cat([checked(module(b.float().div_(255) if b.dtype == torch.uint8 else b), len(b)) for b in batches])
+        return torch.cat([checked(module(laid_out(module, b.float().div_(255) if b.dtype == torch.uint8 else b)), len(b)) for b in batches])
 
-    with evaluating(module):
+    with evaluating(module), lowered(module) if quick else nullcontext():
         return halving(answered, min(batch_size, len(x)), "images at once in an evaluation")
 
 

@@ -1,8 +1,9 @@
 """One training step: draw the images, augment them as they are kept, convert, forward, backward, optimiser.
 
-On the CPU plainly so. On CUDA (gpu.md's recipe, each measured there): channels_last for the time of the training, and where the loss is
-plain cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (recorded.py). A loss of a method's own keeps full
-precision and is not recorded: it may search, hook layers, or depend on what happened before.
+On the CPU plainly so, or in bf16 if the module is marked for it (precision.py). On CUDA (docs/gpu.md): channels_last for
+the time of the training, and where the loss is plain cross-entropy bf16 autocast and the whole step recorded as a CUDA
+graph (recorded.py). A loss of a method's own keeps full precision there and is not recorded: it may search, hook layers,
+or depend on what happened before.
 
 Where a batch does not fit into memory it goes through in parts whose gradients are added up: the same step, but for batch norm, which then
 normalises each part by itself.
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.fallback import halving
+from airepair.precision import laid_out, lowered
 from airepair.recorded import Record, Recorded, graph_of
 from airepair.types import Meter, Split, Transform
 
@@ -81,8 +83,8 @@ class Stepper:
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
         if index.ndim > 1:
             x = x.unflatten(0, index.shape)
-        elif self.cuda:
-            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.contiguous(memory_format=torch.channels_last) if self.cuda else laid_out(self.module, x)
         if self.recorded is None:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -129,6 +131,8 @@ class Stepper:
         return total
 
     def _precision(self) -> AbstractContextManager[Any]:
+        if not self.cuda:
+            return lowered(self.module)
         # No cache of cast weights: it would outlive the step that is recorded.
         return torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if self.autocast else nullcontext()
 

@@ -86,12 +86,12 @@ class Best:
 
     def __init__(self, module: nn.Module, validation: Split) -> None:
         self.module, self.validation = module, validation
-        self.key = sit(module, validation).standing
+        self.key = sit(module, validation, quick=True).standing
         self.state = snapshot(module)
 
     def offer(self) -> bool:
         """Examines the module as it stands; keeps it if it is strictly better."""
-        self.last = sit(self.module, self.validation).standing
+        self.last = sit(self.module, self.validation, quick=True).standing
         if self.last <= self.key:
             return False
         self.key, self.state = self.last, snapshot(self.module)

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from airepair.models import build
     from airepair.models.paper_names import model_name
     from airepair.models.recipes import training_of
+    from airepair.precision import mark
     from airepair.subjects.trained import on_device, spoil
 
     architecture, plus, fault = args.net_arch.partition("+")
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if given := {k: v for k, v in _given(args).items() if v is not None}:
         training = replace(training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}")
     torch.manual_seed(args.seed)
-    module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(device)
+    module = mark(build(model, dataset.name, len(dataset.classes), dataset.shape).to(device), dataset.name, device)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
     facts = _facts(module, model, dataset, training, plan)
     accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder)
@@ -164,6 +165,8 @@ def _train(
 
 def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
     """What a file says of itself beside its weights (plain values: it loads with weights_only)."""
+    from airepair.precision import facts_of
+
     return {
         "arch": model,
         "classes": len(dataset.classes),
@@ -177,7 +180,7 @@ def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, 
         "seed": plan.seed,
         "until": plan.until,
         "parameters": sum(p.numel() for p in module.parameters()),
-    }
+    } | facts_of(module)
 
 
 def _cpu(module: nn.Module) -> dict[str, Any]:

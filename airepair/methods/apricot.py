@@ -143,14 +143,14 @@ class Apricot:
         own, others = combinations(list(self._blocks(right, task.generator(1))), self.strategy, rate, self.proportional)
         ahead = max(1, min(AHEAD, FLOATS // sum(rows[0].numel() for rows in stack.values())))
         task.module.eval()
-        best, state = sit(task.module, task.validation).accuracy, snapshot(task.module)
+        best, state = sit(task.module, task.validation, quick=True).accuracy, snapshot(task.module)
         done, kept, gained = 0, 0, {"adjustment": 0.0, "further training": 0.0}
         while done < len(own):
             models = moved(task.module, own[done : done + ahead], others[done : done + ahead], stack)
             for k in range(len(own[done : done + ahead])):
                 put(task.module, models, k)
                 done += 1
-                exam = sit(task.module, task.validation)
+                exam = sit(task.module, task.validation, quick=True)
                 task.progress("adjustment", done, len(own), exam.loss)
                 if exam.accuracy > best:
                     break
@@ -181,12 +181,12 @@ class Apricot:
         recipe, generator = replace(task.recipe, epochs=epochs), task.generator(1000 + salt)
         loss = CrossEntropy(recipe.label_smoothing)
         fit(task.module, task.labelled, task.validation, recipe, generator, phase="further training", loss=loss, watch=watch)
-        return sit(task.module, task.validation).accuracy
+        return sit(task.module, task.validation, quick=True).accuracy
 
 
 def failing_cases(task: Task) -> tuple[Split, str]:
     """The cases to adjust for, and where they come from: train's own, or the repair split's where train has none."""
-    wrong = ~sit(task.module, task.train).right.to(task.device)
+    wrong = ~sit(task.module, task.train, quick=True).right.to(task.device)
     return (task.train.select(wrong), "train") if bool(wrong.any()) else (task.failing, "the repair split (train has none)")
 
 
@@ -195,5 +195,5 @@ def correctness(task: Task, stack: Stack, cases: Split) -> Tensor:
     module, columns = copy.deepcopy(task.module), []
     for k in range(len(next(iter(stack.values())))):
         put(module, stack, k)
-        columns.append(logits_of(module, cases.x).argmax(1) == cases.y)
+        columns.append(logits_of(module, cases.x, quick=True).argmax(1) == cases.y)
     return torch.stack(columns, 1)

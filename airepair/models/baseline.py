@@ -27,6 +27,7 @@ from airepair.exam import Exam
 from airepair.models import build
 from airepair.models.recipes import Training
 from airepair.models.train import Plan, Watcher, early_epoch, save_atomically, train
+from airepair.precision import facts_of, mark
 from airepair.types import Dataset, Subject
 
 Progress = Callable[[str, int, int, float], None]
@@ -36,7 +37,7 @@ EARLY = "early."  # prefix of the early checkpoint's tensors in the file
 
 def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> dict[str, Any]:
     """What the weights of a baseline depend on, as JSON values."""
-    return {
+    facts = {
         "architecture": hashlib.sha256(repr(module).encode()).hexdigest(),
         "train": digest(data.train),
         "fault": [training.fault, list(map(list, training.fault_options))],
@@ -46,7 +47,8 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "torch": torch.__version__,
         "device": data.train.x.device.type,
         "benchmark_version": BENCHMARK_VERSION,
-    } | ({"until": training.until} if training.until is not None else {})
+    }
+    return facts | facts_of(module) | ({"until": training.until} if training.until is not None else {})
 
 
 def trained(
@@ -56,6 +58,7 @@ def trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(dataset.train.x.device)
+    mark(module, dataset.name, dataset.train.x.device)
     key = key_of(module, dataset, training, seed)
     content = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache / f"{name}-s{seed}-{content[:16]}.safetensors"

@@ -20,6 +20,7 @@ from airepair.augment import augmentation
 from airepair.errors import UsageError, one_line
 from airepair.exam import sit
 from airepair.loop import Course, Epoch, Inside, Resume, batches, images_of, passes
+from airepair.precision import facts_of
 from airepair.stepping import Stepper
 from airepair.training import CrossEntropy, optimizer_of, rate
 from airepair.types import Recipe, Split
@@ -73,7 +74,7 @@ def train(
         return (stepper(data, index, rate(recipe, done)),)
 
     def examine(number: int) -> float | None:
-        accuracy = sit(module, validation).accuracy if validation is not None else None
+        accuracy = sit(module, validation, quick=True).accuracy if validation is not None else None
         if number in plan.keep:
             watch.kept(number, module)
         return accuracy
@@ -142,7 +143,7 @@ class Resumable:
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
     shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
-    return {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes}
+    return {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes} | facts_of(module)
 
 
 def save_atomically(content: Any, path: Path) -> None:

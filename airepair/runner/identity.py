@@ -8,6 +8,7 @@ import torch
 
 from airepair.data.splits import digest
 from airepair.fingerprint import CONDITIONS, of_cell
+from airepair.precision import arithmetic_of
 from airepair.provenance import provenance
 from airepair.runner.loading import Loaded
 from airepair.runner.spec import CellSpec
@@ -23,7 +24,9 @@ def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method) -> dict[s
     facts = provenance(torch.device(spec.device), spec.profile, {})
     conditions = {name: facts[name] for name in CONDITIONS if name in facts}
     if loaded is None:
+        conditions.pop("arithmetic", None)  # its network may have one of its own
         return of_cell(method, given=spec.options, conditions=conditions)
+    conditions |= arithmetic_of(loaded.subject.module)
     named = asked(loaded.subject, spec.failing, spec.keep) if spec.failing or spec.keep else (None, None)
     given = {name: digest(split) for name, split in zip(("failing", "keep"), named, strict=True) if split is not None}
     data = {**loaded.subject.dataset.digests, **given}

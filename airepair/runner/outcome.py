@@ -13,6 +13,7 @@ from airepair.exam import Exam
 from airepair.fallback import noting
 from airepair.metrics import score
 from airepair.metrics.exams import Exams
+from airepair.precision import arithmetic_of
 from airepair.provenance import digest, provenance
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.runner.answers import right_answers, right_on_test
@@ -70,13 +71,18 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         phases=phases,
         subject=subject_facts(ready) | found.facts,
         right=right_answers(ready, found.exams),
-        provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
+        provenance=_provenance(ready),
         notes=(*notes_before(ready), *events.notes),
         fingerprint=fingerprint(ready.spec, ready.loaded, ready.method),
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None
     return Outcome(record, module, ready.before.test, after, events.curve, log, repaired.cost, repaired.logs, repaired.lost)
+
+
+def _provenance(ready: PreparedCell) -> dict[str, Any]:
+    facts = provenance(ready.failing.x.device, ready.spec.profile, counts(ready))
+    return facts | arithmetic_of(ready.subject.module) | {"examined": ready.spec.splits}
 
 
 def untouched(ready: PreparedCell) -> Outcome:
@@ -88,7 +94,7 @@ def untouched(ready: PreparedCell) -> Outcome:
         before=ready.scores,
         missing=ready.missing,
         subject=subject_facts(ready),
-        provenance=provenance(ready.failing.x.device, ready.spec.profile, counts(ready)) | {"examined": ready.spec.splits},
+        provenance=_provenance(ready),
         notes=tuple(notes_before(ready)),
     )
     return Outcome(record, None, ready.before.test, None)

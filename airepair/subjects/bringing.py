@@ -31,6 +31,7 @@ from airepair.models.own_code import OwnCode, is_own_code, own_code
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import training_of
 from airepair.models.recognise import load as recognised
+from airepair.precision import mark
 from airepair.settings import profile as profile_named
 from airepair.subjects.as_trained import as_trained
 from airepair.subjects.earlier import early_file, early_state
@@ -117,7 +118,7 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
 
     divided = division(fixed or 0)
     wiring = wire(opened, feeding, prepare, divided, str(path))
-    module = wiring.module(feeding)
+    module = mark(wiring.module(feeding), source.name, device)
     refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
     origin, checkpoints = _origin(path, opened, feeding, own, said_by, wiring.order), {}
     if early := early_file(brought, values, file, opened):
@@ -126,6 +127,7 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
         origin["early"] = {"file": at.name, "sha256": _digest(at), "from": said}
         other = opening(at, trust_pickle=brought.trust_pickle and trusted, trust_lambda=brought.trust_lambda and trusted)
         found = wire(_at_logits(other, feeding, prepare, source, str(at)), feeding, prepare, divided, str(at)).module(feeding)
+        found = mark(found, source.name, device)
         checkpoints["early"] = early_state(at, module, found)
     recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.augment import none
+from airepair.precision import precision_of
 from airepair.recorded import WARM_UP
 from airepair.stepping import Stepper
 from airepair.submodels.streams import on, streams
@@ -38,6 +39,7 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
     with ExitStack() as stack:
         batched = _together(start, train, index, recipe, stack)
         if train.x.device.type != "cuda":
+            batched = batched if precision_of(start) != "bf16" else None  # vmap stops under bf16 autocast
             return "together" if batched and multiplications(start, train.images(index)) <= LIGHT else "one by one"
         steppers = [stack.enter_context(_stepper(start, recipe)) for _ in range(MODELS)]
         own = streams(MODELS, train.x.device)

@@ -47,7 +47,7 @@ class Together:
             generators[0],
             plain=True,
             parts=False,
-            precise=True,
+            precise=True,  # vmap stops under bf16 autocast (expected scalar type BFloat16 but found Float)
         )
 
     def __enter__(self) -> Self:

@@ -49,7 +49,7 @@ class TargetHalf:
 
     def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         assert isinstance(layer, _BatchNorm)
-        x = args[0]
+        x = args[0].float()  # moments of bf16 numbers (precision.py) would be rounded to bf16
         if not self.second:
             if layer.training:
                 mean, variance, unbiased = moments(x)

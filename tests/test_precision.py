@@ -1,0 +1,177 @@
+"""bf16 autocast and channels_last on the CPU: where they apply, what stays float32, and that every method bears them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from airepair import precision
+from airepair.case import Case
+from airepair.exam import sit
+from airepair.methods import build
+from airepair.models import baseline
+from airepair.models.recipes import training_of
+from airepair.precision import bf16_pays, laid_out, lowered, mark, precision_of
+from airepair.submodels.probe import quickest
+from airepair.testing import toy
+from airepair.testing.cells import prepare, run
+from airepair.training import Watch, fit
+from airepair.types import Recipe
+from benchmarks.grid import methods
+from benchmarks.perf.precision import compared_means
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with bf16 instructions; any processor can compute in bf16."""
+    monkeypatch.setattr(precision, "bf16_pays", lambda: True)
+
+
+def marked(kind: toy.Architecture = "cnn") -> nn.Module:
+    """The toy's network, marked as a real data set's is."""
+    return mark(copy.deepcopy(toy.subject(kind).module), "cifar10", CPU)
+
+
+def test_convolutions_on_real_data_are_marked_and_digits_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By data set, layers, device and processor; a network that nobody marked computes as it stands."""
+    for pays, found in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(precision, "bf16_pays", lambda p=pays: p)
+        assert precision_of(mark(toy.architecture("cnn"), "mnist", CPU)) == found
+        assert precision_of(mark(toy.architecture("cnn"), "cifar10+fog3", CPU)) == found
+    for kind, dataset, device in (
+        ("cnn", "digits", "cpu"),
+        ("cnn", "digits+fog3", "cpu"),
+        ("mlp", "mnist", "cpu"),
+        ("cnn", "mnist", "cuda"),
+    ):
+        assert precision_of(mark(toy.architecture(kind), dataset, torch.device(device))) == "plain"  # type: ignore[arg-type]
+    assert precision_of(toy.architecture("cnn")) == "plain"
+
+
+@pytest.mark.usefixtures("pays")
+def test_within_the_block_a_network_computes_in_bf16_and_answers_in_float32() -> None:
+    """Inside layers see bf16 and images in channels_last; logits are float32; after the block all is as before, also after an error."""
+    module, x, seen = marked(), toy.images(16, 1).images(), []
+    module[1].register_forward_hook(lambda _m, args, _out: seen.append(args[0]))
+    before = module(x)
+    with lowered(module):
+        inside = module(x)
+        with pytest.raises(RuntimeError):
+            module(x[:, :, :2])
+        assert not torch.is_autocast_enabled("cpu")
+    assert inside.dtype == torch.float32
+    assert [t.dtype for t in seen[:2]] == [torch.float32, torch.bfloat16]
+    assert seen[1].is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(before, inside)
+    torch.testing.assert_close(before, inside, atol=0.2, rtol=0.05)
+    assert torch.equal(module(x), before)
+    assert len(module._forward_pre_hooks) == len(module._forward_hooks) == 0
+
+
+@pytest.mark.usefixtures("pays")
+def test_an_exam_is_float32_unless_it_only_selects() -> None:
+    """What a record reports equals the unmarked network's answers up to the rounding of another layout."""
+    module, split = marked(), toy.dataset().test
+    exam = sit(module, split).logits
+    torch.testing.assert_close(exam, sit(toy.subject("cnn").module, split).logits, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(exam, sit(module, split, quick=True).logits, atol=1e-5, rtol=1e-5)
+    assert laid_out(module, torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.usefixtures("pays")
+def test_training_steps_are_in_bf16_on_float32_weights() -> None:
+    """Every forward pass of the loss and of the validation that selects; what is kept on the way carries no hook."""
+    module, kept, types = marked(), [], set()
+    module[1].register_forward_hook(lambda _m, args, _out: types.add(args[0].dtype))
+    data = toy.dataset()
+    watch = Watch(keep=lambda _, m: kept.append(copy.deepcopy(m)), marks={"first": 1})
+    fit(module, data.train, data.validation, Recipe(epochs=2), torch.Generator().manual_seed(0), watch=watch)
+    assert types == {torch.bfloat16}
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert precision_of(kept[0]) == "bf16"
+    assert not kept[0]._forward_pre_hooks
+
+
+@pytest.mark.usefixtures("pays")
+def test_submodels_of_a_network_in_bf16_train_one_by_one() -> None:
+    """vmap stops under autocast, and float32 submodels would be another arithmetic than the column's."""
+    task = toy.task("cnn")
+    assert quickest(task.module, task.train, slice(0, 40), Recipe(batch_size=16)) == "together"
+    assert quickest(marked(), task.train, slice(0, 40), Recipe(batch_size=16)) == "one by one"
+
+
+def test_the_cache_of_baselines_tells_precisions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A baseline of one is never taken for another's."""
+    data, training, keys = toy.dataset(), training_of("digits", "cnn"), []
+    for pays in (True, False):
+        monkeypatch.setattr(precision, "bf16_pays", lambda p=pays: p)
+        keys.append(baseline.key_of(mark(toy.architecture("cnn"), "mnist", CPU), data, training, 0))
+    keys.append(baseline.key_of(toy.architecture("cnn"), data, training, 0))
+    assert [k.get("precision") for k in keys] == ["bf16", "float32", None]
+
+
+def test_bf16_needs_instructions_and_a_clear_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the instructions nothing is measured; with them 1.2 times as fast is the least."""
+    seconds = {torch.float32: 1.2, torch.bfloat16: 1.0}
+    monkeypatch.setattr(precision, "_seconds", lambda dtype: seconds[dtype])
+    for capabilities, bf16, expected in (({}, 0.1, False), ({"avx512_bf16": True}, 1.0, True), ({"amx_bf16": True}, 1.01, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
+        seconds[torch.bfloat16] = bf16
+        bf16_pays.cache_clear()
+        assert bf16_pays() is expected
+    bf16_pays.cache_clear()
+
+
+def test_the_measurement_takes_about_a_second() -> None:
+    """Both kinds give seconds of a step on this processor."""
+    assert 0 < precision._seconds(torch.float32) < precision.SECONDS
+    assert 0 < precision._seconds(torch.bfloat16) < 5 * precision.SECONDS
+
+
+SMALL: dict[str, dict[str, object]] = {
+    "apricot": {"submodels": 3, "submodel_epochs": 1, "further_epochs": 1},
+    "arachne": {"population": 4, "generations": 2, "search": "pso"},
+    "aprnn": {"points": 3},
+    "care": {"iterations": 2, "sample": 4},
+    "counterexample": {"rounds": 1, "epochs": 1, "samples": 20, "keep": 10},
+    "deepcorrect": {"epochs": 1, "sample": 20, "layers": 1, "distortion": "blur"},
+    "deeprepair": {"epoch": 1},
+    "deeprepair_style": {"epochs": 1},
+    "dl2": {"epochs": 1, "constraint": "RobustnessT(eps1=1.6, eps2=0.1)", "oracle_steps": 2},
+    "editable": {"group": 4, "rehearsal": 4},
+    "finetune": {"epochs": 1},
+    "irepair": {"iterations": 3, "points": 4},
+    "mode": {"rounds": 1, "epochs": 1, "probes": 50},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", methods())
+@pytest.mark.usefixtures("pays")
+def test_every_method_repairs_a_network_in_bf16(method: str) -> None:
+    """It ends as it does in float32, the result computes in float32 outside of training, and the record names the arithmetic."""
+    subject = toy.subject("cnn")
+    for module in (subject.module, *subject.checkpoints.values()):
+        mark(module, "cifar10", CPU)
+    ready = prepare(Case("toy", "cnn", method, 0), subject, build(method, SMALL.get(method, {})))
+    record = run(ready).record
+    assert record.status in ("repaired", "unsupported"), record.reason
+    assert record.provenance["arithmetic"] == record.fingerprint["arithmetic"] == "bf16"
+
+
+def test_accuracies_agree_within_the_spread_over_seeds() -> None:
+    """A difference of two standard errors is the most; equal lists differ by nothing."""
+    one = [0.50, 0.52, 0.54]
+    assert compared_means(one, one) == {
+        "accuracies": {"float32, contiguous": one, "marked": one},
+        "difference_of_means": 0.0,
+        "spread": pytest.approx(0.02),
+        "agrees": True,
+    }
+    assert compared_means(one, [a + 0.03 for a in one])["agrees"]
+    assert not compared_means(one, [a + 0.04 for a in one])["agrees"]
