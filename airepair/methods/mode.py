@@ -215,7 +215,7 @@ def features(module: nn.Module, layers: list[nn.Module], split: Split, most: int
 
     def keep(parts: list[Tensor], x: Tensor) -> None:
         if x.ndim == 4 and x[0].numel() > most:
-            x = nn.functional.adaptive_avg_pool2d(x, max(1, int((most / x.shape[1]) ** 0.5)))
+            x = nn.functional.adaptive_avg_pool2d(x, max(1, math.isqrt(most // x.shape[1])))
         parts.append(x.flatten(1).clone())
 
     handles = [

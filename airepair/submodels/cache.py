@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from airepair.canary import arithmetic
 from airepair.submodels.stack import Stack
 from airepair.types import Recipe, Split
 
@@ -39,6 +40,7 @@ def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recip
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": train.x.device.type,
+        "arithmetic": arithmetic(train.x.device),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
