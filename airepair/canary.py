@@ -113,7 +113,7 @@ def _numpy() -> Iterator[np.ndarray[Any, Any]]:
     """numpy's own kernels and its linear algebra."""
     draw = np.random.default_rng(5)
     for kind in (np.float32, np.float64):
-        a = draw.random((65, 65)).astype(kind) + kind(0.01)
+        a = (draw.random((65, 65)) + 0.01).astype(kind)
         yield from (np.exp(a), np.log(a), np.sqrt(a), np.tanh(a), a @ a.T, np.linalg.solve(a, a.T @ a), np.linalg.inv(a), a.sum(0))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import OutOfBudget
+from airepair.exact import cosine
 from airepair.exam import sit
 from airepair.loop import Course, Epoch, batches, images_of, passes
 from airepair.stepping import Stepper

@@ -118,13 +118,14 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
 def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
     """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
     from airepair.canary import arithmetic
+    from airepair.device import device_of
     from airepair.tuning.space import distributions, nearest
     from airepair.tuning.study import Trials
     from airepair.tuning.trial import try_out
 
     name = f"{bench.dataset}-{bench.model}-{method}"
     facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
-    facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(torch.device(bench.shared.device))}
+    facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(device_of(bench.shared.device))}
     default = _default(bench, method, space)
     first = {name: nearest(default[name], option) for name, option in space.items()}
     trials = Trials(args.out, name, distributions(space), first, facts, bench.seeds[0])

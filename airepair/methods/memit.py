@@ -92,12 +92,12 @@ def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
     """
     sizes, directions = torch.linalg.eigh(keys @ keys.T)
     sizes, shares = sizes.clamp_min(0), (lacking @ keys.T @ directions).square().sum(0)
-    low, high = (math.log(float(sizes.max()) * factor) for factor in (1e-12, 1e12))
+    low, high = (float(sizes.max()) * factor for factor in (1e-12, 1e12))
     for _ in range(100):
-        middle = (low + high) / 2
-        longer = float((shares / (sizes + math.exp(middle)).square()).sum()) > norm**2
+        middle = math.sqrt(low) * math.sqrt(high)
+        longer = float((shares / (sizes + middle).square()).sum()) > norm**2
         low, high = (middle, high) if longer else (low, middle)
-    return write(keys, lacking, math.exp(high) * torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
+    return write(keys, lacking, high * torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
 
 
 def nearest_winning(logits: Tensor, y: Tensor, margin: float) -> Tensor:

@@ -54,7 +54,7 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
 
 
 def _arithmetic(cells: Grid) -> str:
-    """ ", portable arithmetic"; nothing for records from before it was recorded."""
+    """`, portable arithmetic`; nothing for records from before it was recorded."""
     found = sorted({str(r.provenance["arithmetic"]) for r in cells.records if "arithmetic" in r.provenance})
     return f", {' / '.join(found)} arithmetic" if found else ""
 
