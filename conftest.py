@@ -1,8 +1,5 @@
-"""Which plugins to load. Idle OpenMP threads must sleep, and that is read when torch loads."""
-
-import os
+"""Which plugins to load: fixtures/arithmetic.py sets up what torch and numpy read when they load, so nothing here may import them."""
 
 from airepair.suite.plugin import MODULES
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 pytest_plugins = list(MODULES)

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 import airepair
+from airepair.arithmetic import set_up
 from airepair.errors import AirepairError, UsageError, choose, one_line, printable
 
 COMMANDS: dict[str, str] = {
@@ -74,7 +75,7 @@ def parser_of(name: str) -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code, 2 for bad input."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads must sleep; read when torch loads
+    set_up(portable=False)  # a command that repairs or trains asks for portable arithmetic itself, once it knows its data set
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
     usable_streams()

@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import torch
 
+from airepair.canary import arithmetic
+
 INTERVAL = 0.1  # seconds between two samples
 SAMPLED = "sampled resident memory", "sampled resident memory with the processes that it started"
 
@@ -146,7 +148,8 @@ def _cpu_seconds() -> float:
 
 @cache
 def warm_up() -> None:
-    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair."""
+    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair; the canary takes a second."""
+    arithmetic(torch.device("cpu"))
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 

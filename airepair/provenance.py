@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import airepair
+from airepair.canary import arithmetic
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pytest-xdist")
 
@@ -85,6 +86,7 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
         "versions": versions(),
         "device": device_name(device),
         "device_kind": device.type,
+        "arithmetic": arithmetic(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # the same processor name may stand for AVX2 and AVX512: other last bits
         "threads": torch.get_num_threads(),
         "profile": profile,

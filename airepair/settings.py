@@ -122,6 +122,11 @@ def usual_profile(dataset: str, *, cuda: bool) -> str:
     return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"
 
 
+def is_smoke(datasets: Sequence[str], named: str | None) -> bool:
+    """Whether all cells are of profile `smoke`: it is the named one, or none is named and every data set is digits."""
+    return named == "smoke" if named else bool(datasets) and all(d.partition("+")[0].lower() == "digits" for d in datasets)
+
+
 def choose_options(
     dataset: str, model: str, method: str, profile_name: str, given: Mapping[str, Any], tables: Sequence[Path | None] = (None,)
 ) -> Chosen:

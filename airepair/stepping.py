@@ -95,11 +95,11 @@ class Stepper:
         return self.recorded(x, y)
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
-        counts = [(meter, meter.forward, meter.backward) for meter in self.meters]
+        marks = [(meter, meter.mark()) for meter in self.meters]
 
         def gradients(size: int) -> Tensor:
-            for meter, forward, backward in counts:  # what a try that did not fit has counted
-                meter.forward, meter.backward = forward, backward
+            for meter, mark in marks:  # what a try that did not fit has counted
+                meter.rewind(mark)
             value = self._gradients(x, y, size)
             self.most = size if size < len(x) else self.most
             return value

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import OutOfBudget
+from airepair.exact import cosine
 from airepair.exam import sit
 from airepair.loop import Course, Epoch, batches, images_of, passes
 from airepair.stepping import Stepper
@@ -60,12 +61,15 @@ def snapshot(module: nn.Module) -> State:
 
 
 def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA."""
+    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA and for Adam.
+
+    The other forms of Adam on the CPU take a square root whose last bit depends on the processor (exact.py).
+    """
     parameters = [p for p in module.parameters() if p.requires_grad]
     cuda = bool(parameters) and parameters[0].is_cuda
     one = True if fused or cuda else None
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=one, capturable=cuda)
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, capturable=cuda)
     nesterov = recipe.momentum > 0
     return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=one)
 
@@ -75,9 +79,9 @@ def rate(recipe: Recipe, done: float) -> float:
     if recipe.schedule == "step":
         return recipe.lr * (0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0)
     if recipe.schedule == "onecycle":
-        return recipe.lr * (0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7)))
+        return recipe.lr * (0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + cosine(math.pi * (done - 0.3) / 0.7)))
     if recipe.schedule == "cosine":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return recipe.lr * 0.5 * (1 + cosine(math.pi * done))
     return recipe.lr
 
 

@@ -187,12 +187,33 @@ class Meter:
     The harness hooks it to the root of the module that a method gets. The hook travels with `copy.deepcopy`, so submodels are counted too.
     Code that runs many copies in one batched call (`torch.func`) adds the rest with `add`. `selection` are training images with which a
     control chose its own options (`choosing`): they are reported apart, since the options of a method were chosen before its cell.
+
+    Counts are read, not written. What is done again because it did not fit into memory is taken back with `rewind`, and the record says how
+    many training images were (`taken_back`).
     """
 
     def __init__(self) -> None:
-        self.forward = 0
-        self.backward = 0
-        self.selection = 0
+        self._forward = self._backward = self._selection = self._taken_back = 0
+
+    @property
+    def forward(self) -> int:
+        """Images through forward only."""
+        return self._forward
+
+    @property
+    def backward(self) -> int:
+        """Images through forward and backward."""
+        return self._backward
+
+    @property
+    def selection(self) -> int:
+        """Training images with which a control chose its options."""
+        return self._selection
+
+    @property
+    def taken_back(self) -> int:
+        """Training images that were counted and are not any more."""
+        return self._taken_back
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
         return self
@@ -201,11 +222,22 @@ class Meter:
         self.add(len(args[0]), training=torch.is_grad_enabled())
 
     def add(self, images: int, *, training: bool) -> None:
-        """Counts `images` more."""
+        """Counts `images` more. ValueError for fewer than none."""
+        if images < 0:
+            raise ValueError(f"a meter counts what was used: {images} images")
         if training:
-            self.backward += images
+            self._backward += images
         else:
-            self.forward += images
+            self._forward += images
+
+    def mark(self) -> tuple[int, int]:
+        """Where the counts stand, for `rewind`."""
+        return self._forward, self._backward
+
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Takes back what was counted since: it is done again."""
+        self._taken_back += max(0, self._backward - mark[1])
+        self._forward, self._backward = mark
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
@@ -214,8 +246,8 @@ class Meter:
         try:
             yield
         finally:
-            self.selection += self.backward - before
-            self.backward = before
+            self._selection += self._backward - before
+            self._backward = before
 
 
 def _silent(*_: Any) -> None:

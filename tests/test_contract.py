@@ -366,7 +366,7 @@ def test_a_third_partys_failure_is_three_lines_and_says_it_once(pytester: pytest
         """
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
-    result.assert_outcomes(passed=5, failed=1, skipped=14)
+    result.assert_outcomes(passed=5, failed=1, skipped=15)
     text = result.stdout.str()
     said = text.partition("= FAILURES =")[2].partition("= short test summary info =")[0].strip("= \n").splitlines()
     assert [line.split(":")[0].strip() for line in said[1:]] == ["the contract wants", "seen", "do"]

@@ -305,7 +305,7 @@ def test_without_memory_fewer_train_at_once(monkeypatch: pytest.MonkeyPatch) -> 
             super().__init__(start, train, recipe, generators)
 
     monkeypatch.setattr(training, "Together", Small)
-    task.meter.backward = 0
+    task.meter.rewind((task.meter.forward, 0))
     found = training.train(task, plan(task, "together"), None)
     assert sizes == [5, 2, 2, 1]
     assert task.meter.backward == counted

@@ -26,9 +26,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airepair.arithmetic import say_arithmetic
 from airepair.errors import printable
+from airepair.places import cache
 from airepair.records import Record
 from airepair.runs.arguments import add_arguments, words
+from airepair.settings import is_smoke
 
 if TYPE_CHECKING:
     from airepair.runner.specify import Shared
@@ -41,12 +44,15 @@ __all__ = ["add_arguments", "run", "words"]
 
 def run(args: argparse.Namespace) -> int:
     """Repairs, tests or shows; 0 when a model was repaired and no cell failed, else 1."""
-    from airepair.runs import config, folder
-    from airepair.runs.asked import methods_of, shared_of, targets_of, wish_of
+    from airepair.runs import config
 
     if args.input_logs:
         return _show_logs(args.input_logs)
     fixed = config.apply(args, args.config) if args.config else {}
+    say_arithmetic(portable=not args.native and is_smoke(_datasets(args), args.profile))  # before the next line loads torch
+    from airepair.runs import folder
+    from airepair.runs.asked import methods_of, shared_of, targets_of, wish_of
+
     folder.check(args.out)
     methods = methods_of(args)
     shared = shared_of(args)
@@ -54,6 +60,14 @@ def run(args: argparse.Namespace) -> int:
     if args.testonly:
         return _test(args, targets, shared)
     return _repair(args, wish_of(args, methods, shared, fixed), targets)
+
+
+def _datasets(args: argparse.Namespace) -> list[str]:
+    """The data sets of the run, as far as they are known before anything is loaded: the named one, with --all those of the trained baselines."""
+    if args.dataset:
+        return [args.dataset]
+    every_baseline = args.all and not args.models and not args.pretrained
+    return [file.name.partition("-")[0] for file in cache().glob("*.safetensors")] if every_baseline else []
 
 
 def _show_logs(path: Path) -> int:

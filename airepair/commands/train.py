@@ -15,7 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airepair.arithmetic import NATIVE, say_arithmetic
 from airepair.errors import UsageError
+from airepair.settings import is_smoke
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,12 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", "--batch-size", type=int, help="instead of the recipe's")
     parser.add_argument("--clean", action="store_true", help="without the fault that the data set's recipe puts into the training labels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)")
     parser.add_argument("--out", type=Path, help="folder (default: DATASET-MODEL-sSEED here)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains and writes; 0 when it is done, 1 when --until-accuracy was not reached."""
+    say_arithmetic(portable=not args.native and is_smoke([args.dataset], None))  # before the next line
     import torch
 
     from airepair import data
@@ -165,6 +169,7 @@ def _train(
 
 def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
     """What a file says of itself beside its weights (plain values: it loads with weights_only)."""
+    from airepair.canary import arithmetic
     from airepair.precision import facts_of
 
     return {
@@ -179,6 +184,7 @@ def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, 
         "fault": training.fault or "",
         "seed": plan.seed,
         "until": plan.until,
+        "arithmetic": arithmetic(dataset.train.x.device),
         "parameters": sum(p.numel() for p in module.parameters()),
     } | facts_of(module)
 

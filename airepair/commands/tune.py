@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airepair.arithmetic import NATIVE, say_arithmetic
 from airepair.case import seeds_of
 from airepair.errors import UsageError
+from airepair.settings import is_smoke
 
 if TYPE_CHECKING:
     from airepair.options import Option
@@ -37,11 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)")
     parser.add_argument("--out", type=Path, default=Path("reports/tuning"), help="where trials and the table go (default: reports/tuning)")
     parser.add_argument("--install", action="store_true", help="put the rows into the table that --auto reads")
+    parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
+    say_arithmetic(portable=not args.native and is_smoke(args.dataset.split(","), args.profile))  # before the next line loads torch
     from airepair.tuning.space import require_optuna, space_of
 
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
@@ -113,13 +117,15 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
 
 def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
     """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
+    from airepair.canary import arithmetic
+    from airepair.device import device_of
     from airepair.tuning.space import distributions, nearest
     from airepair.tuning.study import Trials
     from airepair.tuning.trial import try_out
 
     name = f"{bench.dataset}-{bench.model}-{method}"
     facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
-    facts["seeds"] = list(bench.seeds)
+    facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(device_of(bench.shared.device))}
     default = _default(bench, method, space)
     first = {name: nearest(default[name], option) for name, option in space.items()}
     trials = Trials(args.out, name, distributions(space), first, facts, bench.seeds[0])

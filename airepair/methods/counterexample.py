@@ -20,6 +20,7 @@ than that to an earlier one of its turn is dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -56,7 +57,7 @@ class ErrorTable:
         """Mean (d), principal directions (rows, d x d) and standard deviations along them (d, largest first) of the vectors."""
         mean = self.vectors.mean(0)
         _, sizes, directions = torch.linalg.svd(self.vectors - mean, full_matrices=False)
-        return mean, directions, sizes / max(1, len(self) - 1) ** 0.5
+        return mean, directions, sizes / math.sqrt(max(1, len(self) - 1))
 
     def combinations(self) -> list[tuple[int, int, int]]:
         """Label, prediction and how often they occur together, the most frequent first."""

@@ -28,7 +28,6 @@ published codes keep the best state on test; here it is validation's.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from torch import Tensor, nn
 
 from airepair.augment import augmentation
 from airepair.errors import Unsupported, UsageError
+from airepair.exact import logarithm
 from airepair.exam import logits_of
 from airepair.options import Space, option
 from airepair.training import Loss, Watch, fit
@@ -173,10 +173,10 @@ def scaled_outputs(task: Task, targets: tuple[int, ...], eta: float) -> nn.Modul
     if last is None or last.bias is None:
         raise Unsupported("w-os needs a last linear layer with a bias, one output a class")
     with torch.no_grad():
-        last.bias[list(targets)] += math.log(eta)
+        last.bias[list(targets)] += logarithm(eta)
     some = task.validation.images(slice(0, 64))
     wanted: Tensor = logits_of(task.module, some)
-    wanted[:, list(targets)] += math.log(eta)
+    wanted[:, list(targets)] += logarithm(eta)
     if not torch.allclose(logits_of(module, some).softmax(1), wanted.softmax(1), atol=1e-4):
         raise Unsupported("w-os: the last linear layer's outputs are not this model's logits")
     return module

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from airepair.errors import OutOfBudget, Unsupported, UsageError
+from airepair.exact import root
 from airepair.exam import evaluating, logits_of
 from airepair.options import Space, option
 from airepair.search.layers import runs, weighted
@@ -149,7 +150,7 @@ class Editable:
         if slope is None:
             return weight
         square[name] = self.beta * square[name] + (1 - self.beta) * slope * slope
-        new = weight - self.lr * slope / (square[name] + 1e-16).sqrt()
+        new = weight - self.lr * slope / root(square[name] + 1e-16)
         return new if differentiable else new.detach().requires_grad_()
 
     def _train(self, task: Task, names: list[str]) -> None:

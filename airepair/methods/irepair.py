@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from airepair.augment import none
 from airepair.errors import OutOfBudget, Unsupported
+from airepair.exact import RMSprop
 from airepair.exam import evaluating, sit
 from airepair.linear.points import choose_points
 from airepair.loop import Course, passes
@@ -66,7 +67,7 @@ class IRepair:
         module, specific = task.module, choose_points(task, self.points)
         general = balanced(task.passing, self.general, task.generator(2))
         masked, both = Masked(module, general, specific, self.gamma), general + specific
-        optimizer = torch.optim.RMSprop(masked.parameters, lr=self.lr)
+        optimizer = RMSprop(masked.parameters, lr=self.lr)
         optimizer.register_step_pre_hook(lambda *_: masked.apply())
         course = Course(self.iterations, len(both), masked.batches)
         with (

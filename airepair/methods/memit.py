@@ -25,6 +25,7 @@ from airepair.linear.points import choose_points
 from airepair.linear.sites import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
+from airepair.work import billed
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,19 @@ class Memit:
         double = exact(task.module)
         edits = effect(double, site, wanted.images().double(), bias=self.bias)
         keys, lacking = with_one(edits.inputs, edits.bias), nearest_winning(edits.logits, wanted.y, self.margin) - edits.logits
-        if len(task.passing):
-            usual = with_one(effect(double, site, task.passing.images().double()).inputs, edits.bias)
-            ordinary = usual @ usual.T / usual.shape[1]
-        else:
-            ordinary = torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
-        update = write(keys, lacking.T, self.ridge * ordinary)
-        if self.ordinary == "none":
-            update = undirected(keys, lacking.T, float(update.norm()))
+        usual = with_one(effect(double, site, task.passing.images().double()).inputs, edits.bias) if len(task.passing) else None
+        with billed(task):
+            update = self._update(keys, lacking.T, usual)
         weights = edits.inputs.shape[1]
         change(site.layer(task.module), update[:, :weights], update[:, weights] if edits.bias else None)
         task.note(f"{int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right after one edit of {site.name}")
         return task.module
+
+    def _update(self, keys: Tensor, lacking: Tensor, usual: Tensor | None) -> Tensor:
+        """The change of the layer (O x d), from keys, what they lack and the ordinary keys."""
+        ordinary = torch.eye(len(keys), dtype=keys.dtype, device=keys.device) if usual is None else usual @ usual.T / usual.shape[1]
+        update = write(keys, lacking, self.ridge * ordinary)
+        return undirected(keys, lacking, float(update.norm())) if self.ordinary == "none" else update
 
 
 def with_one(inputs: Tensor, one: bool) -> Tensor:
@@ -92,12 +94,12 @@ def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
     """
     sizes, directions = torch.linalg.eigh(keys @ keys.T)
     sizes, shares = sizes.clamp_min(0), (lacking @ keys.T @ directions).square().sum(0)
-    low, high = (math.log(float(sizes.max()) * factor) for factor in (1e-12, 1e12))
+    low, high = (float(sizes.max()) * factor for factor in (1e-12, 1e12))
     for _ in range(100):
-        middle = (low + high) / 2
-        longer = float((shares / (sizes + math.exp(middle)).square()).sum()) > norm**2
+        middle = math.sqrt(low) * math.sqrt(high)
+        longer = float((shares / (sizes + middle).square()).sum()) > norm**2
         low, high = (middle, high) if longer else (low, middle)
-    return write(keys, lacking, math.exp(high) * torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
+    return write(keys, lacking, high * torch.eye(len(keys), dtype=keys.dtype, device=keys.device))
 
 
 def nearest_winning(logits: Tensor, y: Tensor, margin: float) -> Tensor:

@@ -33,7 +33,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from airepair.augment import none
 from airepair.errors import Unsupported
@@ -45,6 +44,7 @@ from airepair.search.sampling import drawn
 from airepair.stepping import Stepper
 from airepair.training import Watch, cross_entropy, fit, optimizer_of
 from airepair.types import Category, Recipe, Source, Split, Task
+from airepair.work import step_work
 
 NO_TRAIN = "heat maps are made of training inputs, and there are none"
 PROBE_STEPS = 60  # of a softmax layer
@@ -219,7 +219,7 @@ def features(module: nn.Module, layers: list[nn.Module], split: Split, most: int
 
     def keep(parts: list[Tensor], x: Tensor) -> None:
         if x.ndim == 4 and x[0].numel() > most:
-            x = nn.functional.adaptive_avg_pool2d(x, max(1, int((most / x.shape[1]) ** 0.5)))
+            x = nn.functional.adaptive_avg_pool2d(x, max(1, math.isqrt(most // x.shape[1])))
         parts.append(x.flatten(1).clone())
 
     handles = [
@@ -252,14 +252,6 @@ class Softmax(nn.Module):
 def few(split: Split) -> Split:
     """Two of its images, to ask what a network is like."""
     return split.select(torch.arange(min(2, len(split)), device=split.y.device))
-
-
-def step_work(module: nn.Module, x: Tensor) -> float:
-    """Floating-point operations of one image through forward and backward, counted on the images `x`."""
-    with evaluating(module), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        logits = module(x)
-        torch.autograd.grad(logits.sum(), [p for p in module.parameters() if p.requires_grad], allow_unused=True)
-    return float(counter.get_total_flops()) / len(x)
 
 
 def probe(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, classes: int, steps: int = PROBE_STEPS) -> float:

@@ -1,6 +1,7 @@
 """Baselines: trained once, cached by content, written atomically and locked, so that parallel workers do not train twice.
 
-The key covers everything that the weights depend on: architecture, data, fault, recipe, seed, threads, torch version, device kind, benchmark version.
+The key covers everything that the weights depend on: architecture, data, fault, recipe, seed, threads, torch version, device kind, arithmetic,
+benchmark version.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from airepair import BENCHMARK_VERSION
+from airepair.canary import arithmetic
 from airepair.data.splits import digest
 from airepair.exam import Exam
 from airepair.models import build
@@ -46,6 +49,7 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "device": data.train.x.device.type,
+        "arithmetic": arithmetic(data.train.x.device),
         "benchmark_version": BENCHMARK_VERSION,
     }
     return facts | facts_of(module) | ({"until": training.until} if training.until is not None else {})
@@ -131,4 +135,4 @@ def _store(file: Path, module: nn.Module, early: nn.Module, key: dict[str, Any])
 def chance(exam: Exam, classes: int) -> bool:
     """Whether an accuracy cannot be told from guessing (within three standard errors of 1 / classes)."""
     p = 1 / classes
-    return bool(exam.accuracy <= p + 3 * (p * (1 - p) / max(1, len(exam.y))) ** 0.5)
+    return bool(exam.accuracy <= p + 3 * math.sqrt(p * (1 - p) / max(1, len(exam.y))))

@@ -45,7 +45,7 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
     parts = [
         f"n = {n} seed{'s' * (counts[-1] > 1)} a cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
         "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
-        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s)",
+        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s){_arithmetic(cells)}",
         f"benchmark version {cells.version}",
         _versions(cells),
         f"commit {_each(cells, commit)}",
@@ -53,6 +53,12 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
         f"test images: {test_images(cells)}",
     ]
     return f"Claim: {'; '.join(parts)}."
+
+
+def _arithmetic(cells: Grid) -> str:
+    """`, portable arithmetic`; nothing for records from before it was recorded."""
+    found = sorted({str(r.provenance["arithmetic"]) for r in cells.records if "arithmetic" in r.provenance})
+    return f", {' / '.join(found)} arithmetic" if found else ""
 
 
 def _versions(cells: Grid) -> str:

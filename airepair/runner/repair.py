@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from airepair.events import Events, time_limit, without_meter
 from airepair.fallback import noting, out_of_memory
 from airepair.information import present, restricted, sources_of
 from airepair.records import Status
+from airepair.runner.audit import Audit
 from airepair.runner.global_state import GlobalState
 from airepair.runner.integrity import changed, written
 from airepair.runner.prepared import PreparedCell
@@ -144,9 +145,11 @@ def _metered(module: nn.Module, events: Events) -> nn.Module:
 def _called(ready: PreparedCell, task: Task, events: Events, call: Caller) -> Repaired:
     results: list[object] = []
     costs: list[Cost] = []
+    audit = Audit(task) if ready.spec.audit else None
 
     def run() -> None:
-        costs.append(measure(lambda: results.append(ready.method.repair(task)), task.device))
+        with audit or nullcontext():
+            costs.append(measure(lambda: results.append(ready.method.repair(task)), task.device))
 
     end = Ending()
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), recorded(end), time_limit(ready.limit.seconds):
@@ -156,8 +159,19 @@ def _called(ready: PreparedCell, task: Task, events: Events, call: Caller) -> Re
         call(run)
     cost = costs[0] if costs else None
     if end.status == "repaired":
-        return _module(results[0] if results else None, events, cost)
+        return _audited(_module(results[0] if results else None, events, cost), audit)
     return Repaired(None, end.status, end.reason, events, cost)
+
+
+def _audited(found: Repaired, audit: Audit | None) -> Repaired:
+    """The repair, failed if its images do not explain its work; what was found is noted."""
+    if audit is None or found.module is None:
+        return found
+    finding = audit.finding(found.module)
+    if finding.passed:
+        found.events.note(f"{finding}; seconds are those under the counter")
+        return found
+    return replace(found, module=None, status="failed", reason=str(finding))
 
 
 def _module(result: object, events: Events, cost: Cost | None) -> Repaired:

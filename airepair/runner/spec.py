@@ -24,6 +24,7 @@ class CellSpec:
     dataset   what airepair.data.load is asked for, where that is not the case's own name (`npz:PATH`)
     device    "cpu", "cuda" or "cuda:1"
     images    limit of training images of the repair; `seconds` of its time
+    audit     the repair's work is counted and compared with its images (audit.py); its seconds are then no measure
     pgd       the subject and the repaired model are attacked as well
     splits    "test", or "validation": then no test image is examined, and none stands in the record
     repair    without it the subject is examined and nothing else is done (`--testonly`)
@@ -40,6 +41,7 @@ class CellSpec:
     device: str = "cpu"
     images: int | None = None
     seconds: float | None = None
+    audit: bool = False
     pgd: bool = False
     splits: Literal["test", "validation"] = "test"
     repair: bool = True

@@ -20,6 +20,7 @@ class Shared:
     profile: str | None = None
     images: int | None = None
     seconds: float | None = None
+    audit: bool = False
     pgd: bool = False
     splits: Literal["test", "validation"] = "test"
     repair: bool = True
@@ -52,6 +53,7 @@ def cell_spec(shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", 
         device=shared.device,
         images=shared.images,
         seconds=shared.seconds,
+        audit=shared.audit,
         pgd=shared.pgd or bool(known and known.pgd),
         splits=shared.splits,
         repair=shared.repair,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from airepair.arithmetic import NATIVE
 from airepair.models.feeding import add_feeding_arguments
 
 JOINED = ("--additional_param", "--additional-param")
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--profile", metavar="NAME", help="how much data: smoke (digits), cpu, paper, gpu, none: whole (default: as the grid)")
     how.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit of one repair")
     how.add_argument("--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N")
+    how.add_argument("--native", action="store_true", help=NATIVE)
     how.add_argument("--pgd", action="store_true", help="attack every model by projected gradient as well")
     instead = parser.add_argument_group("instead of a repair")
     instead.add_argument("--testonly", "--test-only", action="store_true", help="accuracy, constraint and confusion of the model as it is")

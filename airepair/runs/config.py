@@ -28,6 +28,7 @@ KEYS: dict[str, bool] = {
     "profile": False,
     "device": False,
     "time_limit": False,
+    "native": False,
     "pgd": False,
     "input_range": False,
     "mean": False,
@@ -88,7 +89,7 @@ def _value(value: Any) -> str:
 
 
 KINDS: dict[str, Any] = {"depth": int, "time_limit": Finite, "method": list[str]}
-KINDS |= dict.fromkeys(("auto", "all", "pgd", "trust_pickle", "trust_lambda"), bool)
+KINDS |= dict.fromkeys(("auto", "all", "native", "pgd", "trust_pickle", "trust_lambda"), bool)
 Config = msgspec.defstruct(
     "Config",
     [

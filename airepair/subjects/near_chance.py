@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -50,7 +51,7 @@ def refuse_near_chance(what: str, module: nn.Module, refeed: Refeed | None, feed
         raise UsageError(f"{what} is near chance on {data.name}: validation accuracy {_show(exam.accuracy)} with its own preprocess")
     others = common(refeed, feeding, probes, data)
     best = max(others, key=lambda t: t.accuracy)
-    clearly = 3 * (0.5 / len(probes)) ** 0.5  # three standard errors of a difference, at most
+    clearly = 3 * math.sqrt(0.5 / len(probes))  # three standard errors of a difference, at most
     if not near and best.accuracy - exam.accuracy <= clearly:
         return
     listed = ", ".join(f"{t.words} {_show(t.accuracy)}" for t in sorted(others, key=lambda t: -t.accuracy)[1:6])

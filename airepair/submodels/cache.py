@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from airepair.canary import arithmetic
 from airepair.precision import precision_of
 from airepair.submodels.stack import Stack
 from airepair.types import Recipe, Split
@@ -41,6 +42,7 @@ def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recip
         "threads": torch.get_num_threads(),
         "device": train.x.device.type,
         "precision": precision_of(start),
+        "arithmetic": arithmetic(train.x.device),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

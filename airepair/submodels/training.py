@@ -71,13 +71,13 @@ def _one_by_one(task: Task, plan: Plan) -> Stack:
 
 def _at_once(task: Task, plan: Plan, way: Way, size: int) -> Stack:
     """Groups of `size` submodels; half as many at once where the memory does not suffice, one by one where two at once are too many."""
-    counted, count = task.meter.backward, len(plan.windows)
+    mark, count = task.meter.mark(), len(plan.windows)
     try:
         return concatenated([_group(task, plan, way, range(k, min(count, k + size))) for k in range(0, count, size)])
     except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
         if not out_of_memory(error):
             raise
-    task.meter.backward = counted  # all of it is done again
+    task.meter.rewind(mark)  # all of it is done again
     task.note(f"submodels: {size} at once do not fit into memory; now {f'{size // 2} at once' if size > 1 else 'one by one'}")
     return _at_once(task, plan, way, size // 2) if size > 1 else _one_by_one(task, plan)
 

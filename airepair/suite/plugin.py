@@ -1,6 +1,7 @@
 """The plugins of the suite, by name: the checkout's conftest.py loads them as they stand, an installed suite under `airepair.suite`."""
 
 MODULES = (
+    "fixtures.arithmetic",
     "fixtures.brought",
     "fixtures.selection",
     "fixtures.device",

@@ -117,6 +117,11 @@ class MethodConformance:
         repaired(bench)
         holds(contract.counted, bench)
 
+    def test_its_images_explain_its_work(self, bench: Bench) -> None:
+        """The operations of a repair are counted: no training that the meter does not see."""
+        repaired(bench)
+        holds(contract.audited, bench)
+
     def test_it_keeps_to_its_budget(self, bench: Bench) -> None:
         """What it declares before the repair is not exceeded."""
         repaired(bench)

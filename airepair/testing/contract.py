@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from airepair.case import Case
 from airepair.errors import OutOfTime, Unsupported, UsageError, one_line
 from airepair.options import configure
+from airepair.runner.audit import MOST
 from airepair.testing import declared, toy
 from airepair.testing.bench import Bench, Violation, violated, where
 from airepair.testing.card import card, no_test_split, options
@@ -219,6 +220,17 @@ def counted(bench: Bench) -> None:
         )
 
 
+def audited(bench: Bench) -> None:
+    """The work of a repair is what its images explain, counted by the operation: no training that the meter does not see."""
+    trial = attempt(bench.configured, bench.task, audited=True)
+    if trial.finding is not None and not trial.finding.passed:
+        violated(
+            f"the work of a repair is at most {MOST} times what its counted images cost",
+            str(trial.finding),
+            "call the task's module (or a copy.deepcopy of it) itself; one backward pass per forward pass; airepair.work.billed for other work",
+        )
+
+
 def refusals(bench: Bench) -> None:
     """Without training data, checkpoints or layers that it knows, a method either repairs or raises Unsupported with a reason."""
     task, none = bench.task, torch.zeros(0, dtype=torch.long)
@@ -296,6 +308,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     perfect_model,
     time_limit,
     counted,
+    audited,
     declared.budget,
     declared.ablations,
     bytes_as_well,

@@ -8,7 +8,7 @@ import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.information import restricted
+from airepair.runner.audit import Audit, Finding
 from airepair.types import Meter, Method, Split, Task
 
 
@@ -40,7 +41,7 @@ class Trial:
     """A finished repair. `module` is None where the method refused, and `refusal` then says why.
 
     `logits` are those of the validation images (N x K); `changed` names the inputs of the task that are not what they were; `generators`
-    names the global random generators that the method drew from or seeded.
+    names the global random generators that the method drew from or seeded. `finding` is the audit's, where one was asked for.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Trial:
     diary: Diary
     changed: tuple[str, ...]
     generators: tuple[str, ...]
+    finding: Finding | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -63,8 +65,11 @@ def answers(module: nn.Module, x: Tensor) -> Tensor:
     return copy.deepcopy(module).eval()(x)  # type: ignore[no-any-return]
 
 
-def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None) -> Trial:
-    """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and may raise)."""
+def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None, *, audited: bool = False) -> Trial:
+    """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and may raise).
+
+    `audited`: the work is counted too.
+    """
     diary, meter = Diary(), Meter()
     module, checkpoints = copy.deepcopy(task.module), {name: copy.deepcopy(m) for name, m in task.checkpoints.items()}
     for counted in (module, *checkpoints.values()):
@@ -82,14 +87,16 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None)
     watched = restricted(watched, method.sources)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
-    with counting_gradients(diary), noting_seeds(diary, type(method).__module__):
+    audit = Audit(watched) if audited else None
+    with counting_gradients(diary), noting_seeds(diary, type(method).__module__), audit or nullcontext():
         try:
             result = method.repair(watched)
         except Unsupported as error:
             refusal = str(error)
     changed = tuple(k for k, v in digests_of(watched).items() if digests[k] != v)
     generators = tuple(k for k, v in global_states().items() if states[k] != v)
-    return Trial(watched, task.module, result, refusal, diary, changed, generators)
+    finding = audit.finding(result) if audit is not None and isinstance(result, nn.Module) else None
+    return Trial(watched, task.module, result, refusal, diary, changed, generators, finding)
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""Digits cells have the same bits on every x86-64 processor: against committed digests here, and against an emulated one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airepair.arithmetic import settings
+from benchmarks.grid import methods
+from benchmarks.portable.walk import parted
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "portable.json"
+EMULATOR, PROCESSOR = "qemu-x86_64", "EPYC-Rome"  # Debian's package qemu-user
+
+pytestmark = pytest.mark.skipif(not settings(), reason="portable arithmetic is defined for x86-64")
+
+
+def command(*words: str, emulated: bool = False, timeout: int) -> dict[str, dict[str, str]]:
+    """What `python -m benchmarks.portable` prints, in a process of its own, here or on an emulated processor."""
+    before = [shutil.which(EMULATOR) or EMULATOR, "-cpu", PROCESSOR] if emulated else []
+    environment = {k: v for k, v in os.environ.items() if k not in settings()} | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    line = [*before, sys.executable, "-m", "benchmarks.portable", *words]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict[str, Any]:
+    """The committed digests; of another version of a library they say nothing here."""
+    import numpy
+    import scipy
+    import torch
+
+    found = json.loads(GOLDEN.read_text())
+    here = {"torch": torch.__version__.partition("+")[0], "numpy": numpy.__version__, "scipy": scipy.__version__}
+    other = {name: version for name, version in here.items() if found["about"][name] != version}
+    if other:
+        pytest.skip(f"the digests are of {found['about']}; here: {other}")
+    return found
+
+
+def test_every_method_has_committed_digests():
+    """On digits-fc as the grid runs it, and shortly on both networks; a cell that repairs has digests of weights and scores."""
+    found = json.loads(GOLDEN.read_text())
+    assert set(found["cells"]) == {f"digits-fc-{m}-s0" for m in methods()}
+    assert set(found["short"]) == {f"digits-{model}-{m}-s0" for model in ("fc", "cnn") for m in methods()}
+    repaired = {m for m in methods() if any(found["short"][f"digits-{k}-{m}-s0"]["status"] == "repaired" for k in ("fc", "cnn"))}
+    assert repaired == set(methods())
+    for cell in (*found["cells"].values(), *found["short"].values()):
+        assert (len(cell["weights"]), len(cell["scores"])) == ((16, 16) if cell["status"] == "repaired" else (0, 0))
+
+
+def test_short_cells_have_the_committed_digests(committed: dict[str, Any]):
+    """Every method with small budgets, fully connected and convolutional, natively."""
+    assert command("--short", timeout=600) == committed["short"]
+
+
+@pytest.mark.slow
+def test_the_grids_cells_have_the_committed_digests(committed: dict[str, Any]):
+    """Every method on digits-fc, seed 0, as the grid runs it, natively."""
+    assert command(timeout=1800) == committed["cells"]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The short cells on one processor: their digests, and a folder with the operations of each."""
+
+    digests: dict[str, dict[str, str]]
+    folder: Path
+
+    def operations(self, cell: str) -> list[str]:
+        """A line per operation of the cell's repair."""
+        return (self.folder / f"{cell}.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def processors(tmp_path_factory: pytest.TempPathFactory) -> tuple[Walked, Walked]:
+    """This one and an emulated one, which takes some fifty times as long."""
+    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
+    words = ("--short", "--walk")
+    return (
+        Walked(command(*words, str(here), timeout=1200), here),
+        Walked(command(*words, str(there), emulated=True, timeout=6 * 3600), there),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which(EMULATOR), reason=f"{EMULATOR} is not here; Debian has it in qemu-user")
+@pytest.mark.parametrize("method", methods())
+def test_another_processor_gives_the_same_digests(method: str, committed: dict[str, Any], processors: tuple[Walked, Walked]):
+    """Under an emulated AMD EPYC: the same weights and scores, and no operation that makes something else of the same arguments."""
+    here, there = processors
+    for cell in (f"digits-{model}-{method}-s0" for model in ("fc", "cnn")):
+        apart = parted(here.operations(cell), there.operations(cell))
+        assert not apart, f"{cell}: {', '.join(apart)}"
+        assert there.digests[cell] == here.digests[cell] == committed["short"][cell]
+
+
+def test_a_walk_names_the_operation_that_parts():
+    """Equal arguments and another result is that operation's doing; another result of other arguments is not."""
+    here = ["mm.default float32[2,2] aa 01", "sqrt.default float32[2] 01 02", "add.Tensor float32[2] 02 03"]
+    there = ["mm.default float32[2,2] aa 01", "sqrt.default float32[2] 01 ff", "add.Tensor float32[2] ff fe"]
+    assert parted(here, there) == ["sqrt.default"]
+    assert parted(here, here) == []
+    assert parted(here, ["bmm.default float32[2,2] aa 01"]) == ["another operation: mm.default float32[2,2] / bmm.default float32[2,2]"]
