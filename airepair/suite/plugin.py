@@ -11,6 +11,7 @@ MODULES = (
     "fixtures.expected",
     "reports.bridge",
     "reports.reporter",
+    "reports.gate",
     "fixtures.words",
 )
 
