@@ -113,6 +113,7 @@ def test_ablations_are_in_table_three_only(tmp_path: Path) -> None:
         assert "random_sets" not in render(found[name], "md")
     assert {f"table3.{form}" for form in ("txt", "md", "tex", "csv")} <= {p.name for p in write_all(records, tmp_path)}
     assert "Table III: is it the idea?" in terminal(records)
+    assert "* marks what can be told from zero." in terminal(records)
     assert "Table III: is it the idea?" in (tmp_path / "leaderboard.html").read_text()
     assert table3(grid([r for r in records if not ablation(r)])) is None
 

@@ -49,6 +49,7 @@ class Table:
     notes: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     tidy: tuple[Tidy, ...] = ()
+    bold: str = "the best"  # what a bold entry is, for a text that has stars instead
 
     def spans(self) -> Iterator[tuple[str, int]]:
         """Spanning headings from left to right with the number of columns under each."""

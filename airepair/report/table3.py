@@ -68,7 +68,8 @@ def table3(cells: Grid) -> Table | None:
         *summary(asked, twins(cells)),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
-    return Table("table3", title, ("Subject", "Method", "Metric"), headings, rows, notes, claims(cells, METRICS), tuple(_tidy(asked)))
+    stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(asked))
+    return Table("table3", title, stub, headings, rows, notes, lines, tidy, "what can be told from zero")
 
 
 def questions(cells: Grid) -> list[Question]:

@@ -29,7 +29,7 @@ def terminal(table: Table, width: int = WIDTH, bold: bool = False) -> str:
             parts += [_grid(block, bold), ""]
     lines = list(table.notes) + list(table.claims)
     if not bold and any(e.best for r in table.rows for e in r.entries):
-        lines.insert(0, "* marks the best.")
+        lines.insert(0, f"* marks {table.bold}.")
     parts += [
         textwrap.fill(plain(line), max(width, 60), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False) for line in lines
     ]
