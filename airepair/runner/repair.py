@@ -30,7 +30,7 @@ from airepair.types import Split, Task
 
 # call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
 Caller = Callable[[Callable[[], None]], object]
-INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool")
+INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool", "held_out")
 
 
 @dataclass(eq=False)
@@ -96,6 +96,7 @@ def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
         "unlabelled": data.repair.images(),
         "validation": data.validation,
         "pool": ready.subject.pool,
+        "held_out": ready.held_out,
     }
     return own[name]
 
@@ -132,6 +133,7 @@ def whole_task(ready: PreparedCell, events: Events, logs: Path | None = None) ->
         keep=events.keep,
         note=events.note,
         logs=logs,
+        held_out=None if ready.held_out is None else ready.held_out.clone(),
     )
 
 
