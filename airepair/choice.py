@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from airepair.data.splits import stratified
 from airepair.exam import Exam, sit
-from airepair.seeds import stream
 from airepair.types import Split, Task
-
-FEWEST = 5  # given inputs from which on a fifth of them is held out
-SHARE = 5
-HOLDING = 20_251_128  # the purpose of the stream that draws them
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +20,11 @@ class Choice:
 
     validation: Split
     held_out: Split | None = None
+
+    @property
+    def words(self) -> str:
+        """What it is, for a note."""
+        return "validation accuracy" if self.held_out is None else "validation accuracy and held-out repair rate, averaged,"
 
     def exam(self, module: nn.Module) -> tuple[tuple[float, float], Exam]:
         """What the better of two states has more of (see Exam.standing), and the exam on validation."""
@@ -49,13 +47,3 @@ def choice_of(task: Task) -> Choice:
 def chooses(method: object) -> bool:
     """Whether a method says that it keeps one of several states, chosen by `choice_of(task)`."""
     return bool(getattr(method, "chooses", False))
-
-
-def held_out(given: Split, seed: int) -> tuple[Split, Split | None]:
-    """Given inputs divided into those that are learned from and a fifth that is not, stratified by wanted label; fewer than five are not divided."""
-    if len(given) < FEWEST:
-        return given, None
-    generator = torch.Generator().manual_seed(stream(HOLDING, seed))
-    count = len(given) // SHARE
-    learned, held = stratified(given.y.cpu(), (len(given) - count, count), generator)
-    return given.select(learned.to(given.y.device)), given.select(held.to(given.y.device))

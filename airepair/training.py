@@ -117,7 +117,8 @@ def fit(
 ) -> int:
     """Trains `module` in place and returns the images that went through forward and backward.
 
-    With `choice` (or a validation split alone) the best state remains (the start included), without it the last. `weights` (N) draws images with replacement.
+    With `choice` (or a validation split alone) the best state remains (the start included), without it the last. `weights` (N) draws images
+    with replacement.
     """
     if not len(data):
         return 0

@@ -1,6 +1,7 @@
 """Which method to use for a subject, and why: expected gain with its interval, damage, cost, the paper's rule of thumb, and when nothing can be told.
 
-Judged on validation, never on test; where the user gave the failing inputs, on validation and on how many of these are repaired. The bar is the best control that ran: a method that fine-tuning equals is not recommended.
+Judged on validation, never on test; where the user gave the failing inputs, on validation and on how many of these are repaired.
+The bar is the best control that ran: a method that fine-tuning equals is not recommended.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
     variance = _variance(shares, int(counts.get("validation", 0)))
     if given(ran[0]):
         name = "held_out_rate" if "held_out_rate" in ran[0].after else "repair_rate"
-        repaired = _variance([ran[0].after.get(name, 0.0)], int(counts.get("held_out", counts.get("failing", 0))))
+        repaired = _variance([ran[0].after.get(name, 0.0)], int(counts.get("held_out") or counts.get("failing") or 0))
         variance = (variance + repaired) / 4
     return 100 * float(norm.ppf(0.975)) * math.sqrt(variance)
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from airepair.case import Case
-from airepair.choice import chooses, held_out
+from airepair.choice import chooses
 from airepair.errors import UsageError
 from airepair.exam import NONE, Exam, most_confused
 from airepair.methods import build
@@ -20,6 +20,7 @@ from airepair.metrics.fault_exams import sit_fault
 from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
+from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
 from airepair.runner.spec import CellSpec
 from airepair.types import Limit, Method, Split, Subject
@@ -77,7 +78,7 @@ def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split 
     right = repair.right.to(data.repair.x.device)
     failing, aside = (data.repair.select(~right), None) if wanted is None else (wanted, None)
     if wanted is not None and chooses(method):
-        failing, aside = held_out(wanted, spec.case.seed)
+        failing, aside = divided(wanted, spec.case.seed)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
     validation = examiner.sit(subject.module, data.validation)
     own = most_confused(validation, len(data.classes)) if subject.pair is None else subject.pair or None

@@ -83,7 +83,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
 def handed_over(ready: PreparedCell) -> list[str]:
     """The inputs that the method gets: those of its sources, and validation."""
     sources = sources_of(ready.method)
-    return [name for name in INPUTS if name in sources or name == "validation"]
+    return [name for name in INPUTS if name in sources or name in ("validation", "held_out")]
 
 
 def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
