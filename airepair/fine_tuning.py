@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from airepair.choice import Choice, choice_of
 from airepair.exam import logits_of
 from airepair.training import Best, Watch, fit
 from airepair.types import Recipe, Split, Task
@@ -94,21 +95,22 @@ def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Reci
         return recipe
     short = replace(recipe, epochs=trial_epochs(recipe.epochs))
     standings: dict[float, tuple[float, float]] = {}
+    choice = choice_of(task)
     with task.meter.choosing() if apart(task) else nullcontext():
         for number, rate in enumerate(RATES, 1):
             module = copy.deepcopy(task.module)
-            fit(module, data, task.validation, replace(short, lr=rate), task.generator(30), phase="choosing the learning rate")
-            standings[rate] = Best(module, task.validation).key
+            fit(module, data, choice, replace(short, lr=rate), task.generator(30), phase="choosing the learning rate")
+            standings[rate] = Best(module, choice).key
             task.progress("choosing the learning rate", number, len(RATES), 1 - standings[rate][0])
     best = max(RATES, key=lambda rate: standings[rate])
     found = ", ".join(f"{rate:g}: {100 * standings[rate][0]:.2f}" for rate in RATES)
-    task.note(f"learning rate {best:g}, by validation accuracy after {short.epochs} of {recipe.epochs} epochs ({found} %)")
+    task.note(f"learning rate {best:g}, by {choice.words} after {short.epochs} of {recipe.epochs} epochs ({found} %)")
     return replace(recipe, lr=best)
 
 
-def train(task: Task, training: FineTuning, validation: Split | None, marks: Mapping[str, int] | None = None) -> None:
-    """Fine-tunes the task's module in place; the best state on `validation` remains, without it the last."""
+def train(task: Task, training: FineTuning, choice: Choice | None, marks: Mapping[str, int] | None = None) -> None:
+    """Fine-tunes the task's module in place; the best state by `choice` remains, without it the last."""
     data = taught(task)
     recipe = chosen(task, data, training.recipe(task, data), training.lr)
     watch = Watch(progress=task.progress, keep=task.keep, marks=marks or {})
-    fit(task.module, data, validation, recipe, task.generator(), phase="fine-tuning", watch=watch)
+    fit(task.module, data, choice, recipe, task.generator(), phase="fine-tuning", watch=watch)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from airepair.augment import augmentation
+from airepair.choice import Choice
 from airepair.errors import OutOfBudget
 from airepair.exact import cosine
-from airepair.exam import sit
 from airepair.loop import Course, Epoch, batches, images_of, passes
 from airepair.stepping import Stepper
 from airepair.types import Recipe, Split
@@ -86,16 +86,17 @@ def rate(recipe: Recipe, done: float) -> float:
 
 
 class Best:
-    """The best state so far by validation accuracy, ties by validation loss."""
+    """The best state so far by validation accuracy, or its mean with the repair rate of inputs held out (choice.py), ties by validation loss."""
 
-    def __init__(self, module: nn.Module, validation: Split) -> None:
-        self.module, self.validation = module, validation
-        self.key = sit(module, validation, quick=True).standing
+    def __init__(self, module: nn.Module, choice: Choice | Split) -> None:
+        self.module, self.choice = module, Choice(choice) if isinstance(choice, Split) else choice
+        self.key = self.choice.standing(module)
         self.state = snapshot(module)
 
     def offer(self) -> bool:
         """Examines the module as it stands; keeps it if it is strictly better."""
-        self.last = sit(self.module, self.validation, quick=True).standing
+        self.last, exam = self.choice.exam(self.module)
+        self.accuracy = exam.accuracy
         if self.last <= self.key:
             return False
         self.key, self.state = self.last, snapshot(self.module)
@@ -109,7 +110,7 @@ class Best:
 def fit(
     module: nn.Module,
     data: Split,
-    validation: Split | None,
+    choice: Choice | Split | None,
     recipe: Recipe,
     generator: torch.Generator,
     *,
@@ -120,11 +121,12 @@ def fit(
 ) -> int:
     """Trains `module` in place and returns the images that went through forward and backward.
 
-    With `validation` the best state remains (the start included), without it the last. `weights` (N) draws images with replacement.
+    With `choice` (or a validation split alone) the best state remains (the start included), without it the last. `weights` (N) draws images
+    with replacement.
     """
     if not len(data):
         return 0
-    best = Best(module, validation) if validation is not None else None
+    best = Best(module, choice) if choice is not None else None
     images, marks = 0, dict(watch.marks)
 
     def order() -> list[Tensor]:
@@ -145,7 +147,7 @@ def fit(
         if best is None:
             return None
         best.offer()
-        return best.last[0]
+        return best.accuracy
 
     course = Course(recipe.epochs, images_of(len(data), recipe.batch_size), order)
     change, plain = augmentation(recipe.augment), isinstance(loss, CrossEntropy)

@@ -274,6 +274,8 @@ class Task:
     note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
     logs         a folder for log files, which are kept beside the record; None where nothing is kept
     column_budget  for a control: the largest budget that a method of its column declares, in images (columns.py); None where none is known
+    held_out     a fifth of the inputs that the user gave, for a method that chooses among states (choice.py): never learned from; None
+                 where none were held out
     """
 
     module: nn.Module
@@ -297,6 +299,7 @@ class Task:
     note: Callable[[str], None] = _silent
     logs: Path | None = None
     column_budget: int | None = None
+    held_out: Split | None = None
 
     @property
     def device(self) -> torch.device:

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair import places
+from airepair.choice import choice_of
 from airepair.errors import Unsupported
 from airepair.exam import logits_of, sit
 from airepair.loop import images_of
@@ -58,6 +59,7 @@ class Apricot:
 
     name: ClassVar[str] = "apricot"
     category: ClassVar[Category] = "direct weight modification"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhang and Chan, ASE 2019"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -143,23 +145,24 @@ class Apricot:
         own, others = combinations(list(self._blocks(right, task.generator(1))), self.strategy, rate, self.proportional)
         ahead = max(1, min(AHEAD, FLOATS // sum(rows[0].numel() for rows in stack.values())))
         task.module.eval()
-        best, state = sit(task.module, task.validation, quick=True).accuracy, snapshot(task.module)
+        choice = choice_of(task)
+        best, state = choice.standing(task.module)[0], snapshot(task.module)
         done, kept, gained = 0, 0, {"adjustment": 0.0, "further training": 0.0}
         while done < len(own):
             models = moved(task.module, own[done : done + ahead], others[done : done + ahead], stack)
             for k in range(len(own[done : done + ahead])):
                 put(task.module, models, k)
                 done += 1
-                exam = sit(task.module, task.validation, quick=True)
+                (standing, _), exam = choice.exam(task.module)
                 task.progress("adjustment", done, len(own), exam.loss)
-                if exam.accuracy > best:
+                if standing > best:
                     break
             else:
                 task.module.load_state_dict(state)
                 continue
             kept += 1
-            gained["adjustment"] += exam.accuracy - best
-            best = exam.accuracy
+            gained["adjustment"] += standing - best
+            best = standing
             if kept == 1:
                 task.keep("adjustment", task.module)
             if further and left:
@@ -176,12 +179,12 @@ class Apricot:
         task.note(f"apricot: {kept} of {len(own)} blocks improved validation; gained there: {points}")
 
     def _further(self, task: Task, epochs: int, salt: int) -> float:
-        """Trains on with the subject's recipe; the module keeps its best state on validation, whose accuracy is returned."""
+        """Trains on with the subject's recipe; the module keeps its best state, whose standing (validation accuracy) is returned."""
         watch = Watch(progress=task.progress)
         recipe, generator = replace(task.recipe, epochs=epochs), task.generator(1000 + salt)
         loss = CrossEntropy(recipe.label_smoothing)
-        fit(task.module, task.labelled, task.validation, recipe, generator, phase="further training", loss=loss, watch=watch)
-        return sit(task.module, task.validation, quick=True).accuracy
+        fit(task.module, task.labelled, choice_of(task), recipe, generator, phase="further training", loss=loss, watch=watch)
+        return choice_of(task).standing(task.module)[0]
 
 
 def failing_cases(task: Task) -> tuple[Split, str]:

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from airepair.chain import continued, later_budget
+from airepair.choice import choice_of
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import sit
 from airepair.information import restricted
 from airepair.options import option
 from airepair.types import Category, Method, Source, Task
@@ -35,6 +35,7 @@ class Best:
 
     name: ClassVar[str] = "best"
     category: ClassVar[Category] = "architecture extension"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "AIREPAIR III-D: recommended order"
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_choice": {"choice": "random"}}
 
@@ -109,5 +110,5 @@ def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
 
 
 def standing(module: nn.Module, task: Task) -> tuple[float, float]:
-    """Validation accuracy, then minus the loss."""
-    return sit(module, task.validation).standing
+    """What the better of two states has more of."""
+    return choice_of(task).standing(module)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, get_args
 from torch import nn
 
 from airepair.chain import continued, later_budget
+from airepair.choice import chooses
 from airepair.errors import Unsupported, UsageError
 from airepair.information import restricted
 from airepair.types import Category, Method, Source, Task
@@ -41,6 +42,11 @@ class Combination:
     def sources(self) -> frozenset[Source]:
         """What one of its steps learns from, and what passes: each step asks anew which inputs fail."""
         return frozenset[Source](("failing", "passing")).union(*(method.sources for method in self.methods()))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether one of its steps keeps one of several states."""
+        return any(map(chooses, self.methods()))
 
     def budget(self, task: Task) -> int:
         """What its steps may use together; the later ones whatever fails when their turn comes."""

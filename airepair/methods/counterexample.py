@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.choice import choice_of
 from airepair.errors import Unsupported
 from airepair.exam import logits_of
 from airepair.options import Space, option
@@ -84,6 +85,7 @@ class Counterexample:
 
     name: ClassVar[str] = "counterexample"
     category: ClassVar[Category] = "retraining"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Dreossi, Ghosh, Yue, Keutzer, Sangiovanni-Vincentelli, Seshia: Counterexample-guided data augmentation, IJCAI 2018"
     )
@@ -125,7 +127,7 @@ class Counterexample:
                 break
             table, found = table.extended(rows), images if found is None else found + images
             data = task.labelled + found
-            fit(task.module, data, task.validation, recipe, generator, phase="retraining", watch=Watch(progress=task.progress))
+            fit(task.module, data, choice_of(task), recipe, generator, phase="retraining", watch=Watch(progress=task.progress))
             task.keep(f"round {number}", task.module)
         task.note(f"counterexamples in each round: {', '.join(map(str, counts))}{self._analysis(table, names)}")
         return task.module

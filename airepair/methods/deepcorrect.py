@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.choice import Choice
 from airepair.errors import Unsupported
 from airepair.exam import evaluating
 from airepair.options import Space, option
@@ -77,6 +78,7 @@ class DeepCorrect:
 
     name: ClassVar[str] = "deepcorrect"
     category: ClassVar[Category] = "architecture extension"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Borkar, Karam: DeepCorrect, IEEE TIP 28(12), 2019"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "environment"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_filters": {"ranking": "random"}}
@@ -164,7 +166,16 @@ class DeepCorrect:
             validation = Split(half, torch.cat([validation.y] * 2))
         data = task.train if task.environment is not None else task.labelled
         recipe = Recipe(lr=self.lr, weight_decay=0.0, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment)
-        fit(module, data, validation, recipe, generator, phase="correction units", loss=loss, watch=Watch(progress=task.progress))
+        fit(
+            module,
+            data,
+            Choice(validation, task.held_out),
+            recipe,
+            generator,
+            phase="correction units",
+            loss=loss,
+            watch=Watch(progress=task.progress),
+        )
         for parameter, mode in free.items():
             parameter.requires_grad_(mode)
 

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.augment import augmentation
+from airepair.choice import choice_of
 from airepair.errors import Unsupported, UsageError
 from airepair.exact import logarithm
 from airepair.exam import logits_of
@@ -55,6 +56,7 @@ class DeepRepair:
 
     name: ClassVar[str] = "deeprepair"
     category: ClassVar[Category] = "retraining"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhong, Tian et al., weighted regularisation; run by AIREPAIR as DeepRepair"
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "unweighted": {"ratio": 1.0, "weight": 1.0, "target_weight": 0.0, "lam": 1.0},  # in each form its own weight is off, but w-os
@@ -114,7 +116,7 @@ class DeepRepair:
         recipe = Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epoch, augment=task.recipe.augment)
         watch = Watch(progress=task.progress)
         with self._loss(task, data.select(member.nonzero().flatten()), targets) as loss:
-            fit(task.module, data, task.validation, recipe, task.generator(), phase=self.variant, loss=loss, weights=weights, watch=watch)
+            fit(task.module, data, choice_of(task), recipe, task.generator(), phase=self.variant, loss=loss, weights=weights, watch=watch)
         return task.module
 
     def _check(self, task: Task) -> None:

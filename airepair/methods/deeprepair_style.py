@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.choice import choice_of
 from airepair.corruptions import parse
 from airepair.errors import Unsupported
 from airepair.exam import logits_of
@@ -44,6 +45,7 @@ class StyleGuidedDeepRepair:
 
     name: ClassVar[str] = "deeprepair_style"
     category: ClassVar[Category] = "retraining"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Yu et al., IEEE Transactions on Reliability 2021"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "environment"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_style": {"alpha": 0.0}}
@@ -91,7 +93,7 @@ class StyleGuidedDeepRepair:
             augment=task.recipe.augment,
         )
         watch, loss = Watch(progress=task.progress), self._loss(task, styles)
-        fit(task.module, data, task.validation, recipe, task.generator(), phase="style-guided training", loss=loss, watch=watch)
+        fit(task.module, data, choice_of(task), recipe, task.generator(), phase="style-guided training", loss=loss, watch=watch)
         return task.module
 
     def _environment(self, task: Task) -> Transform:

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.choice import choice_of
 from airepair.errors import Unsupported
 from airepair.exam import evaluating
 from airepair.fallback import halving
@@ -50,6 +51,7 @@ class DL2:
 
     name: ClassVar[str] = "dl2"
     category: ClassVar[Category] = "retraining"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Fischer et al., DL2: Training and Querying Neural Networks with Logic, ICML 2019"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "unlabelled"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -127,7 +129,7 @@ class DL2:
         fit(
             task.module,
             task.labelled,
-            task.validation,
+            choice_of(task),
             recipe,
             task.generator(),
             phase="dl2",

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from airepair.choice import choice_of
 from airepair.errors import OutOfBudget, Unsupported, UsageError
 from airepair.exact import root
 from airepair.exam import evaluating, logits_of
@@ -49,6 +50,7 @@ class Editable:
 
     name: ClassVar[str] = "editable"
     category: ClassVar[Category] = "direct weight modification"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Sinitsin, Plokhotnyuk, Pyrkin, Popov, Babenko: Editable neural networks, ICLR 2020"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "passing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_locality": {"locality": 0.0}}
@@ -87,7 +89,7 @@ class Editable:
             task.keep("editable training", task.module)
         memory = task.train if len(task.train) else task.passing
         answers, generator = logits_of(task.module, memory.x).log_softmax(1) if len(memory) else None, task.generator(1)
-        best, accepted = Best(task.module, task.validation), 0
+        best, accepted = Best(task.module, choice_of(task)), 0
         order = torch.randperm(len(task.failing), generator=generator).split(self.group)
         with suppress(OutOfBudget):
             for number, index in enumerate(order, 1):
@@ -186,7 +188,7 @@ class Editable:
         fit(
             task.module,
             task.labelled,
-            task.validation,
+            choice_of(task),
             recipe,
             task.generator(3),
             phase="editable training",

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from airepair.choice import choice_of
 from airepair.errors import UsageError
 from airepair.fine_tuning import SHARES, FineTuning, train
 from airepair.information import Source, restricted
@@ -34,6 +35,7 @@ class Finetune:
 
     name: ClassVar[str] = "finetune"
     category: ClassVar[Category] = "control"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "control"
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     matches_column: ClassVar[bool] = True  # the harness tells it the largest budget of its column
@@ -74,5 +76,5 @@ class Finetune:
         task = restricted(task, self.sources)
         budget = self._training.images(task)
         marks = {f"1/{k} of the budget": budget // k for k in SHARES}
-        train(task, self._training, task.validation, marks)
+        train(task, self._training, choice_of(task), marks)
         return task.module

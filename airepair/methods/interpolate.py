@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from airepair.choice import choice_of
 from airepair.fine_tuning import FineTuning, train
 from airepair.information import Source, restricted
 from airepair.options import Space, option
@@ -30,6 +31,7 @@ class Interpolate:
 
     name: ClassVar[str] = "interpolate"
     category: ClassVar[Category] = "control"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "control (Ilharco et al., NeurIPS 2022; Wortsman et al., CVPR 2022)"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -60,7 +62,7 @@ class Interpolate:
         train(task, self._training, None)
         end = snapshot(module)
         module.load_state_dict(start)
-        best, share = Best(module, task.validation), 0.0
+        best, share = Best(module, choice_of(task)), 0.0
         for number in range(1, self.steps + 1):
             module.load_state_dict(between(start, end, number / self.steps))
             if best.offer():

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.augment import none
+from airepair.choice import choice_of
 from airepair.errors import Unsupported
 from airepair.exam import evaluating, sit
 from airepair.loop import Course, passes
@@ -72,6 +73,7 @@ class Mode:
 
     name: ClassVar[str] = "mode"
     category: ClassVar[Category] = "retraining"
+    chooses: ClassVar[bool] = True
     paper: ClassVar[str] = "Ma, Liu, Lee, Zhang, Grama: MODE, ESEC/FSE 2018"
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "pool"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_selection": {"ratio": 0.0}}
@@ -133,7 +135,7 @@ class Mode:
             fit(
                 task.module,
                 task.labelled + chosen,
-                task.validation,
+                choice_of(task),
                 recipe,
                 generator,
                 phase="retraining",

@@ -65,6 +65,7 @@ METRICS: dict[str, Entry] = {
     "confusion_ba": Entry("airepair.metrics.confusion:confusion_ba", "confusion accuracy (b, a)", "share", "higher", "AIREPAIR II-B"),
     "confusion": Entry("airepair.metrics.confusion:confusion", "confusion accuracy", "share", "higher", "AIREPAIR II-B"),
     "repair_rate": Entry("airepair.metrics.flips:repair_rate", "repair rate", "share", "higher", "Arachne; PRDNN (efficacy)"),
+    "held_out_rate": Entry("airepair.metrics.flips:held_out_rate", "repair rate, inputs held out", "share", "higher", "docs/protocol.md"),
     "generalisation": Entry("airepair.metrics.flips:generalisation", "generalisation", "share", "higher", "PRDNN; Arachne v2"),
     "break_rate": Entry("airepair.metrics.flips:break_rate", "break rate", "share", "lower", "Arachne"),
     "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "protocol"),

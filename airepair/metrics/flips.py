@@ -5,10 +5,18 @@ from __future__ import annotations
 from airepair.metrics import Missing
 from airepair.metrics.exams import Exams
 
+HELD_OUT = "held_out_right"  # in Exams.extra: for each given input that was held out, whether it is answered as wanted
+
 
 def repair_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the failing inputs given to the method that are right after."""
+    """Share of the failing inputs given to the method that are right after. Inputs held out from it do not count."""
     return float(after.failing.right.double().mean()) if len(after.failing.y) else Missing("the subject has no failing inputs")
+
+
+def held_out_rate(before: Exams, after: Exams) -> float | Missing:
+    """Share of the given inputs that were held out from the method and are right after."""
+    right = after.extra.get(HELD_OUT)
+    return Missing("no given inputs were held out") if right is None or not len(right) else float(right.double().mean())
 
 
 def generalisation(before: Exams, after: Exams) -> float | Missing:

@@ -41,32 +41,42 @@ COLUMNS: dict[str, tuple[Heading, Number, float, int]] = {
     "confusion": (Heading("Test, %", "confusion"), _after("confusion"), 100, 2),
     "validation": (Heading("Validation, %", "accuracy"), _subject("repaired_validation_accuracy"), 100, 2),
     "repair_rate": (Heading("Inputs, %", "repaired"), _after("repair_rate"), 100, 1),
+    "held_out_rate": (Heading("Inputs, %", "held out"), _after("held_out_rate"), 100, 1),
     "break_rate": (Heading("Damage, %", "broken"), _after("break_rate"), 100, 2),
     "worst_class_loss": (Heading("Damage, %", "worst class"), _after("worst_class_loss"), 100, 1),
     "seconds": (Heading("Cost", "seconds"), _seconds, 1, 1),
     "images": (Heading("Cost", "images"), _images, 1, 0),
 }
+HELD_OUT = "held_out_rate"
 BEFORE = {"accuracy", "constraint", "confusion"}
 
 
 def before_after(cells: Grid) -> Table:
     """A first row for the subject as it was, then one a method: mean over seeds (± standard deviation); what did not run says why below."""
     rows: list[Row] = []
+    names = columns(cells)
     for place in cells.columns:
         label = f"{dataset_title(place[0])} {model_title(place[1])}"
-        rows.append(Row((label, "before"), tuple(_before(cells, place, name) for name in COLUMNS), rule=True))
+        rows.append(Row((label, "before"), tuple(_before(cells, place, name) for name in names), rule=True))
         for method in cells.methods:
             records = cells.cell(place, method)
             if records:
-                rows.append(Row((label, marked(method_title(method), records)), tuple(_entry(records, name) for name in COLUMNS)))
+                rows.append(Row((label, marked(method_title(method), records)), tuple(_entry(records, name) for name in names)))
+    held = ("held out: given inputs that the method did not learn from; the others are under repaired.",) if HELD_OUT in names else ()
     notes = (
-        "repaired: failing inputs of the repair split that are right afterwards. broken: right test inputs that are wrong afterwards.",
+        "repaired: failing inputs that the method got that are right afterwards. broken: right test inputs that are wrong afterwards.",
+        *held,
         "worst class: the largest loss of accuracy in one class. images: through forward and backward in the repair.",
         *wreck_note(cells),
     )
-    headings = tuple(h for h, *_ in COLUMNS.values())
+    headings = tuple(COLUMNS[name][0] for name in names)
     title = "Before and after"
     return Table("before_after", title, ("Subject", "Method"), headings, tuple(rows), notes, claims(cells, ()), tuple(_tidy(cells)))
+
+
+def columns(cells: Grid) -> list[str]:
+    """The columns of these records; that of inputs held out stands only where some were."""
+    return [name for name in COLUMNS if name != HELD_OUT or any(name in r.after for r in cells.records)]
 
 
 def _before(cells: Grid, place: Column, name: str) -> Entry:
@@ -93,5 +103,6 @@ def _tidy(cells: Grid) -> Iterator[Tidy]:
     for place in cells.columns:
         for method in cells.methods:
             ran = [r for r in cells.cell(place, method) if r.status == "repaired"]
-            for name, (_, number, scale, _) in COLUMNS.items() if ran else ():
+            for name in columns(cells) if ran else ():
+                _, number, scale, _ = COLUMNS[name]
                 yield {"dataset": place[0], "model": place[1], "method": method, "quantity": name, **numbers(sample(ran, number, scale))}

@@ -28,6 +28,7 @@ HEADINGS = {
     "worst_class_accuracy": Heading("Accuracy", "worst class"),
     "class_gap": Heading("Accuracy", "gap between classes"),
     "repair_rate": Heading("Inputs", "repair rate"),
+    "held_out_rate": Heading("Inputs", "repair rate, held out"),
     "generalisation": Heading("Inputs", "generalisation"),
     "break_rate": Heading("Inputs", "break rate"),
     "net_change": Heading("Inputs", "net change"),

@@ -1,6 +1,7 @@
 """Which method to use for a subject, and why: expected gain with its interval, damage, cost, the paper's rule of thumb, and when nothing can be told.
 
-Judged on validation, never on test. The bar is the best control that ran: a method that fine-tuning equals is not recommended.
+Judged on validation, never on test; where the user gave the failing inputs, on validation and on how many of these are repaired.
+The bar is the best control that ran: a method that fine-tuning equals is not recommended.
 """
 
 from __future__ import annotations
@@ -79,14 +80,34 @@ def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
         mean = math.fsum(gains) / len(gains)
         sd = math.sqrt(math.fsum((g - mean) ** 2 for g in gains) / (len(gains) - 1))
         return float(t.ppf(0.975, len(gains) - 1)) * sd / math.sqrt(len(gains))
-    n = int(dict(ran[0].provenance.get("n") or {}).get("validation", 0))
+    counts = dict(ran[0].provenance.get("n") or {})
     shares = [float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")]
-    return 100 * float(norm.ppf(0.975)) * math.sqrt(sum(max(p * (1 - p), 1e-4) for p in shares) / n) if n else math.inf
+    variance = _variance(shares, int(counts.get("validation", 0)))
+    if given(ran[0]):
+        name = "held_out_rate" if "held_out_rate" in ran[0].after else "repair_rate"
+        repaired = _variance([ran[0].after.get(name, 0.0)], int(counts.get("held_out") or counts.get("failing") or 0))
+        variance = (variance + repaired) / 4
+    return 100 * float(norm.ppf(0.975)) * math.sqrt(variance)
+
+
+def _variance(shares: Sequence[float], n: int) -> float:
+    """Of a sum or difference of independent shares of n images each."""
+    return sum(max(p * (1 - p), 1e-4) for p in shares) / n if n else math.inf
 
 
 def _gain(record: Record) -> float | None:
+    """Points of validation accuracy; of given inputs their mean with the points of repair rate, which was 0 (held-out inputs, if there are any)."""
     after, before = record.subject.get("repaired_validation_accuracy"), record.subject.get("validation_accuracy")
-    return None if after is None or before is None else 100 * (float(after) - float(before))
+    if after is None or before is None:
+        return None
+    gain = 100 * (float(after) - float(before))
+    repaired = record.after.get("held_out_rate", record.after.get("repair_rate"))
+    return (gain + 100 * repaired) / 2 if given(record) and repaired is not None else gain
+
+
+def given(record: Record) -> bool:
+    """Whether the failing inputs were given by the user."""
+    return record.provenance.get("failing") == "given"
 
 
 def _broken(record: Record) -> float | None:
@@ -103,7 +124,11 @@ def _seconds(record: Record) -> float | None:
 
 def recommendations(cells: Grid) -> list[str]:
     """A paragraph per subject."""
-    return [f"{dataset_title(p[0])}/{model_title(p[1])} (validation): {recommendation(cells, p)}" for p in cells.columns]
+    return [f"{dataset_title(p[0])}/{model_title(p[1])} ({_judged(cells, p)}): {recommendation(cells, p)}" for p in cells.columns]
+
+
+def _judged(cells: Grid, place: Column) -> str:
+    return "validation and repair of the given inputs, averaged" if any(map(given, cells.of(place))) else "validation"
 
 
 def recommendation(cells: Grid, place: Column) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from airepair.choice import chooses
 from airepair.cost import Cost
 from airepair.exam import Exam
 from airepair.fallback import noting
@@ -21,6 +22,8 @@ from airepair.runner.identity import fingerprint
 from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
+
+UNCHANGED = "the model came back as it was"  # how the note begins, by which a reader tells such a cell
 
 
 @dataclass(eq=False)
@@ -56,6 +59,8 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
             reason = f"the repaired module {found.problem or f'raises when it is examined: {end.reason}'}"
             found = Examined()
     phases = tuple(_phases(ready, repaired, module)) if module is not None else ()
+    if unchanged := _unchanged(ready, found):
+        events.note(unchanged)
     record = Record(
         case=ready.case,
         status=status,
@@ -82,7 +87,7 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
 
 def _provenance(ready: PreparedCell) -> dict[str, Any]:
     facts = provenance(ready.failing.x.device, ready.spec.profile, counts(ready))
-    return facts | arithmetic_of(ready.subject.module) | {"examined": ready.spec.splits}
+    return facts | arithmetic_of(ready.subject.module) | _examined_on(ready)
 
 
 def untouched(ready: PreparedCell) -> Outcome:
@@ -118,6 +123,21 @@ def _examined(ready: PreparedCell, module: nn.Module) -> Examined:
     scores, missing = score(ready.before, exams)
     facts = {"repaired_weights": digest(module), "repaired_validation_accuracy": exams.validation.accuracy}
     return Examined(exams, scores, missing, facts)
+
+
+def _examined_on(ready: PreparedCell) -> dict[str, str]:
+    return {"examined": ready.spec.splits, "failing": "given" if ready.given else "repair split"}
+
+
+def _unchanged(ready: PreparedCell, found: Examined) -> str:
+    """What a reader must know of a repair that gives the model back as it was ("" if it does not): often the start won."""
+    same = found.facts.get("repaired_weights") == ready.loaded.digests["the subject"]
+    if not same or not len(ready.failing) or ready.method.name == "noop":
+        return ""
+    by = "validation accuracy" if ready.held_out is None else "validation accuracy and held-out repair rate, averaged"
+    return (
+        f"{UNCHANGED}: no state was better than the start by {by}" if chooses(ready.method) else f"{UNCHANGED}: the method changed nothing"
+    )
 
 
 def _phases(ready: PreparedCell, repaired: Repaired, module: nn.Module) -> Iterator[Phase]:

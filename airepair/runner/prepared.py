@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from airepair.case import Case
+from airepair.choice import chooses
 from airepair.errors import UsageError
 from airepair.exam import NONE, Exam, most_confused
 from airepair.fallback import noting
@@ -18,16 +19,23 @@ from airepair.methods import build
 from airepair.metrics import score
 from airepair.metrics.exams import Exams, Pairs, draw_pairs
 from airepair.metrics.fault_exams import sit_fault
+from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
+from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
 from airepair.runner.spec import CellSpec
 from airepair.types import Limit, Method, Split, Subject
 
+BY_BOTH = "states are chosen by the mean of validation accuracy and the repair rate of these"
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedCell:
-    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams and scores before."""
+    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams and scores before.
+
+    `given`: the failing inputs are the user's; `held_out` are those of them that the method does not learn from.
+    """
 
     spec: CellSpec
     loaded: Loaded
@@ -35,6 +43,8 @@ class PreparedCell:
     method: Method
     failing: Split
     passing: Split
+    held_out: Split | None
+    given: bool
     keep: Split | None
     before: Exams
     scores: Mapping[str, float]
@@ -76,13 +86,17 @@ def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split
         keep = dataclasses.replace(keep, y=examiner.sit(subject.module, keep).predictions.to(keep.x.device))
     repair = examiner.sit(subject.module, data.repair)
     right = repair.right.to(data.repair.x.device)
-    failing = data.repair.select(~right) if wanted is None else wanted
+    failing, aside = (data.repair.select(~right), None) if wanted is None else (wanted, None)
+    if wanted is not None and chooses(method):
+        failing, aside = divided(wanted, spec.case.seed)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
     validation = examiner.sit(subject.module, data.validation)
     own = most_confused(validation, len(data.classes)) if subject.pair is None else subject.pair or None
     pair = _told_pair(spec, loaded) or own
     pairs = draw_pairs(data.test, data.robustness)
-    blank = PreparedCell(spec, loaded, subject, method, failing, passing, keep, _no_exams(data.groups, pair, pairs), {}, {})
+    blank = PreparedCell(
+        spec, loaded, subject, method, failing, passing, aside, wanted is not None, keep, _no_exams(data.groups, pair, pairs), {}, {}
+    )
     before, problem = examined(blank, subject.module)
     if problem:
         raise UsageError(f"{subject.name} cannot be repaired: it gives {problem}; accepted: a model with finite logits on every image")
@@ -130,6 +144,7 @@ def _sit_all(ready: PreparedCell, module: nn.Module) -> Exams:
     data = subject.dataset
     test = examiner.sit(module, data.test)
     extra = {KEPT: examiner.sit(module, ready.keep).right} if ready.keep is not None else {}
+    extra |= {HELD_OUT: examiner.sit(module, ready.held_out).right} if ready.held_out is not None else {}
     fault = sit_fault(subject, module, test)
     seen = examiner.sit(module, ready.failing), examiner.sit(module, data.validation)
     return Exams(test, *seen, data.groups, ready.before.pair, ready.before.pairs, extra, data.classes, fault)
@@ -169,7 +184,8 @@ def options_of(method: Method) -> dict[str, Any]:
 def counts(ready: PreparedCell) -> dict[str, int]:
     """Images of each split, and how many failing inputs the method got."""
     data = ready.subject.dataset
-    return {n: len(getattr(data, n)) for n in ("train", "repair", "validation", "test")} | {"failing": len(ready.failing)}
+    held = {"held_out": len(ready.held_out)} if ready.held_out is not None else {}
+    return {n: len(getattr(data, n)) for n in ("train", "repair", "validation", "test")} | {"failing": len(ready.failing)} | held
 
 
 def subject_facts(ready: PreparedCell) -> dict[str, Any]:
@@ -194,4 +210,6 @@ def subject_facts(ready: PreparedCell) -> dict[str, Any]:
 def notes_before(ready: PreparedCell) -> list[str]:
     """What a reader must know before the repair has begun."""
     none = [] if len(ready.failing) else ["the subject has no failing inputs on the repair split"]
-    return [*ready.subject.dataset.notes, *ready.notes, *none]
+    held = ready.held_out
+    given = [f"{len(held):,} of the {len(held) + len(ready.failing):,} given inputs are held out; {BY_BOTH}"] if held is not None else []
+    return [*ready.subject.dataset.notes, *ready.notes, *none, *given]

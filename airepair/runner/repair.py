@@ -31,7 +31,7 @@ from airepair.types import Split, Task
 
 # call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
 Caller = Callable[[Callable[[], None]], object]
-INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool")
+INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool", "held_out")
 
 
 @dataclass(eq=False)
@@ -84,7 +84,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
 def handed_over(ready: PreparedCell) -> list[str]:
     """The inputs that the method gets: those of its sources, and validation."""
     sources = sources_of(ready.method)
-    return [name for name in INPUTS if name in sources or name == "validation"]
+    return [name for name in INPUTS if name in sources or name in ("validation", "held_out")]
 
 
 def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
@@ -97,6 +97,7 @@ def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
         "unlabelled": data.repair.images(),
         "validation": data.validation,
         "pool": ready.subject.pool,
+        "held_out": ready.held_out,
     }
     return own[name]
 
@@ -133,6 +134,7 @@ def whole_task(ready: PreparedCell, events: Events, logs: Path | None = None) ->
         keep=events.keep,
         note=events.note,
         logs=logs,
+        held_out=None if ready.held_out is None else ready.held_out.clone(),
     )
 
 

@@ -12,7 +12,9 @@ from airepair.methods import build
 from airepair.places import cache
 from airepair.records import Record
 from airepair.report.facts import wrecked
+from airepair.report.recommend import given
 from airepair.runner.loading import Loaded, Loader
+from airepair.runner.outcome import UNCHANGED
 from airepair.runner.result import Deaf
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
@@ -149,5 +151,10 @@ def told(record: Record) -> str:
     if record.status != "repaired":
         return f"  {record.key}: {record.status}: {record.reason}"
     scores = ", ".join(f"{m} {record.before[m]:.4f} -> {record.after[m]:.4f}" for m in ("accuracy", "constraint") if m in record.after)
-    wreck = "; the repair wrecked the model: its accuracy is under half of what it was" if wrecked([record]) else ""
-    return f"  {record.key}: {scores}, {float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images{wreck}"
+    if given(record):
+        words = {"repair_rate": "given inputs repaired", "held_out_rate": "of those held out"}
+        scores += "".join(f", {word} {record.after[name]:.4f}" for name, word in words.items() if name in record.after)
+    remarks = [note for note in record.notes if note.startswith(UNCHANGED)]
+    remarks += ["the repair wrecked the model: its accuracy is under half of what it was"] if wrecked([record]) else []
+    costs = f"{float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images"
+    return "; ".join((f"  {record.key}: {scores}, {costs}", *remarks))
