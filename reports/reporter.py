@@ -100,16 +100,15 @@ class Reporter:
         self.records[record.key] = record
         append(self.out / RECORDS, record)
 
-    def all_records(self) -> tuple[list[Record], list[str]]:
-        """What is on disk, and what only this process knows (a full disk); remarks name what was left out."""
+    def found(self) -> Found:
+        """What is on disk, and what only this process knows (a full disk)."""
         file = self.out / RECORDS
         try:
             found = scan([file]) if file.exists() else Found([], [], [])
         except UsageError as error:
-            found = Found([], [], [str(error)])
+            found = Found([], [str(error)], [])
         known = {r.key for r in found.records}
-        alone = [r for k, r in sorted(self.records.items()) if k not in known]
-        return found.records + alone, [*found.remarks, *(f"no record: {line}" for line in found.refused)]
+        return Found(found.records + [r for k, r in sorted(self.records.items()) if k not in known], found.remarks, found.refused)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -120,9 +119,12 @@ class Reporter:
         from airepair.report.grid import grid
         from airepair.report.verdict import short
 
-        records, remarks = self.all_records()
-        for remark in remarks:
-            terminalreporter.write_line(f"airepair: {remark}", red=remark.startswith("no record"))
+        found = self.found()
+        records = found.records
+        for line in found.refused:
+            terminalreporter.write_line(f"airepair: no record: {line}", red=True)
+        for line in found.remarks:
+            terminalreporter.write_line(f"airepair: {line}")
         for change, count in Counter(self.changed.values()).items():
             terminalreporter.write_line(f"airepair: {count} cell{'s' * (count > 1)} ran again: {change}")
         if not records:
@@ -169,7 +171,14 @@ class Reporter:
         reporter.write_line(f"airepair: nothing ran, so there is no table ({most}: {reason})", yellow=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """--strict: a method that is unsupported in every cell that ran fails the run."""
+        """A run that measured nothing is not green: with every cell skipped it ends as if none had been collected (5).
+
+        Cells that --resume keeps were measured. --strict: a method that is unsupported in every cell that ran fails the run.
+        """
+        cells = [k for k in self.durations if case_of(k)]
+        skipped = [self.skips.get(k) for k in cells]
+        if session.exitstatus == pytest.ExitCode.OK and cells and all(skipped) and not any(str(s).startswith(RESUMED) for s in skipped):
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         if not self.config.getoption("strict"):
             return
         by_method: dict[str, set[str]] = {}

@@ -405,3 +405,11 @@ def test_records_are_appended_and_compared_as_the_suite_files_them(tmp_path: Pat
     for one in run().values():
         append(tmp_path / "baseline.jsonl", one)
     assert main(["compare", str(tmp_path / "baseline.jsonl"), str(tmp_path / "baseline.jsonl")]) == 0
+
+
+def test_a_wrecked_model_is_marked_here_too() -> None:
+    """Less than half of the accuracy that there was; the note says what the mark means."""
+    wrecks = each(scored(-200))(run())
+    text = terminal(table(judge(run().values(), wrecks.values(), rules_of([], None, Path("/nowhere")))), 200)
+    assert "digits-cnn-dl2 ✗" in text
+    assert "✗ The repair wrecked the model" in text

@@ -11,6 +11,7 @@ from airepair.gate.decision import Change
 from airepair.gate.rules import points
 from airepair.gate.verdict import FINE, NOT_COMPARED, REGRESSED, UNDECIDED, Finding, Verdict
 from airepair.report import replace_file
+from airepair.report.facts import WRECK, WRECKED
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
 from airepair.report.markdown import markdown
 
@@ -26,11 +27,15 @@ HEADINGS = ("verdict", "old", "new", "change", "interval", "allowed", "n", "smal
 
 def table(verdict: Verdict, title: str = "Comparison with a baseline") -> Table:
     """A row per cell and number; below it what is wrong, in sentences, the worst first, and the verdict in the last line."""
-    rows = tuple(Row((f.cell, f.name or "cell"), tuple(map(Entry, _entries(f))), rule=True) for f in verdict.findings)
+    rows = tuple(
+        Row((f"{f.cell} {WRECK}" if f.wrecked else f.cell, f.name or "cell"), tuple(map(Entry, _entries(f))), rule=True)
+        for f in verdict.findings
+    )
     notes = (
         f"Change: new minus old, in percentage points of a share. Interval: a bound on each side at {verdict.rules.level:g}, over seeds and"
         " (accuracy) test images, not corrected for the number of rows. Smallest shown: the change that as many seeds"
         " would have shown four times in five.",
+        *([WRECKED] if any(f.wrecked for f in verdict.findings) else []),
     )
     headings = tuple(Heading("", h) for h in HEADINGS)
     tidy: tuple[Tidy, ...] = tuple(_json(f) for f in verdict.findings)

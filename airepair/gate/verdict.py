@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from airepair.gate.decision import Change, change
@@ -11,6 +11,7 @@ from airepair.gate.pairing import Cell, cells, images
 from airepair.gate.rules import Rules, better, points
 from airepair.records import Record
 from airepair.report.costs import COLUMNS as COSTS
+from airepair.report.facts import wrecked
 
 Word = Literal["same", "fine", "regressed", "missing", "undecided", "not comparable", "nothing to compare", "not judged"]
 FINE, REGRESSED, NOT_COMPARED, UNDECIDED = 0, 10, 11, 12
@@ -22,6 +23,7 @@ class Finding:
     """One cell and one number of it, or the cell as a whole (`name` is "").
 
     `why` has what the numbers do not say: what is missing, which conditions differ. `allowed`: by how much it may get worse.
+    `wrecked`: a new repair left less than half of the accuracy that there was.
     """
 
     cell: str
@@ -30,6 +32,7 @@ class Finding:
     why: str = ""
     change: Change | None = None
     allowed: float | None = None
+    wrecked: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ def judge(
     refused: Iterable[str] = (),
 ) -> Verdict:
     """Compares the new records with the baseline's, seed by seed and, as far as records hold their right answers, image by image."""
-    found = [f for cell in cells(old, new) for f in _of_cell(cell, rules)]
+    found: list[Finding] = []
+    for cell in cells(old, new):
+        spoilt = wrecked(r for _, r in cell.pairs)
+        found += [replace(f, wrecked=spoilt) for f in _of_cell(cell, rules)]
     return Verdict(tuple(found), rules, tuple(remarks), tuple(refused))
 
 

@@ -12,6 +12,7 @@ MODULES = (
     "fixtures.expected",
     "reports.bridge",
     "reports.reporter",
+    "reports.gate",
     "fixtures.words",
 )
 
