@@ -1,0 +1,99 @@
+"""docs/ci-workflow.yml is run: its lines, one after the other, in an environment and a project of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from airepair.records import append, read
+
+from .test_wheel import sources, wheel
+
+__all__ = ["sources", "wheel"]
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / "docs" / "ci-workflow.yml"
+SMALL = " --model fc --set finetune.epochs=3"  # the cells stay few: the lines are what is tested
+pytestmark = pytest.mark.slow
+
+
+def lines() -> list[str]:
+    """The commands of the workflow, in their order."""
+    return re.findall(r"^ +run: (.+)$", WORKFLOW.read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that sees this one's packages: `pip install` finds every dependency and needs no network."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    for name in ("pip", "pytest"):  # their scripts lie in the outer environment
+        script = folder / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {name} "$@"\n')
+        script.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of a repair tool: the example of a third party, its method called `mine`."""
+    folder = tmp_path_factory.mktemp("project") / "tool"
+    shutil.copytree(ROOT / "examples" / "third_party", folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    manifest = folder / "pyproject.toml"
+    manifest.write_text(manifest.read_text().replace('bias = "airepair_bias:Bias"', 'mine = "airepair_bias:Bias"'))
+    (folder / "tests" / "test_bias.py").rename(folder / "tests" / "test_conformance.py")
+    return folder
+
+
+def step(line: str, project: Path, environment: Path, wheel: Path) -> subprocess.CompletedProcess[str]:
+    """One `run:` as a runner does it: bash, -e, in the project's folder."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "AIREPAIR_", "PYTHON"))}
+    surroundings = kept | {
+        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HARNESS": str(wheel),
+        "GITHUB_STEP_SUMMARY": str(project / "summary.md"),
+        "AIREPAIR_CACHE": str(project.parent / "cache"),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this one the other way round: 0 is no isolation
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    return subprocess.run(["bash", "-ec", line], cwd=project, env=surroundings, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_the_workflow_goes_green_and_red(project: Path, environment: Path, wheel: Path) -> None:
+    """Installed, the contract holds; a run as good as the accepted one is green, one that is worse is 10, and the verdict is on the page."""
+    install, contract, bench, summary = lines()
+    for line in (install, contract):
+        done = step(line, project, environment, wheel)
+        assert done.returncode == 0, done.stdout + done.stderr
+    first = step(bench + SMALL, project, environment, wheel)
+    assert first.returncode == 4, "there is no baseline yet"
+    assert "baseline does not exist" in first.stderr
+    done = step(bench.replace("--baseline baseline --fail-if accuracy:-1pp", "") + SMALL, project, environment, wheel)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    records = read([project / "out"])[0]
+    for record in records:
+        append(project / "baseline" / "records.jsonl", record)
+    done = step(bench + SMALL, project, environment, wheel)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert step(summary, project, environment, wheel).returncode == 0
+    assert (project / "summary.md").read_text().startswith("## Repair: Nothing changed")
+
+    (project / "baseline" / "records.jsonl").unlink()
+    for record in records:
+        after = {**record.after, "accuracy": min(1.0, record.after["accuracy"] + 0.05)}
+        better = dataclasses.replace(record, after=after, right={}, phases=()) if record.case.method == "mine" else record
+        append(project / "baseline" / "records.jsonl", better)
+    done = step(bench + SMALL, project, environment, wheel)
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "Regressed: digits-fc-mine: accuracy -5.00 pp" in " ".join(done.stdout.split())
