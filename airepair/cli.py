@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "table": "render Table I and the other reports again, from records alone",
     "recommend": "say which method to use for a subject, and why, from records",
     "compare": "compare records with a baseline's; the exit code says whether they are worse",
+    "verify": "verify records: what they contradict, and a sample of their cells run again",
     "findings": "write what records allow to be claimed, after correction and in both arithmetics",
     "list": "the methods, models, data sets and metrics that are registered",
     "bench": "run the benchmark suite (pytest) from an installed package",

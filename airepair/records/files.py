@@ -89,7 +89,7 @@ def scan(paths: Iterable[Path]) -> Found:
     records: list[Record] = []
     remarks: list[str] = []
     refused: list[str] = []
-    for file in _files(paths):
+    for file in record_files(paths):
         for number, line, is_whole in _lines(file):
             try:
                 records.append(Record.from_json(line))
@@ -125,7 +125,8 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes, bool]]:
         raise UsageError(f"{file} cannot be read: {error.strerror}; accepted: a record file (JSON lines)") from error
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def record_files(paths: Iterable[Path]) -> list[Path]:
+    """The files themselves, and those of the folders. UsageError where there are none."""
     wanted = list(paths)
     files: list[Path] = []
     for path in wanted:

@@ -80,10 +80,15 @@ def _load(dataset: str, model: str, seed: int, profile: str, device: torch.devic
         words = ", ".join(f"{k} {v}" for k, v in given.items())
         origin = f"{training.origin}; profile {profile}: {words}"
         training = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, **given), origin=origin)
-    divided = on_device(reduce(data.load(plain, seed=seed), dict(found.images.get(plain, {}))), device)
+    images = divided(plain, seed, profile, device)
     if fault is not None:
-        return faulty((dataset, model), divided, training, fault, seed, cache, progress)
-    return trained(f"{dataset}-{model}", spoil(divided, training, seed), model, training, seed, cache, progress)
+        return faulty((dataset, model), images, training, fault, seed, cache, progress)
+    return trained(f"{dataset}-{model}", spoil(images, training, seed), model, training, seed, cache, progress)
+
+
+def divided(dataset: str, seed: int, profile: str, device: torch.device) -> Dataset:
+    """The data set's splits at that seed, as many images of each as the profile says, without any fault."""
+    return on_device(reduce(data.load(dataset, seed=seed), dict(profiles()[profile].images.get(dataset, {}))), device)
 
 
 def spoil(dataset: Dataset, training: Training, seed: int) -> Dataset:

@@ -1,0 +1,100 @@
+"""Verify records: ranges, digests of their data, options against the method's, scores against the predictions beside them, versions.
+
+airepair verify entries/mine                  what can be seen without running anything
+airepair verify entries/mine --reproduce 3    and three cells, drawn at random, are run again: bits must be equal in portable arithmetic
+
+With --reproduce the folder is marked (verification.json): reported, reproduced or contradicted. Exit code 1 if anything is contradicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from airepair import BENCHMARK_VERSION
+from airepair.errors import UsageError, one_line, printable
+from airepair.records import Record, scan, version
+from airepair.records.files import record_files
+from airepair.verification import mark as marks
+from airepair.verification.again import repeated
+from airepair.verification.answers import contradictions
+from airepair.verification.judging import Repeated, judged
+from airepair.verification.sample import drawn, spec_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECORDS, --reproduce, --sample-seed."""
+    parser.add_argument("records", type=Path, help="a record file (.jsonl), or a folder of a run with its cells/")
+    parser.add_argument("--reproduce", type=int, default=0, metavar="N", help="run a random sample of N cells again, and mark the folder")
+    parser.add_argument("--sample-seed", type=int, default=None, metavar="SEED", help="draw the sample that an earlier verification drew")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what was found; 1 if anything is contradicted, else 0."""
+    if args.reproduce < 0:
+        raise UsageError(f"--reproduce {args.reproduce}; accepted: 0 or more cells")
+    found = scan([args.records])
+    folder = args.records if args.records.is_dir() else args.records.parent
+    wrong, notes = _looked_at(found.records, folder)
+    problems = [*found.refused, *wrong]
+    for line in problems:
+        print(f"contradicted: {printable(line)}")
+    for line in [*found.remarks, *notes]:
+        print(f"note: {printable(line)}")
+    sample = _again(args, found.records) if args.reproduce else []
+    mark = marks.marked(record_files([args.records]), len(found.records), sample, problems)
+    print(mark)
+    if args.reproduce and args.records.is_dir():
+        try:
+            print(f"wrote {marks.write(mark, folder)}")
+        except OSError as error:
+            print(f"airepair: the mark cannot be written: {one_line(error)}", file=sys.stderr)
+    return 1 if mark.word == "contradicted" else 0
+
+
+def _looked_at(records: list[Record], folder: Path) -> tuple[list[str], list[str]]:
+    """What the records contradict, a sentence each; and what could not be compared or is worth knowing, with how many records it is about."""
+    from airepair.verification.settings import wrong_options
+    from airepair.verification.splits import foreign
+
+    problems: list[str] = []
+    notes: Counter[str] = Counter()
+    for record in sorted(records, key=lambda r: (r.case.dataset, r.case.seed, r.key)):  # a data set's splits are drawn once per seed
+        notes.update(_worth_knowing(record))
+        found = list(contradictions(record, folder))
+        if version(record) == BENCHMARK_VERSION:
+            for wrong, why in (wrong_options(record), foreign(record)):
+                found += wrong
+                notes[why] += 1
+        problems += [f"{record.key}: {line}" for line in found]
+    return problems, [f"{text}: {n} record{'s' * (n > 1)}" for text, n in notes.items() if text]
+
+
+def _worth_knowing(record: Record) -> Iterator[str]:
+    if version(record) != BENCHMARK_VERSION:
+        yield f"benchmark version {version(record)}, this is {BENCHMARK_VERSION}: neither options nor data were compared"
+    if record.status == "repaired" and not record.right:
+        yield "no right answers: scores cannot be recomputed without predictions.npz"
+    if record.provenance.get("dirty"):
+        yield "made from a checkout with changes"
+
+
+def _again(args: argparse.Namespace, records: list[Record]) -> list[Repeated]:
+    """Runs the sample and says how each cell went."""
+    seed = random.SystemRandom().randrange(2**32) if args.sample_seed is None else args.sample_seed
+    chosen, reasons = drawn(records, args.reproduce, seed)
+    for line in reasons:
+        print(f"note: {printable(line)}")
+    print(
+        f"running {len(chosen)} of {len(records)} cells again (--sample-seed {seed}): {', '.join(r.key for r in chosen) or 'none can be'}",
+        flush=True,
+    )
+    news = repeated([spec_of(r) for r in chosen])
+    found = [judged(r, news.get(r.key)) for r in chosen]
+    for one in found:
+        print(f"{one.word}: {one.key}: {printable(one.why)}")
+    return found
