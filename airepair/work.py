@@ -36,8 +36,7 @@ def _convolution_backward(
     torch's own formula counts the weight's gradient of a convolution in groups once for each group.
     """
     transposed, asked = bool(rest[4]), rest[-1]
-    wanted: int = sum(asked[:2])
-    return wanted * int(conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed))
+    return int(sum(asked[:2])) * int(conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed))
 
 
 def forward_work(module: nn.Module, x: Tensor) -> float:

@@ -1,7 +1,6 @@
 """The plugins of the suite, by name: the checkout's conftest.py loads them as they stand, an installed suite under `airepair.suite`."""
 
 MODULES = (
-    "fixtures.arithmetic",
     "fixtures.brought",
     "fixtures.selection",
     "fixtures.device",
@@ -9,6 +8,7 @@ MODULES = (
     "fixtures.subject",
     "fixtures.repair",
     "fixtures.sharding",
+    "fixtures.arithmetic",
     "fixtures.expected",
     "reports.bridge",
     "reports.reporter",
