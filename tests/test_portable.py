@@ -83,14 +83,15 @@ class Walked:
         return (self.folder / f"{cell}.txt").read_text().splitlines()
 
 
-@pytest.fixture(scope="module")
-def processors(tmp_path_factory: pytest.TempPathFactory) -> tuple[Walked, Walked]:
-    """This one and an emulated one, which takes some fifty times as long."""
-    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
-    words = ("--short", "--walk")
+@pytest.fixture
+def processors(method: str, tmp_path: Path) -> tuple[Walked, Walked]:
+    """The method's cells on this processor and on an emulated one, which takes some fifty times as long."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    words = ("--short", "--method", method, "--walk")
     return (
         Walked(command(*words, str(here), timeout=1200), here),
-        Walked(command(*words, str(there), emulated=True, timeout=6 * 3600), there),
+        Walked(command(*words, str(there), emulated=True, timeout=3600), there),
     )
 
 
