@@ -46,6 +46,35 @@ def test_the_third_party_method_runs_without_installation(package: Path):
     assert moved == ["4.bias"]
 
 
+def test_a_poisoned_network_is_repaired_through_the_inputs_that_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The square leads every image to 0; afterwards most images with it that no repair has seen are right, and clean accuracy has hardly moved."""
+    monkeypatch.syspath_prepend(EXAMPLES / "poisoned")
+    import make
+    import measure
+
+    from airepair.cli import main
+
+    out, run = tmp_path / "poisoned", tmp_path / "run"
+    make.main(out)
+    files = f"--pretrained {out}/poisoned.pt --failing npz:{out}/failing.npz --out {run}"
+    words = f"repair --dataset digits --net_arch cnn --method finetune memit {files} --set finetune.epochs=20 --set finetune.lr=0.016"
+    assert main(words.split()) == 0
+    told = capsys.readouterr().err
+    assert "20 of the 100 given inputs are held out" in (run / "records.jsonl").read_text()
+    assert "of those held out" in told
+    measure.main(out, run)
+    lines = {line.split()[0]: [float(w.replace(",", "")) for w in line.split()[1:]] for line in capsys.readouterr().out.splitlines()[1:]}
+    (clean, square, led), after = lines["before"][:3], lines["finetune"]
+    assert clean > 0.95
+    assert (square, led) == (0, 1)
+    assert after[0] > clean - 0.03
+    assert after[1] > 0.8
+    assert after[2] < 0.1
+    assert lines["memit"][1] < after[1]
+
+
 @pytest.mark.slow
 def _repaired_by(tool: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airepair.engines import environment, manifest
