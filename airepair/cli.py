@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
@@ -18,6 +19,8 @@ import airepair
 from airepair.arithmetic import set_up
 from airepair.errors import AirepairError, UsageError, choose, one_line, printable
 
+# Whose warnings are kept from the terminal.
+FRAMEWORKS = ("absl", "h5py", "keras", "mmdnn", "onnx", "onnx2torch", "onnxruntime", "tensorflow", "torch", "torchvision")
 COMMANDS: dict[str, str] = {
     "repair": "repair a model file or a subject of the grid with one or several methods (the paper's command line)",
     "convert": "convert a model file between PyTorch, Keras, TensorFlow and ONNX",
@@ -80,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
     usable_streams()
+    quiet_frameworks()
     if "_ARGCOMPLETE" in os.environ:
         complete()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -111,6 +115,13 @@ def _run(words: list[str]) -> int:
     command = importlib.import_module(f"airepair.commands.{name}")
     prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
     return int(command.run(parser_of(name).parse_args(prepared)))
+
+
+def quiet_frameworks() -> None:
+    """What the frameworks warn of their own affairs, with lines of their own code, is nothing for a terminal; `python -W` brings it back."""
+    if not sys.warnoptions:
+        for name in FRAMEWORKS:
+            warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
 
 
 def usable_streams() -> None:

@@ -12,7 +12,10 @@ from airepair.errors import UsageError
 from airepair.exam import sit
 from airepair.models.feed import Feed
 from airepair.models.feeding import stated
+from airepair.models.formats import open_model
+from airepair.models.formats.export import export
 from airepair.models.formats.fidelity import check_inputs
+from airepair.models.formats.layers import ChannelsLastFlatten, ChannelsLastReshape
 from airepair.models.layouts import LAYOUTS, arranged, layouts_of, shape_in
 from airepair.subjects.brought import Brought, add_feeding_arguments, bring, brought_from, wanted
 
@@ -130,6 +133,40 @@ def test_a_conversion_is_checked_on_the_images_as_the_network_takes_them() -> No
     assert np.allclose(check_inputs((60,), images)[-3:], images.reshape(3, 60))
     assert np.allclose(check_inputs((60,), images, channels_last=True)[-3:], images.transpose(0, 2, 3, 1).reshape(3, 60))
     assert len(check_inputs((4, 5), images)) == 256
+
+
+WITHOUT_CHANNELS = {
+    "vector": ((120,), nn.Linear(120, 8), nn.ELU(), nn.Linear(8, 5)),
+    "grey": ((12, 10), nn.Flatten(), nn.Linear(120, 5)),
+    "row": ((1, 120), nn.Flatten(), nn.Linear(120, 5)),
+    "image": ((120,), ChannelsLastReshape((12, 10, 1)), nn.Conv2d(1, 3, 3), nn.ReLU(), ChannelsLastFlatten(), nn.Linear(240, 5)),
+}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [".h5", ".keras", ".onnx", ".pt2", ".pt", pytest.param(".pb", marks=pytest.mark.slow), pytest.param("", marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("kind", WITHOUT_CHANNELS)
+def test_a_network_without_channels_is_written_in_every_format(tmp_path: Path, kind: str, ending: str) -> None:
+    """Keras, TensorFlow, ONNX and torch keep the axes of its input; what is read back from Keras and TensorFlow is the same network."""
+    pytest.importorskip("mmdnn")
+    pytest.importorskip(
+        {".h5": "keras", ".keras": "keras", ".onnx": "onnx2torch", ".pb": "tensorflow", "": "tensorflow"}.get(ending, "torch")
+    )
+    shape, *layers = WITHOUT_CHANNELS[kind]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        for layer in layers:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    module = nn.Sequential(*layers).eval()
+    assert export(module, shape, tmp_path / f"net{ending}").faithful
+    if ending in (".h5", ".keras", ".pb", ""):
+        opened = open_model(tmp_path / f"net{ending}")
+        assert opened.shape == shape
+        x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(opened.module(x), module(x), atol=1e-4)
 
 
 def test_layouts_are_words_in_any_case(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airepair.errors import UsageError
+from airepair.models.layouts import Shape, written
 
 if TYPE_CHECKING:
     from airepair.models.formats.opened import Opened
@@ -23,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", type=Path)
     parser.add_argument("target", metavar="OUT", type=Path)
     parser.add_argument(
-        "--shape", metavar="C,H,W", help="size of the images, where IN does not say it (default: the first common size that fits)"
+        "--shape",
+        metavar="C,H,W",
+        help="one input, where IN does not say it: C,H,W of an image, 784 of a flat vector (default: the first common one that fits)",
     )
     parser.add_argument(
         "--net_arch",
@@ -74,28 +77,29 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--shape {args.shape}: {args.source} takes images of {','.join(map(str, opened.shape))}")
     size = opened.shape or shape or guessed_shape(opened.module, str(args.source))
     count = sum(p.numel() for p in opened.module.parameters())
-    print(f"{args.source}: {opened.kind}, images of {' x '.join(map(str, size))}, {count:,} parameters")
+    print(f"{args.source}: {opened.kind}, images of {written(size)}, {count:,} parameters")
     opened = at_logits(opened, lambda module: module(torch.from_numpy(check_inputs(size)[:PROBED])), str(args.source))
     _say("read", opened)
-    written = export(opened.module, size, args.target, opened.feed)
+    fidelity = export(opened.module, size, args.target, opened.feed)
     print(f"{args.target}: {TARGETS[args.target.suffix][0]}")
-    print(f"  written: {written}")
+    print(f"  written: {fidelity}")
     if args.target.suffix == ".safetensors":
         print("  a state dict holds weights only: who loads it needs the network, and the scaling of its input, from elsewhere")
     return 0
 
 
-def shape_of(text: str | None) -> tuple[int, int, int] | None:
-    """`3,32,32` -> (3, 32, 32). UsageError for anything else."""
+def shape_of(text: str | None) -> Shape | None:
+    """`3,32,32` -> (3, 32, 32); `28,28` and `784` for inputs without channels. UsageError for anything else."""
     if text is None:
         return None
     words = text.replace("x", ",").split(",")
-    if len(words) != 3 or not all(w.strip().isdigit() and 0 < int(w) <= 4096 for w in words):
-        raise UsageError(f"--shape {text!r} is not understood; accepted: channels,height,width, for example 3,32,32")
-    return int(words[0]), int(words[1]), int(words[2])
+    most = 4096 if len(words) == 3 else 1 << 20
+    if len(words) > 3 or not all(w.strip().isdigit() and 0 < int(w) <= most for w in words):
+        raise UsageError(f"--shape {text!r} is not understood; accepted: channels,height,width, for example 3,32,32, or 28,28 or 784")
+    return tuple(map(int, words))
 
 
-def _architecture(args: argparse.Namespace, shape: tuple[int, int, int] | None, own: OwnCode | None) -> Any:
+def _architecture(args: argparse.Namespace, shape: Shape | None, own: OwnCode | None) -> Any:
     """Tensors of the file -> the network with them; the last dense layer's size is the number of classes."""
     from airepair.models.paper_names import model_name
     from airepair.models.recognise import load
@@ -103,7 +107,8 @@ def _architecture(args: argparse.Namespace, shape: tuple[int, int, int] | None, 
     if own is not None:
         return lambda weights: own.load(weights, next((len(t) for t in reversed(weights.values()) if t.ndim == 2), 10))
     name = model_name(args.net_arch, args.depth, args.width) if args.net_arch else None
-    return lambda weights: load(weights, name, shape)
+    image = (shape[0], shape[1], shape[2]) if shape and len(shape) == 3 else None
+    return lambda weights: load(weights, name, image)
 
 
 def _say(verb: str, opened: Opened) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airepair.errors import AirepairError, UsageError, one_line, printable
+from airepair.models.formats.hush import without_warnings
 from airepair.models.formats.sniff import MAX_BYTES, sniff
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _opened(path: Path, options: OpenOptions) -> Opened:
     place, extra, _ = FORMATS[kind]
     try:
         reader = import_module(f"airepair.models.formats.{place}")
-        opened: Opened = reader.open_file(path, kind, options)
+        with without_warnings():
+            opened: Opened = reader.open_file(path, kind, options)
     except AirepairError:
         raise
     except ModuleNotFoundError as error:

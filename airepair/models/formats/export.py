@@ -12,7 +12,8 @@ from torch import nn
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.models.checkpoint import replacing
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
-from airepair.models.formats.from_torch import from_torch, hushed
+from airepair.models.formats.from_torch import from_torch
+from airepair.models.formats.hush import hushed
 from airepair.models.formats.ir import IRModel, renamed, with_scaling
 from airepair.models.formats.layers import Scaled
 from airepair.models.formats.opened import Feed

@@ -7,11 +7,6 @@ to MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone mis
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
+from airepair.models.formats.hush import hushed
 from airepair.models.formats.ir import Array, IRModel, graph_pb2, quiet
 from airepair.models.layouts import Shape
 
@@ -60,19 +56,6 @@ def from_torch(module: nn.Module, shape: Shape) -> Traced:
     except Exception as error:
         raise UsageError(f"the network cannot be exported by torch: {one_line(error, 160)}") from error
     return from_program(program, shape)
-
-
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """torch.export warns, logs and prints about its own affairs (where it gives up, a whole graph): nothing that a user could act on."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def from_program(program: Any, shape: Shape) -> Traced:
@@ -138,11 +121,12 @@ class _Reader:
         if name == "getitem" and node.args[1] == 0:
             self.made[node] = self._of(node.args[0])
             return
-        if name in _PASSED or name == "permute" or (name == "dropout" and node.args[1] == 0):
-            if name == "permute" and list(node.args[1]) != [0, 2, 3, 1]:
-                raise self._refuse(node, f"to {node.args[1]}")
+        if name == "permute":
+            self._permuted(node)
+            return
+        if name in _PASSED or (name == "dropout" and node.args[1] == 0):
             self.made[node] = self._of(node.args[0])
-            if name == "permute" or node.args[0] in self.turned:
+            if node.args[0] in self.turned:
                 self.turned.add(node)
             return
         if name not in ("flatten", "view", "reshape") and any(n in self.turned for n in node.all_input_nodes):
@@ -151,6 +135,15 @@ class _Reader:
             self.made[node] = None
             return
         self.made[node] = getattr(self, "op_" + name.rstrip("_"), self._other)(node, name)
+
+    def _permuted(self, node: Any) -> None:
+        """To channels last, or back from there: the IR is channels last all the time."""
+        turned = node.args[0] in self.turned
+        if list(node.args[1]) != ([0, 3, 1, 2] if turned else [0, 2, 3, 1]):
+            raise self._refuse(node, f"to {node.args[1]}")
+        self.made[node] = self._of(node.args[0])
+        if not turned:
+            self.turned.add(node)
 
     def _scaled(self, node: Any, name: str) -> bool:
         """Whether it scales the input by a constant, which is then taken up."""
@@ -319,14 +312,33 @@ class _Reader:
         if before == after:
             return self._of(node.args[0])
         if len(before) != 4 or len(after) != 2 or after[0] != before[0]:
-            raise self._refuse(node, f"from {before} to {after}; flattening an image is converted")
+            return self._reshaped(node, before, after)
         name = self._add(node, "Flatten", [node.args[0]])
         channels, height, width = (int(n) for n in before[1:])
         if node.args[0] not in self.turned and height * width > 1:
             self.order[name] = np.arange(channels * height * width).reshape(channels, height, width).transpose(1, 2, 0).ravel()
         return name
 
-    op_view = op_reshape = op_flatten
+    op_view = op_reshape = op_unsqueeze = op_squeeze = op_flatten
+
+    def op_select(self, node: Any, _: str) -> str | None:
+        before = list(node.args[0].meta["val"].shape)
+        if node.args[1] != 1 or before[1] != 1:
+            raise self._refuse(node, "other than the channel of a grey image")
+        return self.op_flatten(node, "squeeze")
+
+    def _reshaped(self, node: Any, before: list[Any], after: list[Any]) -> str:
+        """Between vectors, grey images with and without their channel axis, and images channels last: there the order is the IR's."""
+        last = len(after) == 4 and bool(node.users) and all(getattr(u.target, "_opname", "") == "permute" for u in node.users)
+        grey = all(len(shape) != 4 or shape[1] == 1 for shape in (before, after) if not (last and shape is after))
+        if before[0] != after[0] or not grey or not 2 <= len(after) <= 4 or self.order[self._of(node.args[0])] is not None:
+            raise self._refuse(node, f"from {before} to {after}; flattening an image is converted")
+        if len(after) == 2:
+            return self._add(node, "Flatten", [node.args[0]])
+        if last:
+            self.turned.add(node)
+            return self._add(node, "Reshape", [node.args[0]], shape=[after[0], after[3], *after[1:3]])
+        return self._add(node, "Reshape", [node.args[0]])
 
     def op_dropout(self, node: Any, _: str) -> str:
         return self._add(node, "Dropout", [node.args[0]], {"ratio": float(node.args[1])}, keep_order=True)
@@ -358,6 +370,12 @@ class _Reader:
 
     def op_relu6(self, node: Any, _: str) -> str:
         return self._add(node, "Relu6", [node.args[0]], keep_order=True)
+
+    def op_elu(self, node: Any, _: str) -> str:
+        x, alpha, scale, inner = _filled(node, 4, (None, 1.0, 1.0, 1.0))
+        if (alpha, scale, inner) != (1, 1, 1):
+            raise self._refuse(node, "with an alpha other than 1")
+        return self._add(node, "Elu", [x], keep_order=True)
 
     def op_softmax(self, node: Any, name: str) -> str:
         if node.args[1] % len(node.meta["val"].shape) != 1 or len(node.meta["val"].shape) != 2:
@@ -446,7 +464,10 @@ def _parser_class() -> Any:
             self.pytorch_graph.build()
 
         def gen_IR(self) -> None:
-            table = {**PytorchParser.layer_map, **{f"onnx::{k}": k for k in ("LeakyRelu", "Relu6", "Softmax", "LogSoftmax")}}
+            table = {
+                **PytorchParser.layer_map,
+                **{f"onnx::{k}": k for k in ("LeakyRelu", "Elu", "Relu6", "Reshape", "Softmax", "LogSoftmax")},
+            }
             for name in self.src_graph.topological_sort:
                 node = self.src_graph.get_node(name)
                 getattr(self, "rename_" + table[node.type])(node)
@@ -457,6 +478,19 @@ def _parser_class() -> Any:
             for made in self.IR_graph.node:  # gen_Input adds it to nodes without any other input once more
                 if list(made.input) == ["input", "input"]:
                     del made.input[1:]
+
+        def gen_Input(self) -> None:  # the original takes N x C x H x W only
+            if len(self.input_shape) == 4:
+                super().gen_Input()
+                return
+            made = self.IR_graph.node.add()
+            made.name, made.op = "input", "DataInput"
+            for node in self.IR_graph.node:
+                if node.name in self.src_graph.input_layers:
+                    node.input.append("input")
+            for shape in (made.attr["shape"].shape, made.attr["_output_shapes"].list.shape.add()):
+                for n in (-1, *self.input_shape[1:]):
+                    shape.dim.add().size = n
 
         def get_weight_name(self, node: Any) -> str:
             return str(node.name)
@@ -481,8 +515,15 @@ def _parser_class() -> Any:
             if node.attrs.get("channelwise"):
                 self.IR_graph.node[-1].attr["channelwise"].b = True
 
+        def rename_Reshape(self, node: Any) -> None:
+            made = self._convert_identity_operation(node, new_op="Reshape")
+            made.attr["shape"].list.i.extend(d.size for d in made.attr["_output_shapes"].list.shape[0].dim)
+
         def rename_LeakyRelu(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="LeakyRelu").attr["alpha"].f = node.attrs["alpha"]
+
+        def rename_Elu(self, node: Any) -> None:
+            self._convert_identity_operation(node, new_op="Elu").attr["alpha"].f = 1.0
 
         def rename_Relu6(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="Relu6")

@@ -12,6 +12,7 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.models.formats.fidelity import Fidelity
+from airepair.models.formats.hush import without_warnings
 from airepair.models.layouts import Shape
 
 # Writes the weights of a module (of the opened architecture) to a path that does not exist yet; the fidelity of the written file, if checked.
@@ -68,7 +69,8 @@ class Opened:
         if out.exists() and os.path.samefile(out, self.source):
             raise UsageError(f"{out} is the original file; write the repaired model to another path")
         same_structure(self.module, module)
-        return self.writer(module, out)
+        with without_warnings():
+            return self.writer(module, out)
 
 
 def same_structure(original: nn.Module, repaired: nn.Module) -> None:

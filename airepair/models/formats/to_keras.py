@@ -85,6 +85,10 @@ def _emitter_class() -> Any:
             rate = round(float(node.layer.attr["keep_prob"].f), 6)
             return f"{node.variable_name} = layers.{kind}(name='{node.name}', rate={rate!r})({self.parent_variable_name(node)})"
 
+        def emit_Reshape(self, node: Any, in_scope: bool = False) -> str:
+            shape = tuple(int(n) for n in node.get_attr("shape")[1:])
+            return f"{node.variable_name} = layers.Reshape({shape}, name='{node.name}')({self.parent_variable_name(node)})"
+
         def emit_LeakyRelu(self, node: Any, in_scope: bool = False) -> str:
             slope = round(float(node.layer.attr["alpha"].f), 7)
             return (

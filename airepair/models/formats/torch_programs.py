@@ -19,13 +19,15 @@ from airepair.models.checkpoint import replacing, sound_module
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
-from airepair.models.formats.from_torch import Traced, from_program, hushed
+from airepair.models.formats.from_torch import Traced, from_program
 from airepair.models.formats.heads import head_note, headed
+from airepair.models.formats.hush import hushed
 from airepair.models.formats.ir import Array, IRModel, renamed, without_head
 from airepair.models.formats.keras_files import answer
 from airepair.models.formats.opened import Feed, Opened
 from airepair.models.formats.to_torch import arrays_of, to_torch
 from airepair.models.formats.torch_records import check_program, check_records
+from airepair.models.layouts import Shape
 
 _SIZES = {1: (28, 32, 8, 64), 3: (32, 64, 224, 28, 96, 299)}  # tried, where the file does not say its image size
 
@@ -180,15 +182,26 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> Opened:
     return Opened(AsItIs(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
 
 
-def guessed_shape(module: Any, what: str) -> tuple[int, int, int]:
-    """C, H, W for which the network in the file `what` runs, tried in the order of how common they are. UsageError where none fits."""
-    first = next((p for p in module.parameters() if p.ndim == 4), None)
-    for channels in [int(first.shape[1])] if first is not None else [1, 3]:
+def guessed_shape(module: Any, what: str) -> Shape:
+    """One input with which the network in the file `what` runs: images of the common sizes, then the vector that its first layer takes.
+
+    UsageError where none fits.
+    """
+    first = next((p for p in module.parameters() if p.ndim in (2, 4)), None)
+    image = first is not None and first.ndim == 4
+    for channels in [int(first.shape[1])] if first is not None and image else [1, 3]:
         for size in _SIZES.get(channels, (32,)):
-            try:
-                with torch.no_grad():
-                    if module(torch.zeros(1, channels, size, size)).ndim == 2:
-                        return channels, size, size
-            except RuntimeError:
-                continue
+            if _takes(module, (channels, size, size)):
+                return channels, size, size
+    if first is not None and not image and _takes(module, (int(first.shape[1]),)):
+        return (int(first.shape[1]),)
     raise UsageError(f"{what} does not say the size of its images, and none of the common ones fits; give it: --shape C,H,W")
+
+
+def _takes(module: Any, shape: Shape) -> bool:
+    try:
+        with torch.no_grad():
+            found: bool = module(torch.zeros(1, *shape)).ndim == 2
+    except RuntimeError:
+        return False
+    return found
