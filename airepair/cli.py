@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "recommend": "say which method to use for a subject, and why, from records",
     "compare": "compare records with a baseline's; the exit code says whether they are worse",
     "verify": "verify records: what they contradict, and a sample of their cells run again",
+    "submit-check": "say what an entry for the leaderboard lacks",
     "findings": "write what records allow to be claimed, after correction and in both arithmetics",
     "list": "the methods, models, data sets and metrics that are registered",
     "bench": "run the benchmark suite (pytest) from an installed package",
@@ -44,12 +45,17 @@ def available() -> dict[str, str]:
     """The commands whose module is there."""
     from importlib.util import find_spec
 
-    return {name: about for name, about in COMMANDS.items() if find_spec(f"airepair.commands.{name}")}
+    return {name: about for name, about in COMMANDS.items() if find_spec(module_of(name))}
+
+
+def module_of(name: str) -> str:
+    """The module of a command: `submit-check` is airepair.commands.submit_check."""
+    return f"airepair.commands.{name.replace('-', '_')}"
 
 
 def overview() -> str:
     """What `airepair --help` prints."""
-    rows = "\n".join(f"  {name:<10}{about}" for name, about in available().items())
+    rows = "\n".join(f"  {name:<13}{about}" for name, about in available().items())
     head = f"AIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly."
     return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help says more."
 
@@ -69,7 +75,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser_of(name: str) -> Parser:
     """The parser of a command."""
-    command = importlib.import_module(f"airepair.commands.{name}")
+    command = importlib.import_module(module_of(name))
     parser = Parser(
         f"airepair {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -112,7 +118,7 @@ def _run(words: list[str]) -> int:
         print(airepair.__version__)
         return 0
     name = choose("command", words[0], list(available()))
-    command = importlib.import_module(f"airepair.commands.{name}")
+    command = importlib.import_module(module_of(name))
     prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
     return int(command.run(parser_of(name).parse_args(prepared)))
 
@@ -145,6 +151,6 @@ def complete() -> NoReturn:
     for name in available():
         child = subparsers.add_parser(name)
         if name == named:
-            importlib.import_module(f"airepair.commands.{name}").add_arguments(child)
+            importlib.import_module(module_of(name)).add_arguments(child)
     argcomplete.autocomplete(parser)
     raise SystemExit(0)

@@ -77,13 +77,15 @@ def toml_file(path: Path, what: str) -> dict[str, Any]:
     """The table that a TOML file holds. UsageError names the file, and `what` it should be."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; accepted: {what} (TOML)") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {one_line(error)}; accepted: {what} (TOML)") from None
 
 
 def problems(value: object, hint: Any, field: str = "") -> Iterator[str]:
     """What is wrong with the value, one sentence per field."""
-    kind, _ = _unwrapped(hint)
+    kind, meta = _unwrapped(hint)
     fields = _fields(kind)
     if fields is not None and isinstance(value, Mapping):
         yield from _of_fields(value, fields, field, _is_open(kind))
@@ -95,6 +97,8 @@ def problems(value: object, hint: Any, field: str = "") -> Iterator[str]:
             yield from problems(item, inner, _joined(field, key))
     elif _is_list(kind) and isinstance(value, list | tuple) and _fits_length(value, kind):
         inners = get_args(kind) or (Any,)
+        if meta is not None and meta.min_length is not None and len(value) < meta.min_length:
+            yield f"{field or 'it'} is {shown(value)}; accepted: {accepted(hint)}"
         for i, item in enumerate(value):
             yield from problems(item, inners[0 if len(inners) == 1 or inners[-1] is Ellipsis else i], f"{field}[{i}]")
     elif kind is Any:
@@ -117,7 +121,7 @@ def accepted(hint: Any) -> str:
         inner = get_args(kind)
         if inner and inner[-1] is not Ellipsis and len(inner) > 1:
             return f"a list of {len(inner)}: {', '.join(map(accepted, inner))}"
-        return f"a list of {accepted(inner[0])}" if inner else "a list"
+        return (f"a list of {accepted(inner[0])}" if inner else "a list") + _range(meta)
     return _NAMES.get(kind, getattr(kind, "__name__", str(kind))) + _range(meta)
 
 

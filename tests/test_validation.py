@@ -78,6 +78,7 @@ def test_a_range_is_described_with_the_end_that_it_has() -> None:
     assert accepted(Annotated[float, msgspec.Meta(gt=0)]) == "a number above 0"
     assert accepted(Annotated[int, msgspec.Meta(ge=3)]) == "a whole number of at least 3"
     assert accepted(Annotated[int, msgspec.Meta(ge=1, le=5)]) == "a whole number from 1 to 5"
+    assert accepted(Annotated[list[str], msgspec.Meta(min_length=1)]) == "a list of text in quotes that is not empty"
 
 
 def test_every_metric_declares_a_range() -> None:

@@ -19,6 +19,7 @@ from airepair.records import Record, scan
 from airepair.report import documents, render, terminal, write_all
 from airepair.report.grid import grid
 from airepair.report.paper import default_path
+from airepair.verification.mark import read as read_mark
 
 TABLES = ("table1", "extended", "cost", "paired", "table2", "table3")
 
@@ -55,6 +56,7 @@ def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -
         print(render(found[args.table], args.format), end="")
     lines = remarks if args.format == "txt" else []
     if args.out:
-        lines = [*lines, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper))]
+        marks = [f"{folder}: {mark}" for folder in args.records if folder.is_dir() and (mark := read_mark(folder))]
+        lines = [*lines, *marks, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, marks))]
     for line in lines:
         print(line)

@@ -23,7 +23,7 @@ from airepair.verification import mark as marks
 from airepair.verification.again import repeated
 from airepair.verification.answers import contradictions
 from airepair.verification.judging import Repeated, judged
-from airepair.verification.sample import drawn, spec_of
+from airepair.verification.sample import drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def _again(args: argparse.Namespace, records: list[Record]) -> list[Repeated]:
         f"running {len(chosen)} of {len(records)} cells again (--sample-seed {seed}): {', '.join(r.key for r in chosen) or 'none can be'}",
         flush=True,
     )
-    news = repeated([spec_of(r) for r in chosen])
+    news = repeated(chosen)
     found = [judged(r, news.get(r.key)) for r in chosen]
     for one in found:
         print(f"{one.word}: {one.key}: {printable(one.why)}")

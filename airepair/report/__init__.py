@@ -60,13 +60,16 @@ def render(tables: list[Table], form: str) -> str:
     return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)
 
 
-def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None) -> list[Path]:
-    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError if the folder cannot be written."""
+def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None, marks: Iterable[str] = ()) -> list[Path]:
+    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError if the folder cannot be written.
+
+    `marks` say which of the records have been verified (airepair verify).
+    """
     table = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
     found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
-    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables], table)
+    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables], table, marks)
     return [replace_file(folder / name, text) for name, text in texts.items()]
 
 

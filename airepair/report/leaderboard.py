@@ -68,8 +68,8 @@ HEADINGS = (
 )
 
 
-def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None) -> str:
-    """The page. `whole` are the records with their ablations, for the verdict.
+def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None, verified: Iterable[str] = ()) -> str:
+    """The page. `whole` are the records with their ablations, for the verdict; `verified` says which have been run again.
 
     Of `tables` the first (Table I), Table II and Table III stand above the sortable one, the others below it.
     """
@@ -85,7 +85,7 @@ def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None)
         lines=lines,
         claims=claims(cells, ()),
         verdict=verdict(whole or cells),
-        about=_about(cells),
+        about=" ".join([_about(cells), *(f"{mark}." for mark in verified)]),
         marks=_marks(cells),
         width=WIDTH,
         height=HEIGHT,

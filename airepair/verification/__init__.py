@@ -3,7 +3,7 @@
 answers.py    scores against the right answers and predictions that stand beside them
 settings.py   options against the method's own
 splits.py     digests against the data of this machine
-sample.py     which cells are run again, as specs; again.py runs them in a process of its own
+sample.py     which cells are run again, as specs; again.py and child.py run them in processes of their own
 judging.py    whether a repeated cell reproduces the reported one
 mark.py       reported, reproduced or contradicted: the file that says so
 entry.py      what an entry for the leaderboard lacks
