@@ -24,6 +24,7 @@ from airepair.runner.prepared import prepare
 from airepair.runner.repair import repair as run_repair
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.types import Dataset, Split, Subject
+from airepair.variants import check
 
 PARTS = ("train", "repair", "validation", "test")
 Arrays = Mapping[str, tuple[Any, Any]]
@@ -101,7 +102,7 @@ def repair(
     data        the name of a data set (`mnist`, `npz:PATH`, `folder:PATH`; `trained_on` says what the module has seen of it), a Dataset, or arrays:
                 {"repair": (x, y), "validation": ..., "test": ...} and, if a method is to learn from it, "train"; x is N x C x H x W, uint8 or
                 float in [0, 1], y is N class ids
-    method      a name of `airepair list methods`, or `package.module:Class`
+    method      a name of `airepair list methods`, with a variant in brackets if need be (`apricot[random_sets]`), or `package.module:Class`
     options     of the method; the rest are its defaults and the reviewed settings
 
     UsageError for anything that cannot be meant. Whatever the method does is in the record of what is returned.
@@ -111,7 +112,7 @@ def repair(
     moved: dict[str, Any] = {name: getattr(divided, name).to(device) for name in PARTS}
     subject = Subject("own", module, replace(divided, **moved), training_of(divided.name, "").recipe, trained_on, {"kind": "module"})
     shared = Shared(device=str(device))
-    case = Case(divided.name, "own", method, seed)
+    case = Case(divided.name, "own", check(method), seed)
     chosen = chosen_options(case, "own", shared.profile_of(divided.name), options or {})
     ready = prepare(cell_spec(shared, case, chosen), Loaded(subject))
     found = outcome(ready, run_repair(ready))

@@ -25,7 +25,8 @@ class Profile:
     """How much is run: `seeds` by default, the data sets it selects; per data set how many images of each split, and what of the recipe is another.
 
     `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`: per data set, of a cell on one free core.
-    `pgd`: models are attacked as well, since that costs little here.
+    `pgd`: models are attacked as well, since that costs little here. `faults`: subjects with a fault, an environment or none at all (`+`) belong
+    to it; `tuned`: tuned options have a row beside the default ones.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Profile:
     for_gpu: tuple[str, ...] = ()
     seconds: Mapping[str, NotNegative] = field(default_factory=dict)
     pgd: bool = False
+    faults: bool = True
+    tuned: bool = False
 
 
 @dataclass(frozen=True)

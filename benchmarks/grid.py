@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airepair.methods import METHODS, ON_REQUEST
+from airepair.settings import Profile
 
 # Table I of the paper, left to right, then what this project adds.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -45,14 +46,12 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("fashion_mnist+fog3", "cnn"),
 )
 
-# Seeds of a subject with a fault, where the profile has more: what is shown there is a share of a large gap.
-FAULT_SEEDS = 3
-
 # A file is the same for all seeds: one shows its way, and more say little. The environments of the real data sets show that their methods run
 # there; a CNN's cells take minutes each.
 ONE_SEED = (("digits", "keras_cnn"), ("mnist+fog3", "cnn"), ("fashion_mnist+fog3", "cnn"))
 
-# The default selection: minutes on two CPU cores, no download.
+# The default selection is profile smoke's, of these data sets: minutes on two CPU cores, no download. Ablations run here unless they are
+# switched off.
 DEFAULT_DATASETS = ("digits",)
 
 # Floors: what a metric of a cell must at least reach, if a claim of the project rests on it. (A healthy subject has few failing inputs, and
@@ -66,9 +65,15 @@ FLOORS: dict[str, dict[str, float]] = {
 
 def seeds(dataset: str, model: str, usual: tuple[int, ...]) -> tuple[int, ...]:
     """The seeds of a column; `usual` are the profile's."""
-    if (dataset, model) in ONE_SEED:
-        return usual[:1]
-    return usual[:FAULT_SEEDS] if "+" in dataset + model else usual
+    return usual[:1] if (dataset, model) in ONE_SEED else usual
+
+
+def in_profile(profile: Profile, dataset: str, model: str) -> bool:
+    """Whether a column belongs to the selection of a profile."""
+    if "+" in dataset + model and not profile.faults:
+        return False
+    plain = dataset.partition("+")[0], model.partition("+")[0]
+    return plain[0] in profile.datasets and (not profile.models or plain[1] in profile.models)
 
 
 def methods() -> list[str]:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from airepair.fingerprint import PARTS
+from airepair.case import Case, with_variant
+from airepair.methods import METHODS
 from airepair.records import read
+from benchmarks import grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -43,6 +46,11 @@ def suite(
     environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(data or out / "no-data"), "COLUMNS": "140"}
     command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def collected(text: str) -> list[str]:
+    """The ids of the cells that a run with --collect-only lists."""
+    return re.findall(r"test_repair\[(.+)\]$", text, re.MULTILINE)
 
 
 def table(out: Path) -> str:
@@ -105,14 +113,60 @@ def test_a_run_without_a_cell_leaves_the_records_alone(tmp_path: Path, extra: li
 
 
 def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Path) -> None:
-    """All cells are collected; `pytest benchmarks` alone runs digits, and three seeds of its subjects with a fault or an environment."""
+    """All cells are collected; `pytest benchmarks` alone runs the two digits networks on five seeds, with every ablation and control."""
     result = suite(tmp_path, "--collect-only", "-q")
-    cells = re.findall(r"test_repair\[([^\]]+)\]", result.stdout)
-    assert cells
-    assert {c.split("-")[0].partition("+")[0] for c in cells} == {"digits"}
-    assert {"digits-cnn-apricot-s0", "digits-fc-noop-s4", "digits-fc+imbalanced-noop-s2", "digits+fog3-fc-dl2-s2"} <= set(cells)
-    assert not {c for c in cells if "+" in c.partition("-")[0] + c.split("-")[1] and c.endswith(("s3", "s4"))}
+    cells = collected(result.stdout)
+    assert {c.rpartition("-")[2] for c in cells} == {"s0", "s1", "s2", "s3", "s4"}
+    assert {"-".join(c.split("-")[:2]) for c in cells} == {"digits-cnn", "digits-fc"}
+    wanted = {with_variant(m, v) for m in grid.methods() for v in ("", *METHODS.get(m).ablations)}
+    wanted |= {"finetune[failing+passing]", "finetune[failing+passing+train]", "finetune[failing+train+unlabelled]"}
+    assert {Case.parse(c).method for c in cells} == wanted
     assert "deselected" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "selected"),
+    [
+        (["-k", "digits-fc- and apricot[random_sets]"], {"digits-fc-apricot[random_sets]-s0"}),
+        (["-k", "digits-fc- and finetune[failing+passing]"], {"digits-fc-finetune[failing+passing]-s0"}),
+        (["-k", "mnist-fc- and not fashion and apricot"], {"mnist-fc-apricot-s0"}),
+        (
+            ["-k", "mnist-fc- and not fashion and apricot", "--ablations"],
+            {"mnist-fc-apricot-s0", "mnist-fc-apricot[random_sets]-s0", "mnist-fc-apricot[swapped_sets]-s0"},
+        ),
+        (["-k", "digits-fc- and apricot", "--no-ablations"], {"digits-fc-apricot-s0"}),
+        (["-k", "digits-fc-finetune and tuned", "--auto"], {"digits-fc-finetune[tuned]-s0"}),
+        (
+            ["--method", "irepair[gamma_0],noop", "--dataset", "mnist", "--model", "fc"],
+            {"mnist-fc-irepair[gamma_0]-s0", "mnist-fc-noop-s0"},
+        ),
+        (["--method", "finetune[tuned]", "--dataset", "digits", "--model", "fc"], {"digits-fc-finetune[tuned]-s0"}),
+        (
+            ["-m", "cell(dataset='digits', model='fc', method='prdnn', variant='coupled')"],
+            {"digits-fc-prdnn[coupled]-s0"},
+        ),
+        (
+            ["--dataset", "digits+fog3", "--model", "fc", "--method", "finetune"],
+            {
+                f"digits+fog3-fc-{with_variant('finetune', v)}-s0"
+                for v in ("", "environment+failing+train", "failing+passing", "failing+passing+train", "failing+train+unlabelled")
+            },
+        ),
+    ],
+)
+def test_variants_are_selected_by_name(tmp_path: Path, words: list[str], selected: set[str]) -> None:
+    """Ablations run for digits unless switched off, elsewhere if asked for; -k, --method and the marker take their names."""
+    result = suite(tmp_path, "--collect-only", "-q", "--seeds", "0", *words)
+    assert set(collected(result.stdout)) == selected, result.stdout + result.stderr
+
+
+def test_profile_digits_adds_faults_and_tuned_rows(tmp_path: Path) -> None:
+    """Subjects with a fault, in fog, healthy and brought, and options that were tuned; one method stands for all here."""
+    cells = collected(suite(tmp_path, "--collect-only", "-q", "--profile", "digits", "--method", "irepair").stdout)
+    columns = {"-".join(c.split("-")[:2]) for c in cells}
+    assert {"digits-fc", "digits-keras_cnn", "digits-fc+imbalanced", "digits-cnn+clean", "digits+fog3-cnn"} <= columns
+    assert {"digits-fc-irepair[tuned]-s4", "digits-fc+imbalanced-irepair[gamma_0]-s4"} <= set(cells)
+    assert not {c for c in columns if not c.startswith("digits")}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +180,7 @@ def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Pa
 def test_selection_by_substring_and_exactly(tmp_path: Path, words: list[str], datasets: set[str]) -> None:
     """-k is a substring, --dataset and the marker are exact."""
     result = suite(tmp_path, "--collect-only", "-q", *words)
-    assert {c.split("-")[0] for c in re.findall(r"test_repair\[([^\]]+)\]", result.stdout)} == datasets
+    assert {c.split("-")[0] for c in collected(result.stdout)} == datasets
 
 
 def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path: Path) -> None:
@@ -145,6 +199,8 @@ def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path
     ("words", "why"),
     [
         (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
+        (["--method", "apricot[other]"], "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]"),
+        (["--method", "finetune[failing+labels]"], "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE"),
         (["--dataset", "imagenet"], "unknown data set 'imagenet'"),
         (["--set", "apricot.speed=1"], "unknown option of apricot 'speed'"),
         (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),

@@ -147,6 +147,7 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     """The run as a file; the options of several models may differ and come from the tables again, those of one stand in it."""
+    from airepair.case import split_variant
     from airepair.methods import build
     from airepair.runner.prepared import options_of
     from airepair.runs.config import text_of
@@ -159,7 +160,8 @@ def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     cells = {}
     for method in wish.methods:
         chosen = chosen_for(wish, targets[0], method)
-        options = options_of(build(method, chosen.options)) if not wish.lenient else dict(wish.options.get(method, {}))
+        plain = split_variant(method)[0]
+        options = options_of(build(plain, chosen.options)) if not wish.lenient else dict(wish.options.get(plain, {}))
         cells[method] = Chosen(options, chosen.origins if not wish.lenient else {})
     facts = {"subject": ", ".join(t.name for t in targets[:8]) + (", ..." if len(targets) > 8 else "")}
     return text_of(resolved, cells, facts)

@@ -10,6 +10,7 @@ from airepair.case import TUNED, Case
 from airepair.models.feeding import Brought
 from airepair.runner.spec import CellSpec
 from airepair.settings import Chosen, choose_options, profiles, tables, usual_profile
+from airepair.variants import applied
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Shared:
 
 
 def chosen_options(case: Case, architecture: str, profile: str, given: Mapping[str, Any], dataset: str = "") -> Chosen:
-    """The options of a cell: the settings' (of a cell METHOD[tuned] the tuned ones too), then what the user gave."""
+    """The options of a cell: the settings' (of METHOD[tuned] the tuned ones too), then what the user gave, then what the variant is about."""
     read = tables(case.variant == TUNED)
-    return choose_options(dataset or case.dataset, architecture, case.base_method, profile, given, read)
+    chosen = choose_options(dataset or case.dataset, architecture, case.base_method, profile, given, read)
+    return applied(chosen, case.base_method, case.variant)
 
 
 def cell_spec(shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: Brought | None = None) -> CellSpec:

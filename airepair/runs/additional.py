@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
+from airepair.case import split_variant
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
 from airepair.options import describe, split_assignment
@@ -26,8 +27,12 @@ Options = dict[str, dict[str, str]]
 
 
 def given_options(methods: Sequence[str], additional: Iterable[str], assignments: Iterable[str]) -> Options:
-    """Method -> option -> value as text; `--set` counts last. UsageError for an option that no method of the run has, listing theirs."""
+    """Method -> option -> value as text; `--set` counts last. UsageError for an option that no method of the run has, listing theirs.
+
+    A variant of a method gets what the method gets.
+    """
     found: Options = {}
+    methods = tuple(dict.fromkeys(split_variant(m)[0] for m in methods))
     for name, value in (pair for text in additional for pair in words_of(text)):
         for method, option in _meant(name, methods):
             found.setdefault(method, {})[option] = value

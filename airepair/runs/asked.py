@@ -20,6 +20,7 @@ from airepair.runs.repairing import Wish
 from airepair.runs.targets import Target, every_model, grid_model, told_dataset
 from airepair.settings import Chosen
 from airepair.subjects.brought import brought_from
+from airepair.variants import check
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
@@ -30,7 +31,7 @@ def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
     if not named and not args.all:
         raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
     for name in named:
-        METHODS.check(name)
+        check(name)
     return tuple(dict.fromkeys(named or every_method()))
 
 

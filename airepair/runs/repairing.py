@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airepair.case import TUNED, Case, with_variant
+from airepair.case import TUNED, Case, split_variant, with_variant
 from airepair.errors import AirepairError
 from airepair.filing import file_before, file_result, write_atomically
 from airepair.methods import build
@@ -40,15 +40,15 @@ class Wish:
 
 
 def case_of(wish: Wish, target: Target, method: str, seed: int) -> Case:
-    """The cell's name, `METHOD[tuned]` where the tuned table has options for it."""
+    """The cell's name, with --auto `METHOD[tuned]` where the tuned table has options for it."""
     profile = wish.shared.profile_of(target.dataset)
     tuned = wish.auto and is_tuned(target.dataset, target.architecture, method, profile)
-    return Case(target.data, target.model, with_variant(method, TUNED if tuned else ""), seed)
+    return Case(target.data, target.model, with_variant(method, TUNED) if tuned else method, seed)
 
 
 def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
     """The options of a cell: the tables' (with --auto the tuned ones too) or an earlier run's, then what the user gave."""
-    given = wish.options.get(method, {})
+    given = wish.options.get(split_variant(method)[0], {})
     if method in wish.fixed:
         fixed = wish.fixed[method]
         return Chosen({**fixed.options, **given}, {**fixed.origins, **dict.fromkeys(given, "given")})

@@ -25,7 +25,7 @@ RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose
 class Selection:
     """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for the id; all of them).
 
-    `brought`: model files by the name that they have in cases.
+    `brought`: model files by the name that they have in cases. `ablations`: whether their cells run; None: for digits. `named`: a profile was.
     """
 
     datasets: tuple[str, ...]
@@ -37,6 +37,8 @@ class Selection:
     explicit: bool
     by_profile: bool
     brought: dict[str, Brought] = field(default_factory=dict)
+    ablations: bool | None = None
+    named: bool = False
 
 
 SELECTION = pytest.StashKey[Selection]()
