@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airepair.fingerprint import PARTS
 from airepair.case import Case, with_variant
+from airepair.fingerprint import PARTS
 from airepair.methods import METHODS
 from airepair.records import read
 from benchmarks import grid
@@ -200,7 +200,10 @@ def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path
     [
         (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
         (["--method", "apricot[other]"], "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]"),
-        (["--method", "finetune[failing+labels]"], "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE"),
+        (
+            ["--method", "finetune[failing+labels]"],
+            "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE",
+        ),
         (["--dataset", "imagenet"], "unknown data set 'imagenet'"),
         (["--set", "apricot.speed=1"], "unknown option of apricot 'speed'"),
         (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),
