@@ -51,8 +51,8 @@ def pairs(world: World, seeds: int, generator: np.random.Generator) -> list[Pair
     ease = generator.normal(2.1, world.ease, IMAGES)
     taste = generator.normal(0, world.taste, (2, IMAGES))
     found = []
-    for _ in range(seeds):
-        index = np.sort(generator.permutation(IMAGES)[:TESTED])
+    for seed in range(seeds):
+        index = np.sort(np.random.default_rng(seed).permutation(IMAGES)[:TESTED])  # a seed draws the same split every time
         shared = ease[index] + generator.normal(0, world.subject, TESTED)
         model = generator.normal(0, world.model, (2, 1)) + np.array([[world.ahead], [0.0]])
         first, second = shared + model + taste[:, index] + generator.normal(0, world.chance, (2, TESTED)) > 0
