@@ -1,6 +1,6 @@
 """How often two models that are equally good are told apart: the tests of airepair/report/statistics.py under a known truth.
 
-    python -m benchmarks.false_positives --out reports/false_positives.md
+    python -m benchmarks.false_positives --out reports/statistics/false_positives.md
 
 Each simulated seed draws 497 test images of 1,797, as digits does, and both models answer them. Whether one is right depends on the image, on
 the seed's subject (shared by both, as two repairs of one subject share it), on the model at that seed, and on chance. "Each its own images":
