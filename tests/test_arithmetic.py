@@ -82,6 +82,7 @@ def test_a_command_says_on_standard_error_why_it_stays_native(unloaded: pytest.M
     unloaded.setitem(sys.modules, "torch", ModuleType("torch"))
     arithmetic.say_arithmetic(portable=False)
     assert capsys.readouterr().err == ""
+    unloaded.setattr(arithmetic, "CONFIRMED", True)
     arithmetic.say_arithmetic(portable=True)
     assert capsys.readouterr().err.startswith("airepair: native arithmetic: torch had been imported")
 

@@ -249,3 +249,31 @@ def test_damaged_and_hostile_files_are_refused(keras, tmp_path: Path) -> None:
         archive.writestr("model.weights.h5", bytes(30_000_000))
     with pytest.raises(UsageError, match="unpacks"):
         open_model(tmp_path / "bomb.keras", max_bytes=10_000_000)
+
+
+def test_a_permute_is_read_around_a_padding_of_the_channels_only(keras, tmp_path: Path) -> None:
+    """Zeros before and behind the channels, as this project writes them; any other Permute is refused by its name."""
+    layers = keras.layers
+
+    def model(*middle):
+        return randomised(keras.Sequential([keras.Input((6, 6, 2)), *middle, layers.Flatten(), layers.Dense(3)]))
+
+    turn, pad = layers.Permute((3, 2, 1), name="there"), layers.ZeroPadding2D(((1, 2), (0, 0)))
+    made = model(turn, pad, layers.Permute((3, 2, 1), name="back"))
+    made.save(tmp_path / "in.keras")
+    opened = open_model(tmp_path / "in.keras")
+    assert opened.fidelity.faithful
+    x = torch.randn(2, 2, 6, 6)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 0, 1, 2))
+    assert torch.equal(next(opened.module.children())(x), padded)
+    for middle, why in (
+        ([layers.Permute((2, 1, 3), name="odd")], r"'odd' \(Permute\).*to \(2, 1, 3\)"),
+        ([layers.Permute((3, 2, 1), name="alone")], "'alone' .*only two around a ZeroPadding2D"),
+        (
+            [layers.Permute((3, 2, 1), name="wide"), layers.ZeroPadding2D(((1, 1), (1, 1))), layers.Permute((3, 2, 1))],
+            "'wide' .*only two around a ZeroPadding2D",
+        ),
+    ):
+        model(*middle).save(tmp_path / "bad.keras")
+        with pytest.raises(UsageError, match=why):
+            open_model(tmp_path / "bad.keras")

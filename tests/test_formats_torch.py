@@ -99,6 +99,58 @@ def test_torch_to_keras(tmp_path: Path, ending: str) -> None:
     assert sum(p.numel() for p in opened.module.parameters()) == sum(p.numel() for p in net.parameters())
 
 
+@pytest.mark.parametrize("ending", ["keras", pytest.param("pb", marks=pytest.mark.slow)])
+def test_this_projects_own_resnet20_goes_out_and_comes_back(tmp_path: Path, ending: str) -> None:
+    """Its shortcuts take every second row and column and pad the channels with zeros: as layers that any Keras has; a repair is written back."""
+    pytest.importorskip("h5py")
+    from airepair.models import build
+    from airepair.models.formats.export import export
+
+    torch.manual_seed(0)
+    net = build("resnet20w4", "", 10, (3, 32, 32)).eval()
+    x = torch.randn(5, 3, 32, 32)
+    assert export(net, (3, 32, 32), tmp_path / f"net.{ending}").faithful
+    opened = open_model(tmp_path / f"net.{ending}")
+    assert (opened.module(x) - net(x)).abs().max() < 1e-4
+    assert sum(p.numel() for p in opened.module.parameters()) == sum(p.numel() for p in net.parameters())
+    with torch.no_grad():
+        for p in opened.module.parameters():
+            p.mul_(1.05)
+    fidelity = opened.write(opened.module, tmp_path / f"out.{ending}")
+    assert fidelity is not None
+    assert fidelity.faithful
+
+
+class Odd(nn.Module):
+    """A network with one operation that is not converted."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.conv, self.fc, self.change = nn.Conv2d(1, 2, 3), nn.Linear(2, 3), change
+
+    def forward(self, x):
+        """N x 1 x 8 x 8 -> N x 3."""
+        return self.fc(self.change(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda x: x[:, :, 1:], "only every second row or column"),
+        (lambda x: x[:, :2:2].repeat(1, 2, 1, 1), "only every second row or column"),
+        (lambda x: nn.functional.gelu(x, approximate="tanh"), "approximate='tanh'; the exact one is"),
+        (lambda x: nn.functional.pad(x, (1, 1), value=3.0), "only padding of images with zeros"),
+        (lambda x: nn.functional.pad(x, (-1, -1)), "only padding of images with zeros"),
+    ],
+)
+def test_slices_and_paddings_that_are_others_are_named(change, why: str) -> None:
+    """A crop, a slice of the channels, another GELU, padding with numbers: refused, not converted to something near."""
+    from airepair.models.formats.from_torch import from_torch
+
+    with pytest.raises(UsageError, match=why):
+        from_torch(Odd(change).eval(), (1, 8, 8))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["net.pb", "net"])
 def test_torch_to_tensorflow(tmp_path: Path, name: str) -> None:

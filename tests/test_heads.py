@@ -1,5 +1,8 @@
 """What a network ends in: a softmax or log-softmax is taken off for the repair and stays in the file, in every format."""
 
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +201,57 @@ def test_a_network_before_its_softmax_is_converted(tmp_path: Path) -> None:
     x = torch.randn(9, 1, 8, 8)
     found = at_logits(opened(Net(), []), lambda module: module(x), "net.pt")
     assert export(found.module, (1, 8, 8), tmp_path / "out.keras").faithful
+
+
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_keras_file_keeps_its_log_softmax(tmp_path: Path, ending: str, layer: bool) -> None:
+    """As the activation of its last layer, or a layer of its own; the configuration stays as it is."""
+    pytest.importorskip("mmdnn")
+    pytest.importorskip("keras")
+    from airepair.models.formats.keras_files import load_keras, outputs
+
+    keras = load_keras()
+    layers = keras.layers
+    last = [layers.Dense(5), layers.Activation("log_softmax")] if layer else [layers.Dense(5, activation="log_softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3, activation="gelu"), layers.Flatten(), *last])
+    path, out = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    model.save(path)
+    found = open_model(path)
+    x = torch.randn(9, 1, 8, 8)
+    assert np.allclose(headed(found.module(x).detach().numpy(), "log_softmax"), outputs(keras, model, x.numpy()), atol=1e-5)
+    assert not head_in(found.module(x).detach().numpy())
+    assert "the final log-softmax stays in the file" in " ".join(found.notes)
+    with torch.no_grad():
+        for p in found.module.parameters():
+            p.mul_(1.1)
+    fidelity = found.write(found.module, out)
+    assert fidelity is not None
+    assert fidelity.faithful
+    assert head_in(outputs(keras, keras.models.load_model(out, compile=False), x.numpy())) == "log_softmax"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["LogSoftmax", "Softmax"])
+def test_a_frozen_graph_keeps_its_head(tmp_path: Path, end: str) -> None:
+    """An operation behind the logits of a graph: taken off, and there again in what is written."""
+    pytest.importorskip("mmdnn")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed (pip install 'airepair[tf]')")
+    from airepair.models.formats.export import export
+
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
+    export(net, (1, 8, 8), tmp_path / "logits.pb")
+    code = (
+        "import sys, tensorflow as tf; from pathlib import Path; g = tf.compat.v1.GraphDef.FromString(Path(sys.argv[1]).read_bytes());"
+        "n = g.node.add(name='end', op=sys.argv[3], input=['logits']); n.attr['T'].type = 1; Path(sys.argv[2]).write_bytes(g.SerializeToString())"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "logits.pb"), str(tmp_path / "in.pb"), end], check=True)
+    found = open_model(tmp_path / "in.pb")
+    x = torch.randn(9, 1, 8, 8)
+    assert torch.allclose(found.module(x), net(x), atol=1e-4)
+    assert f"the final {end.lower().replace('logs', 'log-s')} stays in the file" in " ".join(found.notes)
+    fidelity = found.write(found.module, tmp_path / "out.pb")
+    assert fidelity is not None
+    assert fidelity.faithful
+    assert end.encode() in (tmp_path / "out.pb").read_bytes()

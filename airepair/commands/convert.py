@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airepair.errors import UsageError
+from airepair.errors import UsageError, one_line
 from airepair.models.layouts import Shape, written
 
 if TYPE_CHECKING:
@@ -78,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
     size = opened.shape or shape or guessed_shape(opened.module, str(args.source))
     count = sum(p.numel() for p in opened.module.parameters())
     print(f"{args.source}: {opened.kind}, images of {written(size)}, {count:,} parameters")
-    opened = at_logits(opened, lambda module: module(torch.from_numpy(check_inputs(size)[:PROBED])), str(args.source))
+    try:
+        opened = at_logits(opened, lambda module: module(torch.from_numpy(check_inputs(size)[:PROBED])), str(args.source))
+    except RuntimeError as error:
+        stated = args.shape or "x".join(map(str, size))
+        raise UsageError(f"--shape {stated!r}: {args.source} does not take such images: {one_line(error, 160)}") from None
     _say("read", opened)
     fidelity = export(opened.module, size, args.target, opened.feed)
     print(f"{args.target}: {TARGETS[args.target.suffix][0]}")

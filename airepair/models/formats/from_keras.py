@@ -16,7 +16,7 @@ LAYERS = frozenset(
     (
         *("InputLayer", "Conv2D", "DepthwiseConv2D", "Dense", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"),
         *("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D", "Flatten", "ZeroPadding2D"),
-        *("Reshape", "Dropout", "SpatialDropout2D", "Add", "Concatenate", "Rescaling", "Normalization"),
+        *("Reshape", "Permute", "Dropout", "SpatialDropout2D", "Add", "Concatenate", "Rescaling", "Normalization"),
     )
 )
 _ACTIVATIONS = {
@@ -27,6 +27,8 @@ _ACTIVATIONS = {
     "elu": "Elu",
     "relu6": "Relu6",
     "leaky_relu": "LeakyRelu",
+    "gelu": "Gelu",
+    "log_softmax": "LogSoftmax",
 }
 _SLOPES = {"elu": 1.0, "leaky_relu": 0.2}  # Keras's defaults when named as an activation
 
@@ -111,7 +113,52 @@ def _operations(model: Any) -> list[SimpleNamespace]:
         found.append(
             SimpleNamespace(layer=layer, parents=parents, inputs=[t.shape for t in node.input_tensors], output=node.outputs[0].shape)
         )
-    return found
+    return _with_padded_channels(found)
+
+
+class PaddedChannels:
+    """Zeros before and after the channels, which Keras writes as three layers: channels to the front, ZeroPadding2D, and back."""
+
+    def __init__(self, name: str, pads: tuple[int, int]) -> None:
+        self.name, self.pads = name, pads
+
+
+def _with_padded_channels(found: list[SimpleNamespace]) -> list[SimpleNamespace]:
+    """The operations with a PaddedChannels for each such three. UsageError for any other Permute."""
+    readers: dict[int, list[int]] = {}
+    for i, operation in enumerate(found):
+        for parent in operation.parents:
+            readers.setdefault(parent, []).append(i)
+    made: dict[int, SimpleNamespace] = {}
+    gone: set[int] = set()
+    for i, operation in enumerate(found):
+        if i in made or not _turns(operation.layer):
+            continue
+        chain = [i]
+        while len(chain) < 3 and len(readers.get(chain[-1], ())) == 1:
+            chain += readers[chain[-1]]
+        pads = getattr(found[chain[1]].layer, "padding", None) if len(chain) == 3 else None
+        if pads is None or type(found[chain[1]].layer).__name__ != "ZeroPadding2D" or any(pads[1]) or not _turns(found[chain[2]].layer):
+            raise UsageError(
+                f"layer {operation.layer.name!r} (Permute) cannot be converted: only two around a ZeroPadding2D of the channels"
+            )
+        last = found[chain[2]]
+        layer = PaddedChannels(last.layer.name, (int(pads[0][0]), int(pads[0][1])))
+        made[chain[2]] = SimpleNamespace(layer=layer, parents=operation.parents, inputs=operation.inputs, output=last.output)
+        gone.update(chain[:2])
+    number = {old: new for new, old in enumerate(i for i in range(len(found)) if i not in gone)}
+    kept = [made.get(i, operation) for i, operation in enumerate(found) if i not in gone]
+    for operation in kept:
+        operation.parents = [number[parent] for parent in operation.parents]
+    return kept
+
+
+def _turns(layer: Any) -> bool:
+    if type(layer).__name__ != "Permute":
+        return False
+    if tuple(layer.dims) != (3, 2, 1):
+        raise UsageError(f"layer {layer.name!r} (Permute) cannot be converted: to {tuple(layer.dims)}; (3, 2, 1) around a padding is")
+    return True
 
 
 def _refuse_options(layer: Any, kind: str) -> None:
@@ -243,6 +290,10 @@ def _parser_class() -> Any:
                 made.attr["alpha"].f = found[1]
 
         rename_ReLU = rename_LeakyReLU = rename_ELU = rename_Softmax = rename_Activation
+
+        def rename_PaddedChannels(self, node: Any) -> None:
+            first, last = node.layer.pads
+            assign_IRnode_values(self.plain(node, "Pad"), {"mode": "constant", "pads": [0, 0, 0, first, 0, 0, 0, last]})
 
         def rename_Reshape(self, node: Any) -> None:
             before, after = node.layer.input_shape[1:], node.layer.output_shape[1:]

@@ -7,6 +7,7 @@ to MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone mis
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ _ELEMENTWISE = {
     "sigmoid": "Sigmoid",
     "leaky_relu": "LeakyRelu",
     "leaky_relu_": "LeakyRelu",
+    "gelu": "Gelu",
 }
 _PASSED = ("clone", "detach", "alias", "contiguous", "to", "lift_fresh_copy", "_assert_tensor_metadata")
 
@@ -175,6 +177,8 @@ class _Reader:
 
     def _other(self, node: Any, name: str) -> str:
         if name in _ELEMENTWISE:
+            if name == "gelu" and node.kwargs.get("approximate", "none") != "none":
+                raise self._refuse(node, f"approximate={node.kwargs['approximate']!r}; the exact one is")
             slope = {"alpha": float(node.args[1]) if len(node.args) > 1 else 0.01} if name.startswith("leaky") else {}
             return self._add(node, _ELEMENTWISE[name], [node.args[0]], slope, keep_order=True)
         raise self._refuse(node, "it has no counterpart in the conversion")
@@ -385,13 +389,26 @@ class _Reader:
     op_log_softmax = op_softmax
 
     def op_pad(self, node: Any, _: str) -> str:
-        left, right, top, bottom = (*node.args[1], 0, 0)[:4]
+        given = list(node.args[1])
+        left, right, top, bottom, first, last = (*given, 0, 0, 0, 0)[:6]
         mode = node.args[2] if len(node.args) > 2 else "constant"
-        if mode != "constant" or (len(node.args) > 3 and node.args[3]) or len(node.args[1]) > 4 or min(node.args[1]) < 0:
-            raise self._refuse(node, "only zero padding of height and width")
-        return self._add(node, "Pad", [node.args[0]], {"mode": "constant", "pads": [0, top, left, 0, 0, bottom, right, 0], "value": 0.0})
+        if mode != "constant" or (len(node.args) > 3 and node.args[3]) or len(given) > 6 or min(given) < 0 or _rank(node) != 4:
+            raise self._refuse(node, "only padding of images with zeros, and not of the batch")
+        pads = [0, top, left, first, 0, bottom, right, last]
+        return self._add(node, "Pad", [node.args[0]], {"mode": "constant", "pads": pads, "value": 0.0})
 
     op_constant_pad_nd = op_pad
+
+    def op_slice(self, node: Any, _: str) -> str | None:
+        """Every s-th row or column is a pooling of one place with stride s; everything else but the whole is refused."""
+        x, axis, start, end, step = _filled(node, 5, (None, 0, None, None, 1))
+        whole = (start or 0) == 0 and (end is None or end == sys.maxsize or end >= int(x.meta["val"].shape[axis]))
+        if whole and step == 1:
+            return self._of(x)
+        if not whole or _rank(node) != 4 or axis % 4 not in (2, 3):
+            raise self._refuse(node, "only every second row or column, and the like, of the whole image")
+        strides = [step, 1] if axis % 4 == 2 else [1, step]
+        return self._add(node, "AveragePool", [x], {"kernel_shape": [1, 1], "strides": strides})
 
 
 def _needed(graph: Any) -> set[Any]:
@@ -407,6 +424,10 @@ def _needed(graph: Any) -> set[Any]:
 
 def _equal(a: Array | None, b: Array | None) -> bool:
     return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
+
+
+def _rank(node: Any) -> int:
+    return len(node.meta["val"].shape)
 
 
 def _pair(value: Any) -> list[int]:
@@ -464,10 +485,8 @@ def _parser_class() -> Any:
             self.pytorch_graph.build()
 
         def gen_IR(self) -> None:
-            table = {
-                **PytorchParser.layer_map,
-                **{f"onnx::{k}": k for k in ("LeakyRelu", "Elu", "Relu6", "Reshape", "Softmax", "LogSoftmax")},
-            }
+            names = ("LeakyRelu", "Elu", "Relu6", "Reshape", "Gelu", "Softmax", "LogSoftmax")
+            table = {**PytorchParser.layer_map, **{f"onnx::{k}": k for k in names}}
             for name in self.src_graph.topological_sort:
                 node = self.src_graph.get_node(name)
                 getattr(self, "rename_" + table[node.type])(node)
@@ -527,6 +546,9 @@ def _parser_class() -> Any:
 
         def rename_Relu6(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="Relu6")
+
+        def rename_Gelu(self, node: Any) -> None:
+            self._convert_identity_operation(node, new_op="Gelu")
 
         def rename_Softmax(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="Softmax")

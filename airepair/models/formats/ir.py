@@ -143,17 +143,6 @@ def renamed(model: IRModel) -> IRModel:
     )
 
 
-def without_softmax(model: IRModel) -> tuple[IRModel, bool]:
-    """The network cut before a final softmax, and whether there was one: repair methods work on logits."""
-    used = {i for node in model.graph.node for i in node.input}
-    last = [node for node in model.graph.node if node.name not in used]
-    if len(last) != 1 or last[0].op != "Softmax":
-        return model, False
-    graph = type(model.graph)()
-    graph.node.extend(node for node in model.graph.node if node.name != last[0].name)
-    return replace(model, graph=graph), True
-
-
 def without_head(model: IRModel) -> tuple[IRModel, str]:
     """The network cut before a final softmax or log-softmax, and which it was ("" for none; see heads.py): repair methods work on logits."""
     used = {i for node in model.graph.node for i in node.input}

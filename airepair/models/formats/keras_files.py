@@ -26,7 +26,8 @@ from airepair.models.formats import OpenOptions
 from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.models.formats.from_keras import feed_of, from_keras
-from airepair.models.formats.ir import Array, IRModel, channels_last, renamed, without_nodes, without_softmax
+from airepair.models.formats.heads import HEADS, head_note, headed
+from airepair.models.formats.ir import Array, IRModel, channels_last, renamed, without_head, without_nodes
 from airepair.models.formats.keras_checks import architecture_of, check_file
 from airepair.models.formats.keras_legacy import Architecture
 from airepair.models.formats.keras_places import addresses_of, as_in_an_archive, has_optimizer, write_arrays
@@ -36,11 +37,12 @@ from airepair.models.formats.to_torch import arrays_of, to_torch
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What was made of a file: the network in MMdnn's terms, the scaling and the softmax taken out of it, loaded names -> the file's."""
+    """What was made of a file: the network in MMdnn's terms, the scaling and the softmax (`head`, see heads.py) taken out of it, and
+    loaded names -> the file's."""
 
     ir: IRModel
     feed: Feed | None
-    cut: bool
+    head: str
     names: Mapping[str, str]
 
 
@@ -52,8 +54,8 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     model = load(keras, path, kind, known)
     feed, scaling = feed_of(model)
     ir = from_keras(model)
-    ir, cut = without_softmax(renamed_without(replace(ir, names={k: known.names.get(v, v) for k, v in ir.names.items()}), scaling))
-    module, read = to_torch(ir), Read(ir, feed, cut, known.names)
+    ir, head = without_head(renamed_without(replace(ir, names={k: known.names.get(v, v) for k, v in ir.names.items()}), scaling))
+    module, read = to_torch(ir), Read(ir, feed, head, known.names)
     _same_parameters(model, module, scaling)
     fidelity = _check(keras, model, module, read, str(path), options.images)
     addresses = addresses_of(path, kind, model, ir, known.names)
@@ -68,7 +70,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             shutil.copyfile(known.beside, pair)
         return found
 
-    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
+    notes = [head_note(head)] if head else []
     if known.beside:
         notes.append(f"the file holds weights only; the architecture is that of {known.beside.name} beside it")
     if feed:
@@ -195,17 +197,17 @@ def outputs(keras: Any, model: Any, inputs: Array) -> Array:
 
 
 def _check(keras: Any, model: Any, module: nn.Module, read: Read, what: str, images: Array | None) -> Fidelity:
-    """The model against the module; with a final softmax in both spaces. UsageError above the tolerance."""
+    """The model against the module; with a final softmax (or its logarithm) in both spaces. UsageError above the tolerance."""
     inputs = check_inputs(read.ir.input_shape, images, read.feed.largest if read.feed else 1.0, channels_last=True)
     ours = answer(module, inputs, read.feed)
     as_saved = outputs(keras, model, inputs)
-    if read.cut:
-        _without_softmax(keras, model)
-    found = compare(outputs(keras, model, inputs) if read.cut else as_saved, ours)
+    if read.head:
+        _without_head(keras, model)
+    found = compare(outputs(keras, model, inputs) if read.head else as_saved, ours)
     where = "" if found.faithful else first_difference(keras, model, module, read, inputs)
     require(found, what, where)
-    if read.cut:
-        require(compare(as_saved, torch.softmax(torch.from_numpy(ours), 1).numpy()), what, "the softmax at the end")
+    if read.head:
+        require(compare(as_saved, headed(ours, read.head)), what, f"the {HEADS[read.head]} at the end")
     return found
 
 
@@ -223,8 +225,8 @@ def answer(module: nn.Module, inputs: Array, feed: Feed | None) -> Array:
     return found.cpu().numpy()
 
 
-def _without_softmax(keras: Any, model: Any) -> None:
-    """Turns the last layer's softmax off in this (private) model, so that its logits can be compared."""
+def _without_head(keras: Any, model: Any) -> None:
+    """Turns the softmax of the last layer, or its logarithm, off in this (private) model, so that its logits can be compared."""
     last = model.layers[-1]
     if hasattr(last, "activation"):
         last.activation = keras.activations.linear

@@ -39,7 +39,10 @@ _KEYWORDS = {  # keyword of Keras 1 (2016) or Keras 2 -> of Keras 3, in the laye
     "alpha": ("negative_slope", ("LeakyReLU",)),
     "batch_input_shape": ("batch_shape", ("InputLayer",)),
 }
-_VALUES = {"data_format": {"tf": "channels_last", "th": "channels_first"}, "activation": {"softmax_v2": "softmax"}}
+_VALUES = {
+    "data_format": {"tf": "channels_last", "th": "channels_first"},
+    "activation": {"softmax_v2": "softmax", "log_softmax_v2": "log_softmax"},
+}
 _WITHOUT_EFFECT = re.compile(
     r"\w+_(initializer|regularizer|constraint)|init|[Wb]_(regularizer|constraint)|activity_regularizer|fused|renorm\w*"
 )

@@ -18,7 +18,7 @@ from airepair.models.formats.tf_graph import Frozen
 
 _PASS = ("Identity", "StopGradient", "CheckNumerics")
 _SHAPELY = ("Shape", "Pack", "Prod", "StridedSlice", "Cast", "GatherV2")
-_UNARY = ("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax")
+_UNARY = ("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "LogSoftmax")
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +178,7 @@ class _Writer:
         if op in ("MaxPool", "AvgPool"):
             return self._pool(node, first)
         if op in _UNARY:
-            if op == "Softmax":
+            if op in ("Softmax", "LogSoftmax"):
                 self.out.logits = _name(node.input[0])
             made = self._add(op, node.name, first)
             if op == "LeakyRelu":
@@ -388,17 +388,12 @@ class _Writer:
 
     def _pad(self, node: Any, x: Act, args: list[Any]) -> Act:
         pads = _value(args[1])
-        if (
-            pads is None
-            or pads.shape != (4, 2)
-            or pads[[0, 3]].any()
-            or (len(args) > 2 and (_value(args[2]) is None or _value(args[2]).any()))
-        ):
-            raise self._refuse(node, "only zero padding of height and width is converted")
+        if pads is None or pads.shape != (4, 2) or pads[0].any() or (len(args) > 2 and (_value(args[2]) is None or _value(args[2]).any())):
+            raise self._refuse(node, "only padding with zeros, and not of the batch, is converted")
         made = self._add("Pad", node.name, x)
         self._constant(made, pads.astype(np.int32))
         made.attr["Tpaddings"].type = 3
-        return Act(made.name, (*(int(n + a + b) for n, (a, b) in zip(x.shape[:2], pads[1:3], strict=True)), x.shape[2]))
+        return Act(made.name, tuple(int(n + a + b) for n, (a, b) in zip(x.shape, pads[1:], strict=True)))
 
     def _concat(self, node: Any, args: list[Any]) -> Act:
         axis = _value(args[-1])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 import airepair
@@ -20,7 +19,8 @@ from airepair.models.checkpoint import replacing
 from airepair.models.formats import OpenOptions
 from airepair.models.formats.departure import INPUTS, first_departure
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare, require
-from airepair.models.formats.ir import IRModel, renamed, without_softmax
+from airepair.models.formats.heads import HEADS, head_note, headed
+from airepair.models.formats.ir import IRModel, renamed, without_head
 from airepair.models.formats.keras_files import answer
 from airepair.models.formats.opened import Feed, Opened
 from airepair.models.formats.tf_jobs import restore, save
@@ -39,12 +39,12 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         read = restore(folder, told["names"], told["momentum"])
         outputs = _outputs(folder)
     whole = renamed(read)
-    ir, cut = without_softmax(whole)
+    ir, head = without_head(whole)
     old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
     module = to_torch(ir)
     feed = Feed(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
     try:
-        fidelity = _check(outputs, module, ir, feed, cut, str(path), options.images)
+        fidelity = _check(outputs, module, ir, feed, head, str(path), options.images)
     except UsageError as error:
         name = _departure(path, kind, module, ir, feed, options)
         raise UsageError(f"{error}; the first layer that differs: {name!r}") if name else error from None
@@ -62,9 +62,9 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
             _hand_over(options, folder)
             places_of = {"path": str(path.resolve()), "out": str(temporary.resolve()), "keys": keys}
             work(folder, str(out), do="write", kind=kind, bytes=options.max_bytes, **places_of)
-            return _check(_outputs(folder), repaired, ir, feed, cut, str(out), options.images)
+            return _check(_outputs(folder), repaired, ir, feed, head, str(out), options.images)
 
-    notes = ["the final softmax stays in the file; the network, and what it is converted to, answers with logits"] if cut else []
+    notes = [head_note(head)] if head else []
     notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
     notes += [f"what stands behind its output ({', '.join(told['behind'])}) is left as it is, and not run"] if told["behind"] else []
     notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
@@ -139,11 +139,11 @@ def _outputs(folder: Path) -> dict[str, Any]:
         return {k: arrays[k] for k in arrays.files}
 
 
-def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, cut: bool, what: str, images: Any) -> Fidelity:
+def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, head: str, what: str, images: Any) -> Fidelity:
     ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True), feed)
     if outputs["logits"].ndim != 2:
         raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")
     found = require(compare(outputs["logits"], ours), what)
-    if cut:
-        require(compare(outputs["saved"], torch.softmax(torch.from_numpy(ours), 1).numpy()), what, "the softmax at the end")
+    if head:
+        require(compare(outputs["saved"], headed(ours, head)), what, f"the {HEADS[head]} at the end")
     return found

@@ -102,6 +102,20 @@ def _emitter_class() -> Any:
             scale, offset = (v[0] if len(set(v)) == 1 else v for v in scaling_of(node))
             return f"{node.variable_name} = layers.Rescaling({scale!r}, offset={offset!r}, name='{node.name}')({self.parent_variable_name(node)})"
 
+        def emit_Gelu(self, node: Any, in_scope: bool = False) -> str:
+            return f"{node.variable_name} = layers.Activation('gelu', name='{node.name}')({self.parent_variable_name(node)})"
+
+        def emit_Pad(self, node: Any, in_scope: bool = False) -> str:
+            pads, source = node.get_attr("pads"), self.parent_variable_name(node)
+            if not (pads[3] or pads[7]):
+                text: str = super().emit_Pad(node)
+                return text
+            if any((pads[1], pads[2], pads[5], pads[6])):
+                raise UsageError(f"layer {self.source.names.get(node.name, node.name)!r} pads channels and places at once; Keras cannot")
+            turned = f"layers.Permute((3, 2, 1), name='{node.name}_turned')({source})"  # Keras pads the two middle axes
+            padded = f"layers.ZeroPadding2D((({pads[3]}, {pads[7]}), (0, 0)), name='{node.name}_padded')({turned})"
+            return f"{node.variable_name} = layers.Permute((3, 2, 1), name='{node.name}')({padded})"
+
         def emit_Relu6(self, node: Any, in_scope: bool = False) -> str:
             return f"{node.variable_name} = layers.ReLU(6.0, name='{node.name}')({self.parent_variable_name(node)})"
 

@@ -33,7 +33,7 @@ OPERATIONS = frozenset(
             "Dropout",
             "Pad",
         ),
-        *("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "Add", "Sub", "Mul", "Concat"),
+        *("Relu", "Relu6", "LeakyRelu", "Elu", "Gelu", "Tanh", "Sigmoid", "Softmax", "Add", "Sub", "Mul", "Concat"),
     )
 )
 
@@ -236,8 +236,10 @@ def _emitter_class() -> Any:
 
         def emit_Pad(self, node: Any) -> str:
             pads = node.get_attr("pads")
-            if (node.get_attr("mode") or "constant").lower() != "constant" or pads[0] or pads[3] or pads[4] or pads[7]:
-                raise self.refuse(node, "only zero padding of height and width")
+            if (node.get_attr("mode") or "constant").lower() != "constant" or pads[0] or pads[4]:
+                raise self.refuse(node, "only padding with zeros, and not of the batch")
+            if pads[3] or pads[7]:  # of N x C x H x W it pads the last three axes, the channels among them
+                return self.layer(node, f"nn.ConstantPad3d({(pads[2], pads[6], pads[1], pads[5], pads[3], pads[7])}, 0.0)")
             return self.layer(node, f"nn.ZeroPad2d({(pads[2], pads[6], pads[1], pads[5])})")
 
         def emit_ReduceMean(self, node: Any) -> str:
@@ -254,6 +256,9 @@ def _emitter_class() -> Any:
 
         def emit_Relu6(self, node: Any) -> str:
             return self.layer(node, "nn.ReLU6()")
+
+        def emit_Gelu(self, node: Any) -> str:
+            return self.layer(node, "nn.GELU()")
 
         def emit_Tanh(self, node: Any) -> str:
             return self.layer(node, "nn.Tanh()")
