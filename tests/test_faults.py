@@ -442,7 +442,8 @@ def test_the_default_digits_subjects_keep_their_key(model: str, digits: Dataset)
     key = key_of(network(model, "digits", 10, (1, 8, 8)), spoil(digits, training, 0), training, 0)
     assert key["fault"] == ["mislabelled", [["severity", 0.4], ["uniform", 0.15]]]
     assert key["train"] == "d1ca1ed6d99c4729cbe16f5c56ccdfe99b6db30970af31b262c7e8c84afbf6b9"  # of benchmark version 2, seed 0
-    assert set(key) == {"architecture", "train", "fault", "recipe", "seed", "threads", "torch", "device", "benchmark_version"}
+    facts = {"architecture", "train", "fault", "recipe", "seed", "threads", "torch", "device", "benchmark_version", "arithmetic"}
+    assert set(key) == facts
 
 
 def test_the_default_subjects_are_no_rows_of_table_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
