@@ -19,6 +19,7 @@ from benchmarks import grid
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
+    "--no-ablations",
     "--dataset",
     "digits",
     "--model",
@@ -70,7 +71,7 @@ def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path,
         assert "airepair: the verdict" in result.stdout
         assert str(out / "records.jsonl") in result.stdout
         found = json.loads((tmp_path / f"{name}.json").read_text())["benchmarks"]
-        assert len(found) == 6
+        assert len(found) == len(read([out])[0]) >= 6
         assert all(b["stats"]["rounds"] == 1 for b in found)
     assert runs["serial"] == runs["parallel"]
     scores = [{r.key: dict(r.after) for r in read([tmp_path / n])[0]} for n in runs]
@@ -238,7 +239,8 @@ def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache
 
 def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path, cache: Path) -> None:
     """An option, the method's source, the subject's weights; what stays the same is kept, and the tables show what ran last."""
-    suite(tmp_path, *SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
+    plain = ("-k", "not failing+")  # without fine-tuning on other sources
+    suite(tmp_path, *SMALL, *plain, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
     file = tmp_path / "records.jsonl"
     lines = {r.case.method: r for r in read([file])[0]}
     assert set(PARTS) - {"arithmetic"} <= set(lines["noop"].fingerprint)
@@ -246,7 +248,7 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
         print_ = {**lines[method].fingerprint, part: "0" * 64}
         lines[method] = dataclasses.replace(lines[method], fingerprint=print_)
     file.write_text("".join(r.to_json() + "\n" for r in lines.values()))
-    words = [*SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", "--set", "finetune.epochs=4"]
+    words = [*SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", "--set", "finetune.epochs=4", *plain]
     result = suite(tmp_path, *words, "--resume", cache=cache)
     assert re.search(r"3 passed, 1 skipped", result.stdout), result.stdout
     assert "airepair: 1 cell ran again: random: source changed\n" in result.stdout
