@@ -36,6 +36,7 @@ def over(function: Callable[..., Tensor], arguments: tuple[Tensor, ...], chunk: 
 @contextmanager
 def counted(meter: Meter, images: int) -> Iterator[None]:
     """Whatever the hook on the root counts within (once for all candidates of a batched call), `images` forward is what the meter gains."""
-    before = meter.forward
+    before = meter.mark()
     yield
-    meter.add(images - (meter.forward - before), training=False)
+    meter.rewind(before)
+    meter.add(images, training=False)
