@@ -23,8 +23,8 @@ from airepair.exact import RMSprop, root
 
 Arithmetic = Literal["portable", "native"]
 
-# Digests that were seen on several processors (tests/test_portable.py). None so far: with the variables of arithmetic.py an Intel Xeon
-# with AMX gives d61111242447ddd0 (torch 2.13.0, numpy 2.4.6) and an emulated AMD EPYC (Rome) 86b540dd41805f4a.
+# Digests that were seen on several processors (tests/test_portable.py). None is registered yet: a process started
+# with the variables gave d7c8f55a820f3bf6 on an Intel Xeon with AMX and on an emulated AMD EPYC (Rome), another one on a Nehalem.
 PORTABLE: frozenset[str] = frozenset()
 ELEMENTARY = (torch.exp, torch.log, torch.tanh, torch.sigmoid, torch.sin, torch.cos, torch.erf, torch.expm1, torch.log1p)
 
