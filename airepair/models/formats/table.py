@@ -1,7 +1,8 @@
-"""The fidelity of every route, measured: `python -m airepair.models.formats.table [--into docs/formats.md]`.
+"""The fidelity of every route, measured: `python -m airepair.models.formats.table [--kinds] [--into docs/formats.md]`.
 
 Each network is written in each format, opened from there, changed as a repair would change it, written back into a copy of that file, and
-opened again; what is shown is the largest difference of logits at each step, on the inputs of every conversion (fidelity.py).
+opened again; what is shown is the largest difference of logits at each step, on the inputs of every conversion (fidelity.py). With `--kinds`
+it is every kind of file that people bring (kinds.py), walked in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import nn
 
 from airepair.errors import AirepairError, UsageError, choose, one_line
 from airepair.models import build
-from airepair.models.formats import open_model
+from airepair.models.formats import kinds, open_model
 from airepair.models.formats.export import export
 from airepair.models.formats.fidelity import CHECK_INPUTS, TOLERANCE, Fidelity, check_inputs, compare
 from airepair.models.formats.ir import Array
@@ -42,6 +43,7 @@ FILES = {
     "net.onnx": ("ONNX", "none (onnx2torch)"),
 }
 MARKS = ("<!-- fidelity table: begin -->", "<!-- fidelity table: end -->")
+KIND_MARKS = ("<!-- kinds table: begin -->", "<!-- kinds table: end -->")
 PACKAGES = ("torch", "keras", "tensorflow-cpu", "mmdnn", "protobuf", "numpy", "onnx", "onnx2torch", "onnxruntime")
 
 
@@ -156,34 +158,56 @@ def _shown(found: Fidelity | None) -> str:
     return text if found.faithful else f"**{text}**, arg-max {found.agreement:.3f}"
 
 
-def claim() -> str:
-    """What the numbers are, and with which versions."""
-    versions = []
+def _versions() -> str:
+    found = []
     for package in PACKAGES:
         try:
-            versions.append(f"{package} {version(package)}")
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            versions.append(f"{package} absent")
-    python = ".".join(map(str, sys.version_info[:3]))
+            found.append(f"{package} absent")
+    return f"One seed, CPU, Python {'.'.join(map(str, sys.version_info[:3]))}; {', '.join(found)}."
+
+
+def claim() -> str:
+    """What the numbers are, and with which versions."""
     return (
         "Written: the file, run by its own framework, against the network; read: the network opened from it against the original; written "
         "back: the changed network against its file, run by its own framework. Largest absolute difference of logits on "
         f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, standard deviation of the logits), and the same arg-max. "
-        f"One seed, CPU, Python {python}; {', '.join(versions)}."
+        f"{_versions()}"
     )
 
 
-def into(page: Path, lines: list[str]) -> None:
-    """Puts the lines into the page's table, in place of those of the same network and format. UsageError where the page has no marks."""
+@dataclass(frozen=True)
+class Table:
+    """One of the two tables: the marks around it in a page, its head, the first two cells of its rows in order, and what its numbers are."""
+
+    marks: tuple[str, str]
+    head: tuple[str, str]
+    order: list[tuple[str, str]]
+    claim: str
+
+
+def routes() -> Table:
+    """The table of networks and formats."""
+    return Table(MARKS, HEAD, [(network, FILES[file][0]) for network in NETWORKS for file in FILES], claim())
+
+
+def brought() -> Table:
+    """The table of the kinds of files that people bring."""
+    return Table(KIND_MARKS, kinds.HEAD, [(k.framework, k.about) for k in kinds.kinds()], f"{kinds.claim()} {_versions()}")
+
+
+def into(page: Path, lines: list[str], table: Table) -> None:
+    """Puts the lines into the page's table, in place of those with the same first two cells. UsageError where the page has no marks."""
     text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(MARKS[0])
-    inside, end, after = rest.partition(MARKS[1])
+    before, begin, rest = text.partition(table.marks[0])
+    inside, end, after = rest.partition(table.marks[1])
     if not begin or not end:
-        raise UsageError(f"{page} lacks the lines {' and '.join(MARKS)}")
-    kept = {tuple(k.split(" | ")[:2]): k for k in [*inside.splitlines(), *lines] if k.startswith("| ") and k not in HEAD}
-    order = [(f"| {network}", FILES[file][0]) for network in NETWORKS for file in FILES]
-    table = "\n".join([*HEAD, *(kept[k] for k in order if k in kept)])
-    page.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{claim()}\n\n{MARKS[1]}{after}", encoding="utf-8")
+        raise UsageError(f"{page} lacks the lines {' and '.join(table.marks)}")
+    kept = {tuple(k.removeprefix("| ").split(" | ")[:2]): k for k in [*inside.splitlines(), *lines] if k.startswith("| ")}
+    body = "\n".join([*table.head, *(kept[k] for k in table.order if k in kept)])
+    page.write_text(f"{before}{table.marks[0]}\n\n{body}\n\n{table.claim}\n\n{table.marks[1]}{after}", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -191,21 +215,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m airepair.models.formats.table", description=__doc__)
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,NAME")
     parser.add_argument("--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}")
+    parser.add_argument("--kinds", action="store_true", help="the kinds of files that people bring, not the networks")
+    parser.add_argument("--only", default="", metavar="TEXT", help="with --kinds: those whose framework or description has this text")
     parser.add_argument("--into", type=Path, metavar="PAGE", help="put the rows into the table of this page")
     given = parser.parse_args(arguments)
     try:
-        networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
-        files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
-        found = list(rows(networks, files, lambda text: print(text, file=sys.stderr, flush=True)))
-        lines = [line(row) for row in found]
+        found = _kinds(given) if given.kinds else _routes(given)
         if given.into:
-            into(given.into, lines)
+            into(given.into, found.lines, found.table)
     except AirepairError as error:
         print(f"airepair: {error}", file=sys.stderr)
         return 2
-    print("\n".join([*HEAD, *lines, "", claim()]))
-    steps = [f for row in found for f in (row.written, row.read, row.back) if f is not None]
-    return 1 if any(row.error for row in found) or not all(f.faithful for f in steps) else 0
+    print("\n".join([*found.table.head, *found.lines, "", found.table.claim]))
+    return 0 if found.good else 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured, and whether every row is as it should be."""
+
+    table: Table
+    lines: list[str]
+    good: bool
+
+
+def _routes(given: argparse.Namespace) -> Found:
+    networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
+    files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
+    found = list(rows(networks, files, _told))
+    return Found(routes(), [line(r) for r in found], all(_good(r.error, r.written, r.read, r.back) for r in found))
+
+
+def _kinds(given: argparse.Namespace) -> Found:
+    chosen = [k for k in kinds.kinds() if given.only.lower() in f"{k.framework}: {k.about}".lower()]
+    if not chosen:
+        raise UsageError(f"no kind has {given.only!r} in it; accepted: {', '.join(k.about for k in kinds.kinds())}")
+    found = list(kinds.rows(chosen, _told))
+    good = all(_good(r.error, r.read, r.back) and r.repaired == kinds.TO_REPAIR for r in found)
+    return Found(brought(), [kinds.line(r, _shown) for r in found], good)
+
+
+def _told(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _good(error: str, *steps: Fidelity | None) -> bool:
+    return not error and all(f is None or f.faithful for f in steps)
 
 
 if __name__ == "__main__":
