@@ -7,7 +7,6 @@ seeds meet image by image without any other file. 497 answers take about 90 char
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airepair.errors import UsageError
-
-MOST = 10_000_000  # test images of one data set
+from airepair import packed_bits
 
 
 def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
@@ -27,19 +24,9 @@ def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.bool_]:
-    """The booleans of a text. UsageError for a text that `pack` has not made; one from a stranger costs no more memory than it may hold."""
-    count, _, body = text.partition(":")
-    try:
-        size = int(count)
-        if not 0 <= size <= MOST:
-            raise ValueError(f"{size:,} answers are more than {MOST:,}, or fewer than none")
-        wanted = -(-size // 8)
-        packed = zlib.decompressobj().decompress(base64.b64decode(body, validate=True), wanted + 1)
-        if len(packed) != wanted:
-            raise ValueError(f"{'more' if len(packed) > wanted else len(packed)} bytes for {size:,} answers")
-    except (ValueError, binascii.Error, zlib.error) as error:
-        raise UsageError(f"{text[:40]!r} is no list of right answers ({error}); accepted: what a record of airepair holds") from None
-    return np.unpackbits(np.frombuffer(packed, np.uint8), count=size).astype(bool)
+    """The booleans of a text; UsageError for a text that `pack` has not made."""
+    packed, count = packed_bits.read(text)
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
 
 
 def tested(index: NDArray[Any]) -> str:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airepair.errors import UsageError, one_line
-from airepair.gate import Rules, Verdict, judge, rules_of, table, write
-from airepair.gate.rules import DEFAULT, LEVEL
+from airepair.gate.defaults import LEVEL, RULES
 from airepair.records import Record, read
-from airepair.report.text import terminal
 from airepair.suite.session import add_option, case_of, option
 
 from .reporter import Reporter
 
+if TYPE_CHECKING:
+    from airepair.gate.rules import Rules
+    from airepair.gate.verdict import Verdict
+
+# The gate's own imports stand in its functions: they load numpy, which must not be there before fixtures/arithmetic.py has been asked.
 JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)  # the others keep their meaning
 DESELECTED = "airepair_deselected"
 
@@ -37,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="RULE",
         help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
-        f" (default: pytest.ini or pyproject.toml here, else {' '.join(DEFAULT)})",
+        f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
     )
     add_option(
         group, __name__, "--level", type=float, default=None, help=f"how sure a decision must be (default: the same files, else {LEVEL})"
@@ -85,6 +89,8 @@ class Gate:
         """Sets the exit code, after every other plugin has had its say."""
         if self.config.getoption("collectonly") or session.exitstatus not in JUDGED:
             return
+        from airepair.gate.verdict import judge
+
         found = self.reporter.found()
         named = _keys(self.config.args)
         old = [r for r in self.old if r.key not in self.left_out.keys and (not named or r.key in named)]
@@ -98,6 +104,9 @@ class Gate:
         """The comparison, below the tables of the run; its files lie beside the records."""
         if self.verdict is None:
             return
+        from airepair.gate.output import table, write
+        from airepair.report.text import terminal
+
         terminalreporter.section("Gate")
         for line in terminal(table(self.verdict), terminalreporter._tw.fullwidth).splitlines():
             terminalreporter.write_line(line)
@@ -120,6 +129,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(left_out, "airepair-deselected")
     if hasattr(config, "workerinput"):
         return
+    from airepair.gate.rules import rules_of
+
     try:
         rules = rules_of(option(config, "fail_if"), option(config, "level"), folder)
         old, _ = read([folder / Path(given).expanduser()])

@@ -16,7 +16,6 @@ import pytest
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
 from airepair.records import Found, Record, append, scan
-from airepair.report.facts import wrecked
 from airepair.suite.session import CHANGED, DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
@@ -196,6 +195,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     """In verbose mode a cell's line shows what came out."""
     if report.when != "call" or not report.passed:
         return None
+    from airepair.report.facts import wrecked  # numpy must not be there before fixtures/arithmetic.py has been asked
+
     for name, value in report.user_properties:
         if name == PROPERTY:
             record = Record.from_json(str(value))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,10 +21,13 @@ from airepair.models.recipes import training_of
 from airepair.provenance import provenance
 from airepair.settings import is_smoke
 from airepair.submodels.cache import key_of as submodels_key
+from airepair.suite.plugin import MODULES
 from airepair.testing import toy
 from fixtures import arithmetic as plugin
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+COMMANDS = tuple(f"airepair.commands.{name}" for name in ("repair", "train", "tune"))
 
 
 @pytest.fixture
@@ -219,3 +224,12 @@ def test_rmsprop_is_torchs_up_to_rounding():
     torch.testing.assert_close(ends[0][0], ends[1][0])
     torch.testing.assert_close(ends[0][1], ends[1][1])
     assert not torch.equal(ends[1][0], torch.tensor([1.0, -2.0, 0.5]))
+
+
+@pytest.mark.parametrize("modules", [MODULES, COMMANDS], ids=["the suite", "the commands"])
+def test_nothing_loads_numpy_before_the_arithmetic_is_chosen(modules: tuple[str, ...]):
+    """In a fresh process the plugins of the suite, and the commands that repair or train, are imported without numpy and torch."""
+    script = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
+    script += f"print([m for m in {arithmetic.LIBRARIES!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

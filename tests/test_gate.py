@@ -15,9 +15,11 @@ import pytest
 from airepair import right_answers
 from airepair.cli import main
 from airepair.errors import UsageError
-from airepair.gate import judge, rules_of, table
 from airepair.gate.decision import change, inverted
-from airepair.gate.rules import DEFAULT, parse
+from airepair.gate.defaults import RULES
+from airepair.gate.output import table
+from airepair.gate.rules import parse, rules_of
+from airepair.gate.verdict import judge
 from airepair.records import Record, append
 from airepair.report.statistics import Pair
 from airepair.report.text import terminal
@@ -285,7 +287,7 @@ def test_rules_may_stand_in_the_projects_configuration(tmp_path: Path, name: str
     assert [r.amount for r in found.rules] == [8.0, 1.0]
     assert found.level == 0.9
     assert rules_of(["accuracy:-2pp"], 0.99, tmp_path).rules == (parse("accuracy:-2pp"),)
-    assert rules_of([], None, tmp_path / "elsewhere").rules == tuple(map(parse, DEFAULT))
+    assert rules_of([], None, tmp_path / "elsewhere").rules == tuple(map(parse, RULES))
 
 
 @pytest.mark.parametrize(

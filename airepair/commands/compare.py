@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 
 from airepair.errors import printable
-from airepair.gate import judge, rules_of, table, write
-from airepair.gate.rules import DEFAULT, LEVEL
+from airepair.gate.defaults import LEVEL, RULES
+from airepair.gate.output import table, write
+from airepair.gate.rules import rules_of
+from airepair.gate.verdict import judge
 from airepair.records import read, scan
 from airepair.report import render
 from airepair.report.text import terminal
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="RULE",
         help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
-        f" (default: pytest.ini or pyproject.toml here, else {' '.join(DEFAULT)})",
+        f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
     )
     parser.add_argument("--level", type=float, default=None, help=f"how sure a decision must be (default: the same files, else {LEVEL})")
     parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="the form of the table")

@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import msgspec
 
 from airepair.errors import UsageError, choose
+from airepair.gate import defaults
 from airepair.metrics import entries
 from airepair.report.costs import COLUMNS as COSTS
 from airepair.validation import checked, toml_file
 
 MISSING = "missing"  # in the place of a metric: what the baseline has and the new records lack
-DEFAULT = ("accuracy:-1pp",)
-LEVEL = 0.95
 ACCEPTED = "METRIC:-0.5pp, METRIC:-1% (of the old value), METRIC:off or missing:off, each also for one method: METHOD/METRIC:..."
 _RULE = re.compile(r"(?:(?P<method>.+)/)?(?P<name>\w+):(?P<sign>[+-]?)(?P<amount>\d+(?:\.\d+)?|off)(?P<unit>pp|%|)")
 
@@ -43,7 +42,7 @@ class Rules:
     """The rules in their order, later ones first in line, and the level at which a decision must hold."""
 
     rules: tuple[Rule, ...]
-    level: float = LEVEL
+    level: float = defaults.LEVEL
 
     @property
     def names(self) -> list[str]:
@@ -117,10 +116,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rules_of(given: Iterable[str], level: float | None, folder: Path) -> Rules:
-    """The rules that were given, else those of the folder's pytest.ini or pyproject.toml, else DEFAULT; the level likewise."""
+    """The rules that were given, else those of the folder's pytest.ini or pyproject.toml, else the default; the level likewise."""
     section = of_project(folder)
-    texts = list(given) or section.fail_if or DEFAULT
-    wanted = level if level is not None else section.level or LEVEL
+    texts = list(given) or section.fail_if or defaults.RULES
+    wanted = level if level is not None else section.level or defaults.LEVEL
     if not 0.5 < wanted < 1:
         raise UsageError(f"level {wanted:g} is out of range; accepted: above 0.5 and below 1, for example 0.95")
     return Rules(tuple(map(parse, texts)), wanted)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 Shape = tuple[int, ...]
 
 # Word -> the shape of one input for images of C x H x W. `NHW` holds grey images only.
@@ -47,7 +45,7 @@ def layouts_of(taken: Shape, image: Shape, channels_last: bool = False) -> tuple
 def arranged(x: Any, layout: str) -> Any:
     """Images N x C x H x W (a numpy array or a torch tensor) in that layout."""
     if layout.endswith("NHWC"):
-        x = x.transpose(0, 2, 3, 1) if isinstance(x, np.ndarray) else x.permute(0, 2, 3, 1)
+        x = x.permute(0, 2, 3, 1) if hasattr(x, "permute") else x.transpose(0, 2, 3, 1)  # torch's, numpy's
     if layout == "NHW":
         return x.reshape(x.shape[0], *x.shape[2:])
     if layout in ("flat", "flat-NHWC"):

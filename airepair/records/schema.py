@@ -13,7 +13,7 @@ import msgspec
 from airepair.errors import UsageError
 from airepair.information import Source
 from airepair.metrics import entries
-from airepair.right_answers import indices, unpack
+from airepair.packed_bits import length, ones
 from airepair.validation import Count, Finite, NotNegative, Share, Word, between, problems
 
 Schema = Literal[1]
@@ -197,13 +197,13 @@ def _unreadable(line: Line) -> Iterator[str]:
     texts = {f"right.{name}": text for name, text in line.right.items() if name != "tested"}
     texts |= {f"phases[{i}].right": phase.right for i, phase in enumerate(line.phases) if phase.right}
     try:
-        images = len(indices(line.right["tested"])) if "tested" in line.right else 0
+        images = ones(line.right["tested"]) if "tested" in line.right else 0
     except UsageError as error:
         yield f"right.tested: {error}"
         return
     for field, text in texts.items():
         try:
-            found = len(unpack(text))
+            found = length(text)
         except UsageError as error:
             yield f"{field}: {error}"
             continue

@@ -1,0 +1,4 @@
+"""What the gate judges by if nobody states rules. Without imports: the help of a command shows it before numpy may load (arithmetic.py)."""
+
+RULES = ("accuracy:-1pp",)
+LEVEL = 0.95
