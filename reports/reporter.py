@@ -195,13 +195,11 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
     """In verbose mode a cell's line shows what came out."""
     if report.when != "call" or not report.passed:
         return None
-    from airepair.report.facts import wrecked  # numpy must not be there before fixtures/arithmetic.py has been asked
-
     for name, value in report.user_properties:
         if name == PROPERTY:
             record = Record.from_json(str(value))
             before, after = record.before.get("accuracy", 0.0), record.after.get("accuracy", 0.0)
-            word = "WRECKED" if wrecked([record]) else "PASSED"
+            word = "WRECKED" if record.wrecked else "PASSED"
             return "passed", ".", f"{word} accuracy {100 * before:.2f} -> {100 * after:.2f} in {record.cost.get('seconds', 0):.1f} s"
     return None
 

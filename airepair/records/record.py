@@ -76,6 +76,12 @@ class Record:
         """The case's id."""
         return str(self.case)
 
+    @property
+    def wrecked(self) -> bool:
+        """Whether the repair left less than half of the accuracy that there was."""
+        known = self.status == "repaired" and "accuracy" in self.before and "accuracy" in self.after
+        return known and self.after["accuracy"] < self.before["accuracy"] / 2
+
     def to_json(self) -> str:
         """The record as one line. ValueError for a number that is not finite; a lone surrogate in a text becomes a question mark."""
         content = {"schema": SCHEMA, "key": self.key, **dataclasses.asdict(self)}

@@ -18,9 +18,7 @@ WRECKED = f"{WRECK} The repair wrecked the model: its accuracy is under half of 
 
 def wrecked(records: Iterable[Record]) -> bool:
     """Whether a repair of these left less than half of the accuracy that there was."""
-    return any(
-        r.status == "repaired" and "accuracy" in r.before and r.after.get("accuracy", 1.0) < r.before["accuracy"] / 2 for r in records
-    )
+    return any(r.wrecked for r in records)
 
 
 def marked(title: str, records: Iterable[Record]) -> str:
