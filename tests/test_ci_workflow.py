@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from airepair.canary import PORTABLE
 from airepair.records import append, read
 
 from .test_wheel import sources, wheel
@@ -139,16 +138,8 @@ def board(project: Path, tmp_path: Path) -> Path:
     return clone
 
 
-def portable() -> bool:
-    """Whether a fresh process of this machine computes portably."""
-    done = subprocess.run([sys.executable, "-m", "airepair.canary"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
-    return done.stdout.split()[0] in PORTABLE
-
-
 def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(board: Path, environment: Path, wheel: Path) -> None:
     """The method is installed, nothing is lacking, a sample is reproduced, the controls are the reference's, and the page says so."""
-    if not portable():
-        pytest.skip("this machine does not compute portably, and an entry on digits must")
     install, which, method, lacks, sample, controls, summary, again, marks, page = lines("leaderboard-workflow.yml")
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
