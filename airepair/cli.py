@@ -100,14 +100,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AirepairError as error:
         print(f"airepair: {printable(str(error))}", file=sys.stderr)
     except BrokenPipeError:  # `| head -1`: what was to be written is written, and nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except OSError as error:
+        _discard_output()
         print(f"airepair: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("airepair: interrupted; what was finished is on disk", file=sys.stderr)
         return 130
     return 2
+
+
+def _discard_output() -> None:
+    """What could not be written is dropped, or Python tries again when it ends and prints an error of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

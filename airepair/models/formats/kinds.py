@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from airepair.augment import augmentation
 from airepair.errors import AirepairError, one_line
 from airepair.models.formats import open_model
 from airepair.models.formats.fidelity import Fidelity, check_inputs, compare
@@ -21,6 +22,8 @@ from airepair.models.formats.opened import Opened
 from airepair.models.formats.samples import keras_kinds, onnx_kinds, tensorflow_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.own_code import own_code
+from airepair.stepping import Stepper
+from airepair.types import Split
 
 TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, and steps of Adam at most
 
@@ -107,19 +110,24 @@ def measure(kind: Kind, folder: Path) -> Row:
 def _repair(module: nn.Module, shape: tuple[int, ...]) -> int:
     """How many of some inputs get another answer that is wanted of them, by training on these."""
     inputs = torch.from_numpy(check_inputs(shape)[:TO_REPAIR])
+    wanted = (_answers(module, inputs) + 1) % len(module(inputs[:1])[0])
+    data, optimizer = Split(inputs.reshape(len(inputs), 1, 1, -1), wanted), torch.optim.Adam(module.parameters())
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(x.reshape(-1, *inputs.shape[1:])), y)
+
+    with Stepper(module, optimizer, loss, augmentation("none"), torch.Generator()) as step:
+        for _ in range(STEPS):
+            if bool((_answers(module, inputs) == wanted).all()):
+                break
+            step(data, torch.arange(len(data)), 0.01)
+    return int((_answers(module, inputs) == wanted).sum())
+
+
+def _answers(module: nn.Module, inputs: Tensor) -> Tensor:
+    """The classes that the network gives, B."""
     with torch.no_grad():
-        logits = module(inputs)
-        wanted = (logits.argmax(1) + 1) % logits.shape[1]
-    optimizer = torch.optim.Adam(module.parameters(), 0.01)
-    for _ in range(STEPS):
-        logits = module(inputs)
-        if bool((logits.argmax(1) == wanted).all()):
-            break
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits, wanted).backward()
-        optimizer.step()
-    with torch.no_grad():
-        return int((module(inputs).argmax(1) == wanted).sum())
+        return torch.argmax(module(inputs), 1)
 
 
 def _same(opened: Opened, again: Opened, shape: tuple[int, ...]) -> None:
