@@ -1,0 +1,72 @@
+"""The page of a mutation run: the score, and for each survivor why no test sees it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from airepair.errors import UsageError
+from airepair.provenance import commit
+
+from .trial import DRAWN, Result, results
+
+REASONS = "survivors.toml"
+
+
+def reasons(out: Path) -> dict[str, str]:
+    """Survivor -> why it is one, written by hand."""
+    file = out / REASONS
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def write(folder: Path, out: Path, seed: int) -> float:
+    """Writes score.md and score.json into `out`; the share of killed mutants. UsageError while mutants are left to try."""
+    keys = [f"{m['path']}:{m['line']}:{m['start']}: {m['name']}" for m in json.loads((folder / DRAWN).read_text(encoding="utf-8"))]
+    found = results(folder)
+    left = [key for key in keys if key not in found]
+    if left:
+        raise UsageError(f"{len(left)} of {len(keys)} mutants have not been tried; accepted: a finished `python -m benchmarks.mutants run`")
+    ended = {key: found[key] for key in keys}
+    killed = sum(r.status != "survived" for r in ended.values())
+    out.mkdir(parents=True, exist_ok=True)
+    head, dirty = commit()
+    facts = {"commit": head, "dirty": dirty, "seed": seed, "mutants": len(keys), "killed": killed}
+    lines = [[r.key, r.status, r.by] for r in ended.values()]
+    (out / "score.json").write_text(json.dumps(facts | {"results": lines}, indent=1) + "\n", encoding="utf-8")
+    (out / "score.md").write_text(page(ended, reasons(out), facts), encoding="utf-8")
+    return killed / len(keys)
+
+
+def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str, object]) -> str:
+    """The Markdown page."""
+    total, gone = (Counter(_room(r.key) for r in ended.values() if not alive or r.status == "survived") for alive in (False, True))
+    killed = len(ended) - sum(gone.values())
+    lines = [
+        "# Mutants",
+        "",
+        f"{len(ended)} small faults, drawn with seed {facts['seed']} over methods, what they share, metrics and corruptions, were put into the code "
+        f"one at a time (commit {str(facts['commit'])[:10]}). The tests noticed {killed}, {100 * killed / len(ended):.1f} %.",
+        "",
+        "`python -m benchmarks.mutants cover`, `run` and `page` make this page; the reasons are in [survivors.toml](survivors.toml).",
+        "",
+        "| room | mutants | noticed |",
+        "|---|---|---|",
+        *(f"| {room} | {total[room]} | {total[room] - gone[room]} |" for room in sorted(total)),
+        "",
+        "| survivor | why |",
+        "|---|---|",
+        *(
+            f"| `{r.key.replace('|', chr(92) + '|')}` | {why.get(r.key, 'not looked at')} |"
+            for r in ended.values()
+            if r.status == "survived"
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _room(key: str) -> str:
+    parts = key.partition(":")[0].split("/")
+    return parts[1] if len(parts) > 2 else "shared modules"
