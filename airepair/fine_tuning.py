@@ -18,6 +18,7 @@ from airepair.types import Recipe, Split, Task
 
 RATES = (0.001, 0.004, 0.016, 0.064, 0.256)  # powers of four: from careful fine-tuning to the rates of training from scratch
 PASSES = 60  # where no budget of a column is known: weighted regularisation's (Zhong, Tian et al.)
+TRIAL = 8  # a learning rate is tried on an eighth of the budget
 SHARES = tuple(2**k for k in range(10, 0, -1))  # a state is kept at 1/1024, 1/512, ..., 1/2 of the budget, and the last
 
 
@@ -50,7 +51,8 @@ class FineTuning:
         n = sum(len(part) for part in (task.train, task.failing, task.passing, task.pool, fresh(task)) if part is not None)
         n += len(task.train) if task.environment is not None else 0
         epochs = self.passes(task, n)
-        return n * (epochs + (len(RATES) * trial_epochs(epochs) if self.lr is None and not apart(task) else 0))
+        trials = len(RATES) * trial_epochs(epochs) * trial_images(n, epochs) if self.lr is None and not apart(task) else 0
+        return n * epochs + trials
 
 
 def taught(task: Task) -> Split:
@@ -82,8 +84,13 @@ def apart(task: Task) -> bool:
 
 
 def trial_epochs(epochs: int) -> int:
-    """An eighth of the budget."""
-    return max(1, epochs // 8)
+    """Passes of an eighth of the budget: one where that is less."""
+    return max(1, epochs // TRIAL)
+
+
+def trial_images(n: int, epochs: int) -> int:
+    """Of n images those that a trial passes over: all, or so many that its one pass is an eighth of the budget."""
+    return n if epochs >= TRIAL else max(1, n * epochs // TRIAL)
 
 
 def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Recipe:
@@ -94,6 +101,8 @@ def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Reci
     if given is not None:
         return recipe
     short = replace(recipe, epochs=trial_epochs(recipe.epochs))
+    some = torch.randperm(len(data), generator=task.generator(33))[: trial_images(len(data), recipe.epochs)]
+    data = data if len(some) == len(data) else data.select(some.to(data.y.device))
     standings: dict[float, tuple[float, float]] = {}
     choice = choice_of(task)
     with task.meter.choosing() if apart(task) else nullcontext():
@@ -104,7 +113,8 @@ def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Reci
             task.progress("choosing the learning rate", number, len(RATES), 1 - standings[rate][0])
     best = max(RATES, key=lambda rate: standings[rate])
     found = ", ".join(f"{rate:g}: {100 * standings[rate][0]:.2f}" for rate in RATES)
-    task.note(f"learning rate {best:g}, by {choice.words} after {short.epochs} of {recipe.epochs} epochs ({found} %)")
+    share = f"{short.epochs} of {recipe.epochs} epochs" if recipe.epochs >= TRIAL else f"an eighth of {recipe.epochs} epochs"
+    task.note(f"learning rate {best:g}, by {choice.words} after {share} ({found} %)")
     return replace(recipe, lr=best)
 
 

@@ -1,12 +1,16 @@
-"""The grid in runs of a few minutes, each going on where the last stopped: for a GPU that is at hand for minutes at a time.
+"""The grid in runs of a few minutes, each going on where the last stopped: for a GPU that is there for minutes at a time.
 
     python -m benchmarks.campaign --state state --minutes 9 [--profile gpu] [--stage cifar100-resnet18 ...] [--pack DIR] [-- PYTEST OPTIONS]
+    python -m benchmarks.campaign --state state --minutes 120 --list benchmarks/cifar_cpu.toml --models DIR --cell-seconds 3300 --nice 5
 
 Stages are the profile's (data set, model) columns, in the profile's order, then the performance benchmarks, a part each. `state` holds all there
 is between runs: baselines with their training states (`cache`), records and tables (`records`), compiled kernels, and `done.json`. At the
 deadline the running cell is interrupted and comes first in the next run; what is finished is on disk. A cell is tried once: one that failed, or
 took longer than `--cell-seconds`, has its record and is left out until `--retry`. `--pack` cuts what is small of the state (luggage.py) into
 pieces for the way back; `airepair carry join` makes it a state again.
+
+With `--list` (listed.py) stages are the rows of a list of cells, for a CPU that has hours. What the repository holds of their records is the
+beginning of a new state; `python -m benchmarks.collect` brings the state's records to the repository.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +26,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from airepair.errors import AirepairError, UsageError
+import torch
+
+from airepair.errors import AirepairError, UsageError, choose
 from airepair.filing import RECORDS, write_atomically
 from airepair.pieces import PIECE
+from airepair.provenance import device_name
 from airepair.records import Record, scan
 from airepair.settings import profile
 
+from . import listed
 from .grid import COLUMNS
 from .luggage import packed
 from .perf.__main__ import GROUPS
@@ -52,28 +61,47 @@ def command(stage: str, given: argparse.Namespace, state: Path) -> list[str]:
     first, _, second = stage.partition("-")
     if first == PERFORMANCE:
         return [sys.executable, "-m", "benchmarks.perf", "--only", second, "--out", str(state / "perf" / second)]
-    pytest = [sys.executable, "-m", "pytest", "-q", "benchmarks", "--profile", given.profile, "--resume"]
-    cells = ["--dataset", first, "--model", second, "--time-limit", str(given.cell_seconds), "--out", str(state / "records")]
+    limits = ["--resume", "--time-limit", str(given.cell_seconds), "--out", str(state / "records"), *given.options]
+    if given.listed:
+        row = given.listed.rows[stage]
+        cells = [f"{TESTS}[{key}]" for key in listed.left(row, records_in(state), given.retry)]
+        return [sys.executable, "-m", "pytest", "-q", *cells, "--profile", given.listed.profile, *row.words(given.models), *limits]
+    cells = ["--dataset", first, "--model", second]
     tried = [] if given.retry else [r.key for r in records_of(stage, state) if r.status not in ("repaired", "unsupported")]
     left_out = [word for key in tried for word in ("--deselect", f"{TESTS}[{key}]")]
-    return [*pytest, *cells, *left_out, *given.options]
+    return [sys.executable, "-m", "pytest", "-q", "benchmarks", "--profile", given.profile, *cells, *left_out, *limits]
 
 
-def records_of(stage: str, state: Path) -> list[Record]:
-    """What has been filed of a stage's cells."""
+def records_in(state: Path) -> list[Record]:
+    """What has been filed."""
     file = state / "records" / RECORDS
-    found = scan([file]).records if file.exists() else []
-    return [r for r in found if f"{r.case.dataset}-{r.case.model}" == stage]
+    return scan([file]).records if file.exists() else []
 
 
-def left_something(stage: str, state: Path) -> bool:
+def records_of(column: str, state: Path) -> list[Record]:
+    """What has been filed of a column's cells."""
+    return [r for r in records_in(state) if f"{r.case.dataset}-{r.case.model}" == column]
+
+
+def left_something(stage: str, given: argparse.Namespace, state: Path) -> bool:
     """Whether there is a result of the stage: a run in which nothing ran (its data is absent, say) ends without an error."""
     first, _, second = stage.partition("-")
+    if given.listed:
+        return not listed.left(given.listed.rows[stage], records_in(state))
     return any((state / "perf" / second).glob("*.json")) if first == PERFORMANCE else bool(records_of(stage, state))
 
 
-def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float) -> bool:
-    """Runs a stage for at most `seconds`; whether it came to its end."""
+def step_back(by: int) -> None:
+    """Lowers the priority of this process, and on Linux of its session: with autogroups `nice` does nothing across sessions."""
+    os.nice(by)
+    try:
+        Path("/proc/self/autogroup").write_text(str(by))
+    except OSError:
+        return  # no autogroups
+
+
+def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float, nice: int = 0) -> bool:
+    """Runs a stage for at most `seconds`, in a session of its own; whether it came to its end."""
     surroundings = {
         **os.environ,
         "AIREPAIR_CACHE": str(state / "cache"),
@@ -81,7 +109,10 @@ def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float) -> b
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     with log.open("ab") as stream:
-        child = subprocess.Popen(words, cwd=ROOT, env=surroundings, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        lowered = (lambda: step_back(nice)) if nice else None
+        child = subprocess.Popen(
+            words, cwd=ROOT, env=surroundings, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=lowered
+        )
         for stop in (None, signal.SIGINT, signal.SIGKILL):
             if stop is not None:
                 os.killpg(child.pid, stop)
@@ -99,6 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="this run ends before that (default: %(default)g)")
     parser.add_argument("--profile", default="gpu")
     parser.add_argument("--stage", action="append", default=[], help="only these stages, in this order")
+    parser.add_argument("--list", type=Path, metavar="TOML", help="the rows of a list of cells instead of a profile's columns")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="where the model files of the list lie")
+    parser.add_argument("--nice", type=int, default=0, metavar="N", help="lower the priority of what runs, 1 to 19")
     parser.add_argument("--cell-seconds", type=float, default=150.0, help="limit of one repair (default: %(default)g)")
     parser.add_argument("--retry", action="store_true", help="also the cells that failed or took too long")
     parser.add_argument("--pack", type=Path, metavar="DIR", help="put what is small of the state there, in pieces")
@@ -107,10 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("options", nargs="*", metavar="-- PYTEST OPTIONS")
     given = parser.parse_args(arguments)
     try:
-        wanted = given.stage or stages(given.profile)
-        unknown = [s for s in wanted if s.count("-") != 1 or (s.startswith(PERFORMANCE) and s not in stages(given.profile))]
-        if unknown:
-            raise UsageError(f"stage {unknown[0]!r}; accepted: DATASET-MODEL, or {PERFORMANCE}- and one of {', '.join(GROUPS)}")
+        given.listed = listed.read(given.list) if given.list else None
+        wanted = _wanted(given)
+        if not 0 <= given.nice <= 19:
+            raise UsageError(f"--nice {given.nice}; accepted: 0 to 19")
         for name in ("minutes", "cell_seconds", "mib", "most"):
             if getattr(given, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(given, name):g}; accepted: above 0")
@@ -123,24 +157,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _wanted(given: argparse.Namespace) -> list[str]:
+    """The stages in their order. UsageError for one that is none."""
+    if given.listed:
+        known = list(given.listed.rows)
+        return [choose("stage", stage, known) for stage in given.stage] or known
+    wanted = given.stage or stages(given.profile)
+    unknown = [s for s in wanted if s.count("-") != 1 or (s.startswith(PERFORMANCE) and s not in stages(given.profile))]
+    if unknown:
+        raise UsageError(f"stage {unknown[0]!r}; accepted: DATASET-MODEL, or {PERFORMANCE}- and one of {', '.join(GROUPS)}")
+    return wanted
+
+
+def _begin(given: argparse.Namespace, state: Path) -> list[str]:
+    """Makes the state's folder; the stages that are done. A list's are those whose cells all have a record, in the repository or here."""
+    state.mkdir(parents=True, exist_ok=True)
+    if not given.listed:
+        file = state / "done.json"
+        return list(json.loads(file.read_text())) if file.exists() else []
+    ours, filed = ROOT / given.listed.reports / RECORDS, state / "records" / RECORDS
+    if ours.exists() and not filed.exists():
+        filed.parent.mkdir(exist_ok=True)
+        shutil.copyfile(ours, filed)
+    records = records_in(state)
+    return [stage for stage, row in given.listed.rows.items() if not listed.left(row, records, given.retry)]
+
+
+def _waits(stage: str, given: argparse.Namespace, state: Path) -> str:
+    """Which processor a listed stage waits for; "" where it can run here."""
+    if not given.listed:
+        return ""
+    here = device_name(torch.device("cpu")), torch.backends.cpu.get_cpu_capability()
+    return listed.waits_for(given.listed.rows[stage], records_in(state), here)
+
+
 def _campaign(given: argparse.Namespace, wanted: Sequence[str]) -> int:
     end = time.monotonic() + 60 * given.minutes - GRACE
     state: Path = given.state.absolute()
-    state.mkdir(parents=True, exist_ok=True)
-    done_file, log = state / "done.json", state / "log.txt"
-    done: list[str] = json.loads(done_file.read_text()) if done_file.exists() else []
+    done, log = _begin(given, state), state / "log.txt"
+    done_file = state / "done.json"
     broken: list[str] = []
     for stage in wanted:
-        if stage in done and not given.retry:
+        if stage in done and (given.listed or not given.retry):
             continue
         if end - time.monotonic() < 1:
             break
+        if processor := _waits(stage, given, state):
+            print(f"{stage}: waits for {processor}, where its column was begun", flush=True)
+            continue
         start = time.monotonic()
-        ended = run_stage(command(stage, given, state), state, log, end - start)
-        word = "done" if ended and left_something(stage, state) else "broken" if ended or time.monotonic() < end else "interrupted"
+        ended = run_stage(command(stage, given, state), state, log, end - start, given.nice)
+        found = left_something(stage, given, state)
+        word = "done" if ended and found else "broken" if ended or time.monotonic() < end else "interrupted"
         if word == "done" and stage not in done:
             done.append(stage)
-            write_atomically(done_file, json.dumps(done).encode())
+            if not given.listed:
+                write_atomically(done_file, json.dumps(done).encode())
         elif word == "broken":
             broken.append(stage)
         nothing = " (nothing ran)" if ended and word == "broken" else ""

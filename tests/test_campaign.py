@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
+from airepair.models.recipes import training_of
 from airepair.pieces import join
 from airepair.records import Record, append
-from benchmarks import campaign
+from benchmarks import campaign, collect, listed
 from benchmarks.luggage import chosen, packed
 from benchmarks.perf.__main__ import GROUPS
 
@@ -68,6 +69,8 @@ def test_a_second_run_goes_on_where_the_first_stopped(
         (["--stage", "digits"], "'digits'"),
         (["--stage", "performance-all"], "training, submodels"),
         (["--minutes", "0"], "--minutes 0"),
+        (["--nice", "20"], "--nice 20"),
+        (["--list", "nowhere.toml"], "nowhere.toml"),
         (["--cell-seconds", "-1"], "--cell-seconds -1"),
     ],
 )
@@ -92,7 +95,7 @@ def test_a_cell_is_tried_once_unless_it_is_asked_for_again(tmp_path: Path) -> No
     filed(tmp_path, "digits-fc", "care", "timeout")
     filed(tmp_path, "digits-fc", "noop")
     filed(tmp_path, "digits-cnn", "prdnn", "failed")
-    given = Namespace(profile="smoke", cell_seconds=60.0, retry=False, options=["--seeds", "0"])
+    given = Namespace(profile="smoke", cell_seconds=60.0, retry=False, options=["--seeds", "0"], listed=None)
     words = campaign.command("digits-fc", given, tmp_path)
     assert words[words.index("--deselect") + 1] == "benchmarks/test_repair.py::test_repair[digits-fc-care-s0]"
     assert words.count("--deselect") == 1
@@ -140,3 +143,102 @@ def test_records_are_collected(tmp_path: Path) -> None:
     assert campaign.main([*words, "--", "--method", "noop,lookup", "--seeds", "0"]) == 0
     assert len((tmp_path / "records" / "records.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "records" / "table1.md").exists()
+
+
+LIST = """
+profile = "smoke"
+reports = "reports/nowhere"
+
+[[row]]
+dataset = "digits"
+model = "fc"
+methods = ["noop", "random"]
+seeds = [0]
+
+[[row]]
+dataset = "digits"
+model = "fc"
+methods = ["lookup"]
+seeds = [0, 1]
+"""
+HERE = ("CPU (here)", "AVX512")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> dict[str, listed.Row]:
+    """Two rows of one column."""
+    (tmp_path / "list.toml").write_text(LIST)
+    return listed.read(tmp_path / "list.toml").rows
+
+
+def made(key: str, device: str = HERE[0], **more: object) -> Record:
+    """A record of that cell and processor."""
+    facts = {"device": device, "cpu_capability": HERE[1], "dirty": False, **more}
+    return Record(Case.parse(key), "repaired", provenance=facts)
+
+
+def test_a_row_is_done_when_each_of_its_cells_has_a_record(rows: dict[str, listed.Row]) -> None:
+    """Whatever the record says, unless it is asked for again."""
+    row = rows["1-digits-fc"]
+    assert listed.left(row, []) == ["digits-fc-noop-s0", "digits-fc-random-s0"]
+    failed = Record(Case.parse("digits-fc-random-s0"), "timeout")
+    assert listed.left(row, [made("digits-fc-noop-s0"), failed]) == []
+    assert listed.left(row, [made("digits-fc-noop-s0"), failed], retry=True) == ["digits-fc-random-s0"]
+
+
+def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, listed.Row]) -> None:
+    """Numbers of two kinds of processors do not stand in one column; a column that nobody began may begin here."""
+    row = rows["1-digits-fc"]
+    assert listed.waits_for(row, [], HERE) == ""
+    assert listed.waits_for(row, [made("digits-fc-noop-s0")], HERE) == ""
+    assert listed.waits_for(row, [made("digits-fc-noop-s0", "CPU (other)")], HERE) == "CPU (other) AVX512"
+    assert listed.waits_for(row, [made("digits-cnn-noop-s0", "CPU (other)")], HERE) == ""
+
+
+def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_left(tmp_path: Path, rows: dict[str, listed.Row]) -> None:
+    """`--method finetune` alone would also select its variants."""
+    append(tmp_path / "records" / "records.jsonl", made("digits-fc-noop-s0"))
+    found = listed.Listed("smoke", "reports/nowhere", rows)
+    given = Namespace(profile="gpu", cell_seconds=60.0, retry=False, options=[], listed=found, models=None)
+    words = campaign.command("1-digits-fc", given, tmp_path)
+    assert [w for w in words if "test_repair" in w] == ["benchmarks/test_repair.py::test_repair[digits-fc-random-s0]"]
+    assert words[words.index("--profile") + 1] == "smoke"
+
+
+def test_the_committed_list_names_each_cell_once() -> None:
+    """And its models are files, or have a training."""
+    found = listed.read(campaign.ROOT / "benchmarks" / "cifar_cpu.toml").rows.values()
+    keys = [key for row in found for key in row.keys]
+    assert len(keys) == len(set(keys))
+    assert all(training_of(row.dataset, row.model) for row in found if row.model)
+
+
+def test_a_model_file_of_the_list_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its row names file and folder; exit code 2."""
+    (tmp_path / "list.toml").write_text(LIST.replace('model = "fc"', 'file = "mine.pt"'))
+    words = ["--state", str(tmp_path / "state"), "--list", str(tmp_path / "list.toml"), "--models", str(tmp_path)]
+    assert campaign.main(words) == 2
+    assert "mine.pt" in capsys.readouterr().err
+
+
+def test_records_are_brought_to_the_repository_once_with_their_tables(tmp_path: Path) -> None:
+    """A second call adds nothing; a record of a checkout with changes is refused."""
+    source, folder = tmp_path / "records", tmp_path / "reports"
+    folder.mkdir()
+    append(source / "records.jsonl", made("digits-fc-noop-s0"))
+    assert collect.main([str(source), str(folder)]) == collect.main([str(source), str(folder)]) == 0
+    assert len((folder / "records.jsonl").read_text().splitlines()) == 1
+    assert (folder / "table1.md").exists()
+    append(source / "records.jsonl", made("digits-fc-random-s0", dirty=True))
+    assert collect.main([str(source), str(folder)]) == 2
+
+
+@pytest.mark.slow
+def test_a_list_is_run_and_resumed(tmp_path: Path, rows: dict[str, listed.Row], capsys: pytest.CaptureFixture[str]) -> None:
+    """A real list, row by row; the second run has nothing left to do."""
+    words = ["--state", str(tmp_path / "state"), "--minutes", "5", "--list", str(tmp_path / "list.toml"), "--nice", "1"]
+    assert campaign.main(words) == 0
+    filed_keys = [json.loads(line)["key"] for line in (tmp_path / "state" / "records" / "records.jsonl").read_text().splitlines()]
+    assert filed_keys == [key for row in rows.values() for key in row.keys]
+    assert campaign.main(words) == 0
+    assert "done after" in capsys.readouterr().out

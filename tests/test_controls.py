@@ -162,6 +162,16 @@ def test_the_learning_rate_is_the_best_of_five_on_validation() -> None:
     assert "selection" not in alone.record.budget
 
 
+def test_a_trial_is_an_eighth_of_a_budget_of_few_passes() -> None:
+    """Of two passes an eighth is a quarter of one: each rate is tried on a quarter of the images."""
+    subject = toy.subject()
+    record = cell("finetune", {"epochs": 2}, subject).record
+    labelled = len(subject.dataset.train) + record.provenance["n"]["failing"]
+    assert record.budget["backward"] == 2 * labelled
+    assert record.budget["selection"] == 5 * (labelled // 4)
+    assert any("after an eighth of 2 epochs" in note for note in record.notes)
+
+
 def test_as_a_step_of_a_combination_every_image_counts() -> None:
     """There fine-tuning is part of the method, and so is what it tries out."""
     both = attempt(build("finetune+random", {"finetune_epochs": 8}), toy.task())

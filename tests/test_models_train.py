@@ -107,6 +107,7 @@ def test_until_stops_at_the_first_epoch_that_reaches_it() -> None:
     stopped = train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=wanted))
     assert stopped == full[:first]
     assert len(train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=1.01))) == 12
+    assert len(train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=1.01, most=5))) == 5
 
 
 def test_the_papers_names() -> None:
@@ -126,6 +127,9 @@ def test_undertrained_subjects_stop_at_the_papers_baseline() -> None:
     assert training_of("cifar100", "resnet34_undertrained").until == PAPER["cifar100", "resnet34"] == 0.4416
     assert training_of("cifar100", "resnet34").until is None
     assert training_of("cifar100", "resnet18w16_undertrained").until == 0.4684
+    assert training_of("cifar100", "resnet18w16_undertrained").most is None
+    assert training_of("cifar10", "resnet18w16_undertrained").most == training_of("cifar10", "resnet18w16").recipe.epochs // 2
+    assert training_of("cifar10", "resnet18_undertrained").most is None
     with pytest.raises(UsageError, match="cifar100-resnet18_undertrained"):
         training_of("mnist", "cnn_undertrained")
 

@@ -52,7 +52,8 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "arithmetic": arithmetic(data.train.x.device),
         "benchmark_version": BENCHMARK_VERSION,
     }
-    return facts | facts_of(module) | ({"until": training.until} if training.until is not None else {})
+    ends = {"until": training.until, "most": training.most}
+    return facts | facts_of(module) | {name: value for name, value in ends.items() if value is not None}
 
 
 def trained(
@@ -73,8 +74,7 @@ def trained(
             _train(module, early, dataset, training, seed, file.with_suffix(".part"), progress)
             _store(file, module, early, key)
     origin = {"kind": "trained here", "model": model, "seed": seed, "key": content, "recipe_origin": training.origin}
-    if training.until is not None:
-        origin["until"] = training.until
+    origin |= {name: value for name, value in (("until", training.until), ("most", training.most)) if value is not None}
     if training.fault:
         origin["fault"] = {"name": training.fault, **dict(training.fault_options)}
     return Subject(name, module.eval(), dataset, training.recipe, f"split of seed {dataset.seed}", origin, {"early": early.eval()})
@@ -99,7 +99,7 @@ def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Trainin
         kept=keep_early,
         inside=lambda epoch, done, total, loss: progress(f"training the baseline, epoch {epoch} of {recipe.epochs}", done, total, loss),
     )
-    plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,))
+    plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,), training.most)
     train(module, data.train, data.validation if training.until is not None else None, plan, folder if large else None, watch)
     if large:
         if kept.exists():

@@ -30,12 +30,14 @@ STATE = "state.pt"
 
 @dataclass(frozen=True)
 class Plan:
-    """`until`: stop after the first epoch whose validation accuracy reaches it (never test); `keep`: after which epochs `kept` is called."""
+    """`until`: stop after the first epoch whose validation accuracy reaches it (never test), and after `most` epochs of the recipe's schedule;
+    `keep`: after which epochs `kept` is called."""
 
     recipe: Recipe
     seed: int
     until: float | None = None
     keep: tuple[int, ...] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def train(
     history: list[Epoch] = []
 
     def order() -> list[Tensor]:
-        """Batches of the next epoch; none if the accuracy has been reached."""
-        if plan.until is not None and history and (history[-1].accuracy or 0) >= plan.until:
+        """Batches of the next epoch; none if the accuracy has been reached, or the most epochs."""
+        if history and (len(history) == plan.most or (plan.until is not None and (history[-1].accuracy or 0) >= plan.until)):
             return []
         module.train()
         return batches(len(data), recipe.batch_size, state.generator)
@@ -143,7 +145,8 @@ class Resumable:
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
     shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
-    return {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes} | facts_of(module)
+    facts = {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes} | facts_of(module)
+    return facts | ({} if plan.most is None else {"most": plan.most})
 
 
 def save_atomically(content: Any, path: Path) -> None:
