@@ -24,14 +24,20 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="small budgets on both networks instead of the grid's fc cells")
     parser.add_argument("--method", default="", metavar="A,B", help="of these methods only")
     parser.add_argument("--walk", type=Path, metavar="DIR", help="a file per cell with every operation of the repair")
+    parser.add_argument("--canary", action="store_true", help="the canary's digest alone, known or not")
     parser.add_argument("--write", type=Path, metavar="FILE", help="both kinds of cells, all methods, into this file")
     options = parser.parse_args(words)
     remark = set_up(portable=True)  # before the next line loads torch
+    from airepair.canary import measured
+
     from .cells import content, whole
 
     if remark:
         print(remark, file=sys.stderr)
         return 1
+    if options.canary:
+        print(measured())
+        return 0
     named = tuple(name for name in options.method.split(",") if name)
     return whole(options.write) if options.write else content(options.short, named, options.walk)
 
