@@ -28,11 +28,6 @@ NUMPY_SINGLE = "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX5
 NATIVE = "the CPU's fastest kernels on digits too; without it digits gives the same bits on every x86-64 processor"
 
 
-# Whether the canary's digest with these variables has been seen on another processor (airepair/canary.py, PORTABLE). Until then
-# the entry points stay native: the variables cost time and promise nothing.
-CONFIRMED = False
-
-
 def settings() -> dict[str, str]:
     """The variables with their values; empty where portable arithmetic is not defined (no x86-64 processor)."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -74,9 +69,3 @@ def set_up(*, portable: bool) -> str:
         return f"native arithmetic: {' and '.join(loaded)} had been imported before the portable kernels could be chosen"
     os.environ.update(settings())
     return ""
-
-
-def say_arithmetic(*, portable: bool) -> None:
-    """`set_up` for a command: says on standard error why it stays native."""
-    if remark := set_up(portable=portable and CONFIRMED):
-        print(f"airepair: {remark}", file=sys.stderr)

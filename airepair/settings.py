@@ -19,6 +19,9 @@ import msgspec
 from airepair.errors import choose
 from airepair.validation import Count, NotNegative, Word, checked, toml_file
 
+# The profiles whose cells have the same bits on every x86-64 processor (arithmetic.py), if nobody asks for --native.
+PORTABLE = ("smoke", "digits")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -125,9 +128,9 @@ def usual_profile(dataset: str, *, cuda: bool) -> str:
     return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"
 
 
-def is_smoke(datasets: Sequence[str], named: str | None) -> bool:
-    """Whether all cells are of profile `smoke`: it is the named one, or none is named and every data set is digits."""
-    return named == "smoke" if named else bool(datasets) and all(d.partition("+")[0].lower() == "digits" for d in datasets)
+def wants_portable(datasets: Sequence[str], named: str | None) -> bool:
+    """Whether all cells are to compute portably: the named profile is one of digits, or none is named and every data set is digits."""
+    return named in PORTABLE if named else bool(datasets) and all(d.partition("+")[0].lower() == "digits" for d in datasets)
 
 
 def choose_options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,10 +17,12 @@ import pytest
 import torch
 
 from airepair import arithmetic, canary, exact
+from airepair.cli import main
 from airepair.models import baseline
 from airepair.models.recipes import training_of
 from airepair.provenance import provenance
-from airepair.settings import is_smoke
+from airepair.records import read
+from airepair.settings import wants_portable
 from airepair.submodels.cache import key_of as submodels_key
 from airepair.suite.plugin import MODULES
 from airepair.testing import toy
@@ -82,18 +85,32 @@ def test_numpys_names_follow_its_version(monkeypatch: pytest.MonkeyPatch, versio
     assert arithmetic._numpy_features().startswith(names)
 
 
-def test_a_command_says_on_standard_error_why_it_stays_native(unloaded: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """One line, and none where nothing was asked."""
-    unloaded.setitem(sys.modules, "torch", ModuleType("torch"))
-    arithmetic.say_arithmetic(portable=False)
-    assert capsys.readouterr().err == ""
-    unloaded.setattr(arithmetic, "CONFIRMED", True)
-    arithmetic.say_arithmetic(portable=True)
-    assert capsys.readouterr().err.startswith("airepair: native arithmetic: torch had been imported")
+@pytest.mark.parametrize(("words", "kind"), [((), "portable"), (("--native",), "native")])
+def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(words: tuple[str, ...], kind: str, tmp_path: Path):
+    """In a process of its own: the record and the baseline's key say which, and standard error says nothing of it."""
+    line = [sys.executable, "-m", "airepair", "repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc"]
+    environment = {k: v for k, v in os.environ.items() if k not in arithmetic.settings()} | {"AIREPAIR_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*line, *words, "--out", str(tmp_path / "run")], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = read([tmp_path / "run" / "records.jsonl"])[0]
+    assert (record.provenance["arithmetic"], record.fingerprint["arithmetic"]) == (kind, kind)
+    assert "arithmetic" not in done.stderr
+
+
+def test_a_command_says_why_it_stays_native(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Where a program that has loaded torch calls it: when the run begins, and not beside the one line of an error."""
+    words = ["repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--out", str(tmp_path / "run")]
+    assert main([*words, "--device", "gpu"]) == 2
+    assert "arithmetic" not in capsys.readouterr().err
+    assert main(words) == 0
+    assert capsys.readouterr().err.count("native arithmetic: torch and numpy had been imported") == 1
+    assert "native arithmetic: torch and numpy" in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
-    ("datasets", "named", "smoke"),
+    ("datasets", "named", "portable"),
     [
         (["digits"], None, True),
         (["digits+fog3", "Digits"], None, True),
@@ -101,11 +118,12 @@ def test_a_command_says_on_standard_error_why_it_stays_native(unloaded: pytest.M
         ([], None, False),
         (["digits"], "cpu", False),
         (["mnist"], "smoke", True),
+        ([], "digits", True),
     ],
 )
-def test_profile_smoke_is_digits_or_named(datasets: list[str], named: str | None, smoke: bool):
+def test_a_named_profile_or_the_data_sets_want_portable_arithmetic(datasets: list[str], named: str | None, portable: bool):
     """A named profile decides; without one the data sets do, and no data set is none."""
-    assert is_smoke(datasets, named) is smoke
+    assert wants_portable(datasets, named) is portable
 
 
 def config(keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benchmarks",), **options: Any) -> Any:
@@ -122,6 +140,7 @@ def config(keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benc
         ({}, True),
         ({"native": True}, False),
         ({"profile": "cpu"}, False),
+        ({"profile": "digits"}, True),
         ({"dataset": ["digits"]}, True),
         ({"dataset": ["digits,mnist"]}, False),
         ({"keyword": "cnn and dl2"}, True),

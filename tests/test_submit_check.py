@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airepair import arithmetic, right_answers
+from airepair import right_answers
 from airepair.cli import main
 from airepair.records import Record, append
 
@@ -109,14 +109,9 @@ LACKING: dict[str, tuple[Callable[[Record], Record | None], str]] = {
 
 @pytest.mark.parametrize(("change", "said"), LACKING.values(), ids=list(LACKING))
 def test_what_is_missing_is_said(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[Record], Record | None],
-    said: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Record], Record | None], said: str
 ) -> None:
-    """A line each, and exit code 1. (Portable arithmetic is asked for once it is confirmed.)"""
-    monkeypatch.setattr(arithmetic, "CONFIRMED", True)
+    """A line each, and exit code 1."""
     assert main(["submit-check", str(entered(tmp_path / "mine", change))]) == 1
     shown = capsys.readouterr().out
     assert f"lacks {said}" in shown
@@ -149,9 +144,3 @@ def test_a_bad_line_is_what_an_entry_lacks(tmp_path: Path, capsys: pytest.Captur
     assert main(["submit-check", str(folder)]) == 1
     assert "lacks a record that can be read in the place of this line: " in capsys.readouterr().out
     assert main(["submit-check", str(folder / "records.jsonl")]) == 2
-
-
-def test_native_arithmetic_is_enough_until_portable_arithmetic_is_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry cannot have what the harness does not give."""
-    monkeypatch.setattr(arithmetic, "CONFIRMED", False)
-    assert main(["submit-check", str(entered(tmp_path / "mine", with_provenance(arithmetic="native")))]) == 0

@@ -26,12 +26,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airepair.arithmetic import say_arithmetic
+from airepair.arithmetic import set_up
 from airepair.errors import printable
 from airepair.places import cache
 from airepair.records import Record
 from airepair.runs.arguments import add_arguments, words
-from airepair.settings import is_smoke
+from airepair.settings import wants_portable
 
 if TYPE_CHECKING:
     from airepair.runner.specify import Shared
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.input_logs:
         return _show_logs(args.input_logs)
     fixed = config.apply(args, args.config) if args.config else {}
-    say_arithmetic(portable=not args.native and is_smoke(_datasets(args), args.profile))  # before the next line loads torch
+    remark = set_up(portable=not args.native and wants_portable(_datasets(args), args.profile))  # before the next line loads torch
     from airepair.runs import folder
     from airepair.runs.asked import methods_of, shared_of, targets_of, wish_of
 
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     shared = shared_of(args)
     targets = targets_of(args)
     if args.testonly:
-        return _test(args, targets, shared)
-    return _repair(args, wish_of(args, methods, shared, fixed), targets)
+        return _test(args, targets, shared, remark)
+    return _repair(args, wish_of(args, methods, shared, fixed), targets, remark)
 
 
 def _datasets(args: argparse.Namespace) -> list[str]:
@@ -102,7 +102,7 @@ def _width() -> int:
     return shutil.get_terminal_size((140, 24)).columns
 
 
-def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
+def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark: str) -> int:
     from airepair.runs.folder import RUNS, make
     from airepair.runs.repairing import Run, untuned
     from airepair.runs.show import showing
@@ -125,6 +125,8 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 
     show = showing(log)
     state = Run(wish, open_folder, show)
+    if remark:
+        show.say(remark)
     cells = sum(len(t.seeds or wish.seeds) for t in targets) * len(wish.methods)
     if args.all:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)
@@ -177,7 +179,7 @@ def _end(records: Sequence[Record], folder: RunFolder | None) -> int:
     return 1 if bad or not any(r.status == "repaired" for r in records) else 0
 
 
-def _test(args: argparse.Namespace, targets: list[Target], shared: Shared) -> int:
+def _test(args: argparse.Namespace, targets: list[Target], shared: Shared, remark: str) -> int:
     from airepair.case import seeds_of
     from airepair.report.text import terminal
     from airepair.runs.show import showing
@@ -185,6 +187,8 @@ def _test(args: argparse.Namespace, targets: list[Target], shared: Shared) -> in
 
     results = []
     with showing(lambda _: None) as show:
+        if remark:
+            show.say(remark)
         for target in targets:
             for seed in target.seeds or seeds_of(args.seeds or "0"):
                 results.append(examined(target, seed, shared, show))

@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airepair.arithmetic import NATIVE, say_arithmetic
+from airepair.arithmetic import NATIVE, set_up
 from airepair.errors import UsageError
-from airepair.settings import is_smoke
+from airepair.settings import wants_portable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains and writes; 0 when it is done, 1 when --until-accuracy was not reached."""
-    say_arithmetic(portable=not args.native and is_smoke([args.dataset], None))  # before the next line
+    remark = set_up(portable=not args.native and wants_portable([args.dataset], None))  # before the next line
     import torch
 
     from airepair import data
@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         training = replace(training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}")
     torch.manual_seed(args.seed)
     module = mark(build(model, dataset.name, len(dataset.classes), dataset.shape).to(device), dataset.name, device)
+    if remark:
+        print(remark)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
     facts = _facts(module, model, dataset, training, plan)
     accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder)

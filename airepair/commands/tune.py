@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airepair.arithmetic import NATIVE, say_arithmetic
+from airepair.arithmetic import NATIVE, set_up
 from airepair.case import seeds_of
 from airepair.errors import UsageError
-from airepair.settings import is_smoke
+from airepair.settings import wants_portable
 
 if TYPE_CHECKING:
     from airepair.options import Option
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
-    say_arithmetic(portable=not args.native and is_smoke(args.dataset.split(","), args.profile))  # before the next line loads torch
+    remark = set_up(portable=not args.native and wants_portable(args.dataset.split(","), args.profile))  # before the next line loads torch
     from airepair.tuning.space import require_optuna, space_of
 
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     methods = _methods(args.method)
     spaces = {m: space_of(m) for m in methods}
     require_optuna()
+    if remark:
+        print(remark)
     found: dict[str, dict[str, Any] | None] = {}
     for dataset, model in places:
         bench = _bench(args, dataset, model, seeds)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from airepair import BENCHMARK_VERSION, arithmetic
+from airepair import BENCHMARK_VERSION
 from airepair.errors import UsageError
 from airepair.records import FINISHED, Found, Record, version
 from airepair.report.statistics import fewest_seeds
@@ -101,7 +101,7 @@ def _without(record: Record) -> Iterator[str]:
     if record.status in FINISHED and "source" not in record.fingerprint:
         yield "a fingerprint with the digest of the method's source"
     digits = record.status in FINISHED and record.case.dataset.partition("+")[0] == "digits"
-    if arithmetic.CONFIRMED and digits and record.provenance.get("arithmetic") != "portable":
+    if digits and record.provenance.get("arithmetic") != "portable":
         yield "portable arithmetic on digits, so that anybody can reproduce the bits (run it without --native)"
     if record.provenance.get("dirty"):
         yield "a checkout of the harness without changes"
