@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 LIBRARIES = ("torch", "numpy")  # scipy and scikit-learn import numpy
 SETTINGS = {
     "MKL_CBWR": "COMPATIBLE",  # matrix products and LAPACK of torch
-    "ATEN_CPU_CAPABILITY": "default",  # torch's own vectorised kernels
-    "DNNL_MAX_CPU_ISA": "SSE41",  # convolutions (oneDNN)
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own vectorised kernels
+    "DNNL_MAX_CPU_ISA": "AVX2",  # convolutions (oneDNN)
     "OPENBLAS_CORETYPE": "Nehalem",  # BLAS and LAPACK of numpy and scipy
 }
 NUMPY_FEATURES = "NPY_DISABLE_CPU_FEATURES"
