@@ -116,7 +116,7 @@ class Reporter:
             return
         from airepair.report import terminal, write_all
         from airepair.report.grid import grid
-        from airepair.report.verdict import short
+        from airepair.report.screen import short
 
         found = self.found()
         records = found.records

@@ -12,6 +12,9 @@ from airepair.records import read
 from airepair.report import documents, render
 from airepair.report.grid import grid
 from airepair.report.paper import default_path
+from airepair.report.paper import read as read_paper
+from airepair.report.picture import picture
+from airepair.report.summary import summary
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "reports"
@@ -31,12 +34,22 @@ def test_a_committed_table_is_rendered_from_the_committed_records(folder: Path, 
     assert not remarks
     found = documents(grid(records), default_path())
     for path in sorted(folder.glob("*.md")):
-        if path.stem == "paired":
-            continue
-        text = render(found[path.stem], "md")
-        if REWRITE:
-            path.write_text(text)
-        assert path.read_text() == text
+        if path.stem not in ("paired", "verdict"):
+            same(path, render(found[path.stem], "md"))
+
+
+def same(path: Path, text: str) -> None:
+    """The file is that text; or becomes it."""
+    if REWRITE:
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+def test_the_verdict_and_the_picture_are_made_from_the_committed_records() -> None:
+    """As `airepair table reports/cpu reports/digits --table verdict` and `--table picture` print them."""
+    cells = grid(read(SHOWN_TOGETHER)[0])
+    same(REPORTS / "verdict.md", summary(cells, read_paper(default_path())))
+    same(REPORTS / "picture.svg", picture(cells.plain))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
@@ -47,16 +60,9 @@ def test_committed_records_come_from_a_clean_checkout(folder: Path) -> None:
         assert record.provenance["dirty"] is False, record.key
 
 
-def test_the_readme_shows_the_committed_tables() -> None:
-    """The part between `<!-- reports/TABLE.md -->` and `<!-- end -->` is the file's first table with all that stands below it."""
+def test_the_readme_shows_the_verdict() -> None:
+    """The part between `<!-- reports/verdict.md -->` and `<!-- end -->` is the file; the picture stands below it."""
     text = README.read_text()
-    assert SHOWN.search(text)
-
-    def shown(match: re.Match[str]) -> str:
-        first = (ROOT / match[2]).read_text().split("\n\n**Table", 2)[0].strip()
-        return f"{match[1]}{first}\n{match[4]}"
-
-    wanted = SHOWN.sub(shown, text)
-    if REWRITE:
-        README.write_text(wanted)
-    assert README.read_text() == wanted
+    (path,) = (m[2] for m in SHOWN.finditer(text))
+    same(README, SHOWN.sub(lambda m: f"{m[1]}{(ROOT / path).read_text()}{m[4]}", text))
+    assert "](reports/picture.svg)" in text

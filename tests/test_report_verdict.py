@@ -10,7 +10,8 @@ from airepair.cli import main
 from airepair.records import Record, read
 from airepair.report.grid import grid
 from airepair.report.recommend import recommendations
-from airepair.report.verdict import LINES, WIDTH, short, verdict
+from airepair.report.screen import LINES, WIDTH, short
+from airepair.report.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(p.parent for p in (ROOT / "reports").glob("*/records.jsonl") if p.parent.name != "out")
@@ -50,7 +51,7 @@ def test_methods_stand_the_papers_first_then_by_gain() -> None:
     rows = [line.split()[0] for line in short(grid(records)).splitlines() if "+" in line or "-3" in line]
     assert [r for r in rows if r in ("DL2", "finetune", "memit", "minimal", "prdnn")] == ["DL2", "finetune", "memit", "minimal"]
     said = " ".join(verdict(grid(records)))
-    assert "unsupported somewhere: prdnn" in said
+    assert "unsupported on some subjects: prdnn" in said
     assert "Accuracy is lost wherever they ran by minimal; most by minimal: -30.00 points." in said
     assert "whether plain training does as well is open" in said
 
@@ -58,7 +59,7 @@ def test_methods_stand_the_papers_first_then_by_gain() -> None:
 def test_what_failed_is_counted_in_the_first_sentence() -> None:
     """A crash is no silence."""
     records = [cell("dl2", 0.01), cell("memit", 0, status="crashed", reason="the worker died", after={})]
-    assert verdict(grid(records))[0] == "1 cells repaired (1 methods, 1 subject, 1 seeds); 1 crashed."
+    assert verdict(grid(records))[0] == "1 cell repaired (1 method, 1 subject, 1 seed); 1 crashed."
     assert verdict(grid([])) == ["Nothing ran."]
 
 
@@ -69,7 +70,7 @@ def test_a_fault_is_one_line_with_the_three_best() -> None:
     for name, recovery in (("dl2", 0.2), ("memit", 0.9), ("apricot", 0.5), ("minimal", 0.1)):
         record = cell(name, 0.1, case=Case("digits", "fc+missing", name, 0), subject=fault)
         found.append(dataclasses.replace(record, after={**record.after, "recovery": recovery}))
-    assert "digits-fc+missing: best recovery memit 90 %, Apricot 50 %, DL2 20 %" in short(grid(found))
+    assert "Best recovery per fault, in %:\ndigits-fc+missing: memit 90, Apricot 50, DL2 20\n" in short(grid(found))
 
 
 def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:

@@ -2,6 +2,8 @@
 
 airepair table reports/out                              Table I, as the run printed it
 airepair table reports/out --table extended --format md
+airepair table reports/out --table verdict              what the records say, in Markdown
+airepair table reports/out --table picture > net.svg    net change against training images, as an SVG
 airepair table reports/out --out paper/                 every report in every form
 
 A line that is no record is named on standard error; the others are shown all the same, and the exit code is 2.
@@ -19,16 +21,19 @@ from airepair.records import Record, scan
 from airepair.report import documents, render, terminal, write_all
 from airepair.report.grid import grid
 from airepair.report.paper import default_path
+from airepair.report.paper import read as read_paper
+from airepair.report.picture import picture
+from airepair.report.summary import summary
 from airepair.verification.mark import read as read_mark
 
-TABLES = ("table1", "extended", "cost", "paired", "table2", "table3")
+TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", "verdict", "picture")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECORDS..., --table, --format, --out, --paper."""
     parser.add_argument("records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them")
     parser.add_argument("--table", choices=TABLES, default="table1", help="which report to print")
-    parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form")
+    parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form, if it is a table")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write every report in every form into this folder")
     parser.add_argument(
         "--paper", type=Path, metavar="CSV", help="the paper's own numbers, to stand beside ours (default: those of this package)"
@@ -49,6 +54,11 @@ def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -
     paper = args.paper or default_path()
     if (args.table, args.format) == ("table1", "txt"):
         print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
+    elif args.table == "verdict":
+        print(summary(grid(records), read_paper(paper)), end="")
+    elif args.table == "picture":
+        print(picture(grid(records).plain), end="")
+        remarks = []
     else:
         found = documents(grid(records), paper)
         if args.table not in found:

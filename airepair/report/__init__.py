@@ -1,6 +1,6 @@
 """Reports: records in, text out. Free of torch; nothing here runs a model.
 
-`terminal` is what a run prints at its end, `write_all` what it leaves in a folder. Both depend on the records alone: same records, same bytes.
+`terminal` is what a run prints at its end, `write_all` what it leaves in a folder. All depend on the records alone: same records, same bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from airepair.report.layout import Table
 from airepair.report.leaderboard import leaderboard
 from airepair.report.markdown import markdown
 from airepair.report.paired import paired
+from airepair.report.picture import picture
+from airepair.report.summary import summary
 from airepair.report.table1 import table1
 from airepair.report.table2 import table2
 from airepair.report.table3 import table3
@@ -69,6 +71,7 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     folder.mkdir(parents=True, exist_ok=True)
     found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
+    texts |= {"picture.svg": picture(table.plain), "verdict.md": summary(table, paper_table.read(paper))}
     texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables], table, marks)
     return [replace_file(folder / name, text) for name, text in texts.items()]
 

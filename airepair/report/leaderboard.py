@@ -7,51 +7,51 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-
-from jinja2 import Environment, StrictUndefined
 
 from airepair.records import Record
-from airepair.report.claims import claims
+from airepair.report.claims import claims, column_notes
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
 from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
 from airepair.report.grid import Grid, Sample, gain, sample, score, status
-from airepair.report.layout import Table, fixed, spread
+from airepair.report.layout import Table, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.picture import PANEL, legend, notes, panels
 from airepair.report.states import states
+from airepair.report.templates import template
 from airepair.report.text import plain
 from airepair.report.verdict import verdict
 
 
 @dataclass(frozen=True)
-class Value:
-    """What a cell of the sortable table shows, and the number that it is sorted by (None goes last)."""
-
-    text: str
-    number: float | None
-
-
-@dataclass(frozen=True)
 class Line:
-    """One cell of the grid: `seeds` are (seeds, status, reason), `options` (name, value, origin)."""
+    """One cell of the grid: `labels` and `values` are its row of the sortable table, `seeds` are (seeds, status, reason), `options`
+    (name, value, origin), `notes` those that do not hold for the whole column."""
 
     id: str
-    subject: str
-    method: str
-    category: str
-    settings: str
+    labels: tuple[str, ...]
     status: str
-    values: tuple[Value, ...]
+    values: tuple[str, ...]
     seeds: tuple[tuple[str, str, str], ...]
     options: tuple[tuple[str, str, str], ...]
     notes: tuple[str, ...]
     curve: Curve | None
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A column of the grid: its cells, and the notes that hold for all of them."""
+
+    title: str
+    notes: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+FIRST, MORE = ("table1", "table2", "table3"), ("paper",)
+LABELS = ("Method", "Data set", "Model", "Fault", "Category", "Settings", "Status")
 HEADINGS = (
     ("n", "seeds that were repaired"),
     ("Accuracy", "gain in percentage points"),
@@ -61,6 +61,7 @@ HEADINGS = (
     ("Tempered", "gain of the constraint at the temperature that fits validation best, in points"),
     ("Repair rate", "failing inputs given to the method that are right after, in %"),
     ("Generalisation", "test inputs wrong before and right after, in %"),
+    ("Recovery", "of what the fault spoils, in %: 0 the subject, 100 its twin without the fault"),
     ("Break rate", "test inputs right before and wrong after, in %"),
     ("Images", "training images, forward and backward"),
     ("Seconds", "of the repair alone"),
@@ -71,20 +72,21 @@ HEADINGS = (
 def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None, verified: Iterable[str] = ()) -> str:
     """The page. `whole` are the records with their ablations, for the verdict; `verified` says which have been run again.
 
-    Of `tables` the first (Table I), Table II and Table III stand above the sortable one, the others below it.
+    Of `tables` Table I to III stand above the sortable one and the paper's own below it; the others are too long for a page.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = files("airepair.report").joinpath("leaderboard.html.j2").read_text(encoding="utf-8")
-    lines = [_line(cells, p, m) for p in cells.columns for m in cells.methods if cells.cell(p, m)]
-    found = list(tables)
-    first = found[:1] + [t for t in found[1:] if t.name in ("table2", "table3")]
-    page = environment.from_string(source).render(
-        first=first,
-        more=[t for t in found if t not in first],
+    found = {t.name: t for t in tables}
+    page = template("leaderboard.html.j2").render(
+        first=[found[name] for name in FIRST if name in found],
+        more=[found[name] for name in MORE if name in found],
+        labels=LABELS,
         headings=HEADINGS,
-        lines=lines,
+        subjects=[_subject(cells, p) for p in cells.columns],
         claims=claims(cells, ()),
         verdict=verdict(whole or cells),
+        panels=panels(cells),
+        legend=legend(panels(cells)),
+        reading=list(notes(cells)),
+        panel_size=PANEL,
         about=" ".join([_about(cells), *(f"{mark}." for mark in verified)]),
         marks=_marks(cells),
         width=WIDTH,
@@ -108,26 +110,37 @@ def _marks(cells: Grid) -> list[str]:
     return [*wreck_note(cells), *([FLAGGED] if alone else [])]
 
 
-def _line(cells: Grid, place: Column, method: str) -> Line:
+def _subject(cells: Grid, place: Column) -> Subject:
+    shared = column_notes(cells.of(place))
+    lines = tuple(_line(cells, place, m, shared) for m in cells.methods if cells.cell(place, m))
+    return Subject(f"{dataset_title(place[0])} {model_title(place[1])}", tuple(map(plain, shared)), lines)
+
+
+def _line(cells: Grid, place: Column, method: str, shared: Sequence[str]) -> Line:
     records = cells.cell(place, method)
     given = {(k, str(o.get("value")), str(o.get("origin", "default"))) for r in records for k, o in r.options.items()}
     options = {o for o in given if o[2] != "default"}
     others = Counter(r.status for r in records if r.status != "repaired")
     ended = ", ".join(f"{n} {word}" for word, n in sorted(others.items()))
     ran = any(r.status == "repaired" for r in records)
+    word = ", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended))) if ran else status(records)
+    own = dict.fromkeys(plain(n) for r in records for n in r.notes if " ".join(n.split()).rstrip(".") not in shared)
     return Line(
         id=re.sub(r"[\[\]@]", "_", "-".join((*place, method))),
-        subject=f"{dataset_title(place[0])} {model_title(place[1])}",
-        method=marked(method_title(method), records),
-        category=category(cells, method),
-        settings=settings(records),
-        status=", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended))) if ran else status(records),
+        labels=(marked(method_title(method), records), *_place(place), category(cells, method), settings(records), word),
+        status=word,
         values=_values(cells, place, method, records),
         seeds=_seeds(records),
         options=tuple(sorted(options)),
-        notes=tuple(dict.fromkeys(plain(n) for r in records for n in r.notes)),
+        notes=tuple(own),
         curve=curve(cells, place, method),
     )
+
+
+def _place(place: Column) -> tuple[str, str, str]:
+    """Data set, model and fault (of the subject, or the environment that it works in)."""
+    (dataset, _, outside), (model, _, inside) = (name.partition("+") for name in place)
+    return dataset_title(dataset), model_title(model), " + ".join(filter(None, (outside, inside))) or "none"
 
 
 def _seeds(records: list[Record]) -> tuple[tuple[str, str, str], ...]:
@@ -138,37 +151,35 @@ def _seeds(records: list[Record]) -> tuple[tuple[str, str, str], ...]:
     return tuple((", ".join(map(str, seeds)), status, reason) for (status, reason), seeds in found.items())
 
 
-def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> tuple[Value, ...]:
+def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> tuple[str, ...]:
     """In the order of HEADINGS."""
     ran = [r for r in records if r.status == "repaired"]
     beside = next((s for s in states(cells, place, method) if s.kind == "beside" and s.label.startswith("finetune")), None)
 
-    def gained(metric: str) -> Value:
+    def gained(metric: str) -> str:
         return _value(sample(ran, partial(gain, metric=metric), 100), 2, sign=True)
 
-    def scored(metric: str, sign: bool = False) -> Value:
+    def scored(metric: str, sign: bool = False) -> str:
         return _value(sample(ran, partial(score, metric=metric), 100), 2, sign)
 
-    constraint = gained("constraint")
-    if temperature_alone(records):
-        constraint = Value(constraint.text + FLAG, constraint.number)
     costs = (_value(sample(ran, COLUMNS[name][1]), digits) for name, digits in (("training_images", 0), ("seconds", 1), ("peak_mib", 0)))
     return (
-        Value(f"{len(ran)}/{len(records)}" if len(ran) < len(records) else str(len(ran)), len(ran)),
+        f"{len(ran)}/{len(records)}" if len(ran) < len(records) else str(len(ran)),
         gained("accuracy"),
         scored("net_change", sign=True),
         _value(beside.sample("net_change", 100) if beside else None, 2, sign=True),
-        constraint,
+        gained("constraint") + (FLAG if temperature_alone(records) else ""),
         gained("constraint_tempered"),
         scored("repair_rate"),
         scored("generalisation"),
+        scored("recovery"),
         scored("break_rate"),
         *costs,
     )
 
 
-def _value(found: Sample | None, digits: int, sign: bool = False) -> Value:
+def _value(found: Sample | None, digits: int, sign: bool = False) -> str:
+    """The number with which the text begins is what the page sorts by."""
     if found is None:
-        return Value("–", None)
-    text = f"{found.mean:,.0f}" if digits == 0 else spread(found, digits, sign)
-    return Value(text, float(fixed(found.mean, 6)))
+        return "–"
+    return f"{found.mean:,.0f}" if digits == 0 else spread(found, digits, sign)

@@ -85,8 +85,10 @@ def questions(cells: Grid) -> list[Question]:
 
 
 def _methods(cells: Grid, place: Column) -> list[str]:
-    """Those with an ablation in this column, in the order of the rows."""
+    """Those with an ablation in this column, in the order of the rows; if nothing has one, those whose sources are known."""
     having = {r.case.base_method for r in cells.of(place) if ablation(r)}
+    if not any(map(ablation, cells.records)):
+        having = {r.case.method for r in cells.of(place) if r.sources and r.category != "control"}
     return [m for m in cells.methods if m in having]
 
 

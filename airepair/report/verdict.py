@@ -1,36 +1,43 @@
-"""The verdict: what a run says, on one screen. Three to six sentences, Table I compact, a line per fault, where the rest is.
+"""The verdict: what records say, in three to six sentences: which methods can be told from fine-tuning and from their own ablation, what
+they cost and break, what was not run.
 
 Every sentence rests on the records alone; "can be told" means p < .05 after Holm's correction (table3.py).
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from tabulate import tabulate
-
+from airepair import BENCHMARK_VERSION
+from airepair.records import Record
 from airepair.report.claims import missing_cells
+from airepair.report.costs import COLUMNS
+from airepair.report.facts import category
 from airepair.report.grid import Grid, Sample, faulty, gain, sample, score
 from airepair.report.layout import fixed
-from airepair.report.order import CONTROLS, PAPER_METHODS, Column, dataset_title, method_title, model_title
+from airepair.report.order import CONTROLS, PAPER_METHODS, Column, method_title
 from airepair.report.statistics import fewest_seeds
 from airepair.report.table3 import CONTROL, IDEA, Question, questions
 
-WIDTH, LINES = 80, 60
-HEAD = 4  # lines of the compact table's heading
 METRIC = "accuracy"
 
 
 def verdict(cells: Grid, asked: Sequence[Question] | None = None) -> list[str]:
-    """Three to six sentences. `asked` are Table III's comparisons, if they are known already."""
+    """Three to six sentences, and one about the version if it is an earlier one. `asked` are Table III's comparisons, if they are known."""
     if not cells.records:
         return ["Nothing ran."]
     asked = questions(cells) if asked is None else asked
     about = [q for q in asked if q.metric == METRIC]
-    found = [_what_ran(cells), _beside_control(about), _ideas(about), _damage(cells), _not_run(cells)]
+    found = [_version(cells), _what_ran(cells), _beside_control(about), _ideas(about), _cost(cells, about), _damage(cells), _not_run(cells)]
     return [s for s in found if s]
+
+
+def _version(cells: Grid) -> str:
+    """That numbers of an earlier version are not this benchmark's."""
+    if cells.version == BENCHMARK_VERSION:
+        return ""
+    return f"These records are of benchmark version {cells.version}, this is version {BENCHMARK_VERSION}: nothing in them may be claimed."
 
 
 def _what_ran(cells: Grid) -> str:
@@ -39,8 +46,12 @@ def _what_ran(cells: Grid) -> str:
     counts = {s: sum(r.status == s for r in cells.records) for s in ("failed", "crashed", "timeout", "out of memory")}
     bad = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
     methods = {r.case.base_method for r in ran if r.category != "control"}
-    where = f"{len(cells.columns)} subject{'s' if len(cells.columns) > 1 else ''}"
-    return f"{len(ran)} cells repaired ({len(methods)} methods, {where}, {len(seeds)} seeds)" + (f"; {bad}." if bad else ".")
+    parts = ((len(methods), "method"), (len(cells.columns), "subject"), (len(seeds), "seed"))
+    return f"{_count(len(ran), 'cell')} repaired ({', '.join(_count(n, what) for n, what in parts)})" + (f"; {bad}." if bad else ".")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def _beside_control(asked: Sequence[Question]) -> str:
@@ -77,14 +88,42 @@ def _named(found: Sequence[Question]) -> str:
     return ", ".join(f"{m} ({', '.join(p)})" for m, p in names.items())
 
 
+def _cost(cells: Grid, asked: Sequence[Question]) -> str:
+    """What the methods that beat their control cost and break; if there are none, what the repair method with the largest mean gain does."""
+    places = healthy(cells) or cells.columns
+    better = list(dict.fromkeys(q.method for q in asked if q.kind == CONTROL and q.told == 1))[:3]
+    if better:
+        return f"They cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
+    repairs = {m: v for m, v in by_gain(cells.plain, places).items() if category(cells, m) != "control" and m not in CONTROLS}
+    if not repairs:
+        return ""
+    best = max(repairs, key=lambda m: repairs[m])
+    if repairs[best] <= 0:
+        return "No repair method gains accuracy on average over the subjects."
+    gains = f"{method_title(best)}'s, {fixed(repairs[best], 2, True)} points"
+    return f"The largest mean gain of a repair method is {gains}: {_price(cells, places, best)}."
+
+
+def _price(cells: Grid, places: Sequence[Column], method: str) -> str:
+    """Training images, seconds, and right answers that it breaks: from the least to the most of the subjects' means over seeds."""
+    values: tuple[tuple[Callable[[Record], float | None], float, int, str], ...] = (
+        (COLUMNS["training_images"][1], 1, 0, " training images"),
+        (COLUMNS["seconds"][1], 1, 1, " s"),
+        (partial(score, metric="break_rate"), 100, 1, " % of the right answers broken"),
+    )
+    parts = []
+    for value, scale, digits, unit in values:
+        means = [s.mean for p in places if (s := sample(cells.cell(p, method), value, scale)) is not None]
+        ends = list(dict.fromkeys(f"{v:,.{digits}f}" for v in (min(means), max(means)))) if means else []
+        parts += [" to ".join(ends) + unit] if ends else []
+    return ", ".join(parts)
+
+
 def _damage(cells: Grid) -> str:
     """The methods that cost accuracy wherever they ran, and the largest cost."""
-    places = [p for p in cells.columns if p not in faulty(cells)]
-    losses: dict[str, float] = {}
-    for method in _methods(cells, places):
-        means = [s.mean for p in places if (s := _gain(cells, p, method)) is not None]
-        if means and max(means) < 0 and method not in CONTROLS:
-            losses[method] = min(means)
+    places = healthy(cells)
+    found = {m: _means(cells, places, m) for m in by_gain(cells.plain, places) if m not in CONTROLS}
+    losses = {m: min(means) for m, means in found.items() if max(means) < 0}
     if not losses:
         return ""
     worst = min(losses, key=lambda m: losses[m])
@@ -97,78 +136,28 @@ def _not_run(cells: Grid) -> str:
     unsupported = sorted({r.case.base_method for r in cells.records if r.status == "unsupported"})
     parts = []
     if count := sum(len(m) for m in absent.values()):
-        parts.append(f"{count} cells were not run")
+        parts.append(f"{_count(count, 'cell')} that {'was' if count == 1 else 'were'} not run")
     if unsupported:
-        parts.append(f"unsupported somewhere: {', '.join(map(method_title, unsupported))}")
+        parts.append(f"unsupported on some subjects: {', '.join(map(method_title, unsupported))}")
     return f"Not in the table: {'; '.join(parts)}." if parts else ""
 
 
-def _gain(cells: Grid, place: Column, method: str) -> Sample | None:
-    return sample(cells.cell(place, method), partial(gain, metric=METRIC), 100)
+def gained(cells: Grid, place: Column, method: str, metric: str = METRIC) -> Sample | None:
+    """The gain in points, one number per seed."""
+    return sample(cells.cell(place, method), partial(gain, metric=metric), 100)
 
 
-def _methods(cells: Grid, places: Sequence[Column]) -> list[str]:
-    """Those with a number in some of the columns: the paper's three first, then by the mean gain."""
-
-    def key(method: str) -> tuple[int, float]:
-        means = [s.mean for p in places if (s := sample(cells.cell(p, method), partial(gain, metric=METRIC))) is not None]
-        paper = list(PAPER_METHODS).index(method) if method in PAPER_METHODS else len(PAPER_METHODS)
-        return paper, -(sum(means) / len(means))
-
-    ran = [m for m in cells.methods if any(r.status == "repaired" for p in places for r in cells.cell(p, m))]
-    return sorted(ran, key=key)
+def _means(cells: Grid, places: Sequence[Column], method: str) -> list[float]:
+    return [s.mean for p in places if (s := gained(cells, p, method)) is not None]
 
 
-def short(cells: Grid, paths: Sequence[str] = (), width: int = WIDTH, lines: int = LINES) -> str:
-    """The verdict, Table I compact, a line per fault and the paths, at most `lines` lines of at most `width` characters."""
-    wrap = partial(textwrap.wrap, width=width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    head = [line for sentence in verdict(cells) for line in wrap(sentence)]
-    faults = [textwrap.shorten(line, width, placeholder=" ...") for line in _faults(cells.plain)]
-    tail = [line for path in paths for line in wrap(path)]
-    room = lines - len(head) - len(tail) - min(len(faults), 10) - 3
-    table = _compact(cells.plain, width, room)
-    parts = [head, table, faults[:10], tail]
-    return "\n".join("\n".join(part) for part in parts if part) + "\n"
+def by_gain(cells: Grid, places: Sequence[Column]) -> dict[str, float]:
+    """The methods with a gain in some of the columns, and its mean over them: the paper's three first, then the largest."""
+    means = {m: sum(found) / len(found) for m in cells.methods if (found := _means(cells, places, m))}
+    paper = list(PAPER_METHODS)
+    return dict(sorted(means.items(), key=lambda kv: (paper.index(kv[0]) if kv[0] in paper else len(paper), -kv[1])))
 
 
-def _compact(cells: Grid, width: int, room: int) -> list[str]:
-    """Gains of accuracy and constraint accuracy in points, a row per method that ran; what does not fit is named."""
-    places = [p for p in cells.columns if p not in faulty(cells)]
-    if not places:
-        return []
-    methods = _methods(cells, places)
-    for fit in range(min(len(places), 6), 0, -1):
-        lines = _lines(cells, places[:fit], methods)
-        if fit == 1 or max(map(len, lines)) <= width:
-            break
-    head, rows = lines[:HEAD], lines[HEAD:]
-    kept = rows[: max(3, room - HEAD - 2)]
-    more = {"methods": len(rows) - len(kept), "subjects": len(places) - fit}
-    left = " and ".join(f"{n} more {what}" for what, n in more.items() if n)
-    return ["Gains in points:", *(line[:width] for line in head + kept), *([f"... {left}: table1.txt"] if left else [])]
-
-
-def _lines(cells: Grid, shown: Sequence[Column], methods: Sequence[str]) -> list[str]:
-    """The compact table: HEAD lines of heading, then a line per method."""
-    rows = [[method_title(m)[:16], *(text for p in shown for text in _texts(cells, p, m))] for m in methods]
-    heads = ["", *(text for p in shown for text in (f"{dataset_title(p[0])[:13]}\n{model_title(p[1])[:13]}\nacc.", "\n\nconst."))]
-    align = ["left", *["right"] * (2 * len(shown))]
-    table: str = tabulate(rows, heads, tablefmt="simple", disable_numparse=True, colalign=align)
-    return table.splitlines()
-
-
-def _texts(cells: Grid, place: Column, method: str) -> Iterator[str]:
-    for metric in (METRIC, "constraint"):
-        found = sample(cells.cell(place, method), partial(gain, metric=metric), 100)
-        yield fixed(found.mean, 2, True) if found else "-"
-
-
-def _faults(cells: Grid) -> Iterator[str]:
-    """Per fault the three methods with the best recovery."""
-    for place in [p for p in cells.columns if p in faulty(cells)]:
-        means = {
-            m: s.mean for m in cells.methods if (s := sample(cells.cell(place, m), partial(score, metric="recovery"), 100)) is not None
-        }
-        best = sorted(means, key=lambda m: -means[m])[:3]
-        listed = ", ".join(f"{method_title(m)} {fixed(means[m], 0)} %" for m in best)
-        yield f"{'-'.join(place)}: best recovery {listed}" if best else f"{'-'.join(place)}: no recovery was measured"
+def healthy(cells: Grid) -> list[Column]:
+    """The columns of Table I: those whose subject has no fault."""
+    return [p for p in cells.columns if p not in faulty(cells)]
