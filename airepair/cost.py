@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -148,9 +148,21 @@ def _cpu_seconds() -> float:
 
 @cache
 def warm_up() -> None:
-    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair; the canary takes a second."""
+    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair; the canary takes a second.
+
+    The first of each class makes torch replace the class's `step` by a profiled one, for which no method is to blame.
+    """
     arithmetic(torch.device("cpu"))
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    for kind in _kinds_of(torch.optim.Optimizer):
+        if not getattr(kind.step, "hooked", False):
+            with contextlib.suppress(Exception):  # of another package, with arguments of its own
+                kind([torch.nn.Parameter(torch.zeros(2, 2))], lr=0.1)
+
+
+def _kinds_of(kind: type) -> Iterator[Any]:
+    for found in kind.__subclasses__():
+        yield found
+        yield from _kinds_of(found)
 
 
 def measure(call: Callable[[], None], device: torch.device) -> Cost:

@@ -8,10 +8,12 @@ control flow that depends on data, no memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from airepair.types import Meter
 
 WARM_UP = 3  # calls before recording: lazily made state (optimiser buffers, cuDNN plans) must exist by then
 
@@ -33,10 +35,13 @@ def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Recorded:
-    """`work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record` makes the replay."""
+    """`work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record` makes the replay.
 
-    def __init__(self, work: Work, record: Record = graph_of) -> None:
-        self.work, self.record = work, record
+    `meters` listen to the work: what they hear while a recording fails was not computed, and is heard again when the work runs as it stands.
+    """
+
+    def __init__(self, work: Work, record: Record = graph_of, meters: Sequence[Meter] = ()) -> None:
+        self.work, self.record, self.meters = work, record, meters
         self.shapes: tuple[torch.Size, ...] | None = None
         self.calls = 0
         self.places: tuple[Tensor, ...] = ()
@@ -57,10 +62,13 @@ class Recorded:
             return aside(lambda: self.work(*tensors), tensors[0].device)
         if self.replay is None:
             self.places = tuple(t.clone(memory_format=torch.preserve_format) for t in tensors)
+            marks = [(meter, meter.mark()) for meter in self.meters]
             try:
                 self.replay = self.record(lambda: self.work(*self.places))
             except RuntimeError:  # whatever the reason, the work itself is done below, and an error of its own is raised there
                 self.failed = True
+                for meter, mark in marks:
+                    meter.rewind(mark, computed=False)
                 return self.work(*tensors)
         for place, tensor in zip(self.places, tensors, strict=True):
             place.copy_(tensor, non_blocking=True)

@@ -41,9 +41,9 @@ class RecordedHunt:
         record = self.record or (graph_of if starts[0].is_cuda else None)
         if record is None or not recordable(network):
             return self.hunt(network, points, labels, starts)
-        work = self._work(network, tuple(points), tuple(labels), record)
-        tensors = (*points.values(), *labels.values(), *starts)
         meters = [hook for hook in network._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        work = self._work(network, tuple(points), tuple(labels), record, meters)
+        tensors = (*points.values(), *labels.values(), *starts)
         if work.replays(*tensors):
             for meter in meters:  # no hook counts a replay
                 forward, backward = self.counts[meter]
@@ -56,7 +56,9 @@ class RecordedHunt:
             self.counts = {m: (m.forward - before[m][0], m.backward - before[m][1]) for m in meters}
         return found
 
-    def _work(self, network: nn.Module, points: tuple[str, ...], labels: tuple[str, ...], record: Record) -> Recorded:
+    def _work(
+        self, network: nn.Module, points: tuple[str, ...], labels: tuple[str, ...], record: Record, meters: Sequence[Meter]
+    ) -> Recorded:
         """The recording for this network where its weights lie now."""
         key = (id(network), *(t.data_ptr() for t in (*network.parameters(), *network.buffers())))
         if self.work is None or key != self.key:
@@ -66,5 +68,5 @@ class RecordedHunt:
                 named = dict(zip(points, tensors[: len(points)], strict=True)), dict(zip(labels, tensors[len(points) : cut], strict=True))
                 return self.hunt(network, *named, tensors[cut:])
 
-            self.key, self.work = key, Recorded(search, record)
+            self.key, self.work = key, Recorded(search, record, meters)
         return self.work

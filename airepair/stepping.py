@@ -57,8 +57,8 @@ class Stepper:
         self.cuda = next(module.parameters()).device.type == "cuda"
         self.autocast = plain and self.cuda and not precise
         record = record or (graph_of if self.cuda else None)
-        self.recorded = Recorded(self._step, record) if record and plain and recordable(module) else None
         self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        self.recorded = Recorded(self._step, record, self.meters) if record and plain and recordable(module) else None
         self.parts = parts
         self.most: int | None = None  # images that go through at once, where the batch did not
 

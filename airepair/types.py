@@ -234,9 +234,9 @@ class Meter:
         """Where the counts stand, for `rewind`."""
         return self._forward, self._backward
 
-    def rewind(self, mark: tuple[int, int]) -> None:
-        """Takes back what was counted since: it is done again."""
-        self._taken_back += max(0, self._backward - mark[1])
+    def rewind(self, mark: tuple[int, int], *, computed: bool = True) -> None:
+        """Takes back what was counted since: it is done again, or was not `computed` at all (a CUDA graph that could not be recorded)."""
+        self._taken_back += max(0, self._backward - mark[1]) if computed else 0
         self._forward, self._backward = mark
 
     @contextmanager

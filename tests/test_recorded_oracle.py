@@ -95,6 +95,22 @@ def test_replays_count_their_images() -> None:
     assert min(counts[0]) > 0
 
 
+def test_images_are_counted_once_where_recording_fails() -> None:
+    """As many as in plain searches, in the batch whose recording fails and in those after it."""
+
+    def fails(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        work()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    counts = []
+    for record in (None, fails):
+        module, meter = copy.deepcopy(toy.subject("cnn").module), Meter()
+        module.register_forward_pre_hook(meter)
+        searched(RecordedHunt(Hunt(parse("RobustnessG(eps=0.1)")[0], Search(3)), record), module)
+        counts.append((meter.forward, meter.backward, meter.taken_back))
+    assert counts[0] == counts[1]
+
+
 def test_a_network_that_something_listens_to_is_not_recorded() -> None:
     """A hook runs in every plain search, and never in a replay."""
     module = copy.deepcopy(toy.subject("cnn").module)

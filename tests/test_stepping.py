@@ -77,6 +77,24 @@ def test_replays_count_their_images() -> None:
         assert meter.backward == 2 * 160
 
 
+def test_images_are_counted_once_where_recording_fails() -> None:
+    """The hooks of the try that could not be recorded ran, and nothing was computed: neither used nor taken back."""
+
+    class Fails(Tape):
+        def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            self.recorded += 1
+            work()
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    module, meter, tape = copy.deepcopy(toy.subject("cnn").module), Meter(), Fails()
+    module.register_forward_pre_hook(meter)
+    data, generator = toy.dataset().train, seeded()
+    with Stepper(module.train(), optimizer_of(module, RECIPE), CrossEntropy(), none, generator, plain=True, record=tape) as step:
+        for index in batches(len(data), 20, generator):
+            step(data, index, 0.1)
+    assert (tape.recorded, meter.backward, meter.taken_back) == (1, 160, 0)
+
+
 def test_work_that_cannot_be_recorded_runs_as_it_stands() -> None:
     """An error while recording is no error of the training; one of the work itself is raised."""
 
