@@ -159,7 +159,7 @@ def warm_up() -> None:
                 kind([torch.nn.Parameter(torch.zeros(2, 2))], lr=0.1)
 
 
-def _kinds_of(kind: type) -> Iterator[Any]:
+def _kinds_of(kind: Any) -> Iterator[Any]:
     for found in kind.__subclasses__():
         yield found
         yield from _kinds_of(found)

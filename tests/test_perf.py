@@ -115,3 +115,11 @@ def test_what_is_not_to_be_measured_is_refused(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         perf.main(["--only", "trainings"])
     assert "training, submodels, oracle" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_beside_packages_the_results_are_equal_first(tmp_path: Path) -> None:
+    """The same optimum as scipy's; no loss that torchattacks makes larger, if it is installed."""
+    content = perf.main(["--device", "cpu", "--repeats", "1", "--share", "0.1", "--out", str(tmp_path), "--only", "packages"])
+    assert content["measures"][-1]["largest_difference"] < 1e-6
+    assert all(m["theirs_is_higher_by"] < 1e-5 for m in content["measures"][:-1])

@@ -21,7 +21,7 @@ from airepair.testing.cells import prepare, run
 from airepair.training import Watch, fit
 from airepair.types import Recipe
 from benchmarks.grid import methods
-from benchmarks.perf.precision import compared_means
+from benchmarks.perf.agreement import compared_means
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from airepair.provenance import provenance
 from .table import markdown
 from .timing import Measure, clock
 
-GROUPS = ("training", "submodels", "oracle", "population", "evaluation", "precision")
+GROUPS = ("training", "submodels", "oracle", "population", "evaluation", "precision", "agreement", "packages")
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:

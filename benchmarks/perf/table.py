@@ -10,6 +10,7 @@ FACTS = {
     "share_of_peak": "{:.1%} of the bf16 peak",
     "largest_difference": "results differ by {:.0e}",
     "moved": "{:.0%} of the pixels moved",
+    "theirs_is_higher_by": "no image's loss is higher in theirs by more than {:.0e}",
     "difference_of_means": "means of the accuracies differ by {:+.4f}",
     "spread": "standard deviation over seeds {:.4f}",
     "agrees": "within twice the standard error: {}",
