@@ -268,3 +268,11 @@ def test_reports_load_without_torch() -> None:
     """Rendering from records alone imports no torch."""
     code = "import sys, airepair.report; from airepair.report import terminal; terminal([]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_column_in_another_arithmetic_says_so_in_its_heading() -> None:
+    """bf16 on a CPU and a narrower network are read before the numbers; other columns say nothing."""
+    plain, made_in_bf16 = record("cifar10-resnet18-noop-s0"), record("cifar10-resnet18w16-noop-s0")
+    made_in_bf16 = dataclasses.replace(made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "bf16", "device_kind": "cpu"})
+    headings = [h.title for h in made([plain, made_in_bf16]).headings]
+    assert headings == ["ResNet18", "resnet18w16 (CPU, bf16, quarter width)"]

@@ -3,6 +3,7 @@ the model is wrecked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 
@@ -47,3 +48,15 @@ def settings(records: Iterable[Record]) -> str:
 def category(cells: Grid, method: str) -> str:
     """The method's category as its records have it (a crashed cell has none)."""
     return next((r.category for r in cells.records if r.case.method == method and r.category), "category unknown")
+
+
+def conditions(records: Iterable[Record]) -> str:
+    """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; "" where all is float32."""
+    found = list(records)
+    if not any(r.provenance.get("arithmetic") == "bf16" for r in found):
+        return ""
+    width = re.search(r"resnet\d+w(\d+)", found[0].case.model)
+    words = {"16": "quarter width", "32": "half width"}
+    narrow = [words.get(width[1], f"{width[1]} of 64 channels")] if width else []
+    devices = sorted({str(r.provenance.get("device_kind", "")).upper() for r in found} - {""})
+    return ", ".join([*devices, "bf16", *narrow])

@@ -13,7 +13,7 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report.claims import claims, column_notes, commit
-from airepair.report.facts import FLAG, FLAGGED, marked, temperature_alone, wreck_note
+from airepair.report.facts import FLAG, FLAGGED, conditions, marked, temperature_alone, wreck_note
 from airepair.report.grid import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
 from airepair.report.leads import leads
@@ -48,16 +48,18 @@ def table1(cells: Grid, paper: Paper) -> Table:
                 text += FLAG if metric == "constraint" and temperature_alone(records) else ""
                 entries.append(Entry(marked(text, records), top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
-    headings = tuple(Heading(dataset_title(d), model_title(m) + _n(usual, (d, m))) for d, m in cells.columns)
+    headings = tuple(Heading(dataset_title(d), model_title(m) + _besides(cells, usual, (d, m))) for d, m in cells.columns)
     notes = [*_reading(cells, paper), *paper.notes(cells.columns, cells.methods)]
     tidy = tuple(_tidy(cells, paper, gains))
     title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
     return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
 
 
-def _n(usual: Mapping[Column, int], place: Column) -> str:
-    """The column's own n, where the columns differ in it."""
-    return f" (n={usual[place]})" if len(set(usual.values()) - {0}) > 1 and usual[place] else ""
+def _besides(cells: Grid, usual: Mapping[Column, int], place: Column) -> str:
+    """The column's own n, where the columns differ in it, and how it computes, where that is not float32."""
+    own = f"n={usual[place]}" if len(set(usual.values()) - {0}) > 1 and usual[place] else ""
+    words = ", ".join(filter(None, (conditions(cells.of(place)), own)))
+    return f" ({words})" if words else ""
 
 
 def _baseline_row(cells: Grid, paper: Paper, metric: str, usual: Mapping[Column, int]) -> Row:
