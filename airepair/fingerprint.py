@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from airepair.records.record import Record
 
 Fingerprint = Mapping[str, Any]
-WORDS = {"benchmark_version": "benchmark version", "weights": "weights of the subject"}
+WORDS = {
+    "benchmark_version": "benchmark version",
+    "weights": "weights of the subject",
+    "image_limit": "limit of training images",
+    "column_budget": "column budget",
+}
 DIGESTS = ("weights", "source")
 VERSIONS = ("split_version", "benchmark_version")  # stand among the digests of data, and are none
 CONDITIONS = ("profile", "benchmark_version", "arithmetic")  # a record has them in its provenance, too
-PARTS = ("options", "data", "weights", *CONDITIONS, "source")
+SOME = ("image_limit", "column_budget")  # parts that older records, or those of most methods, do not have
+PARTS = ("options", "data", "weights", *CONDITIONS, *SOME, "source")
 
 
 def of_cell(
@@ -35,7 +41,7 @@ def of_cell(
 
     method      the configured method: its name, its options as it runs with them, the digest of its source
     given       the options that a user or a table of settings gave, as they gave them
-    conditions  profile, benchmark_version and arithmetic, as far as they are known
+    conditions  profile, benchmark_version, arithmetic, image_limit and the column_budget of a control, as far as they are known
     data        name of a split -> its digest; `weights`: digest of the subject's parameters and buffers. None: unknown
     """
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
@@ -84,8 +90,9 @@ def _known(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
 
 
 def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """The parts that cannot be compared, since one of the two lacks them."""
-    return [WORDS.get(part, part) for part in PARTS if part not in old or part not in new]
+    """The parts that cannot be compared, since one of the two lacks them; of those that only some cells have, since the other has it."""
+    lacking = [p for p in PARTS if not (p in old and p in new)]
+    return [WORDS.get(p, p) for p in lacking if p not in SOME or p in old or p in new]
 
 
 def _differences(part: str, old: Any, new: Any, method: str) -> Iterator[str]:
@@ -98,6 +105,8 @@ def _differences(part: str, old: Any, new: Any, method: str) -> Iterator[str]:
     elif old != new:
         if part == "source":
             yield f"{method}: source changed"
+        elif part == "column_budget":  # other methods' settings decide it
+            yield f"{method}: column budget changed: was {old:,} images, is {new:,}"
         else:
             yield f"{WORDS.get(part, part)}: was {_short(old, part)}, is {_short(new, part)}"
 

@@ -15,7 +15,7 @@ from airepair.methods import build
 from airepair.records import Record, resumed
 from airepair.sources import source_digest
 
-CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native"}
+CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native", "image_limit": 500, "column_budget": 107_059}
 
 
 def cell(method: str = "apricot", **options: object) -> dict[str, object]:
@@ -43,6 +43,8 @@ def test_a_fingerprint_has_every_part_and_survives_json() -> None:
         ({"profile": "paper"}, "profile: was smoke, is paper"),
         ({"benchmark_version": 2}, "benchmark version: was 1, is 2"),
         ({"arithmetic": "portable"}, "arithmetic: was native, is portable"),
+        ({"image_limit": "none"}, "limit of training images: was 500, is none"),
+        ({"column_budget": 1200}, "apricot: column budget changed: was 107,059 images, is 1,200"),
     ],
 )
 def test_each_difference_is_a_line_with_both_values(change: dict[str, object], line: str) -> None:
@@ -74,9 +76,9 @@ def test_what_an_older_record_lacks_is_unknown_not_different() -> None:
         subject={"weights": "w" * 64, "data": {"split_version": "1", "test": "t" * 64}},
         provenance={"profile": "smoke"},
     )
-    new = {**cell(rate=0.1), "options": {"rate": 0.1}}
+    new = {k: v for k, v in {**cell(rate=0.1), "options": {"rate": 0.1}}.items() if k != "column_budget"}
     assert differences(of(old), new) == []
-    assert unknown(of(old), new) == ["arithmetic", "source"]
+    assert unknown(of(old), new) == ["arithmetic", "limit of training images", "source"]
     assert differences(of(old), {**new, "benchmark_version": 2}) == ["benchmark version: was 1, is 2"]
     assert differences(of(Record(old.case, "crashed", provenance={})), new) == []
 

@@ -243,7 +243,7 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
     suite(tmp_path, *SMALL, *plain, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
     file = tmp_path / "records.jsonl"
     lines = {r.case.method: r for r in read([file])[0]}
-    assert set(PARTS) - {"arithmetic"} <= set(lines["noop"].fingerprint)
+    assert set(PARTS) - {"arithmetic", "column_budget"} <= set(lines["noop"].fingerprint)
     for method, part in (("random", "source"), ("lookup", "weights")):
         print_ = {**lines[method].fingerprint, part: "0" * 64}
         lines[method] = dataclasses.replace(lines[method], fingerprint=print_)
@@ -255,6 +255,24 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
     assert "airepair: 1 cell ran again: finetune.epochs: was 3, is 4\n" in result.stdout
     assert "airepair: 1 cell ran again: weights of the subject: was 000000000000, is " in result.stdout
     assert len(file.read_text().splitlines()) == 7
+
+
+def test_a_resumed_run_repeats_the_control_whose_column_has_another_budget(tmp_path: Path, cache: Path) -> None:
+    """Fine-tuning trains to the largest budget that a method of its column declares: it stands while that does, and runs again if it changes."""
+    words = [*SMALL, "--method", "noop,finetune", "--seeds", "90", "-k", "not failing+"]
+    suite(tmp_path, *words, cache=cache)
+    kept = suite(tmp_path, *words, "--resume", cache=cache)
+    assert re.search(r"2 skipped", kept.stdout), kept.stdout
+    file = tmp_path / "records.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    budgets = [line["fingerprint"].get("column_budget") for line in lines]
+    (budget,) = [b for b in budgets if b is not None]
+    for line in lines:
+        line["fingerprint"] |= {"column_budget": budget + 1} if "column_budget" in line["fingerprint"] else {}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = suite(tmp_path, *words, "--resume", cache=cache)
+    assert re.search(r"1 passed, 1 skipped", again.stdout), again.stdout
+    assert f"airepair: 1 cell ran again: finetune: column budget changed: was {budget + 1:,} images, is {budget:,}\n" in again.stdout
 
 
 def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path) -> None:

@@ -34,6 +34,7 @@ from airepair.engines.layers import describe
 from airepair.engines.manifest import CONVERTED
 from airepair.errors import Unsupported, UsageError, one_line
 from airepair.types import Meter, Task
+from airepair.work import billed
 
 
 def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> None:
@@ -86,7 +87,7 @@ def _export(module: nn.Module, task: Task, path: Path) -> None:
 
     c, h, w = task.validation.x.shape[1:]
     try:
-        with _generators_kept():
+        with _generators_kept(), billed(task):
             export(module, (c, h, w), path)
     except UsageError as error:
         raise Unsupported(f"the module cannot be written as the tool wants it: {one_line(error)}") from error
@@ -104,7 +105,7 @@ def _script(module: nn.Module, path: Path) -> None:
 def read(folder: Path, task: Task, result: str = "state") -> nn.Module:
     """The repaired module: the task's own with the tool's weights, or what the tool's file converts to. RuntimeError for one that does not fit.
 
-    The images that the tool reports are counted, its notes filed.
+    The images that the tool reports are counted, its notes filed, and the passes that check a conversion billed as forward images.
     """
     if result in CONVERTED:
         module, report = _opened(folder / f"result{CONVERTED[result]}", task), _report(folder / "result.json")
@@ -125,7 +126,7 @@ def _opened(result: Path, task: Task) -> nn.Module:
     if not result.exists():
         raise RuntimeError(f"the tool left no {result.name}")
     try:
-        with _generators_kept():
+        with _generators_kept(), billed(task):
             opened = open_model(result, images=task.validation.images(slice(0, 100)).cpu().numpy())
     except UsageError as error:
         raise RuntimeError(f"the tool's {result.name} cannot be used: {one_line(error)}") from error

@@ -78,7 +78,10 @@ def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split 
         return dataclasses.replace(_prepared(spec, loaded, method, given), notes=tuple(notes))
 
 
-def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None) -> PreparedCell:
+def unexamined(
+    spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
+) -> PreparedCell:
+    """The cell with what its method will see, before any exam: of the subject only the answers to the repair split are asked for."""
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
     data, examiner = subject.dataset, loaded.examiner
@@ -90,13 +93,17 @@ def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split
     if wanted is not None and chooses(method):
         failing, aside = divided(wanted, spec.case.seed)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
-    validation = examiner.sit(subject.module, data.validation)
+    none = _no_exams(data.groups, None, draw_pairs(data.test, data.robustness))
+    return PreparedCell(spec, loaded, subject, method, failing, passing, aside, wanted is not None, keep, none, {}, {})
+
+
+def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None) -> PreparedCell:
+    blank = unexamined(spec, loaded, method, given)
+    subject, data = blank.subject, blank.subject.dataset
+    validation = loaded.examiner.sit(subject.module, data.validation)
     own = most_confused(validation, len(data.classes)) if subject.pair is None else subject.pair or None
     pair = _told_pair(spec, loaded) or own
-    pairs = draw_pairs(data.test, data.robustness)
-    blank = PreparedCell(
-        spec, loaded, subject, method, failing, passing, aside, wanted is not None, keep, _no_exams(data.groups, pair, pairs), {}, {}
-    )
+    blank = dataclasses.replace(blank, before=_no_exams(data.groups, pair, blank.before.pairs))
     before, problem = examined(blank, subject.module)
     if problem:
         raise UsageError(f"{subject.name} cannot be repaired: it gives {problem}; accepted: a model with finite logits on every image")

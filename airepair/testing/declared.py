@@ -18,7 +18,6 @@ from airepair.testing.trial import Trial, answers, attempt, digest
 from airepair.types import Method
 
 NONE = "sources: ClassVar[frozenset[Source]] = frozenset(('train', 'failing'))"
-SLACK = 1.05  # images that follow from what a network gets wrong differ a little between two networks
 FACTOR = 2.0  # within which the change of an ablation is of the method's size
 
 
@@ -112,7 +111,7 @@ def _images(bench: Bench, name: str, method: Method, trial: Trial) -> None:
     share = 1.0
     if bench.method.category == "direct weight modification" and used:
         share = min(1.0, _declared(bench, method) / max(1, _declared(bench, bench.configured)))
-    if not 0.5 * share * used <= mine <= SLACK * used:
+    if not 0.5 * share * used <= mine <= used:
         violated(
             f"ablation {name} trains on 50 to 100 % of the method's images",
             f"{mine} of {used}",
