@@ -25,7 +25,7 @@ class TestCounterexample(MethodConformance):
     """It keeps the contract."""
 
     method = Counterexample
-    options: ClassVar = {"samples": 100, "rounds": 2, "epochs": 2}
+    options: ClassVar = {"samples": 100, "rounds": 2, "epochs": 2, "keep": 15}
     architectures = ("mlp", "plain")
 
 

@@ -78,9 +78,7 @@ def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split 
         return dataclasses.replace(_prepared(spec, loaded, method, given), notes=tuple(notes))
 
 
-def unexamined(
-    spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
-) -> PreparedCell:
+def unexamined(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
     """The cell with what its method will see, before any exam: of the subject only the answers to the repair split are asked for."""
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
