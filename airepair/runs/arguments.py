@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--additional_param", "--additional-param", action="append", metavar='"--lr 0.01"', help=texts)
     how.add_argument("--set", action="append", dest="assignments", metavar="METHOD.OPTION=VALUE", help="an option of one method")
     how.add_argument("--seeds", "--seed", metavar="0,1,2", help="seeds (default: 0)")
-    how.add_argument("--profile", metavar="NAME", help="how much data: smoke, cpu, cifar-cpu, paper, gpu, none: whole (default: as the grid)")
+    how.add_argument(
+        "--profile", metavar="NAME", help="how much data: smoke, cpu, cifar-cpu, paper, gpu, none: whole (default: as the grid)"
+    )
     how.add_argument("--time-limit", type=float, metavar="SECONDS", help="limit of one repair")
     how.add_argument("--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N")
     how.add_argument("--native", action="store_true", help=NATIVE)
