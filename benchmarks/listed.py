@@ -99,6 +99,7 @@ def processor_of(record: Record) -> tuple[str, str]:
 
 
 def waits_for(row: Row, records: Sequence[Record], here: tuple[str, str]) -> str:
-    """The processor that the row's column waits for; "" where it is this one, or nobody has begun."""
-    others = [processor_of(r) for r in records if f"{r.case.dataset}-{r.case.model}" == row.column]
+    """The processor that the row's column waits for; "" where it is this one, nobody has begun, or its bits are those of any processor."""
+    column = [r for r in records if f"{r.case.dataset}-{r.case.model}" == row.column]
+    others = [processor_of(r) for r in column if r.provenance.get("arithmetic") != "portable"]
     return "" if not others or here in others else " ".join(others[0])

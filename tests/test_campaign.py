@@ -193,6 +193,9 @@ def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, listed.R
     assert listed.waits_for(row, [made("digits-fc-noop-s0")], HERE) == ""
     assert listed.waits_for(row, [made("digits-fc-noop-s0", "CPU (other)")], HERE) == "CPU (other) AVX512"
     assert listed.waits_for(row, [made("digits-cnn-noop-s0", "CPU (other)")], HERE) == ""
+    anywhere = made("digits-fc-noop-s0", "CPU (other)")
+    anywhere.provenance["arithmetic"] = "portable"
+    assert listed.waits_for(row, [anywhere], HERE) == ""
 
 
 def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_left(tmp_path: Path, rows: dict[str, listed.Row]) -> None:
