@@ -48,7 +48,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mode": {"rounds": 1, "epochs": 1, "probes": 100},
     "deepcorrect": {"distortion": "noise", "epochs": 1, "sample": 20, "draws": 1, "layers": 1, "width": 8},
     "irepair": {"iterations": 20},
-    "prdnn": {"points": 6, "keep": 6},
+    "prdnn": {"points": 2, "keep": 2},
     "aprnn": {"points": 4},
 }
 
@@ -104,7 +104,7 @@ def digests(short: bool, named: Sequence[str], walk: Path | None) -> dict[str, d
             scores = hashlib.sha256(json.dumps(dict(record.after), sort_keys=True).encode()).hexdigest()[:16]
             weights = str(record.subject.get("repaired_weights", ""))[:16]
             found[str(spec.case)] = {"status": record.status, "weights": weights, "scores": scores if record.after else ""}
-            print(f"{spec.case} {record.status} {record.reason[:80]}", file=sys.stderr, flush=True)
+            print(spec.case, *found[str(spec.case)].values(), record.reason[:80], file=sys.stderr, flush=True)
             stack.close()
     return found
 
