@@ -62,7 +62,7 @@ def test_every_method_has_committed_digests():
 
 def test_short_cells_have_the_committed_digests(committed: dict[str, Any]):
     """Every method with small budgets, fully connected and convolutional, natively."""
-    assert command("--short", timeout=600) == committed["short"]
+    assert command("--short", timeout=1800) == committed["short"]
 
 
 @pytest.mark.slow
