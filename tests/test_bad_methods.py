@@ -82,7 +82,7 @@ ALL = ",".join(f"tests.bad_methods:{kind}" for kind in KINDS)
 SET = ["--set", "finetune.epochs=2"]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
 def test_the_grid_has_a_record_for_every_bad_method(workers: str, cache: Path, right: dict[str, str], tmp_path: Path) -> None:
     """Serially and under xdist: none is missing, and the honest cells at both ends have the right number."""
     words = ["benchmarks", "-q", "-n", workers, "--dataset", "digits", "--model", "fc", "--method", f"noop,{ALL},finetune", "--seeds", "0"]
@@ -94,6 +94,7 @@ def test_the_grid_has_a_record_for_every_bad_method(workers: str, cache: Path, r
     assert "tests.bad_methods:note_number" in (tmp_path / "table1.txt").read_text()
 
 
+@pytest.mark.slow
 def test_airepair_repair_has_a_record_for_every_bad_method(cache: Path, right: dict[str, str], tmp_path: Path) -> None:
     """The paper's command line goes through the same door."""
     words = ["repair", "--dataset", "digits", "--net_arch", "fc", "--method", f"{ALL},finetune", *SET, "--device", "cpu"]

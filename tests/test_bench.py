@@ -73,31 +73,17 @@ def test_help_is_our_own(capsys: pytest.CaptureFixture[str]):
     assert "--airepair" not in shown
 
 
-MINE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
-@dataclass(frozen=True)
-class Mine:
-    """Does nothing."""
-
-    name: ClassVar[str] = "mine"
-    category: ClassVar[str] = "control"
-    paper: ClassVar[str] = "none"
-
-    def repair(self, task):
-        return task.module
-'''
+EXAMPLE = ROOT / "examples" / "third_party" / "src" / "airepair_bias" / "__init__.py"
 
 
 @pytest.mark.slow
 def test_from_a_folder_of_the_users_own_methods_are_found_and_results_stay_there(tmp_path: Path):
     """`airepair bench --method mine:Mine` in any folder; the checkout is not written to."""
-    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "mine.py").write_text(EXAMPLE.read_text().replace("class Bias", "class Mine"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "AIREPAIR_CACHE": str(tmp_path / "cache")}
     words = ["bench", "-q", "-n", "2", "--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--device", "cpu"]
     command = [sys.executable, "-m", "airepair", *words]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (record,) = read([tmp_path / "reports" / "out"])[0]
-    assert record.status == "repaired"
+    records = read([tmp_path / "reports" / "out"])[0]
+    assert {(r.case.base_method, r.status) for r in records} == {("mine:Mine", "repaired")}, "the method, and with it its ablation"

@@ -139,7 +139,7 @@ def test_what_is_small_goes_along_and_the_next_machine_goes_on_with_it(tmp_path:
 @pytest.mark.slow
 def test_records_are_collected(tmp_path: Path) -> None:
     """A real stage: its records and tables lie in the state's folder."""
-    words = ["--state", str(tmp_path), "--minutes", "5", "--profile", "smoke", "--stage", "digits-fc"]
+    words = ["--state", str(tmp_path), "--minutes", "30", "--profile", "smoke", "--stage", "digits-fc"]
     assert campaign.main([*words, "--", "--method", "noop,lookup", "--seeds", "0"]) == 0
     assert len((tmp_path / "records" / "records.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "records" / "table1.md").exists()
@@ -239,7 +239,7 @@ def test_records_are_brought_to_the_repository_once_with_their_tables(tmp_path: 
 @pytest.mark.slow
 def test_a_list_is_run_and_resumed(tmp_path: Path, rows: dict[str, listed.Row], capsys: pytest.CaptureFixture[str]) -> None:
     """A real list, row by row; the second run has nothing left to do."""
-    words = ["--state", str(tmp_path / "state"), "--minutes", "5", "--list", str(tmp_path / "list.toml"), "--nice", "1"]
+    words = ["--state", str(tmp_path / "state"), "--minutes", "30", "--list", str(tmp_path / "list.toml"), "--nice", "1"]
     assert campaign.main(words) == 0
     filed_keys = [json.loads(line)["key"] for line in (tmp_path / "state" / "records" / "records.jsonl").read_text().splitlines()]
     assert filed_keys == [key for row in rows.values() for key in row.keys]

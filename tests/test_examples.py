@@ -75,7 +75,6 @@ def test_a_poisoned_network_is_repaired_through_the_inputs_that_show_it(
     assert lines["memit"][1] < after[1]
 
 
-@pytest.mark.slow
 def _repaired_by(tool: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airepair.engines import environment, manifest
     from airepair.errors import Unavailable

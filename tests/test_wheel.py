@@ -116,7 +116,8 @@ def test_a_class_in_the_working_directory_needs_no_installation(site: Path, tmp_
     cells = ["--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--out", "out"]
     done = _python(site, tmp_path, "-c", script, "bench", *cells)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [r.key for r in read([tmp_path / "out" / "records.jsonl"])[0]] == ["digits-fc-mine:Mine-s0"]
+    keys = {r.key for r in read([tmp_path / "out" / "records.jsonl"])[0]}
+    assert keys == {f"digits-fc-mine:Mine{variant}-s0" for variant in ("", "[shuffled_classes]")}, "the method and its ablation"
 
 
 def test_the_installed_plugin_takes_no_short_option(site: Path, tmp_path: Path) -> None:
