@@ -82,7 +82,8 @@ ALL = ",".join(f"tests.bad_methods:{kind}" for kind in KINDS)
 SET = ["--set", "finetune.epochs=2"]
 
 
-@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_the_grid_has_a_record_for_every_bad_method(workers: str, cache: Path, right: dict[str, str], tmp_path: Path) -> None:
     """Serially and under xdist: none is missing, and the honest cells at both ends have the right number."""
     words = ["benchmarks", "-q", "-n", workers, "--dataset", "digits", "--model", "fc", "--method", f"noop,{ALL},finetune", "--seeds", "0"]

@@ -19,7 +19,7 @@ from airepair.records import read
 from airepair.runs.targets import Target
 from airepair.subjects.brought import Brought, bring
 from airepair.testing.cells import prepare, run
-from tests.test_suite import suite
+from tests.test_suite import suite, suites
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,11 @@ def cells(text: str) -> set[str]:
 
 def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file: Path) -> None:
     """Every method times the seeds under the file's name; a name of the grid in --model brings the others back."""
-    found = cells(suite(tmp_path, "--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist").stdout)
+    words = ["--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist"]
+    alone, both = suites(tmp_path, [words, [*words, "--model", "my_net,cnn", "--method", "noop"]])
+    found = cells(alone.stdout)
     assert {"mnist-my_net-noop-s0", "mnist-my_net-apricot-s2"} <= found
     assert {"-".join(c.split("-")[:2]) for c in found} == {"mnist-my_net"}
-    both = suite(
-        tmp_path, "--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist", "--model", "my_net,cnn", "--method", "noop"
-    )
     assert {"-".join(c.split("-")[:2]) for c in cells(both.stdout)} == {"mnist-my_net", "mnist-cnn"}
 
 
@@ -66,7 +65,7 @@ def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> 
     assert keys >= {f"digits-my_net-{m}-s{s}" for m in ("noop", "memit") for s in (0, 1)}
     assert {r.case.base_method for r in records} == {"noop", "memit"}, "a method's ablations come with it, and nothing else"
     assert {r.subject["origin"]["feeding"]["input_range"]["from"] for r in records} == {"option"}
-    assert "the same weights at every seed" in re.sub(r"\s+", " ", result.stdout)
+    assert "the same weights at every seed" in re.sub(r"\s+", " ", (tmp_path / "table1.txt").read_text())
     refused = suite(tmp_path / "refused", *words)
     assert refused.returncode == 1
     assert "give --input-range 0..255" in refused.stdout
@@ -120,26 +119,18 @@ def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) 
         bring(brought, "digits+fgo3", profile="smoke", device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ([], "--pretrained needs --dataset"),
-        (["--dataset", "digits", "--mean", "0.5"], "mean is given without std"),
-        (["--dataset", "digits", "--pretrained", "nowhere/My net.h5"], "there is no such file"),
-    ],
-)
-def test_a_file_that_cannot_be_meant_ends_the_run_before_it_starts(tmp_path: Path, file: Path, words: list[str], why: str) -> None:
-    """One line, exit code 4 (pytest's usage error)."""
-    result = suite(tmp_path, "--collect-only", "-q", "--pretrained", str(file), *words)
-    assert result.returncode == 4
-    assert why in result.stderr
-
-
-def test_inputs_without_a_file_end_the_run_before_it_starts(tmp_path: Path) -> None:
-    """They belong to one model."""
-    result = suite(tmp_path, "--collect-only", "-q", "--failing", "npz:a.npz")
-    assert result.returncode == 4
-    assert "--failing is for the inputs of one model; accepted: with --pretrained FILE" in result.stderr
+def test_a_file_that_cannot_be_meant_ends_the_run_before_it_starts(tmp_path: Path, file: Path) -> None:
+    """One line, exit code 4 (pytest's usage error); inputs to repair belong to a model."""
+    given = ["--pretrained", str(file)]
+    refused = {
+        "--pretrained needs --dataset": given,
+        "mean is given without std": [*given, "--dataset", "digits", "--mean", "0.5"],
+        "there is no such file": ["--dataset", "digits", "--pretrained", "nowhere/My net.h5"],
+        "--failing is for the inputs of one model; accepted: with --pretrained FILE": ["--failing", "npz:a.npz"],
+    }
+    results = suites(tmp_path, [["--collect-only", "-q", *words] for words in refused.values()])
+    assert {r.returncode for r in results} == {pytest.ExitCode.USAGE_ERROR}
+    assert [why for why, r in zip(refused, results, strict=True) if why not in r.stderr] == []
 
 
 def test_the_shipped_keras_network_stands_in_profile_digits(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_the_third_party_method_runs_without_installation(package: Path):
     assert moved == ["4.bias"]
 
 
+@pytest.mark.slow
 def test_a_poisoned_network_is_repaired_through_the_inputs_that_show_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

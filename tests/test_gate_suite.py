@@ -11,7 +11,7 @@ import pytest
 
 from airepair.records import Record, append, read
 
-from .test_suite import SMALL, suite
+from .test_suite import SMALL, suite, suites
 
 SEEDS = "90,91,92,93,94"
 WORDS = [*SMALL, "--method", "noop,random", "--seeds", SEEDS]
@@ -42,7 +42,7 @@ def test_a_run_that_is_as_good_as_its_baseline_is_green(ran: Path) -> None:
     assert (ran / "out" / "gate.md").exists()
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+@pytest.mark.parametrize("workers", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_a_run_that_is_worse_ends_with_10(ran: Path, tmp_path: Path, workers: list[str]) -> None:
     """The baseline's random was better by ten points. Its finetune was left out by this selection and is not judged; `gone` does not exist."""
 
@@ -75,19 +75,17 @@ def test_a_run_that_cannot_be_judged_is_not_green(ran: Path, tmp_path: Path) -> 
     assert "Not comparable: digits-fc-noop: profile: was paper, is smoke" in " ".join(result.stdout.split())
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--fail-if", "accuracy:-1pp"], "accepted: them together"),
-        (["--baseline", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
-        (["--baseline", "{run}", "--fail-if", "acuracy:-1pp"], "did you mean 'accuracy'"),
-        (["--baseline", "{run}", "--level", "95"], "level 95 is out of range"),
-    ],
-)
-def test_bad_words_of_the_gate_are_usage_errors(ran: Path, tmp_path: Path, words: list[str], said: str) -> None:
+REFUSED = {
+    "accepted: them together": ["--fail-if", "accuracy:-1pp"],
+    "nowhere.jsonl does not exist": ["--baseline", "nowhere.jsonl"],
+    "did you mean 'accuracy'": ["--baseline", "{run}", "--fail-if", "acuracy:-1pp"],
+    "level 95 is out of range": ["--baseline", "{run}", "--level", "95"],
+}
+
+
+def test_bad_words_of_the_gate_are_usage_errors(ran: Path, tmp_path: Path) -> None:
     """Before anything runs: exit code 4, one line."""
-    given = [w.format(run=ran / "out") for w in words]
-    result = suite(tmp_path, *WORDS, *given)
-    assert result.returncode == pytest.ExitCode.USAGE_ERROR
-    assert said in result.stderr
-    assert "Traceback" not in result.stderr
+    results = suites(tmp_path, [[*WORDS, *(w.format(run=ran / "out") for w in words)] for words in REFUSED.values()])
+    assert {r.returncode for r in results} == {pytest.ExitCode.USAGE_ERROR}
+    assert [said for said, r in zip(REFUSED, results, strict=True) if said not in r.stderr] == []
+    assert "Traceback" not in "".join(r.stderr for r in results)

@@ -60,6 +60,7 @@ def test_every_method_has_committed_digests():
         assert (len(cell["weights"]), len(cell["scores"])) == ((16, 16) if cell["status"] == "repaired" else (0, 0))
 
 
+@pytest.mark.slow
 def test_short_cells_have_the_committed_digests(committed: dict[str, Any]):
     """Every method with small budgets, fully connected and convolutional, natively."""
     assert command("--short", timeout=1800) == committed["short"]

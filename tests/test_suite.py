@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +41,37 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def suite(
-    out: Path, *words: str, cache: Path | None = None, data: Path | None = None, timeout: int = 200
+    out: Path, *words: str, cache: Path | None = None, data: Path | None = None, timeout: int = 600
 ) -> subprocess.CompletedProcess[str]:
     """`pytest benchmarks` with the given words."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(data or out / "no-data"), "COLUMNS": "140"}
     command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+import pytest
+for words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = pytest.main(words)
+    print(json.dumps([int(code), out.getvalue(), err.getvalue()]))
+"""
+
+
+def suites(out: Path, runs: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+    """`suite` for runs that end before the first cell, all in one process: torch and the methods are imported once."""
+    words = [["benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *run] for run in runs]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    environment |= {"AIREPAIR_CACHE": str(out / "cache"), "AIREPAIR_DATA": str(out / "no-data"), "COLUMNS": "140"}
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER]
+    done = subprocess.run(
+        command, input=json.dumps(words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [subprocess.CompletedProcess(w, *line) for w, line in zip(words, lines, strict=True)]
 
 
 def collected(text: str) -> list[str]:
@@ -57,6 +82,17 @@ def collected(text: str) -> list[str]:
 def table(out: Path) -> str:
     """Table I as it was written; a commit between two runs is no difference between them."""
     return re.sub(r"commit\s+\w+(\s+\(dirty\))?", "commit", (out / "table1.txt").read_text())
+
+
+TWO = [*SMALL, "--method", "noop,random"]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The folder of a run of TWO at seed 90; a test that goes on with it takes a copy."""
+    folder = tmp_path_factory.mktemp("ran")
+    suite(folder, *TWO, "--seeds", "90", cache=cache)
+    return folder
 
 
 def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path, cache: Path) -> None:
@@ -90,19 +126,18 @@ def test_a_worker_killed_in_mid_cell_is_recorded_and_the_run_goes_on(tmp_path: P
     assert "crashed" in table(tmp_path)
 
 
-def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path) -> None:
+def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path, ran: Path) -> None:
     """With --resume finished cells stand and only the others run; without it the old records are set aside, not lost."""
-    words = [*SMALL, "--method", "noop,random"]
-    suite(tmp_path, *words, "--seeds", "90", cache=cache)
-    result = suite(tmp_path, *words, "--seeds", "90,91", "--resume", cache=cache)
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
+    result = suite(tmp_path, *TWO, "--seeds", "90,91", "--resume", cache=cache)
     assert re.search(r"2 passed, 2 skipped", result.stdout), result.stdout
     assert len(read([tmp_path / "records.jsonl"])[0]) == 4
-    suite(tmp_path, *words, "--seeds", "91", cache=cache)
+    suite(tmp_path, *TWO, "--seeds", "91", cache=cache)
     assert len(read([tmp_path / "records.jsonl"])[0]) == 2
     assert len(list((tmp_path / "previous").glob("*.jsonl"))) == 1
 
 
-@pytest.mark.parametrize("extra", [[], ["-n", "1"]])
+@pytest.mark.parametrize("extra", [[], pytest.param(["-n", "1"], marks=pytest.mark.slow)])
 def test_a_run_without_a_cell_leaves_the_records_alone(tmp_path: Path, extra: list[str]) -> None:
     """`pytest tests` loads the suite's plugins in a checkout: it neither sets records aside nor writes a table."""
     (tmp_path / "records.jsonl").write_text("as they were\n")
@@ -125,40 +160,40 @@ def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Pa
     assert "deselected" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "selected"),
-    [
-        (["-k", "digits-fc- and apricot[random_sets]"], {"digits-fc-apricot[random_sets]-s0"}),
-        (["-k", "digits-fc- and finetune[failing+passing]"], {"digits-fc-finetune[failing+passing]-s0"}),
-        (["-k", "mnist-fc- and not fashion and apricot"], {"mnist-fc-apricot-s0"}),
-        (
-            ["-k", "mnist-fc- and not fashion and apricot", "--ablations"],
-            {"mnist-fc-apricot-s0", "mnist-fc-apricot[random_sets]-s0", "mnist-fc-apricot[swapped_sets]-s0"},
-        ),
-        (["-k", "digits-fc- and apricot", "--no-ablations"], {"digits-fc-apricot-s0"}),
-        (["-k", "digits-fc-finetune and tuned", "--auto"], {"digits-fc-finetune[tuned]-s0"}),
-        (
-            ["--method", "irepair[gamma_0],noop", "--dataset", "mnist", "--model", "fc"],
-            {"mnist-fc-irepair[gamma_0]-s0", "mnist-fc-noop-s0"},
-        ),
-        (["--method", "finetune[tuned]", "--dataset", "digits", "--model", "fc"], {"digits-fc-finetune[tuned]-s0"}),
-        (
-            ["-m", "cell(dataset='digits', model='fc', method='prdnn', variant='coupled')"],
-            {"digits-fc-prdnn[coupled]-s0"},
-        ),
-        (
-            ["--dataset", "digits+fog3", "--model", "fc", "--method", "finetune"],
-            {
-                f"digits+fog3-fc-{with_variant('finetune', v)}-s0"
-                for v in ("", "environment+failing+train", "failing+passing", "failing+passing+train", "failing+train+unlabelled")
-            },
-        ),
-    ],
-)
-def test_variants_are_selected_by_name(tmp_path: Path, words: list[str], selected: set[str]) -> None:
+SELECTIONS: list[tuple[list[str], set[str]]] = [
+    (["-k", "digits-fc- and apricot[random_sets]"], {"digits-fc-apricot[random_sets]-s0"}),
+    (["-k", "digits-fc- and finetune[failing+passing]"], {"digits-fc-finetune[failing+passing]-s0"}),
+    (["-k", "mnist-fc- and not fashion and apricot"], {"mnist-fc-apricot-s0"}),
+    (
+        ["-k", "mnist-fc- and not fashion and apricot", "--ablations"],
+        {"mnist-fc-apricot-s0", "mnist-fc-apricot[random_sets]-s0", "mnist-fc-apricot[swapped_sets]-s0"},
+    ),
+    (["-k", "digits-fc- and apricot", "--no-ablations"], {"digits-fc-apricot-s0"}),
+    (["-k", "digits-fc-finetune and tuned", "--auto"], {"digits-fc-finetune[tuned]-s0"}),
+    (
+        ["--method", "irepair[gamma_0],noop", "--dataset", "mnist", "--model", "fc"],
+        {"mnist-fc-irepair[gamma_0]-s0", "mnist-fc-noop-s0"},
+    ),
+    (["--method", "finetune[tuned]", "--dataset", "digits", "--model", "fc"], {"digits-fc-finetune[tuned]-s0"}),
+    (
+        ["-m", "cell(dataset='digits', model='fc', method='prdnn', variant='coupled')"],
+        {"digits-fc-prdnn[coupled]-s0"},
+    ),
+    (
+        ["--dataset", "digits+fog3", "--model", "fc", "--method", "finetune"],
+        {
+            f"digits+fog3-fc-{with_variant('finetune', v)}-s0"
+            for v in ("", "environment+failing+train", "failing+passing", "failing+passing+train", "failing+train+unlabelled")
+        },
+    ),
+]
+
+
+def test_variants_are_selected_by_name(tmp_path: Path) -> None:
     """Ablations run for digits unless switched off, elsewhere if asked for; -k, --method and the marker take their names."""
-    result = suite(tmp_path, "--collect-only", "-q", "--seeds", "0", *words)
-    assert set(collected(result.stdout)) == selected, result.stdout + result.stderr
+    results = suites(tmp_path, [["--collect-only", "-q", "--seeds", "0", *words] for words, _ in SELECTIONS])
+    found = [(words, set(collected(result.stdout))) for (words, _), result in zip(SELECTIONS, results, strict=True)]
+    assert found == SELECTIONS
 
 
 def test_profile_digits_adds_faults_and_tuned_rows(tmp_path: Path) -> None:
@@ -170,66 +205,57 @@ def test_profile_digits_adds_faults_and_tuned_rows(tmp_path: Path) -> None:
     assert not {c for c in columns if not c.startswith("digits")}
 
 
-@pytest.mark.parametrize(
-    ("words", "datasets"),
-    [
-        (["-k", "cifar10"], {"cifar10", "cifar100"}),  # -k matches substrings
-        (["--dataset", "cifar10"], {"cifar10"}),  # exact
-        (["-m", "cell(dataset='cifar10')"], {"cifar10"}),
-    ],
-)
-def test_selection_by_substring_and_exactly(tmp_path: Path, words: list[str], datasets: set[str]) -> None:
+def test_selection_by_substring_and_exactly(tmp_path: Path) -> None:
     """-k is a substring, --dataset and the marker are exact."""
-    result = suite(tmp_path, "--collect-only", "-q", *words)
-    assert {c.split("-")[0] for c in collected(result.stdout)} == datasets
+    runs = [["-k", "cifar10"], ["--dataset", "cifar10"], ["-m", "cell(dataset='cifar10')"]]
+    results = suites(tmp_path, [["--collect-only", "-q", *words] for words in runs])
+    found = [{c.split("-")[0] for c in collected(result.stdout)} for result in results]
+    assert found == [{"cifar10", "cifar100"}, {"cifar10"}, {"cifar10"}]
 
 
 def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path: Path) -> None:
     """A comma inside brackets is no separator, and -k selects one value by what stands in the id."""
-    words = ("--collect-only", "-q", "--dataset", "digits", "--method", "dl2", "--seeds", "0", "--set", "dl2.lr=.1,.01", "--set")
-    constraints = "dl2.constraint=RobustnessT(eps1=2.0, eps2=0.1),Groups()"
-    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn- and dl2[lr:.01+constraint:Groups]")
-    assert re.findall(r"test_repair\[(.+)\]", result.stdout) == ["digits-cnn-dl2[lr:.01+constraint:Groups]-s0"], (
-        result.stdout + result.stderr
+    words = ["--collect-only", "-q", "--dataset", "digits", "--method", "dl2", "--seeds", "0", "--set", "dl2.lr=.1,.01", "--set"]
+    words += ["dl2.constraint=RobustnessT(eps1=2.0, eps2=0.1),Groups()", "-k"]
+    one, two = suites(
+        tmp_path, [[*words, f"digits-cnn- and {k}"] for k in ("dl2[lr:.01+constraint:Groups]", "RobustnessT_eps1_2.0_eps2_0.1")]
     )
-    result = suite(tmp_path, *words, constraints, "-k", "digits-cnn- and RobustnessT_eps1_2.0_eps2_0.1")
-    assert len(re.findall(r"test_repair\[(.+)\]", result.stdout)) == 2, result.stdout + result.stderr
+    assert collected(one.stdout) == ["digits-cnn-dl2[lr:.01+constraint:Groups]-s0"], one.stdout + one.stderr
+    assert len(collected(two.stdout)) == 2, two.stdout + two.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
-        (["--method", "apricot[other]"], "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]"),
-        (
-            ["--method", "finetune[failing+labels]"],
-            "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE",
-        ),
-        (["--dataset", "imagenet"], "unknown data set 'imagenet'"),
-        (["--set", "apricot.speed=1"], "unknown option of apricot 'speed'"),
-        (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),
-        (["--set", "apricot.block=many"], "apricot.block='many' is not of the accepted type: int"),
-        (["--set", "nonsense"], "accepted: METHOD.OPTION=VALUE"),
-        (["--seeds", "0,x"], "--seeds '0,x' is no list of different seeds"),
-        (["--profile", "huge"], "unknown profile 'huge'"),
-    ],
-)
-def test_bad_input_is_one_line_and_a_usage_error(tmp_path: Path, words: list[str], why: str) -> None:
+REFUSED = [
+    (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
+    (["--method", "apricot[other]"], "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]"),
+    (
+        ["--method", "finetune[failing+labels]"],
+        "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE",
+    ),
+    (["--dataset", "imagenet"], "unknown data set 'imagenet'"),
+    (["--set", "apricot.speed=1"], "unknown option of apricot 'speed'"),
+    (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),
+    (["--set", "apricot.block=many"], "apricot.block='many' is not of the accepted type: int"),
+    (["--set", "nonsense"], "accepted: METHOD.OPTION=VALUE"),
+    (["--seeds", "0,x"], "--seeds '0,x' is no list of different seeds"),
+    (["--profile", "huge"], "unknown profile 'huge'"),
+]
+
+
+def test_bad_input_is_one_line_and_a_usage_error(tmp_path: Path) -> None:
     """The line shows the value and what would be accepted; no traceback; pytest's own exit code for usage."""
-    result = suite(tmp_path, *words)
-    assert result.returncode == pytest.ExitCode.USAGE_ERROR
-    assert why in result.stderr
-    assert "Traceback" not in result.stderr + result.stdout
+    results = suites(tmp_path, [words for words, _ in REFUSED])
+    assert {r.returncode for r in results} == {pytest.ExitCode.USAGE_ERROR}
+    assert [why for (_, why), r in zip(REFUSED, results, strict=True) if why not in r.stderr] == []
+    assert "Traceback" not in "".join(r.stderr + r.stdout for r in results)
 
 
-def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache: Path) -> None:
+def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache: Path, ran: Path) -> None:
     """Bytes that are no record cost no cell: they stay where they are, the others stand, a torn tail is kept aside."""
-    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
-    suite(tmp_path, *words, cache=cache)
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "records.jsonl"
     first, second = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + b"\xff\xfe\n" + second[:300])
-    result = suite(tmp_path, *words, "--resume", cache=cache)
+    result = suite(tmp_path, *TWO, "--seeds", "90", "--resume", cache=cache)
     assert re.search(r"1 passed, 1 skipped", result.stdout), result.stdout
     assert f"airepair: no record: {file}:2: byte 1 is 0xff" in result.stdout
     assert "(2 records)" in result.stdout
@@ -275,11 +301,10 @@ def test_a_resumed_run_repeats_the_control_whose_column_has_another_budget(tmp_p
     assert f"airepair: 1 cell ran again: finetune: column budget changed: was {budget + 1:,} images, is {budget:,}\n" in again.stdout
 
 
-def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path) -> None:
+def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path, ran: Path) -> None:
     """Every cell is kept from the run before."""
-    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
-    suite(tmp_path, *words, cache=cache)
-    result = suite(tmp_path, *words, "--resume", cache=cache)
+    shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
+    result = suite(tmp_path, *TWO, "--seeds", "90", "--resume", cache=cache)
     assert result.returncode == 0
     assert "2 skipped" in result.stdout
     assert "2 cells repaired" in result.stdout
@@ -295,7 +320,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
     assert "--out DIR" in result.stderr
 
 
-@pytest.mark.parametrize("extra", [[], ["-n", "2"]])
+@pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path, extra: list[str]) -> None:
     """Said before the cells, once for all of them in pytest's summary, and in the last line: nothing ran, and that is not green (5)."""
     result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
@@ -330,7 +355,7 @@ BENCHMARK_TEST = (
 )
 
 
-@pytest.mark.parametrize("extra", [[], ["-n", "2"]])
+@pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, extra: list[str]) -> None:
     """A slowdown fails the run; without the bridge it would exit 0 there."""
     (tmp_path / "test_speed.py").write_text(BENCHMARK_TEST)
@@ -362,24 +387,24 @@ def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, 
 
 
 CHANGES = {
-    "weights": ("fingerprint", "weights", "f" * 64, "weights of the subject: was ffffffffffff, is "),
-    "profile": ("fingerprint", "profile", "cpu", "profile: was cpu, is smoke"),
-    "benchmark version": ("fingerprint", "benchmark_version", 1, "benchmark version: was 1, is 2"),
+    "random": ("weights", "f" * 64, "weights of the subject: was ffffffffffff, is "),
+    "lookup": ("profile", "cpu", "profile: was cpu, is smoke"),
+    "memit": ("benchmark_version", 1, "benchmark version: was 1, is 2"),
 }
 
 
 def test_a_resumed_run_names_other_weights_profiles_and_versions(tmp_path: Path, cache: Path) -> None:
     """Replaced weights, another profile or version: the record of then does not stand for the cell of now."""
-    words = [*SMALL, "--method", "noop,random", "--seeds", "90"]
+    words = [*SMALL, "--method", ",".join(("noop", *CHANGES)), "--seeds", "90"]
     suite(tmp_path, *words, cache=cache)
     file = tmp_path / "records.jsonl"
-    lines = file.read_text().splitlines()
-    for field, part, value, sentence in CHANGES.values():
-        changed = [json.loads(line) for line in lines]
-        for record in changed:
-            if record["case"]["method"] == "random":
-                record[field][part] = value
-        file.write_text("".join(json.dumps(r) + "\n" for r in changed))
-        result = suite(tmp_path, *words, "--resume", cache=cache)
-        assert re.search(r"1 passed, 1 skipped", result.stdout), result.stdout
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    for record in records:
+        if record["case"]["method"] in CHANGES:
+            part, value, _ = CHANGES[record["case"]["method"]]
+            record["fingerprint"][part] = value
+    file.write_text("".join(json.dumps(r) + "\n" for r in records))
+    result = suite(tmp_path, *words, "--resume", cache=cache)
+    assert re.search(r"3 passed, 1 skipped", result.stdout), result.stdout
+    for _, _, sentence in CHANGES.values():
         assert f"airepair: 1 cell ran again: {sentence}" in result.stdout, result.stdout
