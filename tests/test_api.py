@@ -11,6 +11,7 @@ from torch import nn
 
 import airepair
 from airepair.errors import UsageError
+from airepair.records import append
 from airepair.testing import toy
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ def test_the_page_of_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     names: dict[str, object] = {"module": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))}
     exec(blocks[0], names)
     found = names["result"]
@@ -40,6 +41,9 @@ def test_the_page_of_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks[1:]:
         exec(block, names)
     assert names["result"].record.status == "repaired"  # type: ignore[attr-defined]
+    assert names["sentence"] in airepair.verdict("reports/digits")
+    assert names["found"].code == 0  # type: ignore[attr-defined]
+    assert names["found"].findings  # type: ignore[attr-defined]
 
 
 def test_a_module_in_memory_is_repaired_and_stays_as_it_is() -> None:
@@ -52,6 +56,19 @@ def test_a_module_in_memory_is_repaired_and_stays_as_it_is() -> None:
     assert found.record.options["epochs"]["value"] == 5
     assert found.module is not module
     assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
+
+
+def test_a_comparison_has_the_code_of_the_command(tmp_path: Path) -> None:
+    """A seed that is gone is a regression, from records and from a file; no records at all cannot be read; a bad rule is one line."""
+    records = list(airepair.load(ROOT / "reports" / "cifar100"))
+    fewer = [r for r in records if r.case.method != records[0].case.method]
+    assert airepair.compare(records, fewer).code == 10
+    append(tmp_path / "records.jsonl", records[0])
+    assert airepair.compare(tmp_path, tmp_path / "records.jsonl").code == 0
+    with pytest.raises(UsageError):
+        airepair.compare(tmp_path / "none", records)
+    with pytest.raises(UsageError, match="is no rule of the gate"):
+        airepair.compare(records, records, ["accuracy"])
 
 
 @pytest.mark.parametrize(
