@@ -418,9 +418,9 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
         ({"apricot": -0.01}, "leave the model as it is: nothing that ran improves it; the best method was Apricot (-1.00"),
         (
             {"finetune": 0.01, "dl2": 0.3, "apricot": 0.02},
-            "use DL2 (+30.00, 95 % interval +23.50..+36.50); the best control was finetune (+1.00",
+            "use DL2 (+30.00, 95 % interval +23.50..+36.50). It beats finetune (+1.00",
         ),
-        ({"finetune": 0.01, "dl2": 0.012}, "The intervals overlap: the records cannot tell the two apart."),
+        ({"finetune": 0.01, "dl2": 0.012}, "the best control: the records cannot tell the two apart (+0.20, interval "),
         ({"dl2": 0.3}, "finetune, the control, was not run"),
     ],
 )

@@ -88,6 +88,35 @@ def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
     assert "Wrecks the model (accuracy under half of before): minimal." in line
 
 
+def seeds(method: str, gains: list[float], **more: object) -> list[Record]:
+    """A cell per seed with these gains."""
+    return [cell(method, g, seed, **more) for seed, g in enumerate(gains)]  # type: ignore[arg-type]
+
+
+def test_a_method_is_told_from_the_control_seed_by_seed() -> None:
+    """Gains that spread over seeds but always beat the control's are told from it; those that sometimes do are not, and both are named."""
+    control = seeds("finetune", [0.02, 0.10, 0.18, 0.26, 0.34], category="control")
+    (line,) = recommendations(grid(control + seeds("dl2", [0.05, 0.13, 0.22, 0.29, 0.37])))
+    assert "use DL2 (+21.20" in line
+    assert "It beats finetune (+18.00" in line
+    assert "by +3.20, interval +2.64..+3.76 for the best of 1" in line
+    (line,) = recommendations(grid(control + seeds("dl2", [0.00, 0.20, 0.18, 0.27, 0.34])))
+    assert "use DL2 (+19.80" in line
+    assert "or finetune (+18.00" in line
+    assert "the records cannot tell the two apart (+1.80" in line
+
+
+def test_the_best_of_many_needs_more_than_the_best_of_one() -> None:
+    """The same gains, chosen among six methods, have a wider interval, which holds zero."""
+    control = seeds("finetune", [0.02, 0.10, 0.18, 0.26, 0.34], category="control")
+    best = seeds("dl2", [0.03, 0.14, 0.19, 0.31, 0.36])
+    assert "It beats" in recommendations(grid(control + best))[0]
+    others = [c for name in ("memit", "care", "mode", "irepair", "aprnn") for c in seeds(name, [0.01] * 5)]
+    (line,) = recommendations(grid(control + best + others))
+    assert "for the best of 6" in line
+    assert "cannot tell the two apart" in line
+
+
 def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown one is bad input with what there is."""
     from airepair.records import append

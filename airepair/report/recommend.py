@@ -1,13 +1,14 @@
 """Which method to use for a subject, and why: expected gain with its interval, damage, cost, the paper's rule of thumb, and when nothing can be told.
 
 Judged on validation, never on test; where the user gave the failing inputs, on validation and on how many of these are repaired.
-The bar is the best control that ran: a method that fine-tuning equals is not recommended.
+The bar is the best control that ran: a method is recommended alone if its gain can be told from the bar's, seed by seed, at a level that
+allows for its having been chosen as the best of several (Bonferroni).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import norm, t
@@ -19,6 +20,7 @@ from airepair.report.layout import fixed
 from airepair.report.order import Column, dataset_title, method_title, model_title
 
 # AIREPAIR (Song et al., section III-C): what to try first, by the kind of network.
+ATTACHED = "architecture extension"  # for over-fitting, or a constraint to meet
 PRIOR = {"small": "direct weight modification", "large": "retraining"}
 NOTHING = "noop"
 
@@ -36,6 +38,7 @@ class Candidate:
     images: float | None
     seconds: float | None
     wrecks: bool
+    seeds: Mapping[int, float]  # seed -> gain
 
     @property
     def control(self) -> bool:
@@ -71,15 +74,14 @@ def _candidate(ran: Sequence[Record]) -> Candidate | None:
         images.mean if images else None,
         seconds.mean if seconds else None,
         wrecked(ran),
+        {r.case.seed: g for r in ran if (g := _gain(r)) is not None},
     )
 
 
 def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
     """Half of the 95 % interval: over seeds if there are several, else from the number of validation images (two independent shares)."""
     if len(gains) > 1:
-        mean = math.fsum(gains) / len(gains)
-        sd = math.sqrt(math.fsum((g - mean) ** 2 for g in gains) / (len(gains) - 1))
-        return float(t.ppf(0.975, len(gains) - 1)) * sd / math.sqrt(len(gains))
+        return float(t.ppf(0.975, len(gains) - 1)) * _error(gains)
     counts = dict(ran[0].provenance.get("n") or {})
     shares = [float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")]
     variance = _variance(shares, int(counts.get("validation", 0)))
@@ -139,7 +141,7 @@ def recommendation(cells: Grid, place: Column) -> str:
     if not methods:
         return "no repair method has a result here" + (f"; the best control was {controls[0].text}." if controls else ".")
     best, bar = methods[0], next(iter(controls), None)
-    sentences = [_choice(best, bar)]
+    sentences = [_choice(best, bar, len(methods))]
     used = best if bar is None or best.gain > bar.gain else bar
     if max(best.gain, bar.gain if bar else 0) > 0:
         sentences.append(_price(used))
@@ -151,15 +153,37 @@ def recommendation(cells: Grid, place: Column) -> str:
     return " ".join(s for s in sentences if s)
 
 
-def _choice(best: Candidate, bar: Candidate | None) -> str:
+def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
+    """What to use; `methods` is how many the best was chosen from."""
     if max(best.gain, bar.gain if bar else 0) <= 0:
         return f"leave the model as it is: nothing that ran improves it; the best method was {best.text}."
-    if bar is not None and bar.gain >= best.gain:
-        return f"use {bar.text}. No repair method beat it; best was {best.text}.{_open(bar)}"
     if bar is None:
         return f"use {best.text}.{_open(best)}"
-    told = "" if best.low > bar.high else " The intervals overlap: the records cannot tell the two apart."
-    return f"use {best.text}; the best control was {bar.text}.{told}{_open(best)}"
+    if bar.gain >= best.gain:
+        return f"use {bar.text}. No repair method beat it; best was {best.text}.{_open(bar)}"
+    low, high = _difference(best, bar, methods)
+    interval = f"{fixed(best.gain - bar.gain, 2, True)}, interval {fixed(low, 2, True)}..{fixed(high, 2, True)} for the best of {methods}"
+    if low > 0:
+        return f"use {best.text}. It beats {bar.text}, the best control, by {interval}.{_open(best)}"
+    return f"use {best.text} or {bar.text}, the best control: the records cannot tell the two apart ({interval}).{_open(best)}"
+
+
+def _difference(best: Candidate, bar: Candidate, methods: int) -> tuple[float, float]:
+    """The interval of the gain over the bar, at the 95 % level for the best of so many: over the seeds of both, else from both intervals."""
+    tail, seeds = 1 - 0.025 / methods, sorted(best.seeds.keys() & bar.seeds.keys())
+    if len(seeds) > 1:
+        found = [best.seeds[s] - bar.seeds[s] for s in seeds]
+        mean, half = math.fsum(found) / len(found), float(t.ppf(tail, len(found) - 1)) * _error(found)
+        return mean - half, mean + half
+    mean = best.gain - bar.gain
+    half = math.hypot(best.high - best.gain, bar.high - bar.gain) * float(norm.ppf(tail) / norm.ppf(0.975))
+    return mean - half, mean + half
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of the mean."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def _open(used: Candidate) -> str:
@@ -180,10 +204,16 @@ def _prior(place: Column, methods: Sequence[Candidate]) -> str:
     first = PRIOR[size]
     of_kind = [c for c in methods if c.category == first]
     others = [c for c in methods if c.category != first]
+    attached = next((c for c in methods if c.category == ATTACHED), None)
+    more = (
+        f" For over-fitting or a constraint it attaches units: {method_title(attached.method)} {fixed(attached.gain, 2, True)}."
+        if attached
+        else ""
+    )
     if not of_kind or not others:
-        return ""
+        return more.strip()
     verdict = "the records agree" if of_kind[0].gain >= others[0].gain else "the records say otherwise"
     return (
         f"The AIREPAIR paper (III-C) tries {first} first on a {size} network; {verdict}: {method_title(of_kind[0].method)} "
-        f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} {fixed(others[0].gain, 2, True)}."
+        f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} {fixed(others[0].gain, 2, True)}.{more}"
     )
