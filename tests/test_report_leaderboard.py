@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 from airepair.report import documents, write_all
 from airepair.report.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve
 from airepair.report.grid import grid
+from airepair.report.layout import Entry, Heading, Row, Table
 from airepair.report.leaderboard import HEADINGS, LABELS, leaderboard
 from tests.report_records import ODD, example, phases, record
 
@@ -111,6 +113,18 @@ def test_an_empty_run_gives_a_page_that_says_so(tmp_path: Path) -> None:
     text = (tmp_path / "leaderboard.html").read_text()
     assert "Nothing ran" in text
     assert Page(text).wrong == []
+
+
+def test_of_a_long_table_the_page_shows_what_can_be_told() -> None:
+    """Whole groups of rows with something in bold; how many others there are, and where."""
+    rows = [Row(("digits", "" if i % 2 else f"m{i}", ""), (Entry("1", best=i == 101),)) for i in range(200)]
+    table = Table("table3", "Table III: x", ("Subject", "Method", "Metric"), (Heading("", "gain"),), tuple(rows))
+    text = leaderboard(grid([]), [table])
+    assert "m100" in text
+    assert "m102" not in text
+    assert "198 rows without anything in bold: table3.*." in text
+    whole = leaderboard(grid([]), [dataclasses.replace(table, rows=table.rows[:20])])
+    assert all(f"m{i}" in whole for i in range(0, 20, 2))
 
 
 def test_a_curve_stays_within_its_frame() -> None:

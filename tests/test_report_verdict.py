@@ -56,6 +56,17 @@ def test_methods_stand_the_papers_first_then_by_gain() -> None:
     assert "whether plain training does as well is open" in said
 
 
+def test_controls_on_other_sources_are_counted_and_long_names_stay_apart() -> None:
+    """Fine-tuning on a method's sources stands beside that method in other tables; a sweep's rows differ in the middle of their names."""
+    records = [cell(f"finetune[{v}]", 0.05, category="control") for v in ("failing+passing", "failing+unlabelled", "tuned")]
+    records += [cell(f"dl2[weight:{w},candidates:50]", 0.1) for w in ("0.2", "0.4")]
+    text = short(grid(records))
+    assert "... 2 more controls on other sources: table1.txt" in text
+    assert "finetune[tuned]" in text
+    assert "DL2[weight:0.2,candidates:50] " in text
+    assert "DL2[weight:0.4,candidates:50] " in text
+
+
 def test_what_failed_is_counted_in_the_first_sentence() -> None:
     """A crash is no silence."""
     records = [cell("dl2", 0.01), cell("memit", 0, status="crashed", reason="the worker died", after={})]

@@ -44,12 +44,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines, tick marks (position, text) of both axes, and the whole in a sentence."""
+    """Lines, and tick marks (position, text) of both axes."""
 
     lines: tuple[Line, ...]
     xticks: tuple[tuple[float, str], ...]
     yticks: tuple[tuple[float, str], ...]
-    summary: str
 
 
 State = tuple[float, float, str]  # images, accuracy in percent, name
@@ -68,10 +67,9 @@ def curve(cells: Grid, place: Column, method: str) -> Curve | None:
     scores = [score for _, score, _ in every]
     xs, ys = _ticks(0.0, max(images for images, _, _ in every)), _ticks(min(scores), max(scores))
     lines = tuple(Line(label, role, tuple(_point(s, xs, ys) for s in track)) for label, role, track in tracks)
-    summary = "; ".join(f"{label}: " + ", ".join(f"{fixed(y)} % after {x:,.0f} images" for x, y, _ in t) for label, _, t in tracks)
     xticks = tuple((_x(t, xs), f"{t:,.0f}") for t in xs)
     yticks = tuple((_y(t, ys), f"{t:g}") for t in ys)
-    return Curve(lines, xticks, yticks, f"Accuracy on test by training images, mean over seeds. {summary}.")
+    return Curve(lines, xticks, yticks)
 
 
 def _track(cells: Grid, place: Column, method: str) -> list[State]:

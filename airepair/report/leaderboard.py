@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from airepair.records import Record
@@ -17,7 +17,7 @@ from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
 from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
 from airepair.report.grid import Grid, Sample, gain, sample, score, status
-from airepair.report.layout import Table, spread
+from airepair.report.layout import Row, Table, spread
 from airepair.report.order import Column, dataset_title, method_title, model_title
 from airepair.report.picture import PANEL, legend, notes, panels
 from airepair.report.states import states
@@ -50,6 +50,7 @@ class Subject:
     lines: tuple[Line, ...]
 
 
+ROWS = 150  # of a table on the page
 FIRST, MORE = ("table1", "table2", "table3"), ("paper",)
 LABELS = ("Method", "Data set", "Model", "Fault", "Category", "Settings", "Status")
 HEADINGS = (
@@ -76,7 +77,7 @@ def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None,
     """
     found = {t.name: t for t in tables}
     page = template("leaderboard.html.j2").render(
-        first=[found[name] for name in FIRST if name in found],
+        first=[_told(found[name]) for name in FIRST if name in found],
         more=[found[name] for name in MORE if name in found],
         labels=LABELS,
         headings=HEADINGS,
@@ -94,6 +95,20 @@ def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None,
         plain=plain,
     )
     return page + "\n"
+
+
+def _told(table: Table) -> Table:
+    """The table; of a long one the groups of rows (a method and metric of Table III) in which something is in bold, and how many others it has."""
+    if len(table.rows) <= ROWS:
+        return table
+    groups: list[list[Row]] = []
+    for row in table.rows:
+        if row.labels[1] or not groups:
+            groups.append([])
+        groups[-1].append(row)
+    kept = [row for group in groups if any(e.best for r in group for e in r.entries) for row in group]
+    left = f"{len(table.rows) - len(kept):,} rows without anything in bold: {table.name}.*."
+    return replace(table, rows=tuple(kept), notes=(left, *table.notes))
 
 
 def _about(cells: Grid) -> str:

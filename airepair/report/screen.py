@@ -8,9 +8,10 @@ from functools import partial
 
 from tabulate import tabulate
 
+from airepair.case import TUNED, split_variant
 from airepair.report.grid import Grid, faulty, sample, score
 from airepair.report.layout import fixed
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.order import CONTROLS, Column, dataset_title, method_title, model_title
 from airepair.report.verdict import METRIC, by_gain, gained, healthy, verdict
 
 WIDTH, LINES = 80, 60
@@ -35,21 +36,28 @@ def _compact(cells: Grid, width: int, room: int) -> list[str]:
     places = healthy(cells)
     if not places:
         return []
-    methods = list(by_gain(cells, places))
+    ran = list(by_gain(cells, places))
+    methods = [m for m in ran if not _beside(m)]
     for fit in range(min(len(places), 6), 0, -1):
         lines = _lines(cells, places[:fit], methods)
         if fit == 1 or max(map(len, lines)) <= width:
             break
     head, rows = lines[:HEAD], lines[HEAD:]
     kept = rows[: max(3, room - HEAD - 2)]
-    more = {"methods": len(rows) - len(kept), "subjects": len(places) - fit}
-    left = " and ".join(f"{n} more {what}" for what, n in more.items() if n)
+    more = {"methods": len(rows) - len(kept), "controls on other sources": len(ran) - len(methods), "subjects": len(places) - fit}
+    left = ", ".join(f"{n} more {what}" for what, n in more.items() if n)
     return ["Gains in points:", *(line[:width] for line in head + kept), *([f"... {left}: table1.txt"] if left else [])]
+
+
+def _beside(method: str) -> bool:
+    """Whether it is fine-tuning on the sources of a method (`finetune[failing+passing]`), which stands beside that method elsewhere."""
+    name, variant = split_variant(method)
+    return name in CONTROLS and variant not in ("", TUNED)
 
 
 def _lines(cells: Grid, shown: Sequence[Column], methods: Sequence[str]) -> list[str]:
     """The compact table: HEAD lines of heading, then a line per method."""
-    rows = [[method_title(m)[:16], *(text for p in shown for text in _texts(cells, p, m))] for m in methods]
+    rows = [[method_title(m), *(text for p in shown for text in _texts(cells, p, m))] for m in methods]
     heads = ["", *(text for p in shown for text in (f"{dataset_title(p[0])[:13]}\n{model_title(p[1])[:13]}\nacc.", "\n\nconst."))]
     align = ["left", *["right"] * (2 * len(shown))]
     table: str = tabulate(rows, heads, tablefmt="simple", disable_numparse=True, colalign=align)
