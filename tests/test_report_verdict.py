@@ -94,7 +94,7 @@ def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
     ]
     (line,) = recommendations(grid(records))
     assert line.startswith("digits/FC (validation): use DL2 (+30.00")
-    assert "It breaks 2.00 % of the right test inputs, costs 1,000 training images, 2.0 s." in line
+    assert "DL2 breaks 2.00 % of the right test inputs, costs 1,000 training images, 2.0 s." in line
     assert "tries direct weight modification first on a small network; the records say otherwise: memit +2.00" in line
     assert "Wrecks the model (accuracy under half of before): minimal." in line
 

@@ -195,7 +195,7 @@ def _price(used: Candidate) -> str:
     parts += [f"costs {used.images:,.0f} training images" if used.images is not None else ""]
     parts += [f"{fixed(used.seconds, 1)} s" if used.seconds is not None else ""]
     found = [p for p in parts if p]
-    return f"It {', '.join(found)}." if found else ""
+    return f"{method_title(used.method)} {', '.join(found)}." if found else ""
 
 
 def _prior(place: Column, methods: Sequence[Candidate]) -> str:
