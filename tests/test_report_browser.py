@@ -38,7 +38,7 @@ const behind = (e) => {
 };
 const found = {};
 for (const e of document.querySelectorAll("body *")) {
-  if (e.closest("script, style, title") || ![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+  if (e.closest("script, style, title, desc") || ![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
   const style = getComputedStyle(e), ink = numbers(e instanceof SVGElement ? style.fill : style.color);
   const [a, b] = [luminance(ink), luminance(behind(e))].sort((x, y) => y - x);
   const ratio = (a + .05) / (b + .05);
