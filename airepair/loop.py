@@ -44,11 +44,23 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Position:
+    """Where training stands within an epoch: the batches that are left, and (loss, images) of each that is done."""
+
+    rest: Sequence[Tensor]
+    losses: Sequence[tuple[Tensor, int]]
+
+
+@dataclass(frozen=True)
 class Resume:
-    """A training that goes on: the epochs that earlier processes have run; `save` files the state after each new one."""
+    """A training that goes on: the epochs that earlier processes have run, and where they stopped in the next one.
+
+    `save` gets the state after each new epoch (without a position), and about once a second within one.
+    """
 
     history: Sequence[Epoch] = ()
-    save: Callable[[Sequence[Epoch]], None] = lambda _: None
+    position: Position | None = None
+    save: Callable[[Sequence[Epoch], Position | None], None] = lambda *_: None
 
 
 def passes(
@@ -59,21 +71,25 @@ def passes(
     inside: Inside = lambda *_: None,
 ) -> Iterator[Epoch]:
     """Runs the course from where `resume` stands and yields each epoch; `examine(number)` gives its accuracy."""
-    history = list(resume.history)
-    total = course.epochs * course.images
+    history, begun = list(resume.history), resume.position
+    total, reported = course.epochs * course.images, time.monotonic()
     for number in range(len(history) + 1, course.epochs + 1):
-        losses, done, reported = [], 0, time.monotonic()
-        for index in course.order():
+        order = begun.rest if begun else course.order()
+        losses = list(begun.losses) if begun else []
+        done, begun = sum(images for _, images in losses), None
+        for at, index in enumerate(order, 1):
             share = ((number - 1) * course.images + done) / total
             losses += [(loss, index.shape[-1]) for loss in step(index, share)]
             done += index.shape[-1]
             if time.monotonic() - reported > 1:
                 reported = time.monotonic()
                 inside(number, done, course.images, mean(losses))
+                if isinstance(order, Sequence):  # batches that are drawn as they are needed cannot be kept
+                    resume.save(history, Position(order[at:], losses))
         if not losses:
             return
         history.append(Epoch(number, number * course.images, mean(losses), examine(number)))
-        resume.save(history)
+        resume.save(history, None)
         yield history[-1]
 
 

@@ -50,7 +50,7 @@ def test_a_course_goes_on_behind_the_epochs_it_has() -> None:
         shares.append(done)
         return (torch.tensor(2.0),)
 
-    found = list(passes(TEN, step, lambda number: number / 4, Resume([earlier], lambda h: filed.append(list(h)))))
+    found = list(passes(TEN, step, lambda number: number / 4, Resume([earlier], save=lambda h, _: filed.append(list(h)))))
     assert found == [Epoch(2, 20, 2.0, 0.5)]
     assert filed == [[earlier, *found]]
     assert shares == pytest.approx([0.5, 0.7, 0.9])

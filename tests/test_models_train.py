@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from airepair import loop
 from airepair.commands import train as command
 from airepair.errors import UsageError
 from airepair.loop import Epoch
@@ -22,7 +24,7 @@ from airepair.models import build
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import PAPER, training_of
 from airepair.models.recognise import load
-from airepair.models.train import STATE, Plan, Watcher, train
+from airepair.models.train import STATE, Folder, Plan, Watcher, train
 from airepair.provenance import digest
 from airepair.testing import toy
 from airepair.training import fit
@@ -63,12 +65,35 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, after: in
             raise Killed
 
     with pytest.raises(Killed):
-        train(network(), data.train, data.validation, Plan(RECIPE, 1), tmp_path, Watcher(epoch=kill))
+        train(network(), data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path), Watcher(epoch=kill))
     torch.rand(7)  # the global generator is elsewhere when the next process starts
     resumed = network()
     seen: list[int] = []
-    history = train(resumed, data.train, data.validation, Plan(RECIPE, 1), tmp_path, Watcher(epoch=lambda e: seen.append(e.number)))
+    history = train(resumed, data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path), Watcher(epoch=lambda e: seen.append(e.number)))
     assert seen == list(range(after + 1, 6))
+    assert history == epochs
+    assert digest(resumed) == digest(whole)
+
+
+def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches that are left, the losses so far, augmentation and dropout: no image is seen twice or left out."""
+    monkeypatch.setattr(loop.time, "monotonic", itertools.count(0, 2).__next__)  # every batch is a second after the last
+    monkeypatch.setattr("airepair.models.train.MINUTE", 0.0)
+    data, whole = toy.dataset(), network()
+    epochs = train(whole, data.train, data.validation, Plan(RECIPE, 1))
+
+    def kill(epoch: int, done: int, total: int, loss: float) -> None:
+        if (epoch, done) == (2, 96):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path, 1e9), Watcher(inside=kill))
+    torch.rand(7)
+    resumed, seen = network(), []
+    history = train(
+        resumed, data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path), Watcher(inside=lambda *at: seen.append(at[:2]))
+    )
+    assert seen[0] == (2, 96)
     assert history == epochs
     assert digest(resumed) == digest(whole)
 
@@ -86,12 +111,12 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_another_plan_or_a_damaged_state_is_refused(tmp_path: Path) -> None:
     """A folder holds one training; the line says what to delete."""
     data = toy.dataset()
-    train(network(), data.train, None, Plan(RECIPE, 1), tmp_path)
+    train(network(), data.train, None, Plan(RECIPE, 1), Folder(tmp_path))
     with pytest.raises(UsageError, match="belongs to a training with other settings"):
-        train(network(), data.train, None, Plan(replace(RECIPE, lr=0.2), 1), tmp_path)
+        train(network(), data.train, None, Plan(replace(RECIPE, lr=0.2), 1), Folder(tmp_path))
     (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-50])
     with pytest.raises(UsageError, match="is damaged"):
-        train(network(), data.train, None, Plan(RECIPE, 1), tmp_path)
+        train(network(), data.train, None, Plan(RECIPE, 1), Folder(tmp_path))
 
 
 def test_until_stops_at_the_first_epoch_that_reaches_it() -> None:

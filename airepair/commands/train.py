@@ -140,7 +140,7 @@ def _train(
     module: nn.Module, facts: dict[str, Any], dataset: Dataset, training: Training, plan: Plan, asked: tuple[int, ...], folder: Path
 ) -> Mapping[str, float]:
     from airepair.exam import sit
-    from airepair.models.train import STATE, Watcher, early_epoch, save_atomically, train
+    from airepair.models.train import STATE, Folder, Watcher, early_epoch, save_atomically, train
     from airepair.runs.epochs import Epochs
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _train(
     until = f", until validation accuracy {plan.until}" if plan.until is not None else ""
     size = f"{plan.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
     print(f"{dataset.name} {facts['arch']}: {size}; recipe of {training.origin}{fault}", flush=True)
-    history = train(module, dataset.train, dataset.validation, plan, folder, Watcher(after, keep, show.inside))
+    history = train(module, dataset.train, dataset.validation, plan, Folder(folder), Watcher(after, keep, show.inside))
     accuracy = {"validation": sit(module, dataset.validation).accuracy, "test": sit(module, dataset.test).accuracy}
     save_atomically(facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)}, folder / "model.pt")
     (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))

@@ -27,14 +27,15 @@ from airepair import BENCHMARK_VERSION
 from airepair.canary import arithmetic
 from airepair.data.splits import digest
 from airepair.exam import Exam
+from airepair.loop import images_of
 from airepair.models import build
 from airepair.models.recipes import Training
-from airepair.models.train import Plan, Watcher, early_epoch, save_atomically, train
+from airepair.models.train import Folder, Plan, Watcher, early_epoch, save_atomically, train
 from airepair.precision import facts_of, mark
 from airepair.types import Dataset, Subject
 
 Progress = Callable[[str, int, int, float], None]
-RESUMABLE = 10_000  # training images from which on a killed training goes on where it was
+LONG = 10.0  # seconds from which on a stopped training goes on where it was
 EARLY = "early."  # prefix of the early checkpoint's tensors in the file
 
 
@@ -81,30 +82,34 @@ def trained(
 
 
 def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
-    """Trains; a large one is resumable, with its state in `folder` until it is done.
+    """Trains; what takes longer than LONG is resumable, with its state in `folder` until it is done.
 
     One that stops at an accuracy may end before its early checkpoint; then that is the last epoch before the end.
     """
-    recipe, at = training.recipe, early_epoch(training.recipe)
-    large = len(data.train) >= RESUMABLE
-    kept = folder / "early.pt"
+    recipe, at, kept = training.recipe, early_epoch(training.recipe), folder / "early.pt"
+    images = images_of(len(data.train), recipe.batch_size)
+    total = recipe.epochs * images
+    waiting: list[nn.Module] = []
 
     def keep_early(_: int, trained_so_far: nn.Module) -> None:
         early.load_state_dict(trained_so_far.state_dict())
-        if large:
-            save_atomically(early.state_dict(), kept)
+        waiting[:] = [early]
 
-    watch = Watcher(
-        epoch=lambda e: progress("training the baseline", e.number, recipe.epochs, e.loss),
-        kept=keep_early,
-        inside=lambda epoch, done, total, loss: progress(f"training the baseline, epoch {epoch} of {recipe.epochs}", done, total, loss),
-    )
+    def keep_on_disk() -> None:
+        if waiting:  # before the state that makes its epoch a past one
+            save_atomically(waiting.pop().state_dict(), kept)
+
+    def inside(epoch: int, done: int, images: int, loss: float) -> None:
+        """In images of all epochs, so that the time that is left is the training's and not the epoch's."""
+        progress(f"training the baseline, epoch {epoch} of {recipe.epochs}", (epoch - 1) * images + done, total, loss)
+
+    watch = Watcher(lambda e: inside(e.number, images, images, e.loss), keep_early, inside, keep_on_disk)
     plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,), training.most)
-    train(module, data.train, data.validation if training.until is not None else None, plan, folder if large else None, watch)
-    if large:
-        if kept.exists():
-            early.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True))
-        shutil.rmtree(folder, ignore_errors=True)
+    validation = data.validation if training.until is not None else None
+    if kept.exists():
+        early.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True))
+    train(module, data.train, validation, plan, Folder(folder, LONG), watch)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _restore(file: Path, module: nn.Module, early: nn.Module) -> bool:

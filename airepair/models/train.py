@@ -1,5 +1,5 @@
-"""Training a baseline: the loop (loop.py) with its state on disk, so that a kill costs one epoch at most, and
-stopped at a validation accuracy.
+"""Training a baseline: the loop (loop.py) with its state on disk, so that a kill costs a minute or an epoch at
+most, and stopped at a validation accuracy.
 
 The weights equal those of airepair.training.fit without validation to the last bit, resumed or not (tested).
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,20 @@ from torch import Tensor, nn
 from airepair.augment import augmentation
 from airepair.errors import UsageError, one_line
 from airepair.exam import sit
-from airepair.loop import Course, Epoch, Inside, Resume, batches, images_of, passes
+from airepair.loop import Course, Epoch, Inside, Position, Resume, batches, images_of, passes
 from airepair.precision import facts_of
 from airepair.stepping import Stepper
 from airepair.training import CrossEntropy, optimizer_of, rate
 from airepair.types import Recipe, Split
 
 STATE = "state.pt"
+MINUTE = 60.0  # seconds between two states within an epoch
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`until`: stop after the first epoch whose validation accuracy reaches it (never test), and after `most` epochs of the recipe's schedule;
-    `keep`: after which epochs `kept` is called."""
+    """`until`: stop after the first epoch whose validation accuracy reaches it (never test), and after `most` epochs of
+    the recipe's schedule; `keep`: after which epochs `kept` is called."""
 
     recipe: Recipe
     seed: int
@@ -42,11 +44,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Watcher:
-    """What a caller wants to hear: every epoch, the module after the epochs of `keep`, the progress inside an epoch."""
+    """What a caller wants to hear: every epoch, the module after the epochs of `keep`, the progress inside an epoch,
+    and that the state is about to be saved."""
 
     epoch: Callable[[Epoch], None] = lambda _: None
     kept: Callable[[int, nn.Module], None] = lambda *_: None
     inside: Inside = lambda *_: None
+    saving: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the state of a training is kept: at the end of each epoch, unless it was saved less than `every` seconds
+    ago, and within an epoch once a minute."""
+
+    path: Path
+    every: float = 0.0
 
 
 def early_epoch(recipe: Recipe) -> int:
@@ -55,11 +68,12 @@ def early_epoch(recipe: Recipe) -> int:
 
 
 def train(
-    module: nn.Module, data: Split, validation: Split | None, plan: Plan, folder: Path | None = None, watch: Watcher = Watcher()
+    module: nn.Module, data: Split, validation: Split | None, plan: Plan, folder: Folder | None = None, watch: Watcher = Watcher()
 ) -> list[Epoch]:
-    """Trains `module` in place to its last epoch (or to `until`); all epochs. With `folder`, the state after each epoch is kept there.
+    """Trains `module` in place to its last epoch (or as far as the plan wants); all epochs.
 
-    A run that was killed goes on from that state when it is called with the same plan. UsageError where the state is of another plan.
+    A run that was stopped or killed goes on from the state in `folder` when it is called with the same plan. UsageError
+    if the state is of another plan.
     """
     recipe = plan.recipe
     state = Resumable(module, optimizer_of(module, recipe), torch.Generator().manual_seed(plan.seed), data.x.device)
@@ -69,7 +83,6 @@ def train(
         """Batches of the next epoch; none if the accuracy has been reached, or the most epochs."""
         if history and (len(history) == plan.most or (plan.until is not None and (history[-1].accuracy or 0) >= plan.until)):
             return []
-        module.train()
         return batches(len(data), recipe.batch_size, state.generator)
 
     def step(index: Tensor, done: float) -> tuple[Tensor]:
@@ -81,19 +94,18 @@ def train(
             watch.kept(number, module)
         return accuracy
 
-    def save(epochs: Sequence[Epoch]) -> None:
-        if folder:
-            save_atomically(state.content(plan, epochs), folder / STATE)
-
     course = Course(recipe.epochs, images_of(len(data), recipe.batch_size), order)
     loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         torch.manual_seed(plan.seed)  # dropout draws from the global generator
-        history += state.restore(folder / STATE, plan) if folder else []
+        resume = state.resume(folder, plan, watch.saving)
+        history += resume.history
+        module.train()
         with Stepper(module, state.optimizer, loss, change, state.generator, plain=True) as stepper:
-            for epoch in passes(course, step, examine, Resume(tuple(history), save), watch.inside):
+            for epoch in passes(course, step, examine, resume, watch.inside):
                 history.append(epoch)
                 watch.epoch(epoch)
+                module.train()
     module.eval()
     return history
 
@@ -108,7 +120,31 @@ class Resumable:
     generator: torch.Generator
     device: torch.device
 
-    def content(self, plan: Plan, history: Sequence[Epoch]) -> dict[str, Any]:
+    def resume(self, folder: Folder | None, plan: Plan, saving: Callable[[], None]) -> Resume:
+        """Puts back what the folder has, and saves there. UsageError for a damaged state and for one of another plan."""
+        if folder is None:
+            return Resume()
+        file, saved = folder.path / STATE, [time.monotonic()]
+
+        def save(history: Sequence[Epoch], position: Position | None) -> None:
+            if time.monotonic() - saved[0] < (folder.every if position is None else MINUTE):
+                return
+            saving()
+            save_atomically(self.content(plan, history, position), file)
+            saved[0] = time.monotonic()
+
+        if not file.exists():
+            return Resume(save=save)
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            same = found["plan"] == _plan(plan, self.module)
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start") from None
+        if not same:
+            raise UsageError(f"{file} belongs to a training with other settings; delete it, or give another folder")
+        return Resume([Epoch(**e) for e in found["history"]], self.restore(found), save)
+
+    def content(self, plan: Plan, history: Sequence[Epoch], position: Position | None) -> dict[str, Any]:
         """What a file holds of it."""
         return {
             "plan": _plan(plan, self.module),
@@ -117,22 +153,11 @@ class Resumable:
             "generator": self.generator.get_state(),
             "dropout": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state(),
             "history": [asdict(e) for e in history],
+            "position": None if position is None else {"rest": list(position.rest), "losses": [list(p) for p in position.losses]},
         }
 
-    def restore(self, file: Path, plan: Plan) -> list[Epoch]:
-        """Puts the file's content back and returns the epochs so far; none if there is no file.
-
-        UsageError for a damaged file and for one of another plan.
-        """
-        if not file.exists():
-            return []
-        try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-            same = found["plan"] == _plan(plan, self.module)
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UsageError(f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start") from None
-        if not same:
-            raise UsageError(f"{file} belongs to a training with other settings; delete it, or give another folder")
+    def restore(self, found: Mapping[str, Any]) -> Position | None:
+        """Puts a file's content back; where it stands within an epoch."""
         self.module.load_state_dict(found["module"])
         self.optimizer.load_state_dict(found["optimizer"])
         self.generator.set_state(found["generator"])
@@ -140,7 +165,8 @@ class Resumable:
             torch.cuda.set_rng_state(found["dropout"], self.device)
         else:
             torch.set_rng_state(found["dropout"])
-        return [Epoch(**e) for e in found["history"]]
+        position = found.get("position")
+        return position and Position(position["rest"], [(loss.to(self.device), images) for loss, images in position["losses"]])
 
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
