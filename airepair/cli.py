@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "findings": "write what records allow to be claimed, after correction and in both arithmetics",
     "list": "the methods, models, data sets and metrics that are registered",
     "bench": "run the benchmark suite (pytest) from an installed package",
+    "watch": "show how far a run of the benchmark is, from a second terminal",
     "env": "build the environment of an external tool",
     "carry": "cut files and folders into pieces, and put them together, digests checked",
     "tune": "search each method's options on validation, with the same trials and budget for all",

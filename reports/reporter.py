@@ -15,8 +15,10 @@ import pytest
 
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.methods import METHODS
+from airepair.places import cache
 from airepair.records import Found, Record, append, scan
-from airepair.suite.session import CHANGED, DURATIONS, PROPERTY, RECORDS, RESUMED, SELECTION, case_of, expected_seconds, option, out_folder
+from airepair.suite.durations import column_key, means, store, training_key
+from airepair.suite.session import CHANGED, PROPERTY, RECORDS, RESUMED, TRAINING, case_of, option, out_folder, profile_of
 
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
@@ -30,6 +32,7 @@ class Reporter:
         self.skips: dict[str, str] = {}
         self.durations: dict[str, float] = {}
         self.changed: dict[str, str] = {}
+        self.training: dict[str, float] = {}
         self.runs_cells = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -63,15 +66,16 @@ class Reporter:
             raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
 
     def pytest_report_header(self) -> list[str]:
-        """Which budget runs (fixtures/expected.py says how long that takes), where its results go, and what of installed packages is left out.
+        """Where results go, and what of installed packages is left out (fixtures/expected.py says what runs, and how long).
 
         A method that cannot be imported is not left out: it is a failed cell.
         """
         from airepair.metrics import broken
 
-        chosen = self.config.stash[SELECTION].profile
-        head = f"airepair: profile {chosen.name} ({chosen.about}), results in {self.out}"
-        return [head, *(f"airepair: left out: {reason}" for reason in (METHODS.ignored() | broken()).values())]
+        return [
+            f"airepair: results in {self.out}",
+            *(f"airepair: left out: {reason}" for reason in (METHODS.ignored() | broken()).values()),
+        ]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes the cell's record from the first report that carries it."""
@@ -80,6 +84,8 @@ class Reporter:
             if name == PROPERTY:
                 record = Record.from_json(str(value))
                 self.records.setdefault(record.key, record)
+            elif name == TRAINING:
+                self.training[report.nodeid] = float(str(value))
             elif name == CHANGED:
                 self.changed[report.nodeid] = str(value)
         if report.skipped and isinstance(report.longrepr, tuple):
@@ -135,8 +141,7 @@ class Reporter:
                 terminalreporter.write_line(line)
         try:
             write_all(records, self.out, PAPER)
-            times = expected_seconds(self.config) | self.durations
-            (self.out / DURATIONS).write_text(json.dumps(times, indent=0, sort_keys=True))
+            self._store_durations()
         except (OSError, AirepairError) as error:
             terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
             return
@@ -152,6 +157,16 @@ class Reporter:
         terminalreporter.section("airepair: the verdict")
         for line in short(grid(records), paths).splitlines():
             terminalreporter.write_line(line)
+
+    def _store_durations(self) -> None:
+        """What each cell took without the training of its subject, which the next run finds in the cache."""
+        ran = {i: case for i in self.durations if (case := case_of(i)) is not None and str(case) in self.records}
+        seconds = {i: round(self.durations[i] - self.training.get(i, 0.0), 3) for i in ran}
+        names = {case.dataset: profile_of(self.config, case.dataset) for case in ran.values()}
+        store(self.out, seconds)
+        columns = ((column_key(case, names[case.dataset]), seconds[i]) for i, case in ran.items())
+        trained = ((training_key(ran[i], names[ran[i].dataset]), taken) for i, taken in self.training.items() if i in ran)
+        store(cache(), means(columns) | means(trained))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
     def pytest_last_line(self) -> Generator[None]:

@@ -14,6 +14,7 @@ import pytest
 
 from airepair.case import Case, with_variant
 from airepair.fingerprint import PARTS
+from airepair.live.state import grid_of, working
 from airepair.methods import METHODS
 from airepair.records import read
 from benchmarks import grid
@@ -105,6 +106,10 @@ def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path,
         assert result.returncode == 0, result.stdout + result.stderr
         runs[name] = table(out)
         assert "airepair: the verdict" in result.stdout
+        assert "airepair: profile smoke (digits" in result.stdout
+        whole = grid_of(out)
+        assert whole is not None
+        assert (whole.passed, whole.remaining, whole.ended is not None, working(out)) == (len(read([out])[0]), 0, True, [])
         assert str(out / "records.jsonl") in result.stdout
         found = json.loads((tmp_path / f"{name}.json").read_text())["benchmarks"]
         assert len(found) == len(read([out])[0]) >= 6
@@ -322,22 +327,24 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
 
 @pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path, extra: list[str]) -> None:
-    """Said before the cells, once for all of them in pytest's summary, and in the last line: nothing ran, and that is not green (5)."""
+    """It stands once, before the cells; pytest's summary and the last line have its first words. That nothing ran is not green (5)."""
     result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
     assert result.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, result.stdout + result.stderr
     assert "7 skipped" in result.stdout
     why = "cifar100 not found: run `airepair data get cifar100`, or put cifar-100-python.tar.gz"
     lines = result.stdout.splitlines()
     assert f"airepair: none of these 7 cells can run here: {why}" in result.stdout
-    assert [line for line in lines if line.startswith("SKIPPED")] == [
-        next(line for line in lines if line.startswith("SKIPPED [7] ") and why in line)
-    ]
-    assert lines[-1].startswith(f"airepair: nothing ran, so there is no table (7 cells: {why}")
-    assert "AIREPAIR_DATA" in lines[-1]
+    assert result.stdout.count(why) == 1
+    skipped = [line for line in lines if line.startswith("SKIPPED")]
+    assert len(skipped) == 1
+    assert skipped[0].startswith("SKIPPED [7] ")
+    assert skipped[0].endswith(": cifar100 not found")
+    assert lines[-1] == "airepair: nothing ran, so there is no table (7 cells: cifar100 not found)"
 
 
 def test_the_time_is_said_before_the_first_cell(tmp_path: Path) -> None:
-    """What runs here, how long that takes on one core, what is skipped; -k cifar100 holds the paper's three networks times every method."""
+    """What runs here, under which profile, how long that takes, what takes less, what is skipped; -k cifar100 holds the paper's three
+    networks times every method."""
     np.savez(tmp_path / "cifar100.npz", x_train=0)  # its presence counts
     result = suite(tmp_path, "-k", "cifar100 and not aprnn", "--seeds", "0", "--collect-only", data=tmp_path)
     cells = {(model, method) for model, method in re.findall(r"test_repair\[cifar100-([a-z0-9_]+)-(.+)-s0\]", result.stdout)}
@@ -348,6 +355,9 @@ def test_the_time_is_said_before_the_first_cell(tmp_path: Path) -> None:
     narrow = sum(m == "resnet18w16" for m, _ in cells)
     assert f"airepair: {narrow} of {len(cells)} cells run here, about " in result.stdout
     assert f"{len(cells) - narrow} are skipped" in result.stdout
+    assert re.search(r"airepair: profile cpu \(reduced budgets .*\): cifar100-resnet18w16$", result.stdout, re.MULTILINE)
+    few = r"airepair: smaller: --seeds 0 --method finetune,apricot,deeprepair,dl2 \(4 cells, about 2 minutes\)$"
+    assert re.search(few, result.stdout, re.MULTILINE)
 
 
 BENCHMARK_TEST = (

@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from airepair.live.rows import clock_time
+
 EVERY = 5.0  # seconds between two plain lines of a phase
 CHANGE = 1.0  # and between two phases
 
@@ -107,12 +109,6 @@ class Live:
             self.phase = phase
             self.bars.reset(self.inner, total=steps, description=f"  {phase}", visible=True)
         self.bars.update(self.inner, completed=step, total=steps, loss=f"loss {loss:.4g}")
-
-
-def clock_time(seconds: float) -> str:
-    """`1:02:03`."""
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 
 
 def showing(log: Callable[[str], None]) -> Show:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import pytest
 
 from airepair.case import Case
 from airepair.errors import UsageError
+from airepair.live.state import Teller
 from airepair.models.feeding import Brought
 from airepair.settings import Profile, usual_profile
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 RECORDS = "records.jsonl"
-DURATIONS = "durations.json"
+TRAINING = "airepair_training"  # the user property of a cell whose subject was trained first: its seconds
 CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record
 RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose record stands
 
@@ -42,6 +42,7 @@ class Selection:
 
 
 SELECTION = pytest.StashKey[Selection]()
+TELLER = pytest.StashKey[Teller]()  # what this process says of its cell while it runs
 
 
 def add_option(group: Any, module: str, name: str, **about: Any) -> None:
@@ -70,15 +71,6 @@ def profile_of(config: pytest.Config, dataset: str) -> str:
     """The profile's name for a cell of that data set: the one that the user names, else the usual one."""
     cuda = config.stash[SELECTION].profile.name == usual_profile("", cuda=True)
     return option(config, "profile") or usual_profile(dataset, cuda=cuda)
-
-
-def expected_seconds(config: pytest.Config) -> dict[str, float]:
-    """Seconds of each test in earlier runs, by node id."""
-    try:
-        found = json.loads((out_folder(config) / DURATIONS).read_text())
-        return {str(k): float(v) for k, v in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
 
 
 def case_of(nodeid: str) -> Case | None:

@@ -1,0 +1,106 @@
+"""How long the selected cells take: from their last run, else from other cells of the method in the column, else from a
+rough model (the profile's average, times how much slower the network trains than the profile's own). Free of torch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import pytest
+
+from airepair.case import Case
+from airepair.places import cache
+from airepair.settings import Profile, profile
+from airepair.suite.durations import column_key, stored, training_key
+from airepair.suite.session import case_of, out_folder, profile_of
+
+NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU
+PATIENCE = 120.0  # seconds for the measurement: it starts a process that loads torch
+LONG = 90 * 60.0  # seconds from which on hours are shown
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds by node id. `modelled`: those that come from the rough model; `unknown`: those that nothing is known of.
+
+    `training`: seconds for subjects that are to be trained, as far as they are known from an earlier training.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    modelled: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+    training: float = 0.0
+
+    def total(self, ids: Iterable[str], workers: int = 1) -> float:
+        """Seconds of these cells and of all training, divided among the workers."""
+        return (sum(self.seconds.get(i, 0.0) for i in ids) + self.training) / max(1, workers)
+
+
+def estimate(config: pytest.Config, cases: Mapping[str, Case]) -> Estimate:
+    """Of cells by node id."""
+    own, others = stored(out_folder(config)), stored(cache())
+    seconds, modelled, unknown = dict[str, float](), set[str](), set[str]()
+    rough = Rough()
+    for i, case in cases.items():
+        name = profile_of(config, case.dataset)
+        found = own.get(i, others.get(column_key(case, name)))
+        if found is None:
+            found = rough.seconds(case, profile(name))
+            (unknown if found is None else modelled).add(i)
+        if found is not None:
+            seconds[i] = found
+    return Estimate(seconds, frozenset(modelled), frozenset(unknown), _training(config, cases.values(), others))
+
+
+def _training(config: pytest.Config, cases: Iterable[Case], others: Mapping[str, float]) -> float:
+    """Of the subjects whose baseline is not in the cache; the rough model has its share in each cell's average."""
+    subjects = {(c.dataset, c.model, c.seed): training_key(c, profile_of(config, c.dataset)) for c in cases}
+    return sum(others.get(key, 0.0) for (d, m, s), key in subjects.items() if not any(cache().glob(f"{d}-{m}-s{s}-*.safetensors")))
+
+
+@dataclass
+class Rough:
+    """The model for cells that have never run; it measures each network once."""
+
+    slower: dict[tuple[str, str], float | None] = field(default_factory=dict)
+
+    def seconds(self, case: Case, chosen: Profile) -> float | None:
+        """The profile's average; None if there is none, or if the network cannot be measured."""
+        dataset, architecture = case.dataset.partition("+")[0], case.model.partition("+")[0]
+        average = chosen.seconds.get(dataset)
+        if average is None or not any(fnmatchcase(architecture, p) for p in chosen.for_gpu):
+            return average
+        place = dataset, architecture
+        if place not in self.slower:
+            self.slower[place] = _slower(dataset, architecture)
+        times = self.slower[place]
+        return None if times is None else average * times
+
+
+def _slower(dataset: str, architecture: str) -> float | None:
+    """How many times as long a training step takes as the narrow network's: measured for a second each, in a process of
+    its own, since this one must not load torch."""
+    words = [sys.executable, "-m", "airepair.suite.speed", dataset, NARROW, architecture]
+    try:
+        found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        narrow, wide = json.loads(found.splitlines()[-1])
+        return float(narrow / wide)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, ZeroDivisionError):
+        return None
+
+
+def cases_of(ids: Iterable[str]) -> dict[str, Case]:
+    """The cells among tests."""
+    return {i: case for i in ids if (case := case_of(i)) is not None}
+
+
+def spoken(seconds: float) -> str:
+    """`about 40 minutes`."""
+    if seconds >= LONG:
+        return f"about {seconds / 3600:.1f} hours"
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "a minute or less"

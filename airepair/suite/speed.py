@@ -1,0 +1,52 @@
+"""How many images a second networks train at here, on one thread: `python -m airepair.suite.speed cifar100 resnet18w16 resnet18`.
+
+Prints a JSON list, a number for each network. Random images: only their shape matters.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+from airepair.augment import augmentation
+from airepair.models import build
+from airepair.models.recipes import training_of
+from airepair.precision import mark
+from airepair.stepping import Stepper
+from airepair.training import CrossEntropy, optimizer_of
+from airepair.types import Split
+
+SHAPES = {"cifar10": (10, (3, 32, 32)), "cifar100": (100, (3, 32, 32))}
+IMAGES = 64  # a step's
+SECONDS = 1.0
+
+
+def images_per_second(dataset: str, model: str) -> float:
+    """Of training steps with the recipe's optimiser, after one that warms up."""
+    classes, shape = SHAPES.get(dataset, (10, (1, 28, 28)))
+    module = mark(build(model, dataset, classes, shape), dataset, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    data = Split(torch.randint(0, 256, (IMAGES, *shape), generator=generator, dtype=torch.uint8), torch.arange(IMAGES) % classes)
+    recipe, index = training_of(dataset, model).recipe, torch.arange(IMAGES)
+    step = Stepper(module, optimizer_of(module, recipe), CrossEntropy(0.0), augmentation("none"), generator, plain=True)
+    with step:
+        step(data, index, 0.0)
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < SECONDS:
+            step(data, index, 0.0)
+            done += IMAGES
+        return done / (time.perf_counter() - start)
+
+
+def main(words: Sequence[str]) -> None:
+    """Measures the networks that are named after the data set."""
+    torch.set_num_threads(1)
+    print(json.dumps([images_per_second(words[0], model) for model in words[1:]]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
