@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import re
 import signal
 import tomllib
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ def test_every_model_of_a_folder_with_every_method_named(base: Path, capsys: pyt
     (folder / "good.pt").write_bytes(base.read_bytes())
     (folder / "bad.pt").write_bytes(base.read_bytes()[:5000])
     out = base.parent / "all"
-    assert main(["repair", "--all", "--models", str(folder), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 0
+    assert (
+        main(["repair", "--all", "--models", str(folder), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 1
+    ), "a file was left out"
     shown = capsys.readouterr().err
     assert "2 models x 2 methods, 4 repairs; time: unknown" in shown
     assert "left out: digits-bad" in shown
@@ -238,7 +241,8 @@ def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pyt
 
 
 def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto says what it did not find."""
+    """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto runs the tuned settings beside the
+    defaults, names what they cost, and says what it did not find."""
     from airepair.models.feeding import Brought
     from airepair.runs.targets import Target, architecture_of
 
@@ -250,9 +254,12 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     out = base.parent / "auto"
     words = ["--pretrained", str(base.parent / "fc" / "model.pt"), "--dataset", "digits", "--auto", "--out", str(out)]
     assert main(["repair", *words, "--method", "dl2", "lookup", "--additional_param", "dl2.epochs=1"]) == 0
-    assert "--auto: no tuned settings for lookup: those of settings.toml are used" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "--auto: no tuned settings for lookup: those of settings.toml are used" in shown.err
+    assert re.search(r"^dl2\[tuned\] beside dl2 on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ", shown.out, re.MULTILINE)
     found = {r.key: r for r in read([out])[0]}
-    assert sorted(found) == ["digits-model-dl2[tuned]-s0", "digits-model-lookup-s0"]
+    assert sorted(found) == ["digits-model-dl2-s0", "digits-model-dl2[tuned]-s0", "digits-model-lookup-s0"]
+    assert not found["digits-model-dl2-s0"].options["weight"]["origin"].startswith("tuned")
     assert found["digits-model-dl2[tuned]-s0"].options["weight"]["origin"].startswith("tuned: commit")
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def _python(site: Path, folder: Path, *words: str) -> subprocess.CompletedProces
     environment = kept | {"PYTHONPATH": str(site), "AIREPAIR_CACHE": str(site.parent / "cache"), "COLUMNS": "140"}
     command = [sys.executable, *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+def test_the_sdist_holds_what_the_repository_holds(sources: Path, tmp_path: Path) -> None:
+    """Tests, documents, committed reports, constraints: its own tests run from it."""
+    folders = {"benchmarks", "docs", "examples", "fixtures", "reports", "requirements", "tests"}
+    wanted = {p.relative_to(sources) for p in sources.rglob("*") if p.is_file()}
+    wanted = {p for p in wanted if p.parts[0] in folders or len(p.parts) == 1}
+    words = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(sources)]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as found:
+        names = {Path(*Path(m.name).parts[1:]) for m in found if m.isfile()}
+    assert len(wanted) > 200
+    assert wanted - names == set()
 
 
 def test_the_wheel_has_one_top_level_package_and_carries_the_suite(wheel: Path) -> None:

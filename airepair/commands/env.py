@@ -11,7 +11,7 @@ import shutil
 import sys
 
 from airepair.engines import environment
-from airepair.engines.manifest import find, installed
+from airepair.engines.manifest import find, folders, installed
 from airepair.errors import UsageError
 
 
@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does it and says where the environment is."""
     if args.action == "list":
-        for name in installed():
+        names = installed()
+        if not names:
+            print(f"no tool.toml found in {', '.join(f'{place}/*' for place in folders())}; AIREPAIR_TOOLS names other folders")
+        for name in names:
             try:
                 manifest = find(name)
             except UsageError as error:  # the others are there all the same

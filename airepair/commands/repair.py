@@ -36,14 +36,14 @@ from airepair.settings import wants_portable
 if TYPE_CHECKING:
     from airepair.runner.specify import Shared
     from airepair.runs.folder import RunFolder
-    from airepair.runs.repairing import Wish
+    from airepair.runs.repairing import Run, Wish
     from airepair.runs.targets import Target
 
 __all__ = ["add_arguments", "run", "words"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Repairs, tests or shows; 0 when a model was repaired and no cell failed, else 1."""
+    """Repairs, tests or shows; 0 when a model was repaired, none was left out and no cell failed, else 1."""
     from airepair.runs import config
 
     if args.input_logs:
@@ -91,11 +91,14 @@ def _print_results(records: Sequence[Record]) -> None:
     from airepair.report.grid import grid
     from airepair.report.recommend import recommendations
     from airepair.report.text import terminal
+    from airepair.report.tuned_costs import tuned_costs
 
     cells = grid(records)
     print(terminal(before_after(cells), _width()))
     for line in recommendations(cells):
         print(f"Recommendation for {line}")
+    for line in tuned_costs(cells):
+        print(line)
 
 
 def _width() -> int:
@@ -104,7 +107,7 @@ def _width() -> int:
 
 def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark: str) -> int:
     from airepair.runs.folder import RUNS, make
-    from airepair.runs.repairing import Run, untuned
+    from airepair.runs.repairing import Run, methods_for, untuned
     from airepair.runs.show import showing
     from airepair.runs.targets import expected
     from airepair.settings import tables
@@ -127,7 +130,7 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark:
     state = Run(wish, open_folder, show)
     if remark:
         show.say(remark)
-    cells = sum(len(t.seeds or wish.seeds) for t in targets) * len(wish.methods)
+    cells = sum(len(t.seeds or wish.seeds) * len(methods_for(wish, t)) for t in targets)
     if args.all:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)
         show.say(f"--all: {len(targets)} models x {len(wish.methods)} methods, {cells} repairs; time: {time_text}")
@@ -144,7 +147,7 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark:
     finally:
         if state.folder is not None:
             state.folder.write_report(state.records, [*state.files, *state.left_out])
-    return _end(state.records, state.folder)
+    return _end(state)
 
 
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
@@ -153,14 +156,15 @@ def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     from airepair.methods import build
     from airepair.runner.prepared import options_of
     from airepair.runs.config import text_of
-    from airepair.runs.repairing import chosen_for
+    from airepair.runs.repairing import chosen_for, methods_for
     from airepair.settings import Chosen
 
     profile = args.profile or (None if wish.lenient else wish.shared.profile_of(targets[0].dataset))
     resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": wish.shared.device})
-    resolved.method, resolved.seeds = list(wish.methods), ",".join(map(str, wish.seeds))
+    methods = methods_for(wish, targets[0]) if not wish.lenient else list(wish.methods)
+    resolved.method, resolved.seeds = methods, ",".join(map(str, wish.seeds))
     cells = {}
-    for method in wish.methods:
+    for method in methods:
         chosen = chosen_for(wish, targets[0], method)
         plain = split_variant(method)[0]
         options = options_of(build(plain, chosen.options)) if not wish.lenient else dict(wish.options.get(plain, {}))
@@ -169,14 +173,18 @@ def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     return text_of(resolved, cells, facts)
 
 
-def _end(records: Sequence[Record], folder: RunFolder | None) -> int:
+def _end(state: Run) -> int:
+    """1 if a model was left out or a cell failed, or if nothing was repaired."""
+    records, folder = state.records, state.folder
     if folder is None:
         print("airepair: nothing ran: no model could be loaded", file=sys.stderr)
         return 1
     _print_results(records)
     print(f"{folder.path}: models/, report.md, config.toml, log.txt, records.jsonl")
+    for line in state.left_out:
+        print(f"airepair: {line}", file=sys.stderr)
     bad = [r for r in records if r.status in ("failed", "crashed", "out of memory")]
-    return 1 if bad or not any(r.status == "repaired" for r in records) else 0
+    return 1 if bad or state.left_out or not any(r.status == "repaired" for r in records) else 0
 
 
 def _test(args: argparse.Namespace, targets: list[Target], shared: Shared, remark: str) -> int:

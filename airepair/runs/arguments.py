@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--method", nargs="+", metavar="M", help="of `airepair list methods`, a+b, package.module:Class or tool:NAME; several")
     how.add_argument(
-        "--auto", action="store_true", help="the best known settings for data set, model and method (those of `airepair tune` too)"
+        "--auto", action="store_true", help="METHOD[tuned] beside METHOD, where `airepair tune` has found settings for data set and model"
     )
     texts = "options of the methods; a bare one goes to each method that has it, apricot.rate to one"
     how.add_argument("--additional_param", "--additional-param", action="append", metavar='"--lr 0.01"', help=texts)

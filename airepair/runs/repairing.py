@@ -39,11 +39,14 @@ class Wish:
     lenient: bool = False  # a target that cannot be loaded is left out with a line (--all)
 
 
-def case_of(wish: Wish, target: Target, method: str, seed: int) -> Case:
-    """The cell's name, with --auto `METHOD[tuned]` where the tuned table has options for it."""
-    profile = wish.shared.profile_of(target.dataset)
-    tuned = wish.auto and is_tuned(target.dataset, target.architecture, method, profile)
-    return Case(target.data, target.model, with_variant(method, TUNED) if tuned else method, seed)
+def methods_for(wish: Wish, target: Target) -> list[str]:
+    """The methods of a target's cells: with --auto each is followed by `METHOD[tuned]` if the tuned table has options for it."""
+    profile, found = wish.shared.profile_of(target.dataset), dict[str, None]()
+    for method in wish.methods:
+        found[method] = None
+        if wish.auto and not split_variant(method)[1] and is_tuned(target.dataset, target.architecture, method, profile):
+            found[with_variant(method, TUNED)] = None
+    return list(found)
 
 
 def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
@@ -52,7 +55,7 @@ def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
     if method in wish.fixed:
         fixed = wish.fixed[method]
         return Chosen({**fixed.options, **given}, {**fixed.origins, **dict.fromkeys(given, "given")})
-    case = case_of(wish, target, method, 0)
+    case = Case(target.data, target.model, method, 0)
     return chosen_options(case, target.architecture, wish.shared.profile_of(target.dataset), given, target.dataset)
 
 
@@ -78,7 +81,7 @@ class Run:
 
     def repair(self, targets: Sequence[Target]) -> None:
         """Every target with every method and seed. UsageError from a target ends it, unless the wish is lenient."""
-        specs = [[self._spec(t, m, s) for s in t.seeds or self.wish.seeds for m in self.wish.methods] for t in targets]
+        specs = [[self._spec(t, m, s) for s in t.seeds or self.wish.seeds for m in methods_for(self.wish, t)] for t in targets]
         for spec in {spec.case.base_method: spec for part in specs for spec in part}.values():
             build(spec.case.base_method, spec.options)  # bad options end the run before any work
         total, done = sum(map(len, specs)), 0
@@ -95,7 +98,7 @@ class Run:
             done += len(part)
 
     def _spec(self, target: Target, method: str, seed: int) -> CellSpec:
-        case = case_of(self.wish, target, method, seed)
+        case = Case(target.data, target.model, method, seed)
         chosen = chosen_for(self.wish, target, method)
         return cell_spec(self.wish.shared, case, chosen, dataset=target.dataset, brought=target.brought)
 
