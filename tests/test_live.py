@@ -14,7 +14,7 @@ from airepair.live.screen import Above, Moving, Plain
 from airepair.live.state import FOLDER, GRID, Grid, Teller, Working, clear, grid_of, working, write
 
 APRICOT = Working("gw0", "digits-cnn-apricot-s0", 100.0, "submodels", 110.0, 0, 5, 20, 0.3124, 120.0)
-GRID_NOW = Grid(os.getpid(), 40.0, 2, 116, passed=12, failed=1, skipped=4, left=240.0)
+GRID_NOW = Grid(os.getpid(), 40.0, 2, 116, passed=12, failed=1, skipped=4, left=240.0, seen=100.0)
 
 
 class Clock:
@@ -65,6 +65,12 @@ def test_the_grid_says_done_failed_left_and_when() -> None:
     assert "takes an unknown time" in grid_row(replace(GRID_NOW, left=None), 100.0)
     ended = "grid  12 of 116 cells done, 1 failed, 4 skipped, 99 not run; ended after 0:01:10"
     assert grid_row(replace(GRID_NOW, ended=110.0), 1e9) == ended
+
+
+def test_the_grid_takes_no_less_than_a_worker_s_phase() -> None:
+    """The estimate counts down between two reports, and does not know how long a subject trains."""
+    assert "left about 0:01:30 (" in grid_row(GRID_NOW, 250.0)
+    assert "left about 0:00:28 (" in grid_row(replace(GRID_NOW, left=5.0), 122.0, workers=[APRICOT])
 
 
 def test_a_worker_writes_at_most_twice_a_second_and_every_new_phase(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def clock_time(seconds: float) -> str:
 def rows(grid: Grid, workers: Sequence[Working], now: float, width: int) -> list[str]:
     """A line per worker that is in a cell, then the grid's."""
     wide = max([len(w.worker) for w in workers], default=0)
-    return [*(worker_row(w, now, width, wide) for w in workers), grid_row(grid, now, width)]
+    return [*(worker_row(w, now, width, wide) for w in workers), grid_row(grid, now, width, workers)]
 
 
 def worker_row(at: Working, now: float, width: int, wide: int = 0) -> str:
@@ -59,7 +59,7 @@ def phase_left(at: Working, now: float) -> float | None:
     return max(0.0, whole - (now - at.seen))
 
 
-def grid_row(grid: Grid, now: float, width: int = 10_000) -> str:
+def grid_row(grid: Grid, now: float, width: int = 10_000, workers: Sequence[Working] = ()) -> str:
     """Cells done, failed, skipped and left, and when the last one ends."""
     counts = [f"{grid.passed} of {grid.cells} cells done"]
     counts += [f"{grid.failed} failed"] if grid.failed else []
@@ -68,13 +68,15 @@ def grid_row(grid: Grid, now: float, width: int = 10_000) -> str:
     if grid.ended is not None:
         return f"grid  {', '.join(counts)}; ended after {clock_time(grid.ended - grid.began)}"[:width]
     counts += [f"{grid.remaining} left"]
-    return f"grid  {', '.join(counts)}; {clock_time(now - grid.began)}{_ending(grid, now)}"[:width]
+    return f"grid  {', '.join(counts)}; {clock_time(now - grid.began)}{_ending(grid, now, workers)}"[:width]
 
 
-def _ending(grid: Grid, now: float) -> str:
+def _ending(grid: Grid, now: float, workers: Sequence[Working]) -> str:
+    """The run takes no less than what any worker's phase has left: an estimate does not know of a subject in training."""
     if not grid.remaining:
         return ", writing the tables"
     if grid.left is None:
         return ", the rest takes an unknown time"
-    when = time.strftime("%H:%M" if grid.left < 12 * 3600 else "%a %H:%M", time.localtime(now + grid.left))
-    return f", left about {clock_time(grid.left)} (until {when})" + (f" and {grid.unknown} of unknown length" if grid.unknown else "")
+    left = max([0.0, grid.left - (now - grid.seen), *(phase_left(w, now) or 0.0 for w in workers)])
+    when = time.strftime("%H:%M" if left < 12 * 3600 else "%a %H:%M", time.localtime(now + left))
+    return f", left about {clock_time(left)} (until {when})" + (f" and {grid.unknown} of unknown length" if grid.unknown else "")

@@ -51,7 +51,7 @@ class Working:
 class Grid:
     """How far the run is: cells that passed, failed and were skipped, and what is expected of the rest.
 
-    `left` is in seconds, None if nothing is known; `unknown` counts the cells that it leaves out.
+    `left` is in seconds at the time `seen`, None if nothing is known; `unknown` counts the cells that it leaves out.
     """
 
     pid: int
@@ -63,6 +63,7 @@ class Grid:
     skipped: int = 0
     left: float | None = None
     unknown: int = 0
+    seen: float = 0.0
     ended: float | None = None
 
     @property
