@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -35,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     root = Path(airepair.__file__).resolve().parents[1]
     given = args.options if _is_checkout(root) else [long_form(word, short_options()) for word in args.options]
-    return subprocess.call([*command(root), *given], env=surroundings(root))
+    with subprocess.Popen([*command(root), *given], env=surroundings(root)) as process:
+        while True:
+            with suppress(KeyboardInterrupt):  # a terminal sends it to the suite as well, which then writes its tables and ends
+                return process.wait()
 
 
 def surroundings(root: Path) -> dict[str, str]:
