@@ -28,7 +28,7 @@ def test_the_papers_example_command(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
     monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    words = "train --net_arch resnet --depth 34 --width 4 --dataset cifar10 --epochs 12 --lr 0.1 --batch_size 32 --out baseline"
+    words = "train --net_arch resnet --depth 34 --width 4 --dataset cifar10 --epochs 12 --lr 0.02 --batch_size 32 --out baseline"
     assert main(words.split()) == 0
     (tmp_path / "baseline" / "model.pt").rename(tmp_path / "cifar10_resnet34_baseline.pt")
     assert main(["repair", *EXAMPLE.split()]) == 0
