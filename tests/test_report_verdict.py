@@ -136,7 +136,19 @@ def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, 
     append(tmp_path / "records.jsonl", cell("dl2", 0.1, case=Case("digits", "cnn", "dl2", 0)))
     assert main(["recommend", str(tmp_path), "--subject", "digits-fc"]) == 0
     shown = capsys.readouterr().out
-    assert "digits/FC" in shown
+    assert shown.startswith("Recommendation for digits/FC")
     assert "digits/CNN" not in shown
     assert main(["recommend", str(tmp_path), "--subject", "digits-fx"]) == 2
     assert "did you mean 'digits-fc'" in capsys.readouterr().err
+
+
+def test_records_of_another_version_are_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the verdict and by the command: nothing in them may be claimed."""
+    from airepair.records import append
+
+    old = cell("dl2", 0.1, provenance={"n": {"validation": 300}, "benchmark_version": 1})
+    append(tmp_path / "records.jsonl", old)
+    said = "These records are of benchmark version 1, this is version 2: nothing in them may be claimed."
+    assert verdict(grid([old]))[0] == said
+    assert main(["recommend", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(said)

@@ -55,3 +55,13 @@ def test_table_writes_every_report(tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "[99.45]" in out
     assert all(str(p) in out for p in (tmp_path / "out").iterdir())
+
+
+def test_table_prints_verdict_and_picture_as_it_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Markdown and SVG, nothing else on standard output: they are redirected into files."""
+    path = file(tmp_path / "r.jsonl", example())
+    assert table(path, "--out", str(tmp_path)) == 0
+    capsys.readouterr()
+    for name, written in (("verdict", "verdict.md"), ("picture", "picture.svg")):
+        assert table(path, "--table", name) == 0
+        assert capsys.readouterr().out == (tmp_path / written).read_text()

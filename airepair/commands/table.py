@@ -26,7 +26,8 @@ from airepair.report.picture import picture
 from airepair.report.summary import summary
 from airepair.verification.mark import read as read_mark
 
-TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", "verdict", "picture")
+TEXTS = ("verdict", "picture")  # Markdown and SVG, whatever the records hold
+TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", *TEXTS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,17 +55,15 @@ def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -
     paper = args.paper or default_path()
     if (args.table, args.format) == ("table1", "txt"):
         print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
-    elif args.table == "verdict":
-        print(summary(grid(records), read_paper(paper)), end="")
-    elif args.table == "picture":
-        print(picture(grid(records).plain), end="")
-        remarks = []
+    elif args.table in TEXTS:
+        cells = grid(records)
+        print(summary(cells, read_paper(paper)) if args.table == "verdict" else picture(cells.plain), end="")
     else:
         found = documents(grid(records), paper)
         if args.table not in found:
-            raise UsageError(f"these records hold nothing for {args.table}; accepted: {', '.join(found)}")
+            raise UsageError(f"these records hold nothing for {args.table}; accepted: {', '.join([*found, *TEXTS])}")
         print(render(found[args.table], args.format), end="")
-    lines = remarks if args.format == "txt" else []
+    lines = remarks if args.format == "txt" and args.table not in TEXTS else []
     if args.out:
         marks = [f"{folder}: {mark}" for folder in args.records if folder.is_dir() and (mark := read_mark(folder))]
         lines = [*lines, *marks, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, marks))]

@@ -29,12 +29,20 @@ def verdict(cells: Grid, asked: Sequence[Question] | None = None) -> list[str]:
         return ["Nothing ran."]
     asked = questions(cells) if asked is None else asked
     about = [q for q in asked if q.metric == METRIC]
-    found = [_version(cells), _what_ran(cells), _beside_control(about), _ideas(about), _cost(cells, about), _damage(cells), _not_run(cells)]
+    found = [
+        of_version(cells),
+        _what_ran(cells),
+        _beside_control(about),
+        _ideas(about),
+        _cost(cells, about),
+        _damage(cells),
+        _not_run(cells),
+    ]
     return [s for s in found if s]
 
 
-def _version(cells: Grid) -> str:
-    """That numbers of an earlier version are not this benchmark's."""
+def of_version(cells: Grid) -> str:
+    """That numbers of another version are not this benchmark's; "" if they are of this one."""
     if cells.version == BENCHMARK_VERSION:
         return ""
     return f"These records are of benchmark version {cells.version}, this is version {BENCHMARK_VERSION}: nothing in them may be claimed."
