@@ -54,6 +54,7 @@ def test_the_suite_gives_the_record_of_run_cell(direct: Record, cache: Path, tmp
     """pytest's fixtures are the stages of run_cell, and no second assembly."""
     monkeypatch.setenv("AIREPAIR_CACHE", str(cache))
     words = ["benchmarks", "-q", "--dataset", "digits", "--model", "fc", "--method", "finetune", "--seeds", "0", "--device", "cpu"]
+    words.append("--native")  # as this process, where torch was loaded before
     subprocess.run([sys.executable, "-m", "pytest", *words, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     assert without_times(read([tmp_path])[0][0]) == without_times(direct)
 

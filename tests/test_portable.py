@@ -19,19 +19,20 @@ from benchmarks.portable.walk import parted
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "portable.json"
-EMULATOR, PROCESSOR = "qemu-x86_64", "EPYC-Rome"  # Debian's package qemu-user
+EMULATOR, PROCESSOR = "qemu-x86_64", "EPYC-Rome"
+NO_EMULATOR = f"{EMULATOR} is not here; Debian has it in qemu-user"
 
 pytestmark = pytest.mark.skipif(not settings(), reason="portable arithmetic is defined for x86-64")
 
 
-def command(*words: str, emulated: bool = False, timeout: int) -> dict[str, dict[str, str]]:
+def command(*words: str, emulated: bool = False, timeout: int) -> str:
     """What `python -m benchmarks.portable` prints, in a process of its own, here or on an emulated processor."""
     before = [shutil.which(EMULATOR) or EMULATOR, "-cpu", PROCESSOR] if emulated else []
     environment = {k: v for k, v in os.environ.items() if k not in settings()} | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     line = [*before, sys.executable, "-m", "benchmarks.portable", *words]
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +64,27 @@ def test_every_method_has_committed_digests():
 @pytest.mark.slow
 def test_short_cells_have_the_committed_digests(committed: dict[str, Any]):
     """Every method with small budgets, fully connected and convolutional, natively."""
-    assert command("--short", timeout=1800) == committed["short"]
+    assert json.loads(command("--short", timeout=1800)) == committed["short"]
 
 
 @pytest.mark.slow
 def test_the_grids_cells_have_the_committed_digests(committed: dict[str, Any]):
     """Every method on digits-fc, seed 0, as the grid runs it, natively."""
-    assert command(timeout=1800) == committed["cells"]
+    assert json.loads(command(timeout=1800)) == committed["cells"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which(EMULATOR), reason=f"{EMULATOR} is not here; Debian has it in qemu-user")
+@pytest.mark.skipif(not shutil.which(EMULATOR), reason=NO_EMULATOR)
+def test_another_processor_has_the_canarys_digest(committed: dict[str, Any]):
+    """Training with three optimisers, linear algebra and elementary functions under an emulated AMD EPYC."""
+    assert command("--canary", emulated=True, timeout=3600).strip() == committed["about"]["canary"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which(EMULATOR), reason=NO_EMULATOR)
 def test_another_processor_gives_the_same_digests(committed: dict[str, Any], tmp_path: Path):
     """Every method's short cells under an emulated AMD EPYC; where one differs, the operations that made it differ are named."""
-    there = command("--short", emulated=True, timeout=7200)
+    there = json.loads(command("--short", emulated=True, timeout=7200))
     apart = sorted(cell for cell, digests in committed["short"].items() if there.get(cell) != digests)
     assert not apart, f"{', '.join(apart)}; of the first: {', '.join(operations_apart(apart[0], tmp_path))}"
     assert set(there) == set(committed["short"])
