@@ -70,6 +70,9 @@ def _parser_class() -> Any:
                 shape = self.IR_graph.node[-1].attr["_output_shapes"].list.shape[0]
                 del shape.dim[1:3]
 
+        def rename_Erf(self, node: Any) -> None:  # tf_canonical.GELU
+            self._convert_identity_operation(node, new_op="Gelu")
+
         def rename_LogSoftmax(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="LogSoftmax")
 

@@ -14,11 +14,13 @@ import numpy as np
 
 from airepair.errors import UsageError
 from airepair.models.formats.ir import torch_shape
+from airepair.models.formats.tf_gelu import gelus
 from airepair.models.formats.tf_graph import Frozen
 
 _PASS = ("Identity", "StopGradient", "CheckNumerics")
 _SHAPELY = ("Shape", "Pack", "Prod", "StridedSlice", "Cast", "GatherV2")
 _UNARY = ("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "LogSoftmax")
+GELU = "Erf"  # stands for a whole GELU: MMdnn's parser loads the graph into TensorFlow, which has no such operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +88,23 @@ class _Writer:
         self.found: dict[str, Any] = {}
         self.used: dict[str, str] = {}
         self.ops: dict[str, str] = {}
+        self.gelus: dict[str, str] = {}
 
     def run(self) -> Canonical:
+        self.gelus = self._gelus(self._order())
         for node in self._order():
             self.found[node.name] = self._read(node)
         end = self._plain(self.found[self.frozen.output], self.frozen.output)
         self.out.output = end.name
         return self.out
 
+    def _gelus(self, order: list[Any]) -> dict[str, str]:
+        """Those among the nodes that the output needs."""
+        numbers = ((n.name, self.tf.make_ndarray(n.attr["value"].tensor)) for n in order if n.op == "Const")
+        return gelus({n.name: n for n in order}, {name: float(n) for name, n in numbers if n.size == 1 and n.dtype == np.float32})
+
     def _order(self) -> list[Any]:
-        """The nodes that the output needs, inputs first."""
+        """The nodes that the output needs, inputs first; of a GELU only its last one."""
         nodes = {n.name: n for n in self.frozen.graph.node}
         order: list[Any] = []
         state: dict[str, int] = {}
@@ -104,7 +113,7 @@ class _Writer:
             name = stack[-1]
             if name not in nodes:
                 raise UsageError(f"the graph reads {name!r}, which it does not have")
-            parents = [_name(i) for i in nodes[name].input if not i.startswith("^")]
+            parents = [self.gelus[name]] if name in self.gelus else [_name(i) for i in nodes[name].input if not i.startswith("^")]
             if state.get(name) == 2:
                 stack.pop()
             elif state.get(name) == 1:
@@ -120,6 +129,9 @@ class _Writer:
         return order
 
     def _read(self, node: Any) -> Any:
+        if node.name in self.gelus:
+            source = self._plain(self.found[self.gelus[node.name]], node.name)
+            return Act(self._add(GELU, node.name, source).name, source.shape)
         args = [self.found[_name(i)] for i in node.input if not i.startswith("^")]
         op = node.op
         if op == "Const":

@@ -21,7 +21,7 @@ INFERENCE = words(
     """
     Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp StopGradient CheckNumerics ReadVariableOp Conv2D DepthwiseConv2dNative
     BiasAdd MatMul FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 MaxPool AvgPool Relu Relu6 LeakyRelu Elu Tanh Sigmoid Softmax LogSoftmax Add AddV2
-    AddN Sub Mul RealDiv Maximum Minimum Rsqrt Sqrt Square Neg Mean Max Pad PadV2 ConcatV2 Squeeze ExpandDims Reshape Shape StridedSlice Pack
+    Erf Erfc AddN Sub Mul RealDiv Maximum Minimum Rsqrt Sqrt Square Neg Mean Max Pad PadV2 ConcatV2 Squeeze ExpandDims Reshape Shape StridedSlice Pack
     Prod Fill Cast GatherV2 Transpose RandomUniform Floor GreaterEqual Select SelectV2 ZerosLike StatelessRandomUniformV2
     StatelessRandomGetKeyCounter Less Greater LogicalAnd SpaceToBatchND BatchToSpaceND
     """

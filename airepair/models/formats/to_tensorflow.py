@@ -6,6 +6,7 @@ TensorFlow has dropped (contrib.layers.flatten, layers.dense). Node names are n0
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,10 @@ def _code(model: IRModel) -> tuple[str, Any]:
             scale, offset = scaling_of(node)
             source = self.parent_variable_name(node)
             return f"{node.variable_name} = tf.add(tf.multiply({source}, tf.constant({scale})), tf.constant({offset}), name='{node.name}')"
+
+        def emit_Gelu(self, node: Any) -> str:
+            x = self.parent_variable_name(node)
+            return f"{node.variable_name} = tf.multiply(0.5 * {x}, 1 + tf.erf({x} / {math.sqrt(2)!r}), name='{node.name}')"
 
         def emit_LeakyRelu(self, node: Any) -> str:  # the original adds the line and returns nothing
             alpha = node.get_attr("alpha")

@@ -90,11 +90,22 @@ def exported(folder: Path) -> Path:
     return path
 
 
+def smooth(folder: Path) -> Path:
+    """A SavedModel of Keras 3 with GELU, which is several operations in a graph."""
+    import keras
+
+    layers, path = keras.layers, folder / "smooth"
+    hidden = [layers.Conv2D(4, 3, activation="gelu"), layers.Flatten(), layers.Dense(6, "gelu")]
+    keras.Sequential([keras.Input((12, 10, 1)), *hidden, layers.Dense(5)]).export(path, verbose=False)
+    return path
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "flat vectors in a fixed batch, an accuracy behind the network": accuracy,
     "TF1 SavedModel, classes and probabilities": classes,
     "SavedModel with an optimizer's slots and a signature that trains": trained,
     "SavedModel of Keras 3, each weight kept twice": exported,
+    "SavedModel with GELU, half a dozen operations each": smooth,
 }
 
 
