@@ -35,8 +35,8 @@ def test_rows_are_put_into_a_page_one_by_one(tmp_path: Path, capsys: pytest.Capt
     good, unfaithful = Fidelity(0.0, 1.0, 256, 1e-4), Fidelity(1.0, 0.5, 256, 1e-4)
     names = [(k.framework, k.about) for k in kinds.kinds()]
     rows = [kinds.Row(*names[3], "keras", "784", good, 16, good), kinds.Row(*names[0], "keras", "784", unfaithful, 12, None)]
-    table.into(page, [kinds.line(r, table._shown) for r in rows], table.brought())
-    table.into(page, [kinds.line(kinds.Row(*names[3], error="no such file"), table._shown)], table.brought())
+    table.into(page, [kinds.line(r, table.shown) for r in rows], table.brought())
+    table.into(page, [kinds.line(kinds.Row(*names[3], error="no such file"), table.shown)], table.brought())
     lines = [line for line in page.read_text().splitlines() if line.startswith(f"| {names[0][0]}")]
     assert lines == [
         f"| {names[0][0]} | {names[0][1]} | keras | 784 | **1.0e+00**, arg-max 0.500 | 12 of 16 | as it is |",

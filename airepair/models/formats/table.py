@@ -146,19 +146,21 @@ def line(row: Row) -> str:
     name, part = FILES[row.file]
     if row.error:
         return f"| {row.network} | {name} | {part} | {row.error} | | | |"
-    steps = " | ".join(_shown(f) for f in (row.written, row.read, row.back))
+    steps = " | ".join(shown(f) for f in (row.written, row.read, row.back))
     same = f"{row.parameters[0]:,}" if row.parameters[0] == row.parameters[1] else "{:,} -> {:,}".format(*row.parameters)
     return f"| {row.network} | {name} | {part} | {steps} | {same} |"
 
 
-def _shown(found: Fidelity | None) -> str:
+def shown(found: Fidelity | None) -> str:
+    """A cell of a table: the difference, in bold with the agreement where it is too large."""
     if found is None:
         return "as it is"
     text = f"{found.difference:.1e}" if found.difference else "0"
     return text if found.faithful else f"**{text}**, arg-max {found.agreement:.3f}"
 
 
-def _versions() -> str:
+def versions() -> str:
+    """The interpreter and the packages that were measured with."""
     found = []
     for package in PACKAGES:
         try:
@@ -174,7 +176,7 @@ def claim() -> str:
         "Written: the file, run by its own framework, against the network; read: the network opened from it against the original; written "
         "back: the changed network against its file, run by its own framework. Largest absolute difference of logits on "
         f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, standard deviation of the logits), and the same arg-max. "
-        f"{_versions()}"
+        f"{versions()}"
     )
 
 
@@ -195,7 +197,7 @@ def routes() -> Table:
 
 def brought() -> Table:
     """The table of the kinds of files that people bring."""
-    return Table(KIND_MARKS, kinds.HEAD, [(k.framework, k.about) for k in kinds.kinds()], f"{kinds.claim()} {_versions()}")
+    return Table(KIND_MARKS, kinds.HEAD, [(k.framework, k.about) for k in kinds.kinds()], f"{kinds.claim()} {versions()}")
 
 
 def into(page: Path, lines: list[str], table: Table) -> None:
@@ -252,7 +254,7 @@ def _kinds(given: argparse.Namespace) -> Found:
         raise UsageError(f"no kind has {given.only!r} in it; accepted: {', '.join(k.about for k in kinds.kinds())}")
     found = list(kinds.rows(chosen, _told))
     good = all(_good(r.error, r.read, r.back) and r.repaired == kinds.TO_REPAIR for r in found)
-    return Found(brought(), [kinds.line(r, _shown) for r in found], good)
+    return Found(brought(), [kinds.line(r, shown) for r in found], good)
 
 
 def _told(text: str) -> None:
