@@ -279,8 +279,10 @@ def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_tunes_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Digits from end to end: the trials, a row with its origin; the same command again runs nothing more."""
+def test_the_command_tunes_and_writes_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digits from end to end: trials, a row with its origin; the same command again runs nothing more; --install puts the row in its place."""
     words = ["tune", "--model", "fc", "--method", "random", "--trials", "3", "--seeds", "100", "--out", str(tmp_path)]
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -293,6 +295,9 @@ def test_the_command_tunes_and_writes_the_table(tmp_path: Path, capsys: pytest.C
     assert main(words) == 0
     assert "trial" not in capsys.readouterr().out.replace("trials", "")
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
+    monkeypatch.setattr("airepair.settings.tuned_table", lambda: tmp_path / "package.toml")
+    assert main([*words, "--install"]) == 0
+    assert read_rows(tmp_path / "package.toml") == [row]
 
 
 def test_a_method_that_is_unsupported_there_has_no_row_and_fails_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
