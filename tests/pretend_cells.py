@@ -21,6 +21,7 @@ import torch
 
 from airepair.case import Case
 from airepair.corruptions import parse
+from airepair.data import load
 from airepair.methods import METHODS, build
 from airepair.models import build as network
 from airepair.models import recipes
@@ -31,7 +32,8 @@ from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
 from airepair.subjects.trained import on_device
 from airepair.testing import cells, toy
-from airepair.types import Subject
+from airepair.training import fit
+from airepair.types import Recipe, Subject
 from tests.test_conformance import OPTIONS
 
 TOYS = ("mlp", "cnn", "plain", "environment")
@@ -76,10 +78,16 @@ def file_of(kind: str, folder: Path) -> Brought | None:
         return shipped("digits", "keras_cnn")
     if kind != "torch file":
         return None
+    return Brought(digits_file(folder), net_arch="fc")
+
+
+def digits_file(folder: Path) -> Path:
+    """A fully connected network for digits, trained on the CPU for three epochs."""
     torch.manual_seed(0)
     module = network("fc", "digits", 10, (1, 8, 8))
+    fit(module, load("digits").train, None, Recipe(epochs=3), torch.Generator().manual_seed(0))
     torch.save(module.state_dict(), folder / "mine.pt")
-    return Brought(folder / "mine.pt", net_arch="fc")
+    return folder / "mine.pt"
 
 
 def main(device: str, kind: str, folder: str) -> None:

@@ -256,7 +256,11 @@ class Graph:
     def remember(self, func: Any, args: Any) -> None:
         """Keeps the content of what the operation is about to write."""
         for argument, value in zip(func._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            statistics = func is aten.native_batch_norm.default and argument.name in (
+                "running_mean",
+                "running_var",
+            )  # not said in its schema
+            if statistics or (argument.alias_info is not None and argument.alias_info.is_write):
                 for t in pytree.tree_leaves(value):
                     if isinstance(t, Tensor) and t.data_ptr() not in self.before:
                         self.before[t.data_ptr()] = t, t.clone()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from airepair.methods import METHODS
-from tests.pretend_cells import FILES, GRID, TOYS, WAYS
+from tests.pretend_cells import FILES, GRID, TOYS, WAYS, digits_file
 
 ROOT = Path(__file__).parents[1]
 # Batch norm's backward under torch.func.vmap reports mixed devices on the pretend device alone; the toy without batch norm shows these methods.
@@ -113,9 +113,8 @@ def test_each_worker_sees_a_card_of_its_own(tmp_path: Path) -> None:
     )
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "AIREPAIR_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    words = (
-        "-p tests.pretend_cuda benchmarks --dataset digits --model fc --method noop,random,lookup,memit --seeds 0,1 --device cuda -n auto"
-    )
+    words = f"-p tests.pretend_cuda benchmarks --dataset digits --pretrained {digits_file(tmp_path)} --net_arch fc --no-ablations"
+    words += " --method noop,random,lookup,memit --seeds 0,1 --device cuda -n auto"
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words.split(), "-q", "-p", "no:cacheprovider", "--out", str(out)],
