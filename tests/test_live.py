@@ -2,7 +2,9 @@
 
 import io
 import os
+import pty
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +72,7 @@ def test_the_grid_says_done_failed_left_and_when() -> None:
 def test_the_grid_takes_no_less_than_a_worker_s_phase() -> None:
     """The estimate counts down between two reports, and does not know how long a subject trains."""
     assert "left about 0:01:30 (" in grid_row(GRID_NOW, 250.0)
+    assert grid_row(GRID_NOW, 400.0).endswith("99 left; 0:06:00, longer than expected")
     assert "left about 0:00:28 (" in grid_row(replace(GRID_NOW, left=5.0), 122.0, workers=[APRICOT])
 
 
@@ -166,3 +169,42 @@ def test_watch_refuses_a_folder_without_a_run(tmp_path: Path, capsys: pytest.Cap
     """In one line, with what would be accepted."""
     assert main(["watch", str(tmp_path)]) == 2
     assert "accepted: the --out of `airepair bench`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_workers_move_at_the_bottom_of_a_terminal(tmp_path: Path) -> None:
+    """A line for each worker and one for the grid while cells run; afterwards pytest's own lines and the verdict."""
+    words = ["--dataset", "digits", "--model", "fc", "--method", "noop,apricot", "--set", "apricot.submodels=6", "--seeds", "0,1"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "benchmarks",
+        "--native",
+        "--no-ablations",
+        "-n",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        *words,
+    ]
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(Path(__file__).parents[1])
+        os.environ |= {"AIREPAIR_CACHE": str(tmp_path / "cache"), "COLUMNS": "100", "TERM": "xterm"}
+        os.execvp(command[0], command)
+    written = b""
+    while True:
+        try:
+            part = os.read(terminal, 1 << 16)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    _, status = os.waitpid(child, 0)
+    text = written.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    for row in ("gw0  digits-fc-", "gw1  digits-fc-", "training the baseline, epoch", "grid  0 of ", " left; 0:00:"):
+        assert row in text, row
+    assert text.rindex("grid  ") < text.index("airepair: the verdict")

@@ -78,5 +78,7 @@ def _ending(grid: Grid, now: float, workers: Sequence[Working]) -> str:
     if grid.left is None:
         return ", the rest takes an unknown time"
     left = max([0.0, grid.left - (now - grid.seen), *(phase_left(w, now) or 0.0 for w in workers)])
+    if left < 1:
+        return ", longer than expected"
     when = time.strftime("%H:%M" if left < 12 * 3600 else "%a %H:%M", time.localtime(now + left))
     return f", left about {clock_time(left)} (until {when})" + (f" and {grid.unknown} of unknown length" if grid.unknown else "")
