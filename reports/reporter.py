@@ -169,11 +169,16 @@ class Reporter:
         store(cache(), means(columns) | means(trained))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
-    def pytest_last_line(self) -> Generator[None]:
-        """A run in which nothing ran says so in its last line, below pytest's own; one that had nothing left to do says that."""
+    def pytest_last_line(self, exitstatus: int) -> Generator[None]:
+        """A run in which nothing ran says so in its last line, below pytest's own; one that had nothing left to do says that,
+        and one that was interrupted how it goes on."""
         yield
         cells = [k for k in self.durations if case_of(k)]
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter and self.runs_cells and exitstatus == pytest.ExitCode.INTERRUPTED:
+            kept = "a subject that was being trained goes on from its last minute or epoch"
+            reporter.write_line(f"airepair: interrupted: the same command with --resume runs the other cells, and {kept}", yellow=True)
+            return
         if not cells or self.records or not reporter:
             return
         if all(self.skips.get(k, "").startswith(RESUMED) for k in cells):
