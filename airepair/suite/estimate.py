@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache as once
 
 import pytest
 
@@ -17,7 +18,7 @@ from airepair.case import Case
 from airepair.places import cache
 from airepair.settings import Profile, profile
 from airepair.suite.durations import column_key, stored, training_key
-from airepair.suite.session import case_of, out_folder, profile_of
+from airepair.suite.session import SELECTION, case_of, out_folder, profile_of
 
 NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU
 PATIENCE = 120.0  # seconds for the measurement: it starts a process that loads torch
@@ -45,7 +46,7 @@ def estimate(config: pytest.Config, cases: Mapping[str, Case]) -> Estimate:
     """Of cells by node id."""
     own, others = stored(out_folder(config)), stored(cache())
     seconds, modelled, unknown = dict[str, float](), set[str](), set[str]()
-    rough = Rough()
+    rough = Rough(config.stash[SELECTION].models)
     for i, case in cases.items():
         name = profile_of(config, case.dataset)
         found = own.get(i, others.get(column_key(case, name)))
@@ -63,11 +64,11 @@ def _training(config: pytest.Config, cases: Iterable[Case], others: Mapping[str,
     return sum(others.get(key, 0.0) for (d, m, s), key in subjects.items() if not any(cache().glob(f"{d}-{m}-s{s}-*.safetensors")))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rough:
-    """The model for cells that have never run; it measures each network once."""
+    """The model for cells that have never run. Of the networks for a GPU it measures those that the user names: on a CPU no other runs."""
 
-    slower: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    named: Collection[str]
 
     def seconds(self, case: Case, chosen: Profile) -> float | None:
         """The profile's average; None if there is none, or if the network cannot be measured."""
@@ -75,13 +76,11 @@ class Rough:
         average = chosen.seconds.get(dataset)
         if average is None or not any(fnmatchcase(architecture, p) for p in chosen.for_gpu):
             return average
-        place = dataset, architecture
-        if place not in self.slower:
-            self.slower[place] = _slower(dataset, architecture)
-        times = self.slower[place]
+        times = _slower(dataset, architecture) if case.model in self.named else None
         return None if times is None else average * times
 
 
+@once
 def _slower(dataset: str, architecture: str) -> float | None:
     """How many times as long a training step takes as the narrow network's: measured for a second each, in a process of
     its own, since this one must not load torch."""
