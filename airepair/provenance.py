@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,18 +16,14 @@ from torch import nn
 
 import airepair
 from airepair.canary import arithmetic
+from airepair.tensor_cache import digest_of
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pytest-xdist")
 
 
 def digest(module: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and bytes of all parameters and buffers."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
-        sha.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return sha.hexdigest()
+    return digest_of(module.state_dict())
 
 
 @cache

@@ -12,25 +12,26 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from airepair import BENCHMARK_VERSION
+from airepair import BENCHMARK_VERSION, tensor_cache
 from airepair.canary import arithmetic
 from airepair.data.splits import digest
+from airepair.errors import UsageError, one_line
 from airepair.exam import Exam
+from airepair.fallback import noting, say
 from airepair.loop import images_of
 from airepair.models import build
 from airepair.models.recipes import Training
-from airepair.models.train import Folder, Plan, Watcher, early_epoch, save_atomically, train
+from airepair.models.train import STATE, Folder, Plan, Watcher, early_epoch, keep, train
 from airepair.precision import facts_of, mark
 from airepair.types import Dataset, Subject
 
@@ -68,12 +69,19 @@ def trained(
     key = key_of(module, dataset, training, seed)
     content = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache / f"{name}-s{seed}-{content[:16]}.safetensors"
-    cache.mkdir(parents=True, exist_ok=True)
-    early = copy.deepcopy(module)
-    with FileLock(f"{file}.lock"):
-        if not _restore(file, module, early):
+    early, remarks = copy.deepcopy(module), list[str]()
+
+    def made() -> tensor_cache.Tensors:
+        with noting(remarks.append):
             _train(module, early, dataset, training, seed, file.with_suffix(".part"), progress)
-            _store(file, module, early, key)
+            _describe(file, key)
+        return module.state_dict() | {EARLY + k: v for k, v in early.state_dict().items()}
+
+    tensors, was_there = tensor_cache.cached(file, content, made, remarks.append)
+    if was_there:
+        module.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(EARLY)})
+        early.load_state_dict({k.removeprefix(EARLY): v for k, v in tensors.items() if k.startswith(EARLY)})
+    dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *remarks))
     origin = {"kind": "trained here", "model": model, "seed": seed, "key": content, "recipe_origin": training.origin}
     origin |= {name: value for name, value in (("until", training.until), ("most", training.most)) if value is not None}
     if training.fault:
@@ -84,20 +92,39 @@ def trained(
 def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
     """Trains; what takes longer than LONG is resumable, with its state in `folder` until it is done.
 
-    One that stops at an accuracy may end before its early checkpoint; then that is the last epoch before the end.
+    A state that is damaged or incomplete is dropped.
+    """
+    fresh = copy.deepcopy(module.state_dict())
+    try:
+        _trained(module, early, data, training, seed, folder, progress)
+    except UsageError as error:
+        say(f"a half-trained baseline was dropped: {one_line(error, 200)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        module.load_state_dict(fresh)
+        _trained(module, early, data, training, seed, folder, progress)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _trained(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
+    """Trains both modules. UsageError if the state in `folder` is damaged, or lacks the early checkpoint that it is past.
+
+    A training that stops at an accuracy may end before its early checkpoint; then that is the last epoch before the end.
     """
     recipe, at, kept = training.recipe, early_epoch(training.recipe), folder / "early.pt"
     images = images_of(len(data.train), recipe.batch_size)
     total = recipe.epochs * images
     waiting: list[nn.Module] = []
+    known = not (folder / STATE).exists()  # whether `early` is what it must be by the end
 
     def keep_early(_: int, trained_so_far: nn.Module) -> None:
+        nonlocal known
+        known = True
         early.load_state_dict(trained_so_far.state_dict())
         waiting[:] = [early]
 
     def keep_on_disk() -> None:
         if waiting:  # before the state that makes its epoch a past one
-            save_atomically(waiting.pop().state_dict(), kept)
+            keep(waiting.pop().state_dict(), kept)
 
     def inside(epoch: int, done: int, images: int, loss: float) -> None:
         """In images of all epochs, so that the time that is left is the training's and not the epoch's."""
@@ -107,34 +134,24 @@ def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Trainin
     plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,), training.most)
     validation = data.validation if training.until is not None else None
     if kept.exists():
-        early.load_state_dict(torch.load(kept, map_location="cpu", weights_only=True))
+        early.load_state_dict(_early(kept))
+        known = True
     train(module, data.train, validation, plan, Folder(folder, LONG), watch)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not known:
+        raise UsageError(f"{kept} is missing")
 
 
-def _restore(file: Path, module: nn.Module, early: nn.Module) -> bool:
-    """Puts the cached weights into both modules; False where there are none or the file is damaged (it is then made anew)."""
-    if not file.exists():
-        return False
+def _early(file: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(file)
-        module.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(EARLY)})
-        early.load_state_dict({k.removeprefix(EARLY): v for k, v in tensors.items() if k.startswith(EARLY)})
-    except (SafetensorError, OSError, RuntimeError):
-        return False
-    return True
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise UsageError(f"{file} is damaged ({one_line(error, 120)})") from None
 
 
-def _store(file: Path, module: nn.Module, early: nn.Module, key: dict[str, Any]) -> None:
-    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    tensors |= {EARLY + k: v.detach().cpu().contiguous() for k, v in early.state_dict().items()}
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-    file.with_suffix(".json").write_text(json.dumps(key, indent=1, sort_keys=True))
+def _describe(file: Path, key: dict[str, Any]) -> None:
+    """What the key is made of, beside the file, for a person."""
+    with suppress(OSError):  # the cache itself says why it keeps nothing
+        file.with_suffix(".json").write_text(json.dumps(key, indent=1, sort_keys=True))
 
 
 def chance(exam: Exam, classes: int) -> bool:

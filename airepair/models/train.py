@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from airepair.augment import augmentation
 from airepair.errors import UsageError, one_line
 from airepair.exam import sit
+from airepair.fallback import say
 from airepair.loop import Course, Epoch, Inside, Position, Resume, batches, images_of, passes
 from airepair.precision import facts_of
 from airepair.stepping import Stepper
@@ -130,7 +131,7 @@ class Resumable:
             if time.monotonic() - saved[0] < (folder.every if position is None else MINUTE):
                 return
             saving()
-            save_atomically(self.content(plan, history, position), file)
+            keep(self.content(plan, history, position), file)
             saved[0] = time.monotonic()
 
         if not file.exists():
@@ -173,6 +174,14 @@ def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
     shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
     facts = {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes} | facts_of(module)
     return facts | ({} if plan.most is None else {"most": plan.most})
+
+
+def keep(content: Any, path: Path) -> None:
+    """Keeps state that only a killed training needs: a full disk is a remark, and the training goes on."""
+    try:
+        save_atomically(content, path)
+    except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+        say(f"the state of the training is not kept: {one_line(error, 120)}")
 
 
 def save_atomically(content: Any, path: Path) -> None:

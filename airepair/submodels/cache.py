@@ -1,7 +1,6 @@
 """Trained submodels by content: the key covers all that their weights depend on, so a second run starts at the adjustment.
 
-Written atomically, as safetensors, under a lock, so that parallel workers train once. A damaged file is made anew; a folder that cannot be
-written means no cache, not an error.
+A folder that cannot be written costs the next run its head start, nothing else (tensor_cache.py).
 """
 
 from __future__ import annotations
@@ -9,16 +8,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from airepair import tensor_cache
 from airepair.canary import arithmetic
 from airepair.precision import precision_of
 from airepair.submodels.stack import Stack
@@ -57,38 +53,6 @@ def tensors_digest(tensors: Iterable[Tensor]) -> str:
 
 
 def cached(folder: Path, key: str, device: torch.device, make: Callable[[], Stack]) -> tuple[Stack, bool]:
-    """The submodels of that key and whether they were at hand; made and filed otherwise."""
-    file = folder / f"{key[:32]}.safetensors"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{file}.lock")
-        lock.acquire()
-    except OSError:
-        return make(), False
-    try:
-        found = _read(file, device)
-        if found is not None:
-            return found, True
-        made = make()
-        _write(file, made)
-        return made, False
-    finally:
-        lock.release()
-
-
-def _read(file: Path, device: torch.device) -> Stack | None:
-    try:
-        return load_file(file, device=str(device)) if file.exists() else None
-    except (SafetensorError, OSError):
-        return None
-
-
-def _write(file: Path, stack: Stack) -> None:
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        save_file({name: rows.detach().cpu().contiguous() for name, rows in stack.items()}, part)
-        os.replace(part, file)
-    except OSError:
-        return  # a full disk costs the next run its head start, nothing else
-    finally:
-        part.unlink(missing_ok=True)
+    """The submodels of that key and whether they were in the cache; made and filed otherwise."""
+    found, was_there = tensor_cache.cached(folder / f"{key[:32]}.safetensors", key, lambda: dict(make()), lambda _: None)
+    return {name: rows.to(device) for name, rows in found.items()}, was_there
