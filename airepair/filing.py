@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import msgspec
 from filelock import FileLock
 
 from airepair.case import Case
-from airepair.records import append
+from airepair.records import Record, append
+from airepair.records.lookup import Lookup
 from airepair.runner.result import CellResult
+from airepair.signals import finishing
 
 Keep = Literal["none", "best", "all"]
 RECORDS = "records.jsonl"
 WEIGHTS = "repaired.safetensors"
+BEFORE = "before.json"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,35 +42,77 @@ def write_atomically(path: Path, data: bytes) -> None:
 def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
     """Keeps the scores before the repair, so that a cell whose process dies still has them."""
     content = {"before": dict(scores), "missing": dict(missing)}
-    write_atomically(folder / "cells" / str(case) / "before.json", json.dumps(content).encode())
+    write_atomically(folder / "cells" / str(case) / BEFORE, json.dumps(content).encode())
+
+
+def scores_before(folder: Path, case: Case) -> dict[str, float]:
+    """What `file_before` kept; nothing if it is not there or damaged."""
+    try:
+        found = json.loads((folder / "cells" / str(case) / BEFORE).read_bytes())
+        return msgspec.convert(found["before"], dict[str, float])
+    except (OSError, ValueError, KeyError, TypeError):  # msgspec.ValidationError is a ValueError
+        return {}
 
 
 def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
     """Writes the cell's folder, then appends its record; the folder. OSError where the disk is full or read-only."""
     record = result.record
     cell = folder / "cells" / record.key
-    for name, content in result.files.items():
-        if name != WEIGHTS:
-            write_atomically(cell / name, content)
-    if WEIGHTS in result.files:
-        validation = float(record.subject.get("repaired_validation_accuracy") or 0.0)
-        if keep == "all" or (keep == "best" and _is_best(folder, record.case.dataset, record.case.model, record.key, validation)):
+    with finishing():
+        for name, content in result.files.items():
+            if name != WEIGHTS:
+                write_atomically(cell / name, content)
+        if WEIGHTS in result.files and keep == "all":
             write_atomically(cell / WEIGHTS, result.files[WEIGHTS])
-    append(folder / RECORDS, record)
+        elif WEIGHTS in result.files and keep == "best":
+            _keep_if_best(folder, record, result.files[WEIGHTS])
+        append(folder / RECORDS, record)
     return cell
 
 
-def _is_best(folder: Path, dataset: str, model: str, key: str, accuracy: float) -> bool:
-    """Whether this is the best repaired model of its subject so far; the one that was loses its weights. Ties go to the lower key."""
+class Best(msgspec.Struct):
+    """The cell with the best repaired model of a subject so far, by validation accuracy."""
+
+    key: str
+    accuracy: float
+
+
+def _keep_if_best(folder: Path, record: Record, weights: bytes) -> None:
+    """Keeps the weights if no repaired model of their subject was better so far; the one that was loses its own. Ties go to the lower key.
+
+    A kill in between leaves the weights of both.
+    """
     place = folder / "cells" / "best.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
-        best: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
-        subject = f"{dataset}-{model}"
+        best, subject, accuracy = _best(place), _subject(record), _accuracy(record)
         old = best.get(subject)
-        if old and old["key"] != key and (-old["accuracy"], old["key"]) <= (-accuracy, key):
-            return False
-        best[subject] = {"key": key, "accuracy": accuracy}
-        write_atomically(place, json.dumps(best, indent=1, sort_keys=True).encode())
-        if old and old["key"] != key:
-            (folder / "cells" / str(old["key"]) / "repaired.safetensors").unlink(missing_ok=True)
-    return True
+        if old and old.key != record.key and (-old.accuracy, old.key) <= (-accuracy, record.key):
+            return
+        write_atomically(folder / "cells" / record.key / WEIGHTS, weights)
+        best[subject] = Best(record.key, accuracy)
+        write_atomically(place, msgspec.json.format(msgspec.json.encode(best, order="sorted"), indent=1))
+        if old and old.key != record.key:
+            (folder / "cells" / old.key / WEIGHTS).unlink(missing_ok=True)
+
+
+def _subject(record: Record) -> str:
+    return f"{record.case.dataset}-{record.case.model}"
+
+
+def _accuracy(record: Record) -> float:
+    return float(record.subject.get("repaired_validation_accuracy") or 0.0)
+
+
+def _best(place: Path) -> dict[str, Best]:
+    """What best.json says; if it is missing or damaged, what the records of the cells that have weights say."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(place.read_bytes(), type=dict[str, Best])
+    found: dict[str, Best] = {}
+    records = Lookup(place.parents[1] / RECORDS)
+    for weights in sorted(place.parent.glob(f"*/{WEIGHTS}")):
+        for record in records.of(weights.parent.name):
+            subject = _subject(record)
+            if subject not in found or _accuracy(record) > found[subject].accuracy:
+                found[subject] = Best(record.key, _accuracy(record))
+    return found

@@ -5,21 +5,26 @@ Results travel per test in `report.user_properties` (a worker that dies sends no
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from airepair.case import Case
 from airepair.errors import AirepairError, UsageError, one_line
+from airepair.filing import scores_before
 from airepair.methods import METHODS
 from airepair.places import cache
 from airepair.records import Found, Record, append, scan
+from airepair.signals import end_in_order
 from airepair.suite.durations import column_key, means, store, training_key
+from airepair.suite.folder import RunFolder
 from airepair.suite.session import CHANGED, PROPERTY, RECORDS, RESUMED, TRAINING, case_of, option, out_folder, profile_of
 
+PHASES = ("setup", "call", "teardown")
+INTERRUPTED = int(pytest.ExitCode.INTERRUPTED)
 PAPER = Path(__file__).parent / "paper" / "table1.csv"
 
 
@@ -33,7 +38,10 @@ class Reporter:
         self.durations: dict[str, float] = {}
         self.changed: dict[str, str] = {}
         self.training: dict[str, float] = {}
-        self.runs_cells = False
+        self.cells: dict[str, Case] = {}
+        self.folder: RunFolder | None = None
+        self.failures: set[str] = set()
+        self.session: pytest.Session | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A serial run knows its cells."""
@@ -45,25 +53,22 @@ class Reporter:
         self._begin(ids)
 
     def _begin(self, nodeids: Iterable[str]) -> None:
-        """An earlier run's records are set aside (nothing is lost), unless this run resumes it.
+        """Takes the folder of the results.
 
         A run without a cell leaves the folder alone: in a checkout `pytest tests` loads this plugin, too.
         """
-        if self.config.getoption("collectonly") or self.runs_cells or not any(map(case_of, nodeids)):
+        cells = {nodeid: case for nodeid in nodeids if (case := case_of(nodeid))}
+        runs_none = self.config.getoption("collectonly") or option(self.config, "plan")
+        if runs_none or self.folder or not cells:
             return
-        self.runs_cells = True
-        file = self.out / RECORDS
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            probe = self.out / ".writable"
-            probe.write_bytes(b"airepair")
-            probe.unlink()
-            if file.exists() and not option(self.config, "resume"):
-                aside = self.out / "previous" / time.strftime("records-%Y%m%dT%H%M%SZ.jsonl", time.gmtime(file.stat().st_mtime))
-                aside.parent.mkdir(exist_ok=True)
-                file.replace(aside)
+            self.folder = RunFolder(self.out, resume=option(self.config, "resume"), join=option(self.config, "join"))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
         except OSError as error:
             raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
+        self.cells = cells
+        end_in_order(patient=True)
 
     def pytest_report_header(self) -> list[str]:
         """Where results go, and what of installed packages is left out (fixtures/expected.py says what runs, and how long).
@@ -88,22 +93,30 @@ class Reporter:
                 self.training[report.nodeid] = float(str(value))
             elif name == CHANGED:
                 self.changed[report.nodeid] = str(value)
+        if report.failed and report.when in PHASES:  # xdist's own report of a dead worker has no phase
+            self.failures.add(report.nodeid)
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[report.nodeid] = str(report.longrepr[2]).removeprefix("Skipped: ")
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """A worker died in this cell: its record says so, with the scores before where the worker got that far."""
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """A worker died in this cell: its record says so, with the scores before if the worker got that far.
+
+        One that had been filed by then stands, and a cell that Ctrl-C ended has not crashed.
+        """
         case = case_of(crashitem)
-        if case is None:
+        if (
+            case is None
+            or self.folder is None
+            or getattr(getattr(report, "node", None), "workeroutput", {}).get("exitstatus") == INTERRUPTED
+        ):
             return
-        try:
-            before = json.loads((self.out / "cells" / str(case) / "before.json").read_text())["before"]
-        except (OSError, ValueError, KeyError):
-            before = {}
-        record = Record(case, "crashed", "the worker process died while it ran this cell", before=before)
+        filed = self.folder.recorded().get(str(case))
+        record = filed or Record(case, "crashed", "the worker process died while it ran this cell", before=scores_before(self.out, case))
         self.records[record.key] = record
-        append(self.out / RECORDS, record)
+        if filed is None:
+            with suppress(OSError):  # it is tried again at the end of the run, and the exit code says so
+                append(self.out / RECORDS, record)
 
     def found(self) -> Found:
         """What is on disk, and what only this process knows (a full disk)."""
@@ -118,7 +131,7 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Table I, the paths of what was written, and what did not run; also of a run that had nothing left to do."""
-        if not self.runs_cells or not (self.durations or self.records):
+        if self.folder is None or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
         from airepair.report.grid import grid
@@ -144,6 +157,8 @@ class Reporter:
             self._store_durations()
         except (OSError, AirepairError) as error:
             terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
+            if self.session is not None:
+                self.session.exitstatus = self.session.exitstatus or pytest.ExitCode.TESTS_FAILED
             return
         paths = [
             f"wrote {self.out / RECORDS} ({len(records)} records)",
@@ -175,7 +190,7 @@ class Reporter:
         yield
         cells = [k for k in self.durations if case_of(k)]
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter and self.runs_cells and exitstatus == pytest.ExitCode.INTERRUPTED:
+        if reporter and self.folder is not None and exitstatus == pytest.ExitCode.INTERRUPTED:
             kept = "a subject that was being trained goes on from its last minute or epoch"
             reporter.write_line(f"airepair: interrupted: the same command with --resume runs the other cells, and {kept}", yellow=True)
             return
@@ -194,6 +209,7 @@ class Reporter:
 
         Cells that --resume keeps were measured. --strict: a method that is unsupported in every cell that ran fails the run.
         """
+        self.session = session
         cells = [k for k in self.durations if case_of(k)]
         skipped = [self.skips.get(k) for k in cells]
         if session.exitstatus == pytest.ExitCode.OK and cells and all(skipped) and not any(str(s).startswith(RESUMED) for s in skipped):

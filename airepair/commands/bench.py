@@ -34,8 +34,13 @@ def run(args: argparse.Namespace) -> int:
     if args.options in (["-h"], ["--help"]):
         print(f"usage: airepair bench [pytest options]\n\n{__doc__}\n{options_help()}")
         return 0
+    return suite(args.options)
+
+
+def suite(words: Sequence[str]) -> int:
+    """Runs the suite with these options; pytest's exit code."""
     root = Path(airepair.__file__).resolve().parents[1]
-    given = args.options if _is_checkout(root) else [long_form(word, short_options()) for word in args.options]
+    given = list(words) if _is_checkout(root) else [long_form(word, short_options()) for word in words]
     with subprocess.Popen([*command(root), *given], env=surroundings(root)) as process:
         while True:
             with suppress(KeyboardInterrupt):  # a terminal sends it to the suite as well, which then writes its tables and ends

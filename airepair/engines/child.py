@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from airepair.errors import OutOfTime
+from airepair.orphans import killed_with_parent
 
 
 def run(
@@ -36,7 +37,7 @@ def run(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=(lambda: _limit_memory(memory_gb)) if memory_gb else None,
+        preexec_fn=_limits(memory_gb),
     )
     last = ""
     try:
@@ -94,9 +95,17 @@ def _environment() -> dict[str, str]:
     return kept | threads | {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
 
 
-def _limit_memory(gigabytes: float) -> None:
-    limit = int(gigabytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def _limits(gigabytes: float | None) -> Callable[[], None]:
+    """What the child does before the command begins: it ends with this process, and has that much address space."""
+    orphan_no_more = killed_with_parent()
+
+    def begin() -> None:
+        orphan_no_more()
+        if gigabytes:
+            limit = int(gigabytes * 2**30)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    return begin
 
 
 def _end(child: subprocess.Popen[str]) -> None:

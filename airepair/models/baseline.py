@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import pickle
 import shutil
 from collections.abc import Callable

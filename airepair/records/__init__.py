@@ -1,6 +1,6 @@
 """Records: one JSON line per finished cell, appended at once by the process that ran it, and checked when it is read. Free of torch."""
 
-from airepair.records.files import Found, append, read, scan
+from airepair.records.files import Found, append, mended, read, scan, since
 from airepair.records.record import FINISHED, SAME_NORM, STATUSES, Phase, Record, version
 from airepair.records.schema import SCHEMA, Status
 from airepair.records.standing import resumed, standing
@@ -15,9 +15,11 @@ __all__ = [
     "Record",
     "Status",
     "append",
+    "mended",
     "read",
     "resumed",
     "scan",
+    "since",
     "standing",
     "version",
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
 from airepair.errors import UsageError
 from airepair.records.record import Record
 from airepair.records.standing import standing
+from airepair.signals import finishing
 
 TORN = ".torn"  # what a crash left of a line lies in this file beside the records
 BLOCK = 1 << 16
@@ -32,15 +35,34 @@ def append(path: Path, record: Record) -> None:
     What an earlier crash left of a line is cut off first and kept beside the file: joined to ours it would make both unreadable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with finishing(), FileLock(f"{path}.lock"):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            end = os.fstat(handle).st_size
-            if end:
-                end = _mend(path, handle, end)
-            _write(handle, (record.to_json() + "\n").encode(), end)
+            _write(handle, (record.to_json() + "\n").encode(), _mend(path, handle))
         finally:
             os.close(handle)
+
+
+def mended(path: Path) -> int:
+    """The size of a record file after what a crash left of its last line was cut off; 0 if there is no file. OSError as `append`."""
+    if not path.exists():
+        return 0
+    with FileLock(f"{path}.lock"):
+        handle = os.open(path, os.O_RDWR | os.O_APPEND)
+        try:
+            return _mend(path, handle)
+        finally:
+            os.close(handle)
+
+
+def since(stream: IO[bytes], start: int) -> list[Record]:
+    """The records of an open file from the byte `start` on, in their order; what is no record is left to `scan`."""
+    stream.seek(start)
+    found = []
+    for line in stream:
+        with suppress(UsageError):
+            found.append(Record.from_json(line.strip()))
+    return found
 
 
 def _write(handle: int, data: bytes, end: int) -> None:
@@ -54,8 +76,9 @@ def _write(handle: int, data: bytes, end: int) -> None:
         raise
 
 
-def _mend(path: Path, handle: int, end: int) -> int:
+def _mend(path: Path, handle: int) -> int:
     """Where the last whole line ends. A record that lacks its line end only gets it; half a record is kept aside and cut off."""
+    end = os.fstat(handle).st_size
     start, tail = end, b""
     while start and b"\n" not in tail:
         step = min(BLOCK, start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from airepair.fingerprint import Fingerprint, differences, of
 from airepair.records.record import FINISHED, Record, version
@@ -27,14 +27,15 @@ def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return kept, remarks
 
 
-def resumed(records: Iterable[Record], key: str, wanted: Fingerprint) -> tuple[Record | None, list[str]]:
-    """The finished record of the cell that a resumed run keeps, or None and what has changed since (nothing: it did not finish).
+def resumed(records: Iterable[Record], key: str, wanted: Fingerprint, kept: Collection[str] = FINISHED) -> tuple[Record | None, list[str]]:
+    """The record of the cell that a resumed run keeps, or None and what has changed since (nothing: it did not finish).
 
-    `records` are those that stand (several of one key if they were recorded under different conditions).
+    `records` are those that stand (several of one key if they were recorded under different conditions), `kept` the statuses
+    that need not run again.
     """
     changes: list[str] = []
     for record in records:
-        if record.key == key and record.status in FINISHED:
+        if record.key == key and record.status in kept:
             found = differences(of(record), wanted)
             if not found:
                 return record, []

@@ -8,11 +8,13 @@ MODULES = (
     "fixtures.sharding",
     "fixtures.subject",
     "fixtures.repair",
+    "fixtures.plan",
     "fixtures.arithmetic",
     "fixtures.expected",
     "fixtures.live",
     "reports.bridge",
     "reports.reporter",
+    "reports.account",
     "reports.gate",
     "fixtures.words",
 )

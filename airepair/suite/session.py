@@ -19,6 +19,7 @@ RECORDS = "records.jsonl"
 TRAINING = "airepair_training"  # the user property of a cell whose subject was trained first: its seconds
 CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record
 RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose record stands
+ELSEWHERE = "elsewhere: "  # how the reason begins for which a cell is skipped that another run of the folder runs now
 
 
 @dataclass(frozen=True)
