@@ -98,7 +98,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path, cache: Path) -> None:
     """The same scores, the same Table I; pytest-benchmark's JSON has every cell under xdist, too."""
-    words = [*SMALL, "--method", "noop,finetune,apricot", "--seeds", "90,91"]
+    words = [*SMALL, "--method", "noop,finetune,apricot", "--seeds", "90,91", "-k", "not failing+"]  # the control on its own sources alone
     runs = {}
     for name, extra in (("serial", []), ("parallel", ["-n", "2"])):
         out = tmp_path / name
