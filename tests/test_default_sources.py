@@ -8,8 +8,10 @@ from importlib.resources import files
 
 import pytest
 
-from airepair.methods import METHODS
+from airepair.methods import METHODS, build
+from airepair.models.recipes import DIGITS
 from airepair.options import Option, describe
+from airepair.settings import choose_options
 
 OPTIONS = [(name, option) for name in METHODS.names() for option in describe(METHODS.get(name))]
 
@@ -29,3 +31,17 @@ def test_settings_that_replace_a_default_only_cut_what_a_cell_costs() -> None:
     for row in table["setting"]:
         assert re.search(r"\bbudget\b", row["origin"]), row
         assert not {"lr", "rate", "weight", "alpha", "gamma", "strategy", "ratio", "weight_decay"} & row["options"].keys(), row
+
+
+@pytest.mark.parametrize("method", ["aprnn", "minimal", "prdnn"])
+@pytest.mark.parametrize("model", ["fc", "cnn"])
+def test_on_digits_the_load_of_the_machine_decides_no_result(method: str, model: str) -> None:
+    """The solver's limit is one of size: under a limit of seconds a busy machine would leave out layers that an idle one repairs."""
+    options = choose_options("digits", model, method, "smoke", {}).options
+    assert options["seconds"] >= 3600
+    assert getattr(build(method, options), "entries", 0) <= 50_000_000
+
+
+def test_dl2_trains_on_digits_as_long_as_the_subject_did() -> None:
+    """The setting's origin says so."""
+    assert choose_options("digits", "cnn", "dl2", "smoke", {}).options == {"epochs": DIGITS.recipe.epochs}
