@@ -253,14 +253,14 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     assert main(words) == 0
     out = base.parent / "auto"
     words = ["--pretrained", str(base.parent / "fc" / "model.pt"), "--dataset", "digits", "--auto", "--out", str(out)]
-    assert main(["repair", *words, "--method", "dl2", "lookup", "--additional_param", "dl2.epochs=1"]) == 0
+    assert main(["repair", *words, "--method", "memit", "lookup"]) == 0
     shown = capsys.readouterr()
     assert "--auto: no tuned settings for lookup: those of settings.toml are used" in shown.err
-    assert re.search(r"^dl2\[tuned\] beside dl2 on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ", shown.out, re.MULTILINE)
+    assert re.search(r"^memit\[tuned\] beside memit on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ", shown.out, re.MULTILINE)
     found = {r.key: r for r in read([out])[0]}
-    assert sorted(found) == ["digits-model-dl2-s0", "digits-model-dl2[tuned]-s0", "digits-model-lookup-s0"]
-    assert not found["digits-model-dl2-s0"].options["weight"]["origin"].startswith("tuned")
-    assert found["digits-model-dl2[tuned]-s0"].options["weight"]["origin"].startswith("tuned: commit")
+    assert sorted(found) == ["digits-model-lookup-s0", "digits-model-memit-s0", "digits-model-memit[tuned]-s0"]
+    assert not found["digits-model-memit-s0"].options["ridge"]["origin"].startswith("tuned")
+    assert found["digits-model-memit[tuned]-s0"].options["ridge"]["origin"].startswith("tuned: commit")
 
 
 def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,13 +123,13 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark:
         made.append(folder)
         for line in early:
             folder.log(line)
+        if remark:  # a run begins: bad input is one line of its own
+            show.say(remark)
         folder.write_config(_config(args, wish, targets))
         return folder
 
     show = showing(log)
     state = Run(wish, open_folder, show)
-    if remark:
-        show.say(remark)
     cells = sum(len(t.seeds or wish.seeds) * len(methods_for(wish, t)) for t in targets)
     if args.all:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)
@@ -195,11 +195,11 @@ def _test(args: argparse.Namespace, targets: list[Target], shared: Shared, remar
 
     results = []
     with showing(lambda _: None) as show:
-        if remark:
-            show.say(remark)
         for target in targets:
             for seed in target.seeds or seeds_of(args.seeds or "0"):
                 results.append(examined(target, seed, shared, show))
+        if remark:  # not beside the one line of bad input
+            show.say(remark)
     print(terminal(scores_table(results), _width()))
     for result in results:
         for line in confusion_lines(result):
