@@ -263,7 +263,7 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     assert found["digits-model-memit[tuned]-s0"].options["ridge"]["origin"].startswith("tuned: commit")
 
 
-def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Ctrl-C in the second cell: exit code 130; the first one's record, model and report are there."""
     from airepair.methods.lookup import Lookup
 
@@ -271,6 +271,8 @@ def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Lookup, "repair", stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and the suite may have begun there
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     out = base.parent / "stopped"
     assert main(["repair", "--pretrained", str(base), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 130
     assert list(scores(out)) == ["digits-base-noop-s0"]
