@@ -7,7 +7,6 @@ The repaired weights stay by `keep`: "none", "best" (the best validation accurac
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 import msgspec
 from filelock import FileLock
 
+from airepair.atomic import write_atomically
 from airepair.case import Case
 from airepair.records import Record, append
 from airepair.records.lookup import Lookup
@@ -26,17 +26,6 @@ Keep = Literal["none", "best", "all"]
 RECORDS = "records.jsonl"
 WEIGHTS = "repaired.safetensors"
 BEFORE = "before.json"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:

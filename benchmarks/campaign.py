@@ -28,8 +28,9 @@ from pathlib import Path
 
 import torch
 
+from airepair.atomic import write_atomically
 from airepair.errors import AirepairError, UsageError, choose
-from airepair.filing import RECORDS, write_atomically
+from airepair.filing import RECORDS
 from airepair.pieces import PIECE
 from airepair.provenance import device_name
 from airepair.records import Record, scan

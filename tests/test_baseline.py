@@ -29,15 +29,6 @@ def digits() -> Dataset:
     return spoil(data.load("digits"), SHORT, 0)
 
 
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often a training really ran."""
-    found: list[int] = []
-    real = baseline.train
-    monkeypatch.setattr(baseline, "train", lambda *a, **k: (found.append(1), real(*a, **k))[1])
-    return found
-
-
 def test_the_second_time_it_comes_from_the_cache(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
     """Same weights, same early checkpoint, one training."""
     first = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)

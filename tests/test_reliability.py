@@ -258,15 +258,6 @@ def digits() -> Dataset:
     return data.load("digits")
 
 
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often a training really ran."""
-    found: list[int] = []
-    real = baseline.train
-    monkeypatch.setattr(baseline, "train", lambda *a, **k: (found.append(1), real(*a, **k))[1])
-    return found
-
-
 def test_a_baseline_with_another_seed_s_content_is_not_used(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
     """The file of seed 1 in the place of seed 0's, and its tensors under seed 0's words: both are made anew."""
     zero = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,17 @@ def began(folder: Path, seed: int) -> bool:
 def process_of(folder: Path, seed: int) -> int:
     """The process that runs the cell."""
     return int(re.findall(rf"{rig.key(seed)} (\d+)", (folder / "out" / "started").read_text())[-1])
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """A file system of that size lies there for the time of the block; the test is skipped where mounting is refused."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("mounting a small file system is refused here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def workers(folder: Path) -> set[int]:
@@ -181,16 +194,12 @@ def test_a_full_temporary_folder_costs_no_record(tmp_path: Path) -> None:
     rig.lay(tmp_path, {})
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False).returncode:
-        pytest.skip("mounting a small file system is refused here")
-    try:
+    with small_disk(small, "64k"):
         with pytest.raises(OSError, match="space"):
             (small / "filler").write_bytes(b"x" * 1_000_000)
         found = rig.run(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2", TMPDIR=str(small))
         assert found.returncode == 0, found.stdout + found.stderr
         assert lines(tmp_path / "out") == once(EVERY)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_full_disk_of_results_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:
@@ -198,9 +207,7 @@ def test_a_full_disk_of_results_is_said_and_leaves_whole_lines(tmp_path: Path) -
     rig.lay(tmp_path, {})
     out = tmp_path / "out"
     out.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(out)], check=False).returncode:
-        pytest.skip("mounting a small file system is refused here")
-    try:
+    with small_disk(out, "120k"):
         (out / "filler").write_bytes(b"x" * 80_000)
         seeds = ",".join(map(str, range(12)))
         found = rig.run(tmp_path, "--seeds", seeds, "--out", "out")
@@ -213,8 +220,6 @@ def test_a_full_disk_of_results_is_said_and_leaves_whole_lines(tmp_path: Path) -
         assert lines(out) == once(seeds)
         assert again.returncode == 1, again.stdout
         assert "cannot write the reports" in again.stdout
-    finally:
-        subprocess.run(["umount", str(out)], check=True)
 
 
 def test_a_clock_that_jumps_back_loses_nothing(tmp_path: Path) -> None:

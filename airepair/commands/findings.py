@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from airepair.filing import write_atomically
+from airepair.atomic import write_atomically
 from airepair.records import read
 from airepair.report.findings import findings
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
+
+from airepair.atomic import write_atomically
 
 FOLDER = "live"
 GRID = "grid.json"
@@ -108,11 +109,8 @@ class Teller:
 
 def write(file: Path, content: Working | Grid) -> None:
     """Puts the file in place in one step; nothing where that is refused."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(asdict(content)), encoding="utf-8")
-        os.replace(part, file)
+        write_atomically(file, json.dumps(asdict(content)).encode())
 
 
 def clear(out: Path) -> None:

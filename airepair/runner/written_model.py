@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 import airepair
+from airepair.atomic import write_atomically
 from airepair.errors import AirepairError, one_line
-from airepair.filing import write_atomically
 from airepair.models.checkpoint import replacing
 from airepair.models.feed import Feed
 from airepair.models.formats.export import export

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airepair.atomic import write_atomically
 from airepair.errors import UsageError
-from airepair.filing import RECORDS, write_atomically
+from airepair.filing import RECORDS
 from airepair.records import Record
 from airepair.report.before_after import before_after
 from airepair.report.costs import costs

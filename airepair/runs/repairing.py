@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from airepair.atomic import write_atomically
 from airepair.case import TUNED, Case, split_variant, with_variant
 from airepair.errors import AirepairError
-from airepair.filing import file_before, file_result, write_atomically
+from airepair.filing import file_before, file_result
 from airepair.methods import build
 from airepair.places import cache
 from airepair.records import Record

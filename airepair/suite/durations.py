@@ -5,13 +5,13 @@ beside the baselines, where a run into another folder finds them. Free of torch.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from airepair.atomic import write_atomically
 from airepair.case import Case
 
 FILE = "durations.json"
@@ -42,9 +42,8 @@ def store(folder: Path, seconds: Mapping[str, float]) -> None:
     with suppress(OSError, Timeout):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder / FILE}.lock", timeout=WAIT):
-            part = folder / f".{FILE}.{os.getpid()}"
-            part.write_text(json.dumps(stored(folder) | dict(seconds), indent=0, sort_keys=True))
-            os.replace(part, folder / FILE)
+            content = json.dumps(stored(folder) | dict(seconds), indent=0, sort_keys=True)
+            write_atomically(folder / FILE, content.encode())
 
 
 def means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:

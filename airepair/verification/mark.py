@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import airepair
+from airepair.atomic import write_atomically
 from airepair.errors import UsageError
-from airepair.filing import write_atomically
 from airepair.validation import checked
 from airepair.verification.judging import Repeated
 
