@@ -1,0 +1,54 @@
+"""The engine of this process: cells run one after the other, when they are waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from airepair.engines.protocol import Failure, Finished, Ticket
+from airepair.errors import Unavailable, one_line
+from airepair.runner.loading import Load
+from airepair.runner.result import CellResult, Deaf, Listener
+from airepair.runner.run import run_cell
+from airepair.runner.spec import CellSpec
+
+WIDTH = 2000  # characters of a reason
+Hear = Callable[[CellSpec], Listener]
+
+
+class Local:
+    """Runs cells here. `hear` gives the listener of a cell, `load` its subject (default: loaded for each cell)."""
+
+    def __init__(self, cache: Path, *, hear: Hear = lambda _: Deaf(), load: Load | None = None) -> None:
+        self.cache, self.hear, self.load = cache, hear, load
+        self.waiting: dict[Ticket, CellSpec] = {}
+        self.count = 0
+
+    def submit(self, spec: CellSpec) -> Ticket:
+        """Queues the cell."""
+        ticket = Ticket(self.count, str(spec.case))
+        self.count += 1
+        self.waiting[ticket] = spec
+        return ticket
+
+    def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
+        """Runs the first of the cells that has not run; a timeout does not interrupt it."""
+        for ticket in tickets:
+            if ticket in self.waiting:
+                return [Finished(ticket, self._run(self.waiting.pop(ticket)))]
+        return []
+
+    def _run(self, spec: CellSpec) -> CellResult | Failure:
+        try:
+            return run_cell(spec, cache=self.cache, events=self.hear(spec), load=self.load)
+        except Exception as error:
+            return failure_of(error)
+
+    def close(self, force: bool = False) -> None:
+        """Forgets what has not run."""
+        self.waiting.clear()
+
+
+def failure_of(error: Exception) -> Failure:
+    """An error before or after the repair: what this machine lacks skips the cell, all else fails it."""
+    return Failure("skipped" if isinstance(error, Unavailable) else "failed", one_line(error, WIDTH))
