@@ -119,6 +119,13 @@ def test_the_controls_are_tuned_in_the_same_way() -> None:
     assert set(space_of("random")) == {"norm"}
 
 
+def test_only_the_open_options_are_searched_if_asked() -> None:
+    """`--open` searches what no publication states: memit's ridge, not its margin; finetune has no such option."""
+    assert set(space_of("memit", only_open=True)) == {"ridge"} < set(space_of("memit"))
+    with pytest.raises(UsageError, match="open"):
+        space_of("finetune", only_open=True)
+
+
 @dataclass(frozen=True)
 class Narrow:
     """A method whose range holds nothing."""

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="digits", metavar="A,B", help="data sets (default: digits)")
     parser.add_argument("--model", default="fc,cnn", metavar="A,B", help="models (default: fc,cnn)")
     parser.add_argument("--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)")
+    parser.add_argument("--open", action="store_true", help="search only the options for which no publication states a value")
     parser.add_argument("--trials", type=int, default=12, help="trials of each method, the default settings included (default: 12)")
     parser.add_argument("--images", type=int, help="training images of each repair (default: what finetune's settings would see)")
     parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
@@ -56,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
     if args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out {args.out} is a file; accepted: a folder, new or of an earlier tuning")
-    methods = _methods(args.method)
-    spaces = {m: space_of(m) for m in methods}
+    methods = _methods(args.method, args.open)
+    spaces = {m: space_of(m, args.open) for m in methods}
     require_optuna()
     if remark:
         print(remark)
@@ -83,7 +84,7 @@ def _words(option: str, text: str) -> list[str]:
     return found
 
 
-def _methods(text: str) -> list[str]:
+def _methods(text: str, only_open: bool) -> list[str]:
     from airepair.methods import METHODS
     from airepair.tuning.space import space_of
 
@@ -95,7 +96,7 @@ def _methods(text: str) -> list[str]:
     found = []
     for name in METHODS.names():
         try:
-            space_of(name)
+            space_of(name, only_open)
             found.append(name)
         except UsageError as error:
             print(f"left out: {error}")
@@ -127,6 +128,7 @@ def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, 
 
     name = f"{bench.dataset}-{bench.model}-{method}"
     facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
+    facts |= {"open": True} if args.open else {}
     facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(device_of(bench.shared.device))}
     default = _default(bench, method, space)
     first = {name: nearest(default[name], option) for name, option in space.items()}

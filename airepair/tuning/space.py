@@ -23,12 +23,16 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def space_of(method: str) -> dict[str, Option]:
-    """The method's options that have a range to search, by name. UsageError where there is none."""
+def space_of(method: str, only_open: bool = False) -> dict[str, Option]:
+    """The method's options that have a range to search, by name; `only_open`: of these, those for which no publication states a value.
+
+    UsageError if there is none.
+    """
     options = describe(METHODS.get(method))
-    found = {o.name: o for o in options if o.tune is not None}
+    found = {o.name: o for o in options if o.tune is not None and (o.source == "open" or not only_open)}
     if not found:
-        has = f"its options {', '.join(o.name for o in options)} state no range" if options else "it has no options"
+        which = "range for an open option" if only_open else "range"
+        has = f"its options {', '.join(o.name for o in options)} state no {which}" if options else "it has no options"
         raise UsageError(f"method {method!r} has an empty tuning space: {has}; accepted: a method with option(..., tune=Space(...))")
     for name, option in found.items():
         _check(f"{method}.{name}", option)
