@@ -21,6 +21,7 @@ from airepair.choice import Choice
 from airepair.errors import OutOfBudget
 from airepair.exact import cosine
 from airepair.loop import Course, Epoch, batches, images_of, passes
+from airepair.precision import precision_of
 from airepair.stepping import Stepper
 from airepair.types import Recipe, Split
 
@@ -61,13 +62,14 @@ def snapshot(module: nn.Module) -> State:
 
 
 def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA and for Adam.
+    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA, for Adam and
+    for networks in channels_last (precision.py).
 
     The other forms of Adam on the CPU take a square root whose last bit depends on the processor (exact.py).
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     cuda = bool(parameters) and parameters[0].is_cuda
-    one = True if fused or cuda else None
+    one = True if fused or cuda or precision_of(module) != "plain" else None
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, capturable=cuda)
     nesterov = recipe.momentum > 0

@@ -98,8 +98,8 @@ def test_nothing_changes_where_the_constraints_already_hold(plain: Task) -> None
 def test_an_optimum_comes_with_a_bound_from_below(plain: Task, objective: str, penalty: float | None) -> None:
     """The duality gap of the real last layer is rounding, whole, by constraint generation, bounded and softened."""
     rows, norm = last_layer(plain, kept=60), Norm(objective, 0.3 if penalty else 3.0)  # type: ignore[arg-type]
-    for at_once in (2000, 20):
-        found = solve(rows, norm, Limits(), penalty=penalty, at_once=at_once)
+    for batch in (2000, 20):
+        found = solve(rows, norm, Limits(), penalty=penalty, batch=batch)
         assert found.value > 0.1
         assert abs(found.gap) < 1e-7 * (1 + found.value)
 
@@ -139,26 +139,50 @@ def test_contradictory_labels_are_proved_infeasible(plain: Task) -> None:
     x = plain.failing.images(torch.tensor([0, 0])).double()
     rows = winning(effect(module, final_site(module, x), x), torch.tensor([0, 1]), 0.05)
     assert solve(rows, Norm(), Limits()).status == "infeasible"
-    assert solve(rows, Norm(), Limits(), at_once=1).status == "infeasible"
+    assert solve(rows, Norm(), Limits(), batch=1).status == "infeasible"
 
 
 @pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
 def test_constraint_generation_equals_the_whole_program(plain: Task, objective: str) -> None:
     """Growing the program row by row ends at the optimum of the whole one, with fewer rows, and violates none of the rest."""
     rows = last_layer(plain, kept=60)
-    whole = solve(rows, Norm(objective), Limits())  # type: ignore[arg-type]
-    grown = solve(rows, Norm(objective), Limits(), at_once=20)  # type: ignore[arg-type]
+    whole = solve(rows, Norm(objective), Limits(), batch=len(rows.rhs))  # type: ignore[arg-type]
+    grown = solve(rows, Norm(objective), Limits(), batch=20)  # type: ignore[arg-type]
     assert grown.value == pytest.approx(whole.value, abs=1e-8)
     assert grown.rounds > 1
     assert grown.rows < whole.rows == len(rows.rhs)
     assert (rows.values(grown.delta) - rows.rhs).min() > -1e-7
 
 
+@pytest.mark.parametrize("batch", [20, 100])
+def test_few_rows_of_an_inner_layer_give_the_optimum_of_all(cnn: Task, batch: int) -> None:
+    """prdnn's program over a convolution: a batch at a time it ends at the optimum of all rows solved at once, proved, and holds every row."""
+    module = exact(cnn.module)
+    both = cnn.failing + cnn.passing
+    x = both.images().double()
+    rows = winning(effect(module, find_site(module, x, "-3"), x), both.y, 0.05, len(cnn.passing))
+    whole, grown = (solve(rows, Norm("linf+l1", 3.0), Limits(), batch=b) for b in (len(rows.rhs), batch))
+    assert whole.rounds == 1
+    assert grown.rounds > 1
+    assert grown.rows < whole.rows / 2
+    assert grown.value == pytest.approx(whole.value, rel=1e-7)
+    assert verdict(grown) == "proved optimal"
+    assert (rows.values(grown.delta) - rows.rhs).min() > -1e-7
+
+
+def test_the_size_limit_counts_all_rows_of_a_program_that_might_need_them(plain: Task) -> None:
+    """Although few of the rows would be solved: what is refused does not depend on how the solver goes about it."""
+    rows = last_layer(plain, kept=60)
+    assert solve(rows, Norm(), Limits(entries=2 * len(rows.rhs) * rows.entries), batch=20).status == "optimal"
+    with pytest.raises(Unsupported, match=rf"\({len(rows.rhs)} rows, "):
+        solve(rows, Norm(), Limits(entries=2 * len(rows.rhs) * rows.entries - 1), batch=20)
+
+
 def test_constraint_generation_equals_the_whole_softened_program(plain: Task) -> None:
     """The same with a shared slack for each point."""
     rows = last_layer(plain, margin=1.0, kept=60)
-    whole = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0)
-    grown = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0, at_once=20)
+    whole = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0, batch=len(rows.rhs))
+    grown = solve(rows, Norm("l1", 0.1), Limits(), penalty=10.0, batch=20)
     assert whole.slack.sum() > 0.1
     assert grown.value == pytest.approx(whole.value, abs=1e-7)
 

@@ -38,7 +38,7 @@ from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
 from airepair.linear.points import choose_kept, choose_points
-from airepair.linear.program import AT_ONCE, check_size
+from airepair.linear.program import check_size, to_fit
 from airepair.linear.proof import Plan, settle
 from airepair.linear.sites import Site, change, exact, find_site, sites
 from airepair.options import Space, option
@@ -130,7 +130,7 @@ class PRDNN:
         if not site.final:  # before the slopes are computed, which train as many images as there are classes for each point
             layer, rows = site.layer(module), len(both) * (classes - 1)
             weights = layer.weight.numel() + (layer.bias.numel() if self.bias and layer.bias is not None else 0)
-            check_size(rows if rows <= AT_ONCE else len(wanted), weights, weights, limits)
+            check_size(to_fit(rows, len(wanted)), weights, weights, limits)
         answers = effect(exact(module), site, both.images().double(), bias=self.bias, entries=self.entries)
         if not site.final:  # vjp counts one backward pass of the K
             task.meter.add(len(both) * (classes - 1), training=True)

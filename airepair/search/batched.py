@@ -11,7 +11,7 @@ from torch import Tensor
 from airepair.types import Meter
 
 # Floats of the widest activation that one chunk may hold: what stays near a core's cache, and what fills an accelerator.
-CPU_FLOATS, DEVICE_FLOATS = 1 << 22, 1 << 27
+CPU_FLOATS, DEVICE_FLOATS = 1 << 20, 1 << 27
 
 
 def chunk_of(floats: int, device: torch.device) -> int:
