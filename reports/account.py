@@ -5,21 +5,17 @@ Every selected cell has one record or one reason. If not, the run fails and list
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airepair.orphans import end_with_parent
-from airepair.signals import end_in_order
 from airepair.suite.folder import LOST
 
 if TYPE_CHECKING:
     from .reporter import Reporter
 
 SHOWN = 30  # cells that are listed by name
-CONTROLLER = "airepair_controller"  # what a worker is told: the process that started it
 
 
 class Account:
@@ -72,22 +68,6 @@ class Account:
         yield
         for line in self.said:
             terminalreporter.write_line(f"airepair: {line}", red=True)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """A worker ends with its controller; SIGTERM and SIGHUP end its cell as Ctrl-C does, so that it is no crash."""
-    worker = getattr(session.config, "workerinput", None)
-    if worker is not None:
-        end_in_order()
-    if worker is not None and CONTROLLER in worker:
-        end_with_parent(worker[CONTROLLER])
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tells a worker on this machine whose child it is."""
-    if node.gateway.spec.popen:
-        node.workerinput[CONTROLLER] = os.getpid()
 
 
 @pytest.hookimpl(trylast=True)

@@ -158,7 +158,7 @@ def config(keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benc
 def test_a_run_of_digits_is_portable(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], portable: bool):
     """By profile and data set; where cells are picked by -k, by a node id or by model, by whether these are cells of other data sets."""
     gpus = given.get("gpus", [])
-    monkeypatch.setattr(plugin, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(plugin, "gpus_of", lambda config: gpus if given.get("device") != "cpu" else [])
     assert plugin.portable(config(**{k: v for k, v in given.items() if k != "gpus"})) is portable
 
 

@@ -6,6 +6,7 @@ MODULES = (
     "fixtures.device",
     "fixtures.resume",
     "fixtures.sharding",
+    "fixtures.scheduling",
     "fixtures.subject",
     "fixtures.repair",
     "fixtures.plan",

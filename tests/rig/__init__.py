@@ -16,6 +16,7 @@ PLUGINS = [
     "fixtures.selection",
     "fixtures.resume",
     "fixtures.sharding",
+    "fixtures.scheduling",
     "fixtures.arithmetic",
     "fixtures.expected",
     "fixtures.live",
