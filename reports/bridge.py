@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PROPERTY = "airepair_benchmark"
+from airepair.suite.session import BENCHMARK
 
 
 def _session(config: pytest.Config) -> Any:
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             "params": fixture.params and {k: str(v) for k, v in fixture.params.items()},
             "iterations": stats.iterations,
         }
-        item.user_properties.append((PROPERTY, json.dumps(content, default=str)))
+        item.user_properties.append((BENCHMARK, json.dumps(content, default=str)))
     return (yield)
 
 
@@ -59,9 +59,9 @@ class Collector:
         self.config, self.seen = config, set[str]()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        content = next((v for k, v in report.user_properties if k == PROPERTY), None)
+        content = next((v for k, v in report.user_properties if k == BENCHMARK), None)
         session = _session(self.config)
-        if content is None or session is None or report.nodeid in self.seen or not getattr(report, "node", None):
+        if content is None or session is None or report.nodeid in self.seen:
             return
         self.seen.add(report.nodeid)
         session.benchmarks.append(rebuild(json.loads(str(content))))

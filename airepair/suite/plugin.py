@@ -10,6 +10,8 @@ MODULES = (
     "fixtures.subject",
     "fixtures.repair",
     "fixtures.plan",
+    "fixtures.afar",
+    "fixtures.engine",
     "fixtures.arithmetic",
     "fixtures.expected",
     "fixtures.live",

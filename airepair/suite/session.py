@@ -15,6 +15,7 @@ from airepair.models.feeding import Brought
 from airepair.settings import Profile, usual_profile
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
+BENCHMARK = "airepair_benchmark"  # the one that holds what pytest-benchmark measured elsewhere
 RECORDS = "records.jsonl"
 TRAINING = "airepair_training"  # the user property of a cell whose subject was trained first: its seconds
 CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record

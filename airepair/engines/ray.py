@@ -1,0 +1,245 @@
+"""The engine of a Ray cluster: this process submits cells as tasks, and results come back by value. No shared folder is needed.
+
+Ray's own retries are off: they run a method that ends its process four times, and cannot tell a dead node (the cell runs
+again elsewhere) from a dead process (the cell has crashed). The controller tells them apart, and only it files results.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import exceptions as failures
+
+from airepair.engines import node, shipping
+from airepair.engines.baselines import Baselines, SubjectKey, baseline_files
+from airepair.engines.bulletin import Bulletin, Report
+from airepair.engines.local import Hear
+from airepair.engines.protocol import Failure, Finished, Ticket
+from airepair.engines.ray_cluster import Cluster, only
+from airepair.errors import AirepairError, UsageError, one_line
+from airepair.provenance import commit
+from airepair.runner.result import CellResult, Deaf, Listener
+from airepair.runner.spec import CellSpec
+
+STEP = 1.0  # seconds between two looks at reports and nodes
+DOUBT = 8.0  # seconds within which Ray declares the node of a killed raylet dead
+FRESH = 20  # cells per GPU process: Ray's own 1 loads torch and compiles kernels anew for each
+DEAD = (failures.NodeDiedError, failures.WorkerCrashedError, failures.ObjectLostError, failures.ActorDiedError)
+
+
+class NoNodes(AirepairError):
+    """The cluster has had no node for a cell for too long."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A cell, or the training of a subject if `subject` is given."""
+
+    spec: CellSpec
+    ticket: Ticket
+    subject: SubjectKey | None = None
+    attempt: int = 1
+
+
+def _fetch(parts: Mapping[str, Any], digest: str) -> Any:
+    return ray.get(parts[digest])
+
+
+def _task(job: _Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[str, str]) -> Any:
+    """On a node: reports where it runs, then trains or runs the cell. UsageError on a node that differs from the controller."""
+
+    def tell(report: Report) -> None:
+        ray.get(bulletin.put.remote(job.ticket.key, report))  # waited for: a method may end the process in its next line
+
+    where = ray.get_runtime_context().get_node_id()
+    tell({"node": where, "pid": os.getpid(), "attempt": job.attempt})
+    if node.process().lost:
+        os._exit(70)
+    if wrong := node.different(expected, node.facts()):
+        raise UsageError(f"node {where[:8]} ({os.uname().nodename}) differs from the controller: {wrong}")
+    folder = node.node_folder(where)
+    return node.run(shipment, folder, tell) if job.subject is None else node.train(shipment, folder)
+
+
+class RayEngine:
+    """Runs cells on a Ray cluster. `hear` gives the listener of a cell, `say` hears a sentence about nodes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        specs: Sequence[CellSpec],
+        cache: Path,
+        *,
+        hear: Hear = lambda _: Deaf(),
+        say: Callable[[str], object] = print,
+    ) -> None:
+        """Connects, or starts a cluster of this machine; `specs` name the user's own code. UsageError if a node differs from this machine."""
+        self.cluster, self.cache, self.hear, self.say = cluster, cache, hear, say
+        self.queue, self.running, self.doubts = deque[_Job](), dict[Any, _Job](), list[tuple[_Job, str, float]]()
+        self.ended, self.open = dict[Ticket, CellResult | Failure](), set[Ticket]()
+        self.baselines, self.made = Baselines(), dict[SubjectKey, str | Failure]()
+        self.parts, self.reports, self.listeners = dict[str, Any](), dict[str, Report](), dict[str, Listener]()
+        self.spoilt = set[tuple[str, int]]()  # processes whose state a method has changed for good
+        self.count, self.looked, self.last_node, self.slots, self.facts = 0, 0.0, time.monotonic(), 1, node.facts()
+        cluster.connect(specs)
+        try:
+            cluster.refuse_other_nodes(self.facts)
+            options: dict[str, Any] = {"max_retries": 0, "num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
+            self.task: Any = ray.remote(**options, **({"max_calls": FRESH} if cluster.gpus else {}))(_task)
+            here = only(ray.get_runtime_context().get_node_id())
+            self.bulletin: Any = ray.remote(num_cpus=0)(Bulletin).options(scheduling_strategy=here).remote()
+        except BaseException:
+            ray.shutdown()
+            raise
+
+    def submit(self, spec: CellSpec) -> Ticket:
+        """Queues the cell; those that come first start first."""
+        ticket = Ticket(self.count, str(spec.case))
+        self.count += 1
+        self.baselines.want(spec)
+        self.queue.append(_Job(spec, ticket))
+        self.open.add(ticket)
+        return ticket
+
+    def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
+        """Those of the cells that have ended. NoNodes if the cluster has had no node for them for too long."""
+        end = time.monotonic() + timeout if timeout is not None else None
+        while True:
+            self._pump(STEP if end is None else max(0.0, min(STEP, end - time.monotonic())))
+            found = [t for t in tickets if t in self.ended]
+            if found or not self.open.intersection(tickets) or (end is not None and time.monotonic() >= end):
+                return [Finished(t, self.ended.pop(t)) for t in found]
+
+    def close(self, force: bool = False) -> None:
+        """Ends this process's job, and with it every process that ran its cells; a local cluster ends as well."""
+        while self.open and not force:
+            self._pump(STEP)
+        ray.shutdown()
+
+    def _pump(self, seconds: float) -> None:
+        """Starts what can start, and takes what has ended within the seconds."""
+        for key, spec in self.baselines.startable():
+            self._start(_Job(spec, Ticket(-1, f"subject of {spec.case}"), key))
+        room = (self.cluster.most or 2 * self.slots) - len(self.running)
+        for job in [j for j in self.queue if self._subject(j) is not None][: max(0, room)]:
+            self.queue.remove(job)
+            self._start(job)
+        if not self.running:
+            time.sleep(seconds)
+        for ref in ray.wait(list(self.running), timeout=seconds)[0] if self.running else []:
+            self._take(self.running.pop(ref), ref)
+        if time.monotonic() - self.looked > STEP:
+            self._look()
+
+    def _subject(self, job: _Job) -> str | Failure | None:
+        """The digest of the cell's subject ("" if it is the user's own file), why there is none, or None while it is being made."""
+        key = SubjectKey.of(job.spec)
+        return "" if key is None else self.made.get(key)
+
+    def _start(self, job: _Job) -> None:
+        if job.subject is not None:
+            subject: str | Failure | None = self._put(baseline_files(self.cache, job.subject))
+        else:
+            subject = self._subject(job)
+        if not isinstance(subject, str):
+            return self._end(job, subject or Failure("failed", "it has no subject"))
+        parts = (subject, self._put(shipping.user_files(job.spec)), self._put(shipping.data_set(job.spec.data)))
+        fetch = partial(_fetch, {d: self.parts[d] for d in parts if d})
+        self.listeners[job.ticket.key] = self.hear(job.spec) if job.subject is None else Deaf()
+        shipment = node.Shipment(job.spec.to_json(), fetch, *parts)
+        self.running[self.task.options(name=job.ticket.key).remote(job, shipment, self.bulletin, self.facts)] = job
+        return None
+
+    def _put(self, files: shipping.Files) -> str:
+        """Into the object store, once; this process owns it, so no node's death takes it away."""
+        if not files:
+            return ""
+        name = shipping.digest(files)
+        if name not in self.parts:
+            self.parts[name] = ray.put(dict(files))
+        return name
+
+    def _take(self, job: _Job, ref: Any) -> None:
+        try:
+            found = ray.get(ref)
+        except UsageError:  # the node differs
+            raise
+        except failures.LocalRayletDiedError as error:
+            raise NoNodes("the Ray node of this machine died, and with it the way to the cluster") from error
+        except failures.OutOfMemoryError as error:
+            found = Failure("out of memory", f"host memory: {one_line(error)}")
+        except DEAD as error:
+            self.doubts.append((job, type(error).__name__, time.monotonic()))
+            return
+        except failures.RayError as error:
+            found = Failure("failed", f"Ray: {one_line(error, 2000)}")
+        self._end(job, found)
+
+    def _end(self, job: _Job, found: Any) -> None:
+        """Keeps a cell's end, or a subject's files."""
+        report = self.reports.pop(job.ticket.key, {})
+        self.bulletin.forget.remote(job.ticket.key)
+        self.listeners.pop(job.ticket.key, None)
+        if job.subject is not None:
+            if not isinstance(found, Failure):
+                shipping.lay(found, self.cache)
+            failed = replace(found, reason=f"its subject: {found.reason}") if isinstance(found, Failure) else None
+            self.baselines.end(job.subject)
+            self.made[job.subject] = failed or self._put(found)
+            return
+        if isinstance(found, CellResult):
+            if found.lost and "pid" in report:
+                self.spoilt.add((report["node"], report["pid"]))
+            head, dirty = commit()  # the nodes have this process's code, and no checkout
+            provenance = {**found.record.provenance, "commit": head, "dirty": dirty}
+            found = replace(found, record=replace(found.record, provenance=provenance))
+        self.ended[job.ticket] = found
+        self.open.discard(job.ticket)
+
+    def _look(self) -> None:
+        """Hears what running cells report, decides about those that were lost, and counts the nodes."""
+        self.looked = time.monotonic()
+        for key, report in ray.get(self.bulletin.changed.remote()).items():
+            old, self.reports[key] = self.reports.get(key, {}), report
+            if (listener := self.listeners.get(key)) is None:
+                continue
+            if "before" in report and "before" not in old:
+                listener.before(*report["before"])
+            listener.progress(*report.get("progress", (f"on node {report['node'][:8]}", 0, 0, math.nan)))
+        live = self.cluster.live_nodes()
+        doubts, self.doubts = self.doubts, []
+        for job, kind, since in doubts:
+            self._decide(job, kind, since, live)
+        self.slots = sum(live.values())
+        if live or not self.open:
+            self.last_node = self.looked
+        elif self.looked - self.last_node > self.cluster.wait:
+            raise NoNodes(f"no node of the cluster has had room for a cell for {self.cluster.wait:g} s (--ray-wait)")
+
+    def _decide(self, job: _Job, kind: str, since: float, live: Mapping[str, int]) -> None:
+        """A process that died on a living node was ended by its cell; a cell whose node died runs again."""
+        report = self.reports.get(job.ticket.key, {})
+        where = report.get("node", "") if report.get("attempt") == job.attempt else ""
+        if (where, report.get("pid")) in self.spoilt:
+            self.queue.appendleft(job)
+        elif kind == "NodeDiedError" or where not in live:
+            if job.attempt > self.cluster.retries:
+                self._end(job, Failure("crashed", f"its node died {job.attempt} times"))
+                return
+            self.say(f"{job.ticket.key}: attempt {job.attempt} was lost with its node ({kind}); it runs again")
+            again = replace(job, attempt=job.attempt + 1)
+            self._start(again) if job.subject else self.queue.appendleft(again)
+        elif time.monotonic() - since > DOUBT:
+            last = [f"{phase} {step}/{steps}" for phase, step, steps, _ in [report["progress"]]] if "progress" in report else []
+            self._end(job, Failure("crashed", "the worker process died while it ran this cell", tuple(last)))
+        else:
+            self.doubts.append((job, kind, since))
