@@ -43,7 +43,7 @@ def arithmetic(device: torch.device) -> Arithmetic:
 def _warn() -> None:
     found = f"{measured()} (torch {torch.__version__}, numpy {np.__version__})"
     warnings.warn(
-        f"native arithmetic: the canary's digest {found} is no known portable one; a library had loaded before it "
+        f"native arithmetic: the canary's digest {found} is not a known portable one; a library had loaded before it "
         "could be set up, or is of a version that was not measured. Records say native",
         stacklevel=3,
     )

@@ -33,7 +33,7 @@ class Case:
             if not part or "-" in part or not part.isascii() or any(c.isspace() for c in part):
                 raise UsageError(f"a part of a case's name may hold no hyphen, space or non-ASCII letter: {part!r}")
         if not _METHOD.fullmatch(self.method):
-            raise UsageError(f"{self.method!r} is no method; accepted: METHOD or METHOD[VARIANT], for example apricot[random_sets]")
+            raise UsageError(f"{self.method!r} is not a method; accepted: METHOD or METHOD[VARIANT], for example apricot[random_sets]")
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative; accepted: 0, 1, 2, ...")
 
@@ -55,7 +55,7 @@ class Case:
         """The case of an id; UsageError if it is none."""
         found = _ID.fullmatch(text)
         if not found:
-            raise UsageError(f"{text!r} is no case; accepted: DATASET-MODEL-METHOD-sSEED, for example digits-cnn-apricot-s0")
+            raise UsageError(f"{text!r} is not a case; accepted: DATASET-MODEL-METHOD-sSEED, for example digits-cnn-apricot-s0")
         return cls(found["dataset"], found["model"], found["method"], int(found["seed"]))
 
 
@@ -79,7 +79,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     """The seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole numbers."""
     words = [w.strip() for w in text.split(",") if w.strip()]
     if not words or not all(w.isascii() and w.isdigit() for w in words) or len(set(map(int, words))) < len(words):
-        raise UsageError(f"--seeds {text!r} is no list of different seeds; accepted: 0,1,2 or a single one")
+        raise UsageError(f"--seeds {text!r} is not a list of different seeds; accepted: 0,1,2 or a single one")
     return tuple(map(int, words))
 
 

@@ -26,18 +26,18 @@ COMMANDS: dict[str, str] = {
     "convert": "convert a model file between PyTorch, Keras, TensorFlow and ONNX",
     "data": "list, get or check the data sets",
     "train": "train a baseline",
-    "table": "render Table I and the other reports again, from records alone",
-    "recommend": "say which method to use for a subject, and why, from records",
+    "table": "render Table I and the other reports from records",
+    "recommend": "recommend a method for a subject, with the reasons, from records",
     "compare": "compare records with a baseline's; the exit code says whether they are worse",
-    "verify": "verify records: what they contradict, and a sample of their cells run again",
-    "submit-check": "say what an entry for the leaderboard lacks",
-    "findings": "write what records allow to be claimed, after correction and in both arithmetics",
-    "list": "the methods, models, data sets and metrics that are registered",
+    "verify": "check records for contradictions and re-run a sample of their cells",
+    "submit-check": "list what an entry for the leaderboard still lacks",
+    "findings": "write the claims that records support, corrected and in both arithmetics",
+    "list": "list the registered methods, models, data sets, metrics and faults",
     "bench": "run the benchmark suite (pytest) from an installed package",
-    "watch": "show how far a run of the benchmark is, from a second terminal",
+    "watch": "show the progress of a benchmark run, from a second terminal",
     "plan": "write the spec of each selected cell as a file, for a cluster",
     "cell": "run one cell from its spec",
-    "merge": "join the records of several folders, checked against each other",
+    "merge": "merge the records of several folders and check them against each other",
     "env": "build the environment of an external tool",
     "carry": "cut files and folders into pieces, and put them together, digests checked",
     "tune": "search each method's options on validation, with the same trials and budget for all",
@@ -61,7 +61,7 @@ def overview() -> str:
     """What `airepair --help` prints."""
     rows = "\n".join(f"  {name:<13}{about}" for name, about in available().items())
     head = f"AIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly."
-    return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help says more."
+    return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help lists its options."
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         print(f"airepair: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("airepair: interrupted; what was finished is on disk", file=sys.stderr)
+        print("airepair: interrupted; finished work is on disk", file=sys.stderr)
         return 130
     return 2
 

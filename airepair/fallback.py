@@ -66,4 +66,4 @@ def halving(call: Callable[[int], T], size: int, what: str) -> T:
         tried, size = size, size // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        say(f"memory did not suffice for {tried:,} {what}; done with {size:,}")
+        say(f"not enough memory for {tried:,} {what}; continued with {size:,}")

@@ -13,6 +13,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from airepair.errors import UsageError, choose
 
 T = TypeVar("T")
+# Sources of a default that are no publication, in the words of `airepair list methods` and of the methods' pages.
+SOURCES = {
+    "validation": "chosen on validation",
+    "budget": "a limit of time or size",
+    "form": "one of several published forms, or a rule of the benchmark",
+    "control": "for a control",
+    "open": "not stated by any publication; `airepair tune` searches it",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,7 @@ def option(
 ) -> Any:
     """A field of a method: its default, what it means, the accepted range (both ends included), its search space, and `source`.
 
-    `source` says where the default comes from: the paper or its public code; "validation"; "budget" (a limit of time or size); "form" (one of
-    several published forms, or a rule of the benchmark); "control"; "open": no publication states a value, `airepair tune` decides it.
+    `source` says where the default comes from: the paper or its public code, or a word of SOURCES.
     """
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "source": source, "tune": tune})
 
@@ -151,5 +158,5 @@ def split_assignment(text: str) -> tuple[str, str, str]:
     target, equals, value = text.partition("=")
     method, dot, name = target.strip().partition(".")
     if not (equals and dot and method and name):
-        raise UsageError(f"{text!r} is no setting; accepted: METHOD.OPTION=VALUE, for example apricot.lr=0.005")
+        raise UsageError(f"{text!r} is not a setting; accepted: METHOD.OPTION=VALUE, for example apricot.lr=0.005")
     return method, name, value.strip()

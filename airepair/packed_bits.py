@@ -27,7 +27,7 @@ def read(text: str) -> tuple[bytes, int]:
         if len(packed) != wanted:
             raise ValueError(f"{'more' if len(packed) > wanted else len(packed)} bytes for {size:,} answers")
     except (ValueError, binascii.Error, zlib.error) as error:
-        raise UsageError(f"{text[:40]!r} is no list of right answers ({error}); accepted: what a record of airepair holds") from None
+        raise UsageError(f"{text[:40]!r} is not a list of right answers ({error}); accepted: what a record of airepair holds") from None
     return packed, size
 
 

@@ -88,7 +88,7 @@ def _read(listed: Path) -> tuple[str, bool, str, list[dict[str, Any]]]:
             raise ValueError(f"a name with a folder in it: {parts}")
         return name, bool(found["folder"]), str(found["sha256"]), pieces
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{listed} is no list of pieces: {one_line(error, 120)}") from None
+        raise UsageError(f"{listed} is not a list of pieces: {one_line(error, 120)}") from None
 
 
 def _piece(folder: Path, piece: dict[str, Any]) -> bytes:

@@ -197,7 +197,7 @@ class Reporter:
         if not cells or self.records or not reporter:
             return
         if all(self.skips.get(k, "").startswith(RESUMED) for k in cells):
-            reporter.write_line(f"airepair: nothing was left to do: the records of all {len(cells)} cells stand ({self.out / RECORDS})")
+            reporter.write_line(f"airepair: nothing to do: all {len(cells)} cells have finished records ({self.out / RECORDS})")
             return
         reasons = Counter(self.skips.get(k, "it failed before its repair") for k in cells)
         reason, count = reasons.most_common(1)[0]

@@ -67,7 +67,7 @@ def test_a_comparison_has_the_code_of_the_command(tmp_path: Path) -> None:
     assert airepair.compare(tmp_path, tmp_path / "records.jsonl").code == 0
     with pytest.raises(UsageError):
         airepair.compare(tmp_path / "none", records)
-    with pytest.raises(UsageError, match="is no rule of the gate"):
+    with pytest.raises(UsageError, match="is not a rule of the gate"):
         airepair.compare(records, records, ["accuracy"])
 
 

@@ -173,7 +173,7 @@ def test_the_canary_decides_what_a_record_says(monkeypatch: pytest.MonkeyPatch):
     assert canary.arithmetic(torch.device("cuda", 0)) == "native"
     monkeypatch.setattr(canary, "PORTABLE", frozenset({"beef"}))
     canary._warn.cache_clear()
-    with pytest.warns(UserWarning, match="digest f00d .* is no known portable one"):
+    with pytest.warns(UserWarning, match="digest f00d .* is not a known portable one"):
         assert canary.arithmetic(CPU) == "native"
     canary._warn.cache_clear()
 

@@ -244,7 +244,7 @@ def test_wanted_labels_are_read_by_name_and_checked(tmp_path: Path, colours: str
     assert (record.after["repair_rate"], record.after["kept"]) == (1, 0)  # the same images are to be changed and to be kept
     assert "kept" in run(prepare(case, subject, method("noop", {}))).record.missing
     np.savez(tmp_path / "right.npz", x=x, y=np.concatenate([said[:3], (said[3:] + 1) % 3]))
-    with pytest.raises(UsageError, match="3 of 4 wanted labels are what the model says already"):
+    with pytest.raises(UsageError, match="the model already predicts 3 of 4 wanted labels"):
         asked(subject, f"npz:{tmp_path / 'right.npz'}", None)
 
 
@@ -257,7 +257,7 @@ def test_wanted_labels_of_a_folder_are_its_class_folders(tmp_path: Path) -> None
     found = wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
     assert found.y.tolist() == [2, 0]
     (tmp_path / "wrong" / "red").rename(tmp_path / "wrong" / "pink")
-    with pytest.raises(UsageError, match="'pink' is no class of the data set"):
+    with pytest.raises(UsageError, match="'pink' is not a class of the data set"):
         wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
     for part in ("train", "test"):
         shutil.copytree(tmp_path / "wrong" / "blue", tmp_path / "parts" / part / "blue")
@@ -276,7 +276,7 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     for text, why in (
         ("outside.npz", r"labels 5\.\.6; accepted: 0\.\.2"),
         ("size.npz", "its images are 3 x 3 x 4, the data set's 3 x 4 x 4"),
-        ("strange.npz", "'pink' is no class of the data set; accepted: red, green, blue"),
+        ("strange.npz", "'pink' is not a class of the data set; accepted: red, green, blue"),
         ("unlabelled.npz", "holds x; accepted: x .* and y"),
         ("absent.npz", "does not exist"),
         ("halves.npz", r"y is float64 of shape \(2,\); accepted: 2 integers"),
@@ -299,7 +299,7 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         (("--colours", "cmyk"), "Net", "unknown colours 'cmyk'; accepted: rgb, bgr"),
         (("--layout", "CHWN"), "Net", "accepted: NCHW, NHWC"),
         (("--classes", "two.txt"), "Net", r"classes \(option\): 2 names, colours has 3 classes"),
-        (("--classes", "other.txt"), "Net", "'pink' is no class of colours .*accepted, in any order: red, green, blue"),
+        (("--classes", "other.txt"), "Net", "'pink' is not a class of colours.*accepted, in any order: red, green, blue"),
         (("--classes", "absent.txt"), "Net", "class file absent.txt cannot be read"),
         (("--trained-on", "most of it"), "Net", "trained_on='most of it' is not understood"),
         ((), "Broken", "raises RuntimeError: no such layer"),

@@ -93,7 +93,7 @@ def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -
     assert (record.after["repair_rate"], record.after["kept"]) == (1, 1)
     refused = suite(tmp_path / "refused", *words, "--failing", f"npz:{tmp_path / 'right.npz'}")
     assert refused.returncode == 1
-    assert "7 of 7 wanted labels are what the model says already" in refused.stdout
+    assert "the model already predicts 7 of 7 wanted labels" in refused.stdout
     assert "Traceback" not in refused.stdout
 
 

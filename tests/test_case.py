@@ -35,7 +35,7 @@ def test_a_variant_stands_in_brackets_behind_the_method(method: str, base: str, 
 @pytest.mark.parametrize("method", ["apricot[", "apricot[]", "[tuned]", "apricot[a][b]", "apricot[a]b", "apricot]"])
 def test_brackets_that_hold_no_variant_are_refused(method: str) -> None:
     """The error shows the method and what would be accepted."""
-    with pytest.raises(UsageError, match=re.escape(f"{method!r} is no method; accepted: METHOD or METHOD[VARIANT]")):
+    with pytest.raises(UsageError, match=re.escape(f"{method!r} is not a method; accepted: METHOD or METHOD[VARIANT]")):
         Case("digits", "cnn", method, 0)
 
 

@@ -47,7 +47,7 @@ def test_a_damaged_idx_file_is_one_line(tmp_path: Path, arrays: list[np.ndarray]
     (tmp_path / "mnist").mkdir()
     for name, array in zip(IDX, arrays, strict=True):
         (tmp_path / "mnist" / name).write_bytes(idx(array)[:-1])
-    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte is no whole idx file .* fetch it again"):
+    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte is not a complete idx file .* fetch it again"):
         files.read("mnist", tmp_path)
 
 

@@ -48,7 +48,7 @@ def test_an_npz_keeps_its_test_set(tmp_path: Path) -> None:
         ({"y_train": np.zeros(80, int)}, "one class only"),
         ({"y_train": np.r_[np.zeros(79, int), 1]}, "fewer than 4 training images"),
         ({"classes": np.array(["a", "b"])}, r"accepted: 0\.\.1"),
-        ({"classes": np.array(["a", "b", "a", "c"])}, "class 'a' is there 2 times; accepted: one name per class"),
+        ({"classes": np.array(["a", "b", "a", "c"])}, "class 'a' appears 2 times; accepted: one name per class"),
         ({"x_train": None, "pictures": np.zeros(3)}, "holds y_train, pictures; accepted: x_train"),
         ({"x_test": np.zeros((4, 6, 6, 3), np.uint8)}, "holds x_train, y_train, x_test; accepted: x_train"),
         (
@@ -233,7 +233,9 @@ def test_a_folder_of_another_build_says_what_is_wanted(tmp_path: Path) -> None:
         data.whole(f"folder:{tmp_path / 'wrapped'}")
     for label in ("cat", "dog"):
         folder(tmp_path / "below" / label, classes=("train", "test"), n=3)
-    with pytest.raises(UsageError, match=r"cat holds test and train: the division stands below the classes; accepted: PATH/<class>"):
+    with pytest.raises(
+        UsageError, match=r"cat holds test and train: the split folders are inside the class folders; accepted: PATH/<class>"
+    ):
         data.whole(f"folder:{tmp_path / 'below'}")
     folder(tmp_path / "no" / "test")
     folder(tmp_path / "no" / "holdout")
@@ -252,7 +254,7 @@ def test_a_folder_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"large\.png is 9 x 9, 000\.png 4 x 5"):
         data.load(f"folder:{pets}")
     (pets / "dog" / "large.png").write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"large\.png is no readable image"):
+    with pytest.raises(UsageError, match=r"large\.png is not a readable image"):
         data.load(f"folder:{pets}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no class folders"):

@@ -203,7 +203,7 @@ def test_classes_are_checked_against_the_task():
     """CSimilarity needs CIFAR-10's classes; a class id must exist."""
     with pytest.raises(UsageError, match="CIFAR-10"):
         _repaired(toy.task(), constraint="CSimilarityT")
-    with pytest.raises(UsageError, match="is no class"):
+    with pytest.raises(UsageError, match="is not a class"):
         _repaired(toy.task(), constraint="p(x, 4) < 1")
     _repaired(toy.task(), constraint="p(x, {north, south}) < 1", epochs=1)
 

@@ -288,7 +288,7 @@ def test_a_result_that_does_not_fit_is_refused(tmp_path: Path):
     from safetensors.torch import save_file
 
     task = toy.task()
-    with pytest.raises(RuntimeError, match="left no result"):
+    with pytest.raises(RuntimeError, match="wrote no result"):
         job.read(tmp_path, task)
     state = {k: v.clone() for k, v in task.module.state_dict().items()}
     save_file({**state, "4.bias": torch.zeros(9)}, tmp_path / "result.safetensors")
@@ -317,7 +317,7 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
 BROKEN_TOOLS = {
     "hangs": ("import time; print('started', flush=True); time.sleep(60)", "timeout", "the tool's limit of 3 s passed"),
     "dies": ("import os; print('last words', flush=True); os.kill(os.getpid(), 11)", "failed", "signal 11: last words"),
-    "silent": ("", "failed", "the tool left no result.safetensors"),
+    "silent": ("", "failed", "the tool wrote no result.safetensors"),
     "garbage": ("(job / 'result.safetensors').write_bytes(b'\\x00' * 64)", "failed", "result.safetensors cannot be read"),
     "nan": ("state['4.bias'] = state['4.bias'] * float('nan'); save_file(state, job / 'result.safetensors')", "failed", "not finite"),
     "noise": ("sys.stdout.buffer.write(bytes(range(256)) * 4000); sys.exit(3)", "failed", "exit code 3"),
@@ -374,7 +374,7 @@ def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(folder: Pa
     assert trial.task.meter.forward > 0
     check_method(METHODS.get("tool:nudge"), architecture=kind)
     (folder / "repair.py").write_text("")
-    with pytest.raises(RuntimeError, match=r"left no result\.h5"):
+    with pytest.raises(RuntimeError, match=r"wrote no result\.h5"):
         attempt(build("tool:nudge", {}), toy.task(kind))
 
 

@@ -58,7 +58,7 @@ def test_the_size_is_halved_until_it_fits(error: Callable[[], Exception]) -> Non
 
     with noting(notes.append):
         assert halving(call, 100, "things") == 12
-    assert [n.split(";")[0] for n in notes] == [f"memory did not suffice for {n} things" for n in (100, 50, 25)]
+    assert [n.split(";")[0] for n in notes] == [f"not enough memory for {n} things" for n in (100, 50, 25)]
 
 
 def test_what_does_not_fit_at_all_and_what_is_another_error_is_raised() -> None:
@@ -99,7 +99,7 @@ def test_an_evaluation_that_does_not_fit_gives_the_same_logits() -> None:
     with noting(notes.append):
         found = logits_of(Small(network, 40), x)
     assert torch.allclose(found, logits_of(network, x), atol=1e-5)
-    assert notes[-1].endswith("done with 31")
+    assert notes[-1].endswith("continued with 31")
 
 
 def test_an_oracle_that_does_not_fit_searches_fewer_points_at_a_time() -> None:
@@ -183,7 +183,7 @@ def test_a_repair_whose_batches_do_not_fit_ends_with_a_line_in_its_record(
     record = run(prepare(Case("toy", "cnn", method, 0), small, build(method, options[method]))).record
     assert (record.status, record.reason) == ("repaired", "")
     assert any("in a training step" in n or "together" in n or "one by one" in n for n in record.notes)
-    assert any("memory did not suffice" in n for n in record.notes)
+    assert any("not enough memory" in n for n in record.notes)
 
 
 def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None:
@@ -195,4 +195,4 @@ def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None
     record = run(small).record
     assert record.status == "repaired"
     assert dict(record.after) == dict(plain.after)
-    assert any("memory did not suffice for 120 images at once in an evaluation" in n for n in record.notes)
+    assert any("not enough memory for 120 images at once in an evaluation" in n for n in record.notes)

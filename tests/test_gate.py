@@ -99,7 +99,7 @@ def versioned(old: Record) -> Record:
 
 
 def nan(line: str) -> str:
-    """The line with a score that is no number, as Python's json writes it."""
+    """The line with a score that is not a number, as Python's json writes it."""
     content = json.loads(line)
     content["after"]["accuracy"] = math.nan
     return json.dumps(content)
@@ -259,10 +259,10 @@ def test_a_variant_is_named_with_its_brackets() -> None:
         ("break_rate:-1pp", "lower is better); accepted: break_rate:+1pp"),
         ("acuracy:-1pp", "did you mean 'accuracy'"),
         ("close_pairs:-1pp", "unknown metric of a rule 'close_pairs'"),
-        ("seconds:+5pp", "seconds is no share"),
+        ("seconds:+5pp", "seconds is not a share"),
         ("missing:-1pp", "accepted: missing:off"),
-        ("accuracy:-off", "is no rule"),
-        ("", "is no rule"),
+        ("accuracy:-off", "is not a rule"),
+        ("", "is not a rule"),
     ],
 )
 def test_a_bad_rule_is_one_line(text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

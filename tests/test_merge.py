@@ -128,7 +128,7 @@ def test_planned_cells_without_a_record_are_listed(tmp_path: Path, capsys: pytes
     ("words", "said"),
     [
         (["cell", "{}/none.json", "--out", "{}/out"], "none.json cannot be read: No such file or directory"),
-        (["cell", "{}/bad.json", "--out", "{}/out"], "is no cell"),
+        (["cell", "{}/bad.json", "--out", "{}/out"], "is not a cell"),
         (["cell", "{}/good.json", "--out", "{}/out", "--device", "gpu"], "did you mean 'cuda'?"),
         (["merge", "{}/nowhere", "--out", "{}/out"], "nowhere/records.jsonl does not exist"),
         (["merge", "{}", "--out", "{}/out", "--plan", "{}/nowhere"], "holds no specs"),

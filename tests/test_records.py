@@ -213,8 +213,8 @@ def test_a_text_that_is_no_unicode_is_written_so_that_it_can_be_read(tmp_path: P
             {"tested": pack([True] * 4), "after": pack([True] * 3)},
             r"right\.after answers for 3 images; accepted: 4, those of right\.tested",
         ),
-        ({"tested": pack([True] * 4), "after": "4:?"}, r"right\.after: '4:\?' is no list of right answers"),
-        ({"tested": "many"}, r"right\.tested: 'many' is no list of right answers"),
+        ({"tested": pack([True] * 4), "after": "4:?"}, r"right\.after: '4:\?' is not a list of right answers"),
+        ({"tested": "many"}, r"right\.tested: 'many' is not a list of right answers"),
         ({"after": pack([True])}, r"right\.after answers for 1 images; accepted: 0"),
     ],
 )

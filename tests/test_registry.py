@@ -102,7 +102,7 @@ def test_a_torn_plug_in_is_reported_and_does_not_stop_the_others(installed: Path
     assert entries()["distance"].title == "distance"
     assert list(broken()) == ["accuracy (outsider_metric:ENTRY)", "torn_metric"]
     assert "SystemExit: it leaves" in METHODS.broken()["leaving"]
-    assert "Plain is no frozen dataclass" in METHODS.broken()["plain"]
+    assert "Plain is not a frozen dataclass" in METHODS.broken()["plain"]
     assert "the name is this project's own" in METHODS.broken()["noop of outsider"]
     with pytest.raises(UsageError, match=r"'torn' .*cannot be imported: ModuleNotFoundError"):
         METHODS.get("torn")

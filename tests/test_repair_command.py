@@ -255,7 +255,7 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     words = ["--pretrained", str(base.parent / "fc" / "model.pt"), "--dataset", "digits", "--auto", "--out", str(out)]
     assert main(["repair", *words, "--method", "memit", "lookup"]) == 0
     shown = capsys.readouterr()
-    assert "--auto: no tuned settings for lookup: those of settings.toml are used" in shown.err
+    assert "--auto: no tuned settings for lookup: using those of settings.toml" in shown.err
     assert re.search(r"^memit\[tuned\] beside memit on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ", shown.out, re.MULTILINE)
     found = {r.key: r for r in read([out])[0]}
     assert sorted(found) == ["digits-model-lookup-s0", "digits-model-memit-s0", "digits-model-memit[tuned]-s0"]
@@ -307,7 +307,7 @@ BAD = {
     ),
     "set of another method": (
         ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--set", "dl2.lr=1"],
-        "'dl2' is no method of this run",
+        "'dl2' is not a method of this run",
     ),
     "seeds": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--seeds", "0,0"], "--seeds '0,0'"),
     "profile": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--profile", "big"], "unknown profile 'big'"),
@@ -424,12 +424,12 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
             {"finetune": 0.05, "dl2": 0.02},
             "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74). No repair method beat it; best was DL2 (+2.00",
         ),
-        ({"apricot": -0.01}, "leave the model as it is: nothing that ran improves it; the best method was Apricot (-1.00"),
+        ({"apricot": -0.01}, "keep the model unchanged: no method that ran improves it; the best was Apricot (-1.00"),
         (
             {"finetune": 0.01, "dl2": 0.3, "apricot": 0.02},
             "use DL2 (+30.00, 95 % interval +23.50..+36.50). It beats finetune (+1.00",
         ),
-        ({"finetune": 0.01, "dl2": 0.012}, "the best control: the records cannot tell the two apart (+0.20, interval "),
+        ({"finetune": 0.01, "dl2": 0.012}, "the best control: the difference is not significant (+0.20, interval "),
         ({"dl2": 0.3}, "finetune, the control, was not run"),
     ],
 )

@@ -82,8 +82,10 @@ def test_a_line_below_says_for_how_many_methods() -> None:
     table = table3(grid(example()))
     assert table is not None
     line = next(n for n in table.notes if n.startswith("Acc."))
-    assert "can be told from its absence for 2 of 3 methods: DL2 (digits-fc), memit (digits-fc); for 0 the absence is better." in line
-    assert any(n.startswith("Const. The idea can be told from its absence for 0 of 3 methods") for n in table.notes)
+    assert (
+        "improves the repair significantly for 2 of 3 methods: DL2 (digits-fc), memit (digits-fc); for 0 it makes the repair worse." in line
+    )
+    assert any(n.startswith("Const. The idea improves the repair significantly for 0 of 3 methods") for n in table.notes)
 
 
 def test_few_seeds_tell_nothing_and_the_table_says_so() -> None:
@@ -92,7 +94,7 @@ def test_few_seeds_tell_nothing_and_the_table_says_so() -> None:
     table = table3(grid(few))
     assert table is not None
     assert not any(e.best for row in table.rows for e in row.entries)
-    assert any("With 5 seeds the permutation test cannot tell anything apart here; it takes 9 for 7 comparisons." in n for n in table.notes)
+    assert any("With 5 seeds the permutation test cannot reach significance here; 7 comparisons need 9." in n for n in table.notes)
 
 
 def test_a_method_has_a_row_for_each_of_its_ablations() -> None:
@@ -113,7 +115,7 @@ def test_ablations_are_in_table_three_only(tmp_path: Path) -> None:
         assert "random_sets" not in render(found[name], "md")
     assert {f"table3.{form}" for form in ("txt", "md", "tex", "csv")} <= {p.name for p in write_all(records, tmp_path)}
     assert "Table III: is it the idea?" in terminal(records)
-    assert "* marks what can be told from zero." in terminal(records)
+    assert "* marks significant differences." in terminal(records)
     assert "Table III: is it the idea?" in (tmp_path / "leaderboard.html").read_text()
     assert table3(grid([r for r in records if not ablation(r)])) is None
 

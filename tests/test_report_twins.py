@@ -43,7 +43,7 @@ def test_without_predictions_the_weights_decide() -> None:
     """Equal digests per seed are twins; records without a digest are not, nor are repairs that change nothing."""
     ran = [weighted(f"digits-cnn-{m}-s{s}", f"w{s}", f"r{s}") for m in ("minimal", "prdnn") for s in (0, 1)]
     assert twins(grid(ran)) == {CNN: (("minimal", "prdnn"),)}
-    assert lines(twins(grid(ran))) == ["Counted once: minimal and prdnn come to the same result at every seed (digits-cnn)."]
+    assert lines(twins(grid(ran))) == ["Counted once: minimal and prdnn give the same result at every seed (digits-cnn)."]
     assert twins(grid([record(f"digits-cnn-{m}-s0") for m in ("minimal", "prdnn")])) == {}
     assert twins(grid([weighted(f"digits-cnn-{m}-s0", "w", "w") for m in ("noop", "mode")])) == {}
 
@@ -52,7 +52,7 @@ def test_a_table_says_who_is_whose_twin() -> None:
     """One line below it."""
     own = cells("minimal", 0.8)
     assert [t for t in claims(grid([*own, *copied(own, "prdnn")]), ()) if t.startswith("Counted once")] == [
-        "Counted once: minimal and prdnn come to the same result at every seed (digits-fc)."
+        "Counted once: minimal and prdnn give the same result at every seed (digits-fc)."
     ]
     assert not any(t.startswith("Counted once") for t in claims(grid(own), ()))
 

@@ -80,7 +80,7 @@ def test_the_page_marks_it_too() -> None:
 def test_terminal_and_report_md_say_it(tmp_path: Path) -> None:
     """In the line of the cell, and in the report of a run; the advice names another method."""
     found = records()
-    assert "; the repair wrecked the model: its accuracy is under half of what it was" in told(found[2])
+    assert "; the repair wrecked the model: less than half of its accuracy is left" in told(found[2])
     assert "wrecked" not in told(found[3])
     RunFolder(tmp_path).write_report(found)
     text = (tmp_path / "report.md").read_text()

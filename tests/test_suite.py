@@ -241,7 +241,7 @@ REFUSED = [
     (["--set", "apricot.rate=-1"], "apricot.rate=-1.0 is out of range; accepted: 0.0.."),
     (["--set", "apricot.block=many"], "apricot.block='many' is not of the accepted type: int"),
     (["--set", "nonsense"], "accepted: METHOD.OPTION=VALUE"),
-    (["--seeds", "0,x"], "--seeds '0,x' is no list of different seeds"),
+    (["--seeds", "0,x"], "--seeds '0,x' is not a list of different seeds"),
     (["--profile", "huge"], "unknown profile 'huge'"),
 ]
 

@@ -1,4 +1,4 @@
-"""Runs the benchmark suite, from an installed package as from a checkout: `airepair bench [pytest options]`.
+"""Runs the benchmark suite, from an installed package or a checkout: `airepair bench [pytest options]`.
 
 It takes pytest's options (-k, -m, -n 2, -q, -v, --collect-only and the rest) and those below. Methods of your own (`mine:Mine`) and model files are
 looked for in the working directory; results go to reports/out there, or to --out.
@@ -26,7 +26,7 @@ from airepair.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything goes to pytest."""
     parser.prefix_chars = "\0"  # no word is an option of ours: argparse would refuse a list that begins with one of pytest's
-    parser.add_argument("options", nargs="*", metavar="PYTEST OPTION", help="passed to pytest as they stand")
+    parser.add_argument("options", nargs="*", metavar="PYTEST OPTION", help="passed to pytest unchanged")
 
 
 def run(args: argparse.Namespace) -> int:

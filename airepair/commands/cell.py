@@ -1,8 +1,8 @@
-"""Run one cell from its spec, as a task of an array job does (docs/slurm.md).
+"""Runs one cell from its spec, as a task of an array job does (docs/slurm.md).
 
 airepair cell specs/00007.json --out shards/7
 
-A cell whose record stands in the folder is not run again, so a task that is started twice loses and doubles nothing.
+A cell with a finished record in the folder is not run again, so a task may be started twice.
 Exit code 0 if the record is finished (repaired, unsupported), 1 if not, 2 for a spec that cannot be read.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SPEC, --out, --device, --keep-models, --native."""
-    parser.add_argument("spec", type=Path, help="a file of `airepair plan`")
+    parser.add_argument("spec", type=Path, help="a spec file that `airepair plan` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the record and the cell's files go")
     parser.add_argument("--device", metavar="auto|cpu|cuda", help="default: the plan's")
     parser.add_argument("--keep-models", default="all", choices=get_args(Keep), help="which repaired weights are kept in this folder")

@@ -1,8 +1,8 @@
-"""Compare records with a baseline's: what changed in each cell, and whether that is worse than the rules allow.
+"""Compares records with a baseline's: the change of each cell, and whether it is worse than the rules allow.
 
 airepair compare baseline/ out/ --fail-if accuracy:-0.5pp --fail-if dl2/constraint:-2% --fail-if seconds:+50%
 
-What the baseline repaired and the new records lack (a cell, a seed, a metric, a score that is no number) is a regression.
+A cell, seed, metric or finite score that the baseline has and the new records lack is a regression.
 Records of other options, data, profile, benchmark version or arithmetic are not comparable. Exit codes: 0 compared and fine,
 10 regressed, 11 nothing or not all could be compared, 12 cannot decide at the level, 2 bad input.
 """

@@ -1,8 +1,8 @@
-"""Converts a model file between PyTorch, Keras, TensorFlow and ONNX, through MMdnn; says how faithful the result is.
+"""Converts a model file between PyTorch, Keras, TensorFlow and ONNX, through MMdnn, and prints how faithful the result is.
 
-IN is told by its content, OUT by its ending: .h5 .keras (Keras), .pb (frozen graph), no ending (SavedModel folder), .onnx,
-.pt2 (exported program), .pt .pth (TorchScript), .safetensors (state dict). OUT is never overwritten. What is written answers
-with logits: a final softmax or log-softmax is cut off, and scaling that IN does itself stays in OUT.
+The format of IN is detected from its content, that of OUT from its extension: .h5 .keras (Keras), .pb (frozen graph),
+none (SavedModel folder), .onnx, .pt2 (exported program), .pt .pth (TorchScript), .safetensors (state dict). OUT is never
+overwritten. The written network returns logits: a final softmax or log-softmax is cut off; scaling inside IN stays in OUT.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",
         metavar="C,H,W",
-        help="one input, where IN does not say it: C,H,W of an image, 784 of a flat vector (default: the first common one that fits)",
+        help="shape of one input, if IN does not state it: C,H,W of an image, 784 of a flat vector (default: the first common one that fits)",
     )
     parser.add_argument(
         "--net_arch",
@@ -39,11 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-pickle",
         action="store_true",
-        help="IN may run code when it is read (TorchScript, pickled module): only if you trust its origin",
+        help="let IN run code when it is read (TorchScript, pickled module); only if you trust its origin",
     )
-    parser.add_argument(
-        "--weights", metavar="KEY", help="which weights of a checkpoint that holds several are meant: model, model_ema, ..."
-    )
+    parser.add_argument("--weights", metavar="KEY", help="which weights to use if a checkpoint holds several: model, model_ema, ...")
     parser.add_argument("--trust-lambda", action="store_true", help="the same for Keras Lambda layers")
 
 
@@ -88,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.target}: {TARGETS[args.target.suffix][0]}")
     print(f"  written: {fidelity}")
     if args.target.suffix == ".safetensors":
-        print("  a state dict holds weights only: who loads it needs the network, and the scaling of its input, from elsewhere")
+        print("  a state dict holds weights only: loading it also needs the network and the scaling of its input")
     return 0
 
 
@@ -116,7 +114,7 @@ def _architecture(args: argparse.Namespace, shape: Shape | None, own: OwnCode | 
 
 
 def _say(verb: str, opened: Opened) -> None:
-    print(f"  {verb}: {opened.fidelity or 'as it is, nothing was converted'}")
+    print(f"  {verb}: {opened.fidelity or 'unchanged, nothing was converted'}")
     for note in opened.notes:
         print(f"  {note}")
     if opened.feed:

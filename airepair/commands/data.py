@@ -1,4 +1,4 @@
-"""The data sets: what there is and where it lies, fetching an official one, checking the files."""
+"""Lists the data sets and their folders, fetches official ones, and checks their files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from airepair.errors import AirepairError, UsageError, choose
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which sets."""
     parser.add_argument(
-        "what", choices=("list", "get", "check"), help="list all; get: fetch what is missing; check: read it and compare it"
+        "what",
+        choices=("list", "get", "check"),
+        help="list: show all; get: fetch missing files; check: read and compare with the official digests",
     )
-    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; check: all that are there)")
+    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; default for check: all that are present)")
 
 
 def run(args: argparse.Namespace) -> int:

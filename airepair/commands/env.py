@@ -17,7 +17,9 @@ from airepair.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The action and the tool."""
-    parser.add_argument("action", choices=["list", "create", "lock", "remove"], help="lock: write what was resolved to requirements.lock")
+    parser.add_argument(
+        "action", choices=["list", "create", "lock", "remove"], help="lock: write the resolved versions to requirements.lock"
+    )
     parser.add_argument("name", nargs="?", help="the tool's name, or its folder")
 
 

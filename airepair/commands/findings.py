@@ -1,4 +1,4 @@
-"""Writes the findings: what records allow to be claimed after correction, over twenty seeds and in both arithmetics. torch is not needed.
+"""Writes the findings: the claims that records support after correction, over twenty seeds and in both arithmetics. Needs no torch.
 
 airepair findings reports/digits reports/cpu --out docs/findings.md
 """

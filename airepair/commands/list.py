@@ -1,4 +1,4 @@
-"""What is registered: methods with their options, models, data sets, metrics, faults; built in, installed, and what cannot be imported."""
+"""Lists what is registered (methods with their options, models, data sets, metrics, faults), and what cannot be imported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from airepair.errors import UsageError
+from airepair.options import SOURCES
 from airepair.registry import Registry
 
 WHAT = ("methods", "models", "datasets", "metrics", "faults")
@@ -29,16 +30,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found, indent=1, default=str))
     else:
+        width = max(map(len, found), default=0) + 2
         for name, about in found.items():
-            print("\n".join(_text(args.what, name, about)))
+            print("\n".join(_text(args.what, name, about, width)))
+        if args.what == "methods":
+            print("In brackets, the source of each default: a publication or its code, or one of these:")
+            print("\n".join(f"    {word:<12}{meaning}" for word, meaning in SOURCES.items()))
     for reason in broken.values():
         print(f"airepair: {reason}", file=sys.stderr)
     return 0
 
 
-def _text(what: str, name: str, about: dict[str, Any]) -> Iterator[str]:
+def _text(what: str, name: str, about: dict[str, Any], width: int) -> Iterator[str]:
     if what != "methods":
-        yield f"{name:<22}" + "  ".join(str(v) for v in about.values() if v)
+        yield f"{name:<{width}}" + "  ".join(str(v) for v in about.values() if v)
         return
     yield f"{name}  [{about['category']}]  {about['paper']}"
     yield f"    {about['idea']}"

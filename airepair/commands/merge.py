@@ -1,13 +1,13 @@
-"""Join the records of several folders into a new one, checked against each other (docs/slurm.md).
+"""Merges the records of several folders into a new one and checks them against each other (docs/slurm.md).
 
 airepair merge shards/* --plan specs/ --out reports/out
 
-Refused: lines that are no records, records that their own files contradict, two records of a cell with different results,
-and columns of which parts were made under other conditions (benchmark version, arithmetic, kind of device, versions, data,
+Refused: invalid lines, records that their own files contradict, two records of a cell with different results,
+and columns whose parts were made under different conditions (benchmark version, arithmetic, kind of device, versions, data,
 the subject's weights). `--prefer last` keeps the side of the folder that was named last, `--prefer best` the side with more
 finished records, never the better score.
 
-Exit code 0 if every planned cell has a record, 1 if not (they are listed), 2 where nothing was written.
+Exit code 0 if every planned cell has a record, 1 if not (the missing cells are listed), 2 if nothing was written.
 """
 
 from __future__ import annotations

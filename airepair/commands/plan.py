@@ -1,9 +1,9 @@
-"""Write the spec of each selected cell as a file, so that a cluster's tasks can run one each (docs/slurm.md).
+"""Writes the spec of each selected cell as a file, so that a cluster's tasks can run one each (docs/slurm.md).
 
 airepair plan --dataset cifar10 --method apricot,finetune --seeds 0,1,2 --device cuda --out specs/
 
-It takes the selection and the options of `airepair bench`; nothing is run. `--device` is that of the machines that
-will run the cells: the profile depends on it.
+It takes the selection and the options of `airepair bench` and runs nothing. `--device` names the device of the machines
+that will run the cells: the profile depends on it.
 """
 
 from __future__ import annotations

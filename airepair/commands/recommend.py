@@ -1,4 +1,4 @@
-"""Says which method to use for each subject of a run, and why: expected gain with its interval, damage, cost; and when the records cannot tell.
+"""Recommends a method for each subject of a run: expected gain with its interval, damage, cost, and whether the difference is significant.
 
 airepair recommend reports/out
 airepair recommend reports/out --subject digits-fc

@@ -1,4 +1,4 @@
-"""Repairs a model with one or several methods, and says what became of it: the paper's command line.
+"""Repairs a model with one or several methods and reports the result: the paper's command line.
 
 examples
   a file of your own, three methods:
@@ -6,9 +6,9 @@ examples
       --dataset cifar10 --net_arch resnet --depth 34
   a subject of the grid, trained here if need be, with options:
     airepair repair --method deeprepair --dataset digits --net_arch cnn --additional_param "--lr 0.01 --epoch 20"
-  how good a model is, without any repair:
+  evaluate a model without repairing it:
     airepair repair --testonly --pretrained model.h5 --dataset mnist --input-range 0..255
-  what an earlier run found, and the same run again:
+  show an earlier run, and repeat it:
     airepair repair --input_logs runs/20250101-120000-digits-cnn
     airepair repair --config runs/20250101-120000-digits-cnn/config.toml
   every method on every model file of a folder:
@@ -135,9 +135,9 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], remark:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)
         show.say(f"--all: {len(targets)} models x {len(wish.methods)} methods, {cells} repairs; time: {time_text}")
     if wish.auto and not tables(True)[1:]:
-        show.say("--auto: no table of tuned settings is installed (airepair tune --install writes one); settings.toml's are used")
+        show.say("--auto: no table of tuned settings is installed (airepair tune --install writes one); using those of settings.toml")
     elif wish.auto and (plain := untuned(wish, targets)):
-        show.say(f"--auto: no tuned settings for {', '.join(plain)}: those of settings.toml are used")
+        show.say(f"--auto: no tuned settings for {', '.join(plain)}: using those of settings.toml")
     try:
         with show:
             state.repair(targets)

@@ -1,4 +1,4 @@
-"""Say what an entry for the leaderboard lacks (docs/leaderboard.md): nothing is run, and torch is not needed.
+"""Lists what an entry for the leaderboard lacks (docs/leaderboard.md). Runs nothing and needs no torch.
 
 airepair submit-check entries/mine
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what is missing; 1 if anything is, else 0."""
     if not args.folder.is_dir():
-        raise UsageError(f"{args.folder} is no folder; accepted: one with entry.toml and records.jsonl")
+        raise UsageError(f"{args.folder} is not a folder; accepted: one with entry.toml and records.jsonl")
     if args.print:
         print(getattr(entry_of(args.folder), args.print))
         return 0

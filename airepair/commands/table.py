@@ -1,12 +1,12 @@
-"""Render Table I and the other reports again, from records alone: no model is loaded, torch is not needed.
+"""Renders Table I and the other reports from records alone: loads no model and needs no torch.
 
 airepair table reports/out                              Table I, as the run printed it
 airepair table reports/out --table extended --format md
-airepair table reports/out --table verdict              what the records say, in Markdown
+airepair table reports/out --table verdict              the verdict, in Markdown
 airepair table reports/out --table picture > net.svg    net change against training images, as an SVG
 airepair table reports/out --out paper/                 every report in every form
 
-A line that is no record is named on standard error; the others are shown all the same, and the exit code is 2.
+An invalid line is reported on standard error; the others are rendered, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form, if it is a table")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write every report in every form into this folder")
     parser.add_argument(
-        "--paper", type=Path, metavar="CSV", help="the paper's own numbers, to stand beside ours (default: those of this package)"
+        "--paper", type=Path, metavar="CSV", help="CSV of the paper's numbers to print beside ours (default: the one in this package)"
     )
 
 
@@ -61,7 +61,7 @@ def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -
     else:
         found = documents(grid(records), paper)
         if args.table not in found:
-            raise UsageError(f"these records hold nothing for {args.table}; accepted: {', '.join([*found, *TEXTS])}")
+            raise UsageError(f"these records have no data for {args.table}; accepted: {', '.join([*found, *TEXTS])}")
         print(render(found[args.table], args.format), end="")
     lines = remarks if args.format == "txt" and args.table not in TEXTS else []
     if args.out:

@@ -1,8 +1,8 @@
 """Trains a baseline (the paper's train_baseline.py) and leaves a folder: model.pt, early.pt, the checkpoints asked for, log.jsonl.
 
 early.pt is the state after a twentieth of the epochs: `airepair repair --pretrained FOLDER/model.pt` starts Apricot's submodels there.
-A run that was stopped or killed goes on where it was when the same command is given again. The recipe is the data set's; what is given
-here replaces parts of it. --until-accuracy watches the validation split, never test.
+The same command continues a training that was stopped or killed. The recipe is the data set's; options given here replace
+parts of it. --until-accuracy watches the validation split, never test.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--net_arch",
         "--net-arch",
         required=True,
-        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; +FAULT behind it",
+        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; append +FAULT for a faulty subject",
     )
     parser.add_argument("--depth", type=int, help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
     parser.add_argument("--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)")
@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--lr", type=float, help="instead of the recipe's")
     parser.add_argument("--batch_size", "--batch-size", type=int, help="instead of the recipe's")
-    parser.add_argument("--clean", action="store_true", help="without the fault that the data set's recipe puts into the training labels")
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="train on clean labels (the digits recipe adds 15 %% label noise and swaps 40 %% of two classes)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)")
@@ -100,7 +104,7 @@ def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | N
         return None
     found = checkpoint.load(file)
     if not isinstance(found, dict) or any(found.get(k) != v for k, v in facts.items()):
-        raise UsageError(f"{file} is of another training; accepted: another --out, or delete it")
+        raise UsageError(f"{file} belongs to another training; accepted: another --out, or delete it")
     accuracy: dict[str, float] = found["accuracy"]
     print(f"{file}: trained already: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {found['epochs']} epochs")
     return accuracy

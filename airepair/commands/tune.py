@@ -2,7 +2,7 @@
 
 airepair tune --dataset digits --model fc,cnn --method finetune,random,apricot,deeprepair,dl2 --trials 12
 
-Trial 0 is the default settings. Trials are kept in --out (study.journal, trials.jsonl): the same command goes on where it stopped, and
+Trial 0 is the default settings. Trials are kept in --out (study.journal, trials.jsonl): the same command continues where it stopped, and
 several processes with the same --out share the trials. The best settings are written to OUT/tuned.toml; --install puts them into the
 table that `--auto` reads. The tuning seeds are not the grid's (0, 1, 2, ...).
 """
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
     parser.add_argument("--seeds", default=SEEDS, metavar="A,B", help=f"tuning seeds, each trial is the mean over them (default: {SEEDS})")
     parser.add_argument("--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)")
-    parser.add_argument("--out", type=Path, default=Path("reports/tuning"), help="where trials and the table go (default: reports/tuning)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("reports/tuning"), help="folder for trials and the table (default: reports/tuning)"
+    )
     parser.add_argument("--install", action="store_true", help="put the rows into the table that --auto reads")
     parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -1,7 +1,7 @@
-"""Verify records: ranges, digests of their data, options against the method's, scores against the predictions beside them, versions.
+"""Verifies records: ranges, digests of their data, options against the method's, scores against the predictions beside them, versions.
 
-airepair verify entries/mine                  what can be seen without running anything
-airepair verify entries/mine --reproduce 3    and three cells, drawn at random, are run again: bits must be equal in portable arithmetic
+airepair verify entries/mine                  checks that run no cell
+airepair verify entries/mine --reproduce 3    also re-runs three random cells: in portable arithmetic their bits must be equal
 
 With --reproduce the folder is marked (verification.json): reported, reproduced or contradicted. Exit code 1 if anything is contradicted.
 """
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECORDS, --reproduce, --sample-seed."""
     parser.add_argument("records", type=Path, help="a record file (.jsonl), or a folder of a run with its cells/")
     parser.add_argument("--reproduce", type=int, default=0, metavar="N", help="run a random sample of N cells again, and mark the folder")
-    parser.add_argument("--sample-seed", type=int, default=None, metavar="SEED", help="draw the sample that an earlier verification drew")
+    parser.add_argument("--sample-seed", type=int, default=None, metavar="SEED", help="repeat the sample of an earlier verification")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""Shows, from a second terminal, how far a run of the benchmark is: `airepair watch reports/out`.
+"""Shows the progress of a benchmark run from a second terminal: `airepair watch reports/out`.
 
-A line for each worker (cell, phase, step, loss, time, time left) and one for the grid. On a terminal they move until the
-run ends; elsewhere they are printed once a minute. Ctrl-C ends the view and leaves the run alone.
+A line for each worker (cell, phase, step, loss, time, time left) and one for the grid. A terminal is updated until the
+run ends; elsewhere the lines are printed once a minute. Ctrl-C ends the view, not the run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LOOK = 0.5  # seconds between two looks at whether the run has ended
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and whether to stay."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where the run's results go (its --out)")
-    parser.add_argument("--once", action="store_true", help="print where the run stands, and end")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of the run")
+    parser.add_argument("--once", action="store_true", help="print the progress once and exit")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def _grid(folder: Path) -> Grid:
     found = grid_of(folder)
     if found is None:
-        raise UsageError(f"no run says in {folder} where it stands; accepted: the --out of `airepair bench` (default: reports/out)")
+        raise UsageError(f"no run reports its progress in {folder}; accepted: the --out of `airepair bench` (default: reports/out)")
     return found
 
 

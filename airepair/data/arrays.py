@@ -118,9 +118,7 @@ def check(arrays: Arrays, ends: tuple[str, str] = ("_train", "_test")) -> None:
     """UsageError where images or labels are of a kind that cannot be meant; `ends`: what the arrays' names have behind x and y."""
     twice = [c for k, c in enumerate(arrays.classes) if c in arrays.classes[:k]]
     if twice:
-        raise UsageError(
-            f"{arrays.where}: class {twice[0]!r} is there {arrays.classes.count(twice[0])} times; accepted: one name per class"
-        )
+        raise UsageError(f"{arrays.where}: class {twice[0]!r} appears {arrays.classes.count(twice[0])} times; accepted: one name per class")
     for end, x, y in zip(ends, (arrays.x_train, arrays.x_test), (arrays.y_train, arrays.y_test), strict=True):
         if x is None or y is None:
             continue

@@ -73,5 +73,5 @@ def _in_order(y: Array, names: tuple[str, ...], classes: tuple[str, ...], path: 
     strange = [n for n in names if n not in classes]
     if strange:
         listed = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
-        raise UsageError(f"{path}: {strange[0]!r} is no class of the data set; accepted: {listed}")
+        raise UsageError(f"{path}: {strange[0]!r} is not a class of the data set; accepted: {listed}")
     return np.array([classes.index(n) for n in names], np.int64)[y] if names else y

@@ -130,7 +130,7 @@ def _idx(file: Path) -> Array:
     dimensions = raw[3] if len(raw) > 3 and raw[:3] == b"\0\0\x08" else 0
     shape = tuple(int(n) for n in np.frombuffer(raw[4 : 4 + 4 * dimensions], ">i4")) if len(raw) >= 4 + 4 * dimensions else ()
     if not shape or len(raw) != 4 + 4 * dimensions + math.prod(shape):
-        raise UsageError(f"{file} is no whole idx file of bytes ({len(raw):,} bytes); delete it and fetch it again")
+        raise UsageError(f"{file} is not a complete idx file of bytes ({len(raw):,} bytes); delete it and fetch it again")
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 

@@ -82,7 +82,7 @@ def _refuse_wrapped(path: Path, first: Path) -> None:
         raise UsageError(f"{first} holds one folder only; accepted: {ACCEPTED}; give folder:{inside} if its folders are the classes")
     divided = [f.name for f in _folders(inside) if PARTS.get(f.name.lower()) in ("train", "test")]
     if first == path and len(divided) > 1:
-        raise UsageError(f"{inside} holds {' and '.join(divided)}: the division stands below the classes; accepted: {ACCEPTED}")
+        raise UsageError(f"{inside} holds {' and '.join(divided)}: the split folders are inside the class folders; accepted: {ACCEPTED}")
 
 
 def _read(path: Path, classes: tuple[str, ...]) -> list[_ReadFile]:

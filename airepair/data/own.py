@@ -21,7 +21,7 @@ def source(text: str) -> Source:
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()
     if kind not in KINDS or not place:
-        raise UsageError(f"{text!r} is no data of your own; accepted: npz:PATH or folder:PATH")
+        raise UsageError(f"{text!r} is not a user data set; accepted: npz:PATH or folder:PATH")
     if not path.exists():
         raise UsageError(f"{path} does not exist; accepted: {'an npz file' if kind == 'npz' else 'a folder of class folders of images'}")
     arrays = read_npz(path) if kind == "npz" else read_folder(path)

@@ -31,7 +31,7 @@ def read_picture(file: Path) -> Picture:
     except UsageError:
         raise
     except Exception as error:  # Pillow's many readers raise whatever they meet
-        raise UsageError(f"{file} is no readable image: {one_line(error, 160)}") from None
+        raise UsageError(f"{file} is not a readable image: {one_line(error, 160)}") from None
 
 
 def _picture(image: Image.Image, file: Path) -> Picture:

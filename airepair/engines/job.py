@@ -124,7 +124,7 @@ def _opened(result: Path, task: Task) -> nn.Module:
     from airepair.models.formats import open_model
 
     if not result.exists():
-        raise RuntimeError(f"the tool left no {result.name}")
+        raise RuntimeError(f"the tool wrote no {result.name}")
     try:
         with _generators_kept(), billed(task):
             opened = open_model(result, images=task.validation.images(slice(0, 100)).cpu().numpy())
@@ -142,7 +142,7 @@ def _finite(state: Mapping[str, torch.Tensor], name: str) -> None:
 
 def _state(result: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if not result.exists():
-        raise RuntimeError("the tool left no result.safetensors")
+        raise RuntimeError("the tool wrote no result.safetensors")
     try:
         state = load_file(result)
     except (SafetensorError, OSError) as error:

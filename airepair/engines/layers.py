@@ -30,7 +30,7 @@ def describe(module: nn.Module, prefix: str = "") -> list[dict[str, Any]]:
     sizes = KNOWN.get(type(module))
     if sizes is None:
         known = ", ".join(k.__name__ for k in KNOWN)
-        raise Unsupported(f"{type(module).__name__} {prefix.rstrip('.') or '(root)'} is no layer of a plain sequence; known: {known}")
+        raise Unsupported(f"{type(module).__name__} {prefix.rstrip('.') or '(root)'} is not a layer of a plain sequence; known: {known}")
     return [{"kind": type(module).__name__, "name": prefix.rstrip("."), "bias": getattr(module, "bias", None) is not None}
             | {k: _plain(getattr(module, k)) for k in sizes}]  # fmt: skip
 

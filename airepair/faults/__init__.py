@@ -39,7 +39,7 @@ _TEXT = re.compile(r"(?P<name>[a-z_]+)(?P<severity>[\d.]*)")
 def parse(text: str) -> Fault:
     """`imbalanced` or `imbalanced0.05` as the fault; UsageError for an unknown name, a severity that is none, and two faults at once."""
     if "+" in text:
-        raise UsageError(f"{text!r} is more than one fault; accepted: one, since two causes cannot be told apart")
+        raise UsageError(f"{text!r} is more than one fault; accepted: one, because two causes cannot be separated")
     found = _TEXT.fullmatch(text)
     name, severity = (found["name"], found["severity"]) if found else (text, "")
     cls: type[Fault] = FAULTS.get(name)
@@ -55,7 +55,7 @@ def of_case(dataset: str, model: str) -> Fault | None:
 
     (_, _, corruption), (_, _, fault) = dataset.partition("+"), model.partition("+")
     if corruption and fault:
-        raise UsageError(f"{dataset}-{model} has an environment and a fault; accepted: one, since two causes cannot be told apart")
+        raise UsageError(f"{dataset}-{model} has an environment and a fault; accepted: one, because two causes cannot be separated")
     if corruption:
         found = parse_corruption(corruption)
         made: Fault = FAULTS.get("environment")(severity=found.severity, corruption=found.name)

@@ -28,7 +28,7 @@ class Bitflips(Fault):
     kind: ClassVar = "weights"
 
     severity: float = option(0.1, "share of the layer's weights in which a bit is flipped", low=0.00001, high=1.0)
-    layer: int = option(-2, "of the linear and convolutional layers in order; negative: from the end")
+    layer: int = option(-2, "index among the linear and convolutional layers; negative: from the end")
 
     def damage(self, module: nn.Module) -> dict[str, Tensor]:
         """Flips the bits; which weights differ now."""

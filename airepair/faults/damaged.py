@@ -26,8 +26,8 @@ class Damaged(Fault):
     kind: ClassVar = "weights"
 
     severity: float = option(0.3, "share of the layer's weights that is perturbed", low=0.00001, high=1.0)
-    scale: float = option(4.0, "standard deviation, in those of the layer's weights", low=0.01)
-    layer: int = option(-2, "of the linear and convolutional layers in order; negative: from the end")
+    scale: float = option(4.0, "standard deviation, in units of that of the layer's weights", low=0.01)
+    layer: int = option(-2, "index among the linear and convolutional layers; negative: from the end")
 
     def damage(self, module: nn.Module) -> dict[str, Tensor]:
         """Adds the noise; which weights differ now."""

@@ -33,8 +33,8 @@ def table(verdict: Verdict, title: str = "Comparison with a baseline") -> Table:
     )
     notes = (
         f"Change: new minus old, in percentage points of a share. Interval: a bound on each side at {verdict.rules.level:g}, over seeds and"
-        " (accuracy) test images, not corrected for the number of rows. Smallest shown: the change that as many seeds"
-        " would have shown four times in five.",
+        " (accuracy) test images, not corrected for the number of rows. Smallest shown: the smallest change that this many"
+        " seeds detect four times out of five.",
         *([WRECKED] if any(f.wrecked for f in verdict.findings) else []),
     )
     headings = tuple(Heading("", h) for h in HEADINGS)

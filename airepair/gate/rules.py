@@ -83,7 +83,7 @@ def parse(text: str) -> Rule:
     """The rule of a text. UsageError shows it, and what would be accepted."""
     found = _RULE.fullmatch(text.strip())
     if not found:
-        raise UsageError(f"{text!r} is no rule of the gate; accepted: {ACCEPTED}")
+        raise UsageError(f"{text!r} is not a rule of the gate; accepted: {ACCEPTED}")
     method, name = found["method"] or "*", found["name"]
     if name == MISSING:
         if found["amount"] != "off" or found["sign"] or found["unit"]:
@@ -92,7 +92,7 @@ def parse(text: str) -> Rule:
     choose("metric of a rule", name, [*(n for n, e in entries().items() if e.better != "none"), *COSTS])
     if found["amount"] == "off":
         if found["sign"] or found["unit"]:
-            raise UsageError(f"{text!r} is no rule of the gate; accepted: {ACCEPTED}")
+            raise UsageError(f"{text!r} is not a rule of the gate; accepted: {ACCEPTED}")
         return Rule(method, name, None)
     worse = "-" if better(name) == "higher" else "+"
     if found["sign"] not in ("", worse):
@@ -101,10 +101,12 @@ def parse(text: str) -> Rule:
             f"{text!r}: {name} gets better that way ({way} is better); accepted: {name}:{worse}{found['amount']}{found['unit']}"
         )
     if found["unit"] == "pp" and not points(name):
-        raise UsageError(f"{text!r}: {name} is no share, so it has no points; accepted: {name}:{worse}{found['amount']}% or a plain number")
+        raise UsageError(
+            f"{text!r}: {name} is not a share, so it has no points; accepted: {name}:{worse}{found['amount']}% or a plain number"
+        )
     amount = float(found["amount"])
     if not math.isfinite(amount):
-        raise UsageError(f"{text!r} is no rule of the gate; accepted: {ACCEPTED}")
+        raise UsageError(f"{text!r} is not a rule of the gate; accepted: {ACCEPTED}")
     return Rule(method, name, amount, found["unit"] == "%")
 
 

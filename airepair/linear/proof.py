@@ -52,7 +52,7 @@ def settle(
 def verdict(found: Solution) -> str:
     """What may be said of an optimum: proved, where the multipliers bound it from below up to rounding."""
     certain = found.gap <= CERTAIN * (1 + abs(found.value))
-    return "proved optimal" if certain else "optimal by the solver's word (the duality gap is not closed)"
+    return "proved optimal" if certain else "optimal according to the solver (the duality gap is not closed)"
 
 
 def describe(norm: Norm, found: Solution) -> str:

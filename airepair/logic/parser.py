@@ -51,7 +51,7 @@ def tokens(text: str) -> list[Token]:
         match = _TOKEN.match(text, place)
         if not match:
             place += len(text[place:]) - len(text[place:].lstrip())
-            raise UsageError(f"constraint, column {place + 1}: {text[place]!r} begins nothing that is known, in {text!r}")
+            raise UsageError(f"constraint, column {place + 1}: {text[place]!r} is not expected here, in {text!r}")
         kind = cast(str, match.lastgroup)
         found.append(Token(kind, match[kind], match.start(kind) + 1))
         place = match.end()
@@ -104,7 +104,7 @@ class _Parser:
 
     def expect_end(self) -> None:
         if self.next.kind != "end":
-            self.fail(f"{self.next.text!r} is too much; accepted here: and, or, =>, or the end", self.next)
+            self.fail(f"{self.next.text!r} is unexpected; accepted here: and, or, =>, or the end", self.next)
 
     # -- formulas --------------------------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class _Parser:
         if not isinstance(found, Constraint):
             return found
         if found.regions:
-            self.fail("'forall' may stand only at the top, or in an 'and' at the top", at)
+            self.fail("'forall' is allowed only at the top, or in an 'and' at the top", at)
         return found.formula
 
     def bracket_or_comparison(self, start: Token) -> Found:
@@ -205,7 +205,7 @@ class _Parser:
         }  # fmt: skip
         formula = readings[sign.text]
         if not self.inside_groups and any(isinstance(t, Groups) for t in walk(formula)):
-            self.fail("groups(...) may stand only inside every(...) or some(...)", start)
+            self.fail("groups(...) is allowed only inside every(...) or some(...)", start)
         return Given(formula) if _nominal(formula) else formula
 
     inside_groups = False
@@ -236,7 +236,7 @@ class _Parser:
         while not regions or self.take(","):
             name = self.next
             if name.kind != "name" or name.text in (*self.bound, *regions, *_RESERVED, *NAMED):
-                self.fail(f"{name.text!r} is no new name for a point", name)
+                self.fail(f"{name.text!r} is not a new name for a point", name)
             self.place += 1
             self.need("in")
             regions[name.text] = self.region()
@@ -285,7 +285,7 @@ class _Parser:
             key = self.next
             if key.kind == "name":
                 if key.text not in left:
-                    self.fail(f"{key.text!r} is no further parameter of {at.text}; accepted: {', '.join(left) or 'none'}", key)
+                    self.fail(f"{key.text!r} is not a further parameter of {at.text}; accepted: {', '.join(left) or 'none'}", key)
                 self.place += 1
                 self.need("=")
             elif not left:
@@ -335,7 +335,7 @@ class _Parser:
             self.need("(")
             inner = self.call(start.text)
         else:
-            self.fail(f"{start.text!r} is no term; accepted: a number, y, y2, {', '.join(_FUNCTIONS)}", start)
+            self.fail(f"{start.text!r} is not a term; accepted: a number, y, y2, {', '.join(_FUNCTIONS)}", start)
         self.need(")")
         return inner
 
@@ -355,7 +355,7 @@ class _Parser:
     def point(self) -> str:
         token = self.next
         if token.kind != "name" or token.text not in self.bound:
-            self.fail(f"{token.text!r} is no point; accepted: {', '.join(self.bound)}", token)
+            self.fail(f"{token.text!r} is not a point; accepted: {', '.join(self.bound)}", token)
         self.place += 1
         return token.text
 
@@ -363,7 +363,7 @@ class _Parser:
         sign = -1.0 if self.take("-") else 1.0
         token = self.next
         if token.kind != "number" or not math.isfinite(float(token.text)):
-            self.fail(f"{token.text!r} is no finite number", token)
+            self.fail(f"{token.text!r} is not a finite number", token)
         self.place += 1
         return sign * float(token.text)
 
@@ -389,7 +389,7 @@ class _Parser:
         if token.kind == "name" and self.classes is not None and token.text in self.classes:
             return self.classes.index(token.text)
         known = f"0..{len(self.classes) - 1}, {', '.join(self.classes[:12])}" if self.classes else "an id or a name"
-        return self.fail(f"{token.text!r} is no class; accepted: {known}", token)
+        return self.fail(f"{token.text!r} is not a class; accepted: {known}", token)
 
 
 class _At(UsageError):

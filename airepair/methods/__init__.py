@@ -25,7 +25,7 @@ class MethodRegistry(Registry):
         """A method is a frozen dataclass with a card and `repair`; the conformance kit (airepair.testing) says the rest."""
         parameters = getattr(found, "__dataclass_params__", None)
         if not isinstance(found, type) or parameters is None or not parameters.frozen:
-            return f"{getattr(found, '__name__', type(found).__name__)} is no frozen dataclass (docs/adding-a-method.md)"
+            return f"{getattr(found, '__name__', type(found).__name__)} is not a frozen dataclass (docs/adding-a-method.md)"
         lacks = [a for a in ("name", "category", "paper", "sources", "ablations", "budget", "repair") if not hasattr(found, a)]
         return f"{found.__name__} lacks {', '.join(lacks)} (docs/adding-a-method.md)" if lacks else ""
 

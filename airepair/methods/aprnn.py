@@ -50,9 +50,9 @@ class APRNN:
     )
     objective: Literal["l1", "linf", "linf+l1"] = option("linf+l1", "norm of the changes to minimise", source="paper")
     pattern: Literal["frozen", "free"] = option(
-        "frozen", "free: later units may switch, so that nothing is proved, a control of the frozen pattern", source="control"
+        "frozen", "free: later units may switch, so nothing is proved (control of the frozen pattern)", source="control"
     )
-    outputs: bool = option(True, "minimise the change of the outputs, too", source="paper")
+    outputs: bool = option(True, "also minimise the change of the outputs", source="paper")
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bound: float | None = option(3.0, "largest change of one weight; none: no bound", low=0.0, source="paper")
     points: int | None = option(50, "failing inputs to repair, drawn by the seed; none: all", low=1, source="budget")

@@ -56,7 +56,9 @@ class Arachne:
         "de", "pso: v1, last layer; de: v2, all layers", source="TOSEM 2023", tune=Space(choices=("pso", "de"))
     )
     localise: Literal["pareto", "random"] = option(
-        "pareto", "weights that are searched; random: as many of each layer, drawn, a control of the localisation", source="control"
+        "pareto",
+        "weights that are searched; random: the same number per layer, drawn at random (control of the localisation)",
+        source="control",
     )
     target: Literal["all", "confusion"] = option(
         "all", "the failing inputs to repair: all, or the most frequent (label, prediction)", source="v1"
@@ -65,7 +67,7 @@ class Arachne:
         None, "passing inputs not to break, drawn at random; none: 200 for pso, all for de", low=0, source="v1: 200; v2: all"
     )
     population: int = option(100, "particles, or members", low=4, source="v1, v2")
-    generations: int = option(100, "most generations", low=1, source="v1, v2")
+    generations: int = option(100, "maximum number of generations", low=1, source="v1, v2")
     patience: int = option(10, "generations without gain before it stops", low=1, source="v1, v2")
     alpha: float = option(10.0, "de only: weight of the failing inputs in the fitness", low=0.0, source="v2", tune=Space(0.5, 50, log=True))
     printed: bool = option(False, "pso: accelerations and lower speed bound as v1 prints them (does not settle)", source="v1")

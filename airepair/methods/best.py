@@ -43,7 +43,7 @@ class Best:
         ("apricot", "deeprepair", "dl2", "deepcorrect"), "methods to choose from, METHOD or METHOD@option=value", source="AIREPAIR III-D"
     )
     choice: Literal["validation", "random"] = option(
-        "validation", "which state a stage keeps; random: that of any candidate, a control of the choice", source="control"
+        "validation", "which state a stage keeps; random: that of a random candidate (control of the choice)", source="control"
     )
     patience: int = option(2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D")
 

@@ -50,7 +50,7 @@ class Care:
     share: float = option(
         0.1, "share of the hidden neurons to scale", low=0.0, high=1.0, source="ICSE 2022", tune=Space(0.01, 0.5, log=True)
     )
-    most: int = option(50, "at most so many neurons", low=1, source="budget: the dimension of the search")
+    most: int = option(50, "maximum number of neurons", low=1, source="budget: the dimension of the search")
     values: int = option(16, "values of an intervention, between the observed extremes", low=2, source="authors' code")
     sample: int = option(64, "failing inputs to intervene on", low=1, source="budget")
     positives: int = option(200, "passing inputs that the accuracy is measured on", low=1, source="budget")
@@ -58,13 +58,13 @@ class Care:
         0.3, "weight of 1 - accuracy against misbehaviour", low=0.0, high=1.0, source="authors' code", tune=Space(0.05, 0.95)
     )
     localise: Literal["attribution", "random"] = option(
-        "attribution", "neurons that are scaled; random: as many, a control of the localisation", source="control"
+        "attribution", "neurons that are scaled; random: the same number, drawn at random (control of the localisation)", source="control"
     )
     rank: Literal["level", "effect"] = option(
         "level", "rank neurons by mean misbehaviour, or by its distance from no intervention", source="ICSE 2022"
     )
     particles: int = option(20, "particles", low=2, source="authors' code")
-    iterations: int = option(100, "most generations", low=1, source="authors' code")
+    iterations: int = option(100, "maximum number of generations", low=1, source="authors' code")
 
     def budget(self, task: Task) -> int:
         """0: nothing is trained."""

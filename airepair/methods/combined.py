@@ -74,7 +74,7 @@ def combine(steps: Sequence[type[Method]]) -> type[Method]:
     """The method that runs `steps` one after the other; UsageError where fewer than two or twice the same are given."""
     names = [step.name for step in steps]
     if len(names) < 2 or len(set(names)) < len(names):
-        raise UsageError(f"{'+'.join(names)!r} is no combination; accepted: two or more different methods, for example apricot+dl2")
+        raise UsageError(f"{'+'.join(names)!r} is not a combination; accepted: two or more different methods, for example apricot+dl2")
     fields: list[Any] = [
         (f"{step.name}_{f.name}", typing.get_type_hints(step)[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
         for step in steps

@@ -99,11 +99,11 @@ class Counterexample:
     modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="form")
     samples: int = option(2000, "modified images tried in a round", low=1, source="budget")
     keep: int = option(500, "counterexamples kept in a round", low=1, source="open", tune=Space(50, 5000, log=True))
-    distance: float = option(0.0, "least distance between the vectors of a turn", low=0.0, source="IJCAI 2018")
+    distance: float = option(0.0, "minimum distance between the vectors of a turn", low=0.0, source="IJCAI 2018")
     rounds: int = option(3, "rounds of sampling and retraining", low=1, source="budget")
     epochs: int = option(20, "epochs of each retraining", low=1, source="budget")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="open", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images a step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
+    batch_size: int = option(128, "images per step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
 
     def budget(self, task: Task) -> int:
         """The passes of each retraining over train, failing and as many counterexamples as its rounds may have kept."""

@@ -83,18 +83,18 @@ class DeepCorrect:
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing", "environment"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_filters": {"ranking": "random"}}
 
-    distortion: str = option("none", "where the subject has no environment: blur, noise, or a corruption's name", source="TIP 2019")
-    layers: int = option(4, "the first so many convolutions get units", low=1, source="TIP 2019 (1 to 6)")
+    distortion: str = option("none", "used if the subject has no environment: blur, noise, or a corruption's name", source="TIP 2019")
+    layers: int = option(4, "number of leading convolutions that get units", low=1, source="TIP 2019 (1 to 6)")
     beta: float = option(0.5, "share of a layer's filters to correct", low=0.01, high=1.0, source="authors' code", tune=Space(0.1, 0.9))
     ranking: Literal["priority", "random"] = option(
-        "priority", "filters that get units; random: as many, a control of the ranking", source="control"
+        "priority", "filters that get units; random: the same number, drawn at random (control of the ranking)", source="control"
     )
     width: int = option(64, "channels within a unit", low=1, source="authors' code", tune=Space(choices=(16, 32, 64)))
     sample: int = option(200, "images that filters are ranked on", low=1, source="budget")
     draws: int = option(3, "an environment's draws that filters are ranked on", low=1, source="budget")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="authors' code", tune=Space(1e-3, 0.3, log=True))
     epochs: int = option(40, "epochs", low=1, source="authors' code")
-    batch_size: int = option(250, "images a step", low=4, source="authors' code")
+    batch_size: int = option(250, "images per step", low=4, source="authors' code")
     l1: float = option(1e-5, "L1 penalty of the units' weights", low=0.0, source="authors' code")
 
     def budget(self, task: Task) -> int:

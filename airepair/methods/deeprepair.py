@@ -65,10 +65,10 @@ class DeepRepair:
     variant: Literal["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"] = option("w-bn", "the form of weighting", source="AIREPAIR's flags")
     first: int | None = option(None, "class id of the pair; none: the most confused", low=0, source="WR")
     second: int | None = option(None, "class id of the pair; none: the most confused", low=0, source="WR")
-    third: int | None = option(None, "third target class, of a bias; none: found where target is bias", low=0, source="WR")
-    target: Literal["confusion", "bias"] = option("confusion", "the error; a given third class means bias", source="WR")
+    third: int | None = option(None, "third target class, of a bias; none: found if target is bias", low=0, source="WR")
+    target: Literal["confusion", "bias"] = option("confusion", "the kind of error; giving a third class means bias", source="WR")
     lr: float = option(0.1, "learning rate of SGD", low=0.0, source="AIREPAIR II-C", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images a step", low=2, source="AIREPAIR II-C")
+    batch_size: int = option(128, "images per step", low=2, source="AIREPAIR II-C")
     epoch: int = option(60, "passes over train and failing", low=1, source="AIREPAIR II-C")
     extra: int | None = option(
         None, "images of the target half; it follows the normal half's length, so only batch_size is accepted", source="WR"
@@ -129,7 +129,7 @@ class DeepRepair:
             raise UsageError(f"deeprepair.extra={self.extra} differs from batch_size={self.batch_size}; accepted: the same number")
         for label, value in (("first", self.first), ("second", self.second), ("third", self.third)):
             if value is not None and value >= len(task.classes):
-                raise UsageError(f"deeprepair.{label}={value} is no class; accepted: 0..{len(task.classes) - 1}")
+                raise UsageError(f"deeprepair.{label}={value} is not a class; accepted: 0..{len(task.classes) - 1}")
         given = [c for c in (self.first, self.second, self.third) if c is not None]
         if len(set(given)) < len(given):
             raise UsageError(
@@ -173,7 +173,7 @@ def scaled_outputs(task: Task, targets: tuple[int, ...], eta: float) -> nn.Modul
     module, k = copy.deepcopy(task.module), len(task.classes)
     last = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear) and m.out_features == k), None)
     if last is None or last.bias is None:
-        raise Unsupported("w-os needs a last linear layer with a bias, one output a class")
+        raise Unsupported("w-os needs a last linear layer with a bias, one output per class")
     with torch.no_grad():
         last.bias[list(targets)] += logarithm(eta)
     some = task.validation.images(slice(0, 64))

@@ -51,20 +51,20 @@ class StyleGuidedDeepRepair:
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_style": {"alpha": 0.0}}
 
     corruption: str = option(
-        "none", "where the subject has no environment: a corruption and its severity, such as fog3", source="this project"
+        "none", "used if the subject has no environment: a corruption and its severity, such as fog3", source="this project"
     )
-    clusters: int = option(5, "styles a class", low=1, source="Yu et al.", tune=Space(choices=(1, 3, 5, 10)))
-    per_class: int = option(100, "failures a class that are clustered", low=1, source="Yu et al.")
+    clusters: int = option(5, "styles per class", low=1, source="Yu et al.", tune=Space(choices=(1, 3, 5, 10)))
+    per_class: int = option(100, "failures per class that are clustered", low=1, source="Yu et al.")
     transfer: Literal["wavelet", "fourier"] = option("wavelet", "style transfer without a pretrained encoder", source="this project")
     encoder: str | None = option(None, "a user's encoder, package.module:Name with encode and decode", source="this project")
-    alpha: float = option(1.0, "how far the style goes", low=0.0, high=1.0, source="Yu et al.", tune=Space(0.2, 1.0))
+    alpha: float = option(1.0, "strength of the style", low=0.0, high=1.0, source="Yu et al.", tune=Space(0.2, 1.0))
     weight: float = option(12.0, "weight of the Jensen-Shannon loss", low=0.0, source="AugMix", tune=Space(1.0, 24.0, log=True))
-    width: int = option(3, "chains an image", low=1, source="AugMix")
+    width: int = option(3, "chains per image", low=1, source="AugMix")
     depth: int = option(3, "operations in a chain, at most", low=1, source="AugMix")
     severity: float = option(3.0, "strength of the operations, of ten", low=0.1, high=10.0, source="AugMix")
     lr: float = option(0.1, "learning rate of SGD", low=0.0, source="Yu et al.", tune=Space(1e-4, 0.3, log=True))
     weight_decay: float = option(5e-4, "weight decay", low=0.0, source="Yu et al.", tune=Space(1e-6, 1e-2, log=True))
-    batch_size: int = option(64, "training images a step; each goes through three times", low=2, source="Yu et al.")
+    batch_size: int = option(64, "training images per step; each is used three times", low=2, source="Yu et al.")
     epochs: int = option(100, "passes over the training data", low=1, source="Yu et al.")
     learn_from: Literal["train and failing", "train"] = option(
         "train and failing", "images of the cross-entropy", source="form; train: Yu et al."

@@ -76,7 +76,7 @@ class DL2:
         source="DL2 run.sh: 1e-4; 1e-3 for the class groups",
         tune=Space(1e-5, 1e-2, log=True),
     )
-    batch_size: int = option(128, "images a step, and inputs of the constraint a step", low=2, source="DL2 run.sh")
+    batch_size: int = option(128, "images per step, and inputs of the constraint per step", low=2, source="DL2 run.sh")
     epochs: int = option(200, "passes over train and failing", low=1, source="DL2 run.sh; 1600 for the class groups")
     delay: int = option(0, "epochs of cross-entropy alone before the constraint comes in", low=0, source="DL2 --delay")
     over: Literal["auto", "unlabelled", "labelled"] = option(
@@ -84,7 +84,7 @@ class DL2:
     )
     pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="form; shift: DL2's code")
     grouping: Literal["given", "singletons"] = option(
-        "given", "class groups; singletons: each class a group of its own, a control of what the groups say", source="control"
+        "given", "class groups; singletons: each class is its own group (control of the grouping)", source="control"
     )
     disjunction: Literal["product", "min"] = option("product", "how 'or' becomes a loss", source="DL2 --or")
     oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0, source="DL2 run.sh")

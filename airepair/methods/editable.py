@@ -57,7 +57,7 @@ class Editable:
 
     block: str = option("auto", "name of the block to edit, or auto: the last one before the output layer", source="ICLR 2020")
     group: int = option(1, "failing inputs to an edit", low=1, source="ICLR 2020", tune=Space(choices=(1, 4, 8, 16)))
-    steps: int = option(10, "most steps of an edit", low=1, source="ICLR 2020")
+    steps: int = option(10, "maximum number of steps of an edit", low=1, source="ICLR 2020")
     lr: float = option(1e-3, "learning rate of the editor's RMSProp", low=0.0, source="authors' code", tune=Space(1e-4, 1e-2, log=True))
     beta: float = option(0.5, "decay of RMSProp's squared gradients", low=0.0, high=0.999, source="authors' code")
     margin: float = option(0.0, "log-probability margin at which an edit is done", low=0.0, source="ICLR 2020")
@@ -213,7 +213,9 @@ def block_of(module: nn.Module, name: str, x: Tensor) -> list[str]:
         name = _before_last(layers)
     known = dict(module.named_modules())
     if name not in known or not list(known[name].parameters()):
-        raise UsageError(f"editable.block={name!r} is no block with parameters; accepted: auto, {', '.join(dict.fromkeys(_tops(layers)))}")
+        raise UsageError(
+            f"editable.block={name!r} is not a block with parameters; accepted: auto, {', '.join(dict.fromkeys(_tops(layers)))}"
+        )
     return [f"{name}.{n}" if name else n for n, _ in known[name].named_parameters()]
 
 

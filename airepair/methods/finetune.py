@@ -43,7 +43,7 @@ class Finetune:
     lr: float | None = option(
         None, "learning rate of SGD; none: the best of five on validation", low=0.0, source="validation", tune=Space(1e-4, 0.3, log=True)
     )
-    batch_size: int = option(128, "images a step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
+    batch_size: int = option(128, "images per step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
     epochs: int | None = option(
         None, "passes over its images; none: to the largest budget of the column", low=1, source="budget: its column's"
     )

@@ -40,7 +40,7 @@ class Interpolate:
     lr: float | None = option(
         None, "learning rate of SGD; none: the best of five on validation", low=0.0, source=RECIPE, tune=Space(1e-4, 0.3, log=True)
     )
-    batch_size: int = option(128, "images a step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
+    batch_size: int = option(128, "images per step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
     epochs: int | None = option(None, "passes over its images; none: to the largest budget of the column", low=1, source=RECIPE)
     weight_decay: float = option(1e-4, "weight decay", low=0.0, source=RECIPE, tune=Space(1e-6, 1e-2, log=True))
     steps: int = option(20, "points on the line, the subject's own left out", low=1, source="PAINT")

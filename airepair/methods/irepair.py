@@ -49,7 +49,7 @@ class IRepair:
 
     gamma: float = option(0.1, "weight of the influence on right inputs", low=0.0, source="paper", tune=Space(1e-3, 5.0, log=True))
     lr: float = option(1e-4, "learning rate of RMSprop", low=0.0, source="paper", tune=Space(1e-5, 1e-2, log=True))
-    iterations: int = option(500, "most iterations", low=1, source="public code")
+    iterations: int = option(500, "maximum number of iterations", low=1, source="public code")
     points: int | None = option(32, "failing inputs to repair, drawn by the seed; none: all", low=1, source="paper")
     general: int = option(40, "passing inputs to hold, balanced over classes", low=1, source="paper", tune=Space(10, 400, log=True))
 

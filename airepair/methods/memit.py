@@ -40,7 +40,9 @@ class Memit:
 
     ridge: float = option(100.0, "lambda: weight of the ordinary inputs' mean", low=0.0, source="open", tune=Space(0.1, 1e5, log=True))
     ordinary: Literal["passing", "none"] = option(
-        "passing", "keys to spare; none: no direction more than another, at a change of the same size, a control", source="control"
+        "passing",
+        "inputs whose outputs are spared; none: no direction is spared, at a change of the same size (a control)",
+        source="control",
     )
     margin: float = option(0.05, "logits by which the wanted class should win", low=0.0, source="PRDNN", tune=Space(1e-3, 10.0, log=True))
     bias: bool = option(True, "the bias may change too", source="form")

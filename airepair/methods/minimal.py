@@ -47,7 +47,9 @@ class Minimal:
         "l1", "norm of the change to minimise", source="paper: its SMT form; linf: its LP", tune=Space(choices=("l1", "linf", "linf+l1"))
     )
     direction: Literal["program", "gradient"] = option(
-        "program", "gradient: as far (L2) down the slope of cross-entropy over the same points, a control of the program", source="control"
+        "program",
+        "gradient: a step of the same L2 norm along the gradient of cross-entropy over the same points (control of the program)",
+        source="control",
     )
     margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
     bias: bool = option(True, "the bias may change too", source="paper")

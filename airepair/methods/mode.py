@@ -84,7 +84,7 @@ class Mode:
         0.1, "gap between train and validation above which a label is over-fit", low=0.0, high=1.0, source="replication"
     )
     saturation: float = option(
-        0.01, "least gain of the next layer's softmax, on validation", low=0.0, source="open", tune=Space(1e-3, 0.1, log=True)
+        0.01, "minimum gain of the next layer's softmax, on validation", low=0.0, source="open", tune=Space(1e-3, 0.1, log=True)
     )
     probes: int = option(2000, "training images that the softmax layers are trained on", low=2, source="budget")
     selection: int = option(500, "pool inputs added in a round, selected and random", low=1, source="open", tune=Space(50, 5000, log=True))
@@ -92,7 +92,7 @@ class Mode:
     rounds: int = option(3, "rounds of selection and retraining", low=1, source="budget")
     epochs: int = option(20, "epochs of each retraining", low=1, source="budget")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="open", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images a step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
+    batch_size: int = option(128, "images per step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
 
     def budget(self, task: Task) -> int:
         """The steps of the softmax layers, and the passes of each retraining over train, failing and what its rounds may have selected."""

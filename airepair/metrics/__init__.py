@@ -53,14 +53,18 @@ class Entry:
 RANGES = {"share": (0.0, 1.0), "difference": (-1.0, 1.0), "count": (0.0, math.inf), "value": (-math.inf, math.inf)}
 
 METRICS: dict[str, Entry] = {
-    "accuracy": Entry("airepair.metrics.accuracy:accuracy", "accuracy", "share", "higher", "top-1"),
+    "accuracy": Entry("airepair.metrics.accuracy:accuracy", "accuracy", "share", "higher", "docs/metrics.md"),
     "constraint": Entry("airepair.metrics.constraint:constraint", "constraint accuracy (groups)", "share", "higher", "DL2; AIREPAIR II-B"),
     "constraint_tempered": Entry(
-        "airepair.metrics.constraint:constraint_tempered", "constraint accuracy at the best temperature", "share", "higher", "protocol"
+        "airepair.metrics.constraint:constraint_tempered",
+        "constraint accuracy at the best temperature",
+        "share",
+        "higher",
+        "docs/metrics.md",
     ),
     "robustness": Entry("airepair.metrics.robustness:robustness", "pairwise robustness satisfaction", "share", "higher", "DL2 RobustnessT"),
     "similarity": Entry("airepair.metrics.similarity:similarity", "class similarity", "share", "higher", "DL2 CSimilarityT"),
-    "close_pairs": Entry("airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "protocol"),
+    "close_pairs": Entry("airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "docs/metrics.md"),
     "confusion_ab": Entry("airepair.metrics.confusion:confusion_ab", "confusion accuracy (a, b)", "share", "higher", "AIREPAIR II-B"),
     "confusion_ba": Entry("airepair.metrics.confusion:confusion_ba", "confusion accuracy (b, a)", "share", "higher", "AIREPAIR II-B"),
     "confusion": Entry("airepair.metrics.confusion:confusion", "confusion accuracy", "share", "higher", "AIREPAIR II-B"),
@@ -68,22 +72,26 @@ METRICS: dict[str, Entry] = {
     "held_out_rate": Entry("airepair.metrics.flips:held_out_rate", "repair rate, inputs held out", "share", "higher", "docs/protocol.md"),
     "generalisation": Entry("airepair.metrics.flips:generalisation", "generalisation", "share", "higher", "PRDNN; Arachne v2"),
     "break_rate": Entry("airepair.metrics.flips:break_rate", "break rate", "share", "lower", "Arachne"),
-    "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "protocol"),
+    "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "docs/metrics.md"),
     "drawdown": Entry("airepair.metrics.drawdown:drawdown", "drawdown", "difference", "lower", "PRDNN"),
-    "worst_class_loss": Entry("airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "protocol"),
+    "worst_class_loss": Entry(
+        "airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "docs/metrics.md"
+    ),
     "worst_class_accuracy": Entry(
         "airepair.metrics.worst_class:worst_class_accuracy", "accuracy of the worst class", "share", "higher", "docs/metrics.md"
     ),
     "class_gap": Entry("airepair.metrics.worst_class:class_gap", "gap between the classes", "share", "lower", "docs/metrics.md"),
     "kept": Entry("airepair.metrics.kept:kept", "kept answers", "share", "higher", "this project (--keep)"),
-    "top5": Entry("airepair.metrics.top5:top5", "top-5 accuracy", "share", "higher", "top-5"),
+    "top5": Entry("airepair.metrics.top5:top5", "top-5 accuracy", "share", "higher", "docs/metrics.md"),
     "group_accuracy": Entry("airepair.metrics.group_accuracy:group_accuracy", "group accuracy", "share", "higher", "DL2's code (GroupAcc)"),
-    "calibration_error": Entry("airepair.metrics.calibration:calibration_error", "calibration error", "share", "lower", "Guo 2017"),
-    "pgd_accuracy": Entry("airepair.metrics.pgd:pgd_accuracy", "accuracy under PGD", "share", "higher", "Madry 2018"),
-    "churn": Entry("airepair.metrics.churn:churn", "churn", "share", "none", "model-update literature"),
-    "negative_flips": Entry("airepair.metrics.churn:negative_flips", "negative flip rate", "share", "lower", "model-update literature"),
+    "calibration_error": Entry(
+        "airepair.metrics.calibration:calibration_error", "calibration error", "share", "lower", "Guo et al., ICML 2017"
+    ),
+    "pgd_accuracy": Entry("airepair.metrics.pgd:pgd_accuracy", "accuracy under PGD", "share", "higher", "Madry et al., ICLR 2018"),
+    "churn": Entry("airepair.metrics.churn:churn", "churn", "share", "none", "Milani Fard et al., NeurIPS 2016"),
+    "negative_flips": Entry("airepair.metrics.churn:negative_flips", "negative flip rate", "share", "lower", "Yan et al., CVPR 2021"),
     "backward_compatibility": Entry(
-        "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "model-update literature"
+        "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "Bansal et al., AAAI 2019"
     ),
     "recovery": Entry(  # 1 is the clean twin: a repair can be better than that, or worse than no repair
         "airepair.metrics.recovery:recovery", "recovery", "share", "higher", "docs/faults.md", -math.inf, math.inf
@@ -92,14 +100,18 @@ METRICS: dict[str, Entry] = {
     "spoiled_accuracy": Entry(
         "airepair.metrics.recovery:spoiled_accuracy", "accuracy on spoiled inputs", "share", "higher", "docs/faults.md"
     ),
-    "attack_success": Entry("airepair.metrics.attack_success:attack_success", "attack success", "share", "lower", "Gu 2017 (BadNets)"),
+    "attack_success": Entry(
+        "airepair.metrics.attack_success:attack_success", "attack success", "share", "lower", "Gu et al., BadNets, arXiv 1708.06733"
+    ),
     "localisation_precision": Entry(
         "airepair.metrics.localisation:localisation_precision", "localisation precision", "share", "higher", "docs/faults.md"
     ),
     "localisation_recall": Entry(
         "airepair.metrics.localisation:localisation_recall", "localisation recall", "share", "higher", "docs/faults.md"
     ),
-    "clean_accuracy": Entry("airepair.metrics.clean_accuracy:clean_accuracy", "accuracy on clean images", "share", "higher", "top-1"),
+    "clean_accuracy": Entry(
+        "airepair.metrics.clean_accuracy:clean_accuracy", "accuracy on clean images", "share", "higher", "docs/metrics.md"
+    ),
 }
 
 

@@ -19,7 +19,7 @@ def recovery(before: Exams, after: Exams) -> float | Missing:
         return Missing("the fault spoils no test input")
     start, twin = before.fault.spoiled.accuracy, before.fault.twin
     if twin is None:
-        return Missing("a network that was brought has no clean twin")
+        return Missing("a user's own network has no clean twin")
     if twin <= start:
         return Missing(f"the clean twin is no better on the spoiled inputs: {twin:.4f} against {start:.4f}")
     return (after.fault.spoiled.accuracy - start) / (twin - start)

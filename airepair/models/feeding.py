@@ -145,10 +145,10 @@ def class_names(value: Any, folder: Path) -> tuple[str, ...]:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"class file {path} cannot be read: {one_line(error)}; accepted: one class name a line, in the model's order"
+            f"class file {path} cannot be read: {one_line(error)}; accepted: one class name per line, in the model's order"
         ) from None
     if not names:
-        raise UsageError(f"class file {path} is empty; accepted: one class name a line, in the order of the model's outputs")
+        raise UsageError(f"class file {path} is empty; accepted: one class name per line, in the order of the model's outputs")
     return tuple(names)
 
 
@@ -186,25 +186,25 @@ def case_name(path: Path) -> str:
 
 # Options of every door that takes a model file: name, what its value looks like (None: a flag), help.
 OPTIONS: tuple[tuple[str, str | None, str], ...] = (
-    ("--input-range", "LOW..HIGH", "the numbers that the network wants for black and white: 0..255, 0..1, or with = for a minus: -1..1"),
-    ("--mean", "M[,M,M]", "subtracted afterwards: one number, or one a channel, in the units of the range"),
-    ("--std", "S[,S,S]", "divided by afterwards"),
+    ("--input-range", "LOW..HIGH", "pixel range that the network expects: 0..255, 0..1, or =-1..1 (a minus needs the =)"),
+    ("--mean", "M[,M,M]", "subtracted after that: one number, or one per channel, in the units of the range"),
+    ("--std", "S[,S,S]", "divided by after that"),
     (
         "--layout",
         "|".join(LAYOUTS),
-        "axes of the network's input, where the file does not tell: NHW is grey without a channel axis, flat a vector of channel after "
+        "axes of the network's input, if the file does not state them: NHW is grey without a channel axis, flat a vector of channel after "
         "channel, flat-NHWC one of pixel after pixel, flat-column and flat-row N x F x 1 and N x 1 x F",
     ),
     ("--colours", "rgb|bgr", "order of the channels"),
-    ("--classes", "FILE", "class names, one a line, in the order of the network's outputs"),
+    ("--classes", "FILE", "class names, one per line, in the order of the network's outputs"),
     ("--trained-on", "TEXT", '"official train" (default), "split", "unknown" or ranges such as 0..39999'),
     (
         "--early",
         "FILE",
         "an earlier state of the same training, where Apricot's submodels start (default: early.pt of `airepair train` beside it)",
     ),
-    ("--weights", "KEY", "which weights of a checkpoint that holds several are meant: model, model_ema, ..."),
-    ("--trust-pickle", None, "the file may run code when it is read: only if you trust its origin"),
+    ("--weights", "KEY", "which weights to use if a checkpoint holds several: model, model_ema, ..."),
+    ("--trust-pickle", None, "let the file run code when it is read; only if you trust its origin"),
     ("--trust-lambda", None, "the same for Keras Lambda layers"),
 )
 
@@ -214,12 +214,16 @@ def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
 
     The file itself and its architecture (`--pretrained`, `--net_arch`, `--depth`) are the command's own options.
     """
-    about = "Each of these may also stand in STEM.toml or subject.toml beside the file; what the file itself says counts last."
+    about = "Each of these may also be set in STEM.toml or subject.toml beside the file; the file's own metadata has the lowest precedence."
     group = parser.add_argument_group("a model file of your own", about)
     for name, value, text in OPTIONS:
         if value is None:
             group.add_argument(name, action="store_true", help=text)
         else:
             group.add_argument(name, metavar=value, help=text)
-    group.add_argument("--failing", metavar="npz:PATH|folder:PATH", help="the inputs to repair with their wanted labels; default: found")
+    group.add_argument(
+        "--failing",
+        metavar="npz:PATH|folder:PATH",
+        help="the inputs to repair with their wanted labels (default: the failing inputs of the repair split)",
+    )
     group.add_argument("--keep", metavar="npz:PATH|folder:PATH", help="inputs whose answers must not change")

@@ -84,7 +84,7 @@ def training_of(dataset: str, model: str) -> Training:
 def _with_fault(training: Training, text: str) -> Training:
     fault = parse(text)
     if fault.kind != "training":
-        raise UsageError(f"fault {fault.name} is no fault of the training; it is put into a subject that is trained without one")
+        raise UsageError(f"fault {fault.name} is not a fault of the training; it is put into a subject that is trained without one")
     return replace(training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=options_of(fault))
 
 

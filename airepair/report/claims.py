@@ -43,7 +43,7 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
     counts = sorted({len(cells.cell(p, m)) for p in cells.columns for m in cells.methods} - {0})
     n = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     parts = [
-        f"n = {n} seed{'s' * (counts[-1] > 1)} a cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
+        f"n = {n} seed{'s' * (counts[-1] > 1)} per cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
         "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
         f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s){_arithmetic(cells)}",
         f"benchmark version {cells.version}",

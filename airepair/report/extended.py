@@ -148,7 +148,7 @@ def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float
 
 def _notes(cells: Grid, place: Column) -> Iterator[str]:
     yield (
-        "· a state that the method handed in on the way; beside it: the last state that finetune kept with no more training images, and for direct"
+        "· an intermediate state of the method; beside it: finetune's last state with at most as many training images, and for direct"
         " weight modifications a random change of the same norm (of each tensor)."
     )
     yield from wreck_note(cells)

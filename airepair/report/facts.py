@@ -11,10 +11,10 @@ from airepair.records import Record
 from airepair.report.grid import Grid, gain, sample
 
 FLAG = "‡"
-FLAGGED = f"{FLAG} The constraint gained, but not at the temperature that fits validation best: a temperature alone would give this gain."
+FLAGGED = f"{FLAG} The gain vanishes under temperature scaling fitted on validation: rescaling the logits alone would produce it."
 
 WRECK = "✗"
-WRECKED = f"{WRECK} The repair wrecked the model: its accuracy is under half of what it was, with one seed at least."
+WRECKED = f"{WRECK} The repair wrecked the model: for at least one seed, less than half of its accuracy is left."
 
 
 def wrecked(records: Iterable[Record]) -> bool:

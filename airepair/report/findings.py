@@ -112,11 +112,11 @@ def _gains(cells: Grid, metric: str) -> Iterator[tuple[Key, Comparison]]:
 def _head(sources: str, newest: int | None) -> str:
     return (
         "# What the records allow to be claimed\n\n"
-        f"Written by `airepair findings {sources}` from records of benchmark version {newest}; nothing here was typed.\n\n"
-        f"A claim stands here if its difference can be told from zero over at least {SEEDS} seeds, in portable **and** in native arithmetic:\n"
-        f"p below {LEVEL:g} after Holm's correction within its table and metric, p being the larger one of a bootstrap and a permutation test\n"
+        f"Written by `airepair findings {sources}` from records of benchmark version {newest}; not edited by hand.\n\n"
+        f"A claim is listed if its difference from zero is significant over at least {SEEDS} seeds, in portable **and** in native arithmetic:\n"
+        f"p below {LEVEL:g} after Holm's correction within its table and metric; p is the larger of a bootstrap and a permutation test\n"
         "([reports.md](reports.md)). Differences are in percentage points, with their 95 % intervals. Claims hold over splits of these data\n"
-        "sets and for these small networks; what cannot be told apart here may differ all the same.\n"
+        "sets and for these small networks. A difference that is not significant here may exist all the same.\n"
     )
 
 
@@ -132,13 +132,13 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
             lines += [f"{name.capitalize()}: no comparison has {SEEDS} seeds in both arithmetics, so nothing can be claimed.", ""]
             continue
         lines += [
-            f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons can be told from zero.{_ideas(of_metric, first, told)}",
+            f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons are significant.{_ideas(of_metric, first, told)}",
             "",
         ]
         if claimed:
             lines += [markdown(_table(section, name, claimed, claims))]
         if left := _names(k for k in of_metric if k not in claimed):
-            lines += [f"Not told from zero: {left}.", ""]
+            lines += [f"Not significant: {left}.", ""]
     return "\n".join(lines)
 
 
@@ -150,7 +150,7 @@ def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str
     for key in asked:
         groups.setdefault((key[3], key[2]), []).append(key)
     better = {m for (m, _), keys in groups.items() if all(k in told and first[k].told > 0 for k in keys)}
-    return f" The idea can be told from its absence for {len(better)} of {len({m for m, _ in groups})} methods."
+    return f" The idea improves the repair significantly for {len(better)} of {len({m for m, _ in groups})} methods."
 
 
 def _table(section: Section, name: str, keys: list[Key], claims: list[dict[Key, Claim]]) -> Table:

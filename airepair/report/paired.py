@@ -32,8 +32,8 @@ def paired(cells: Grid) -> Table | None:
                 rows.append(Row((subject, title, against), entries, rule=not rows or rows[-1].labels[0] != subject))
                 tidy.append(_line(place, method, against, found))
     headings = (
-        Heading("Images a seed", "gained"),
-        Heading("Images a seed", "lost"),
+        Heading("Images per seed", "gained"),
+        Heading("Images per seed", "lost"),
         Heading("All seeds", "difference"),
         Heading("All seeds", "95 % interval"),
         Heading("All seeds", "p"),

@@ -97,7 +97,7 @@ def notes(cells: Grid) -> Iterator[str]:
     """How the picture is read, and what it leaves out."""
     yield (
         "Net change: fixed minus broken test inputs, in percentage points; mean over seeds. Bars: 95 % interval over seeds and test images."
-        " Filled: on the Pareto front, which the stairs join: nothing else has a larger net change for as few training images."
+        " Filled points: the Pareto front (stepped line): nothing else has a larger net change for as few training images."
         " Dashed: the states that finetune kept."
     )
     left = len([p for p in cells.columns if p not in faulty(cells)]) - len(shown(cells))

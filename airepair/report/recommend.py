@@ -147,7 +147,7 @@ def recommendation(cells: Grid, place: Column) -> str:
         sentences.append(_price(used))
     sentences.append(_prior(place, methods))
     if not any(c.method.partition("[")[0] == "finetune" for c in controls):
-        sentences.append("finetune, the control, was not run: whether plain training does as well is open (--method finetune).")
+        sentences.append("finetune, the control, was not run: plain training may do as well (--method finetune).")
     if names := [method_title(c.method) for c in found if c.wrecks]:
         sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(names)}.")
     return " ".join(s for s in sentences if s)
@@ -156,7 +156,7 @@ def recommendation(cells: Grid, place: Column) -> str:
 def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
     """What to use; `methods` is how many the best was chosen from."""
     if max(best.gain, bar.gain if bar else 0) <= 0:
-        return f"leave the model as it is: nothing that ran improves it; the best method was {best.text}."
+        return f"keep the model unchanged: no method that ran improves it; the best was {best.text}."
     if bar is None:
         return f"use {best.text}.{_open(best)}"
     if bar.gain >= best.gain:
@@ -165,7 +165,7 @@ def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
     interval = f"{fixed(best.gain - bar.gain, 2, True)}, interval {fixed(low, 2, True)}..{fixed(high, 2, True)} for the best of {methods}"
     if low > 0:
         return f"use {best.text}. It beats {bar.text}, the best control, by {interval}.{_open(best)}"
-    return f"use {best.text} or {bar.text}, the best control: the records cannot tell the two apart ({interval}).{_open(best)}"
+    return f"use {best.text} or {bar.text}, the best control: the difference is not significant ({interval}).{_open(best)}"
 
 
 def _difference(best: Candidate, bar: Candidate, methods: int) -> tuple[float, float]:
@@ -187,7 +187,7 @@ def _error(values: Sequence[float]) -> float:
 
 
 def _open(used: Candidate) -> str:
-    return "" if used.low > 0 else " Its interval holds zero: the records cannot tell it from doing nothing."
+    return "" if used.low > 0 else " Its interval includes zero: it is not significantly better than no repair."
 
 
 def _price(used: Candidate) -> str:
@@ -212,7 +212,7 @@ def _prior(place: Column, methods: Sequence[Candidate]) -> str:
     )
     if not of_kind or not others:
         return more.strip()
-    verdict = "the records agree" if of_kind[0].gain >= others[0].gain else "the records say otherwise"
+    verdict = "the records agree" if of_kind[0].gain >= others[0].gain else "the records disagree"
     return (
         f"The AIREPAIR paper (III-C) tries {first} first on a {size} network; {verdict}: {method_title(of_kind[0].method)} "
         f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} {fixed(others[0].gain, 2, True)}.{more}"

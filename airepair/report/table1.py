@@ -23,8 +23,8 @@ from airepair.report.statistics import LEVEL
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 READING = (
-    f"Bold: the best gain of a column, controls included, if it can be told from the second (p < {LEVEL:g} in the paired tests, Holm's"
-    " correction over the columns); for accuracy and for constraint accuracy."
+    f"Bold: the largest gain per column if it is significantly above the second (p < {LEVEL:g} in the paired tests, with Holm's"
+    " correction over the columns), accuracy and constraint separately; controls are eligible."
 )
 
 

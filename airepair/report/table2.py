@@ -42,7 +42,7 @@ def table2(cells: Grid) -> Table | None:
     headings = tuple(Heading(category(cells, m), method_title(m)) for m in methods)
     notes = (
         "Recovery in % of the way from the faulty subject to its clean twin, on the test inputs that the fault spoils; collateral in points of"
-        " accuracy lost on the others; attack success in % of triggered inputs. The best recovery of a row stands out, if above zero.",
+        " accuracy lost on the others; attack success in % of triggered inputs. Bold: the best recovery of a row, if above zero.",
         *wreck_note(cells),
         *retrain.notes(cells, methods),
     )

@@ -61,15 +61,15 @@ def table3(cells: Grid) -> Table | None:
         *(Heading("Minus fine-tuning on the same sources", t) for t in ("points", "95 % interval", "p")),
     )
     notes = (
-        "Fine-tuning on the same sources: its last kept state with no more training images; a method with fewer than the first of them stands"
-        " beside a random change of the same norm. p is corrected for all comparisons of the table in the metric (Holm) and in bold below"
-        f" {LEVEL:g}: the larger one of a bootstrap over seeds and images and of a permutation test over seeds.",
+        "Fine-tuning on the same sources: its last kept state with at most as many training images; if even its first state used more,"
+        " the method is compared with a random change of the same norm. p is the larger of a bootstrap over seeds and images and a"
+        f" permutation test over seeds, with Holm's correction over all comparisons of a metric in this table; bold: below {LEVEL:g}.",
         *wreck_note(cells),
         *summary(asked, twins(cells)),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(asked))
-    return Table("table3", title, stub, headings, rows, notes, lines, tidy, "what can be told from zero")
+    return Table("table3", title, stub, headings, rows, notes, lines, tidy, "significant differences")
 
 
 def questions(cells: Grid) -> list[Question]:
@@ -156,14 +156,12 @@ def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
         better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
         told = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
         lost = [f"{method_title(m)} ({', '.join(places)})" for m, places in worse.items() if places]
-        line = f"{title} The idea can be told from its absence for {len(told)} of {len(methods)} methods{_listed(told)}"
-        lines.append(f"{line}; for {len(lost)} the absence is better{_listed(lost)}.")
+        line = f"{title} The idea improves the repair significantly for {len(told)} of {len(methods)} methods{_listed(told)}"
+        lines.append(f"{line}; for {len(lost)} it makes the repair worse{_listed(lost)}.")
     family = max((sum(q.metric == m for q in asked) for m in METRICS), default=0)
     seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(family)
     if seeds < needed:
-        lines.append(
-            f"With {seeds} seeds the permutation test cannot tell anything apart here; it takes {needed} for {family} comparisons."
-        )
+        lines.append(f"With {seeds} seeds the permutation test cannot reach significance here; {family} comparisons need {needed}.")
     return tuple(lines)
 
 

@@ -1,4 +1,4 @@
-"""Twins: methods whose repairs come to the same result at every seed, so that what is found of them is counted once.
+"""Twins: methods whose repairs give the same result at every seed, so that what is found of them is counted once.
 
 Two repairs are the same if their weights are, or if they get the same test images right (a network of another form may compute the same).
 Repairs that change nothing are no twins: they are `noop`.
@@ -67,6 +67,6 @@ def lines(found: Twins) -> list[str]:
         for group in groups:
             places.setdefault(group, []).append("-".join(place))
     return [
-        f"Counted once: {' and '.join(map(method_title, group))} come to the same result at every seed ({', '.join(where)})."
+        f"Counted once: {' and '.join(map(method_title, group))} give the same result at every seed ({', '.join(where)})."
         for group, where in places.items()
     ]

@@ -65,10 +65,10 @@ def _count(n: int, what: str) -> str:
 def _beside_control(asked: Sequence[Question]) -> str:
     compared = [q for q in asked if q.kind == CONTROL]
     if not compared:
-        return "No method has fine-tuning on the same sources beside it: whether plain training does as well is open."
+        return "No method was compared with fine-tuning on the same sources: plain training may do as well."
     better, worse = (_named([q for q in compared if q.told == way]) for way in (1, -1))
     if not better and not worse:
-        return f"No method can be told from fine-tuning on the same sources{_power(asked)}."
+        return f"No method differs significantly from fine-tuning on the same sources{_power(asked)}."
     said = f"Better than fine-tuning on the same sources: {better or 'none'}."
     return said + (f" Worse: {worse}." if worse else "")
 
@@ -81,12 +81,12 @@ def _ideas(asked: Sequence[Question]) -> str:
     places = {m: list(dict.fromkeys(q.place for q in ideas if q.method == m)) for m in methods}
     told = [m for m in methods if any(all(q.told == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])]
     names = f": {', '.join(map(method_title, told))}" if told else ""
-    return f"The idea itself can be told from its absence for {len(told)} of {len(methods)} methods{names}."
+    return f"The idea itself improves the repair significantly for {len(told)} of {len(methods)} methods{names}."
 
 
 def _power(asked: Sequence[Question]) -> str:
     seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(len(asked))
-    return f" ({seeds} seeds; it takes {needed} for {len(asked)} comparisons)" if seeds < needed else ""
+    return f" ({seeds} seeds; {len(asked)} comparisons need {needed})" if seeds < needed else ""
 
 
 def _named(found: Sequence[Question]) -> str:
@@ -108,8 +108,8 @@ def _cost(cells: Grid, asked: Sequence[Question]) -> str:
     best = max(repairs, key=lambda m: repairs[m])
     if repairs[best] <= 0:
         return "No repair method gains accuracy on average over the subjects."
-    gains = f"{method_title(best)}'s, {fixed(repairs[best], 2, True)} points"
-    return f"The largest mean gain of a repair method is {gains}: {_price(cells, places, best)}."
+    gain = f"{method_title(best)}, {fixed(repairs[best], 2, True)} points"
+    return f"Largest mean gain of a repair method: {gain} ({_price(cells, places, best)})."
 
 
 def _price(cells: Grid, places: Sequence[Column], method: str) -> str:
@@ -136,7 +136,7 @@ def _damage(cells: Grid) -> str:
         return ""
     worst = min(losses, key=lambda m: losses[m])
     names = ", ".join(method_title(m) for m in sorted(losses, key=lambda m: losses[m]))
-    return f"Accuracy is lost wherever they ran by {names}; most by {method_title(worst)}: {fixed(losses[worst], 2, True)} points."
+    return f"These methods lose accuracy on every subject: {names}. Largest loss: {method_title(worst)}, {fixed(losses[worst], 2, True)} points."
 
 
 def _not_run(cells: Grid) -> str:

@@ -49,7 +49,7 @@ class PreparedCell:
     before: Exams
     scores: Mapping[str, float]
     missing: Mapping[str, str]
-    notes: tuple[str, ...] = ()  # of the exams before: smaller batches, where memory did not suffice
+    notes: tuple[str, ...] = ()  # of the exams before: smaller batches, if memory was short
 
     @property
     def case(self) -> Case:

@@ -66,7 +66,7 @@ class CellSpec:
         try:
             return msgspec.json.decode(text, type=cls, dec_hook=_decoded)
         except (msgspec.MsgspecError, UsageError) as error:
-            raise UsageError(f"{text[:60]!r} is no cell: {error}") from None
+            raise UsageError(f"{text[:60]!r} is not a cell: {error}") from None
 
 
 def _decoded(kind: type, value: Any) -> Any:

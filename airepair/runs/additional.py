@@ -54,7 +54,7 @@ def words_of(text: str) -> list[tuple[str, str]]:
         word = words.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
         if not name or not (equals or word.startswith("-")):
-            raise UsageError(f'--additional_param {text!r}: {word!r} is no option; accepted: "--lr 0.01 --epoch 20"')
+            raise UsageError(f'--additional_param {text!r}: {word!r} is not an option; accepted: "--lr 0.01 --epoch 20"')
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         found.append((name.replace("-", "_"), value))
@@ -91,4 +91,4 @@ def _assignment(text: str, methods: Sequence[str]) -> tuple[str, str, str]:
             _, option, value = split_assignment("m." + text.removeprefix(f"{method}."))
             return method, option, value
     method, _, _ = split_assignment(text)
-    raise UsageError(f"--set {text!r}: {method!r} is no method of this run; accepted: {', '.join(methods)}")
+    raise UsageError(f"--set {text!r}: {method!r} is not a method of this run; accepted: {', '.join(methods)}")

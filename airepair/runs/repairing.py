@@ -159,6 +159,6 @@ def told(record: Record) -> str:
         words = {"repair_rate": "given inputs repaired", "held_out_rate": "of those held out"}
         scores += "".join(f", {word} {record.after[name]:.4f}" for name, word in words.items() if name in record.after)
     remarks = [note for note in record.notes if note.startswith(UNCHANGED)]
-    remarks += ["the repair wrecked the model: its accuracy is under half of what it was"] if wrecked([record]) else []
+    remarks += ["the repair wrecked the model: less than half of its accuracy is left"] if wrecked([record]) else []
     costs = f"{float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images"
     return "; ".join((f"  {record.key}: {scores}, {costs}", *remarks))

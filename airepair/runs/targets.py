@@ -105,7 +105,7 @@ def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache:
 
 def _files(folder: Path, dataset: str | None, asked: Brought) -> Iterator[Target]:
     if not folder.is_dir():
-        raise UsageError(f"--models {folder} is no folder; accepted: a folder of model files")
+        raise UsageError(f"--models {folder} is not a folder; accepted: a folder of model files")
     names: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix in ENDINGS):
         data, name = dataset or told_dataset(path), case_name(path)
@@ -145,6 +145,6 @@ def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
     times = {m: [float(r.cost["seconds"]) for r in records if r.case.base_method == m and "seconds" in r.cost] for m in methods}
     unknown = [m for m in methods if not times[m]]
     if unknown:
-        return f"unknown before they ran once ({', '.join(unknown)}); --time-limit bounds each"
+        return f"unknown until they have run once ({', '.join(unknown)}); --time-limit bounds each"
     seconds = sum(median(t) for t in times.values()) * cells / max(1, len(methods))
     return f"about {seconds / 60:.1f} minutes, from {len(records)} earlier records in {runs}"

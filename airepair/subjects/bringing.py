@@ -279,6 +279,6 @@ def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Spli
         already = int((logits_of(subject.module, wrong.x).argmax(1) == wrong.y).sum())
         if already:
             raise UsageError(
-                f"--failing {failing}: {already} of {len(wrong)} wanted labels are what the model says already; accepted: inputs it gets wrong"
+                f"--failing {failing}: the model already predicts {already} of {len(wrong)} wanted labels; accepted: inputs that it gets wrong"
             )
     return wrong, kept

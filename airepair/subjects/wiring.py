@@ -94,7 +94,7 @@ def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tup
         return None
     if len(classes) != len(data.classes):
         raise UsageError(
-            f"classes ({origin}): {len(classes)} names, {data.name} has {len(data.classes)} classes; accepted: one name a class"
+            f"classes ({origin}): {len(classes)} names, {data.name} has {len(data.classes)} classes; accepted: one name per class"
         )
     keys = [_key(c) for c in classes]
     expected = [_key(c) for c in data.classes]
@@ -102,7 +102,7 @@ def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tup
     if strange:
         listed = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
         raise UsageError(
-            f"classes ({origin}): {strange[0]!r} is no class of {data.name} or is there twice; accepted, in any order: {listed}"
+            f"classes ({origin}): {strange[0]!r} is not a class of {data.name}, or appears twice; accepted, in any order: {listed}"
         )
     order = tuple(keys.index(k) for k in expected)
     return None if order == tuple(range(len(order))) else order

@@ -78,7 +78,7 @@ def _portable() -> bool:
     torch.set_num_threads(1)
     portable = arithmetic(torch.device("cpu")) == "portable"
     if not portable:
-        print(f"the canary's digest {measured()} is no known portable one", file=sys.stderr)
+        print(f"the canary's digest {measured()} is not a known portable one", file=sys.stderr)
     return portable
 
 

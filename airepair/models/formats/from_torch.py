@@ -112,7 +112,7 @@ class _Reader:
 
     def _of(self, value: Any) -> str | None:
         if value not in self.made:
-            raise UsageError(f"operation {value} cannot be converted: it is no layer's output")
+            raise UsageError(f"operation {value} cannot be converted: it is not a layer's output")
         found: str | None = self.made[value]
         return found
 
@@ -211,7 +211,7 @@ class _Reader:
             return
         target = self.targets.get(source.name)
         if target is None:
-            raise UsageError(f"layer {self.names[layer]!r}: its weight {source} is no parameter")
+            raise UsageError(f"layer {self.names[layer]!r}: its weight {source} is not a parameter")
         tensor = self.program.state_dict.get(target, self.program.constants.get(target))
         if tensor is None or tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
             raise UsageError(f"{target} is not a tensor of finite float32 numbers")
@@ -298,7 +298,7 @@ class _Reader:
         if size == [1, 1]:
             return self._add(node, "GlobalAveragePool", [x])
         if any(h % s for h, s in zip(have, size, strict=True)):
-            raise self._refuse(node, f"from {have} to {size}, which is no even grid")
+            raise self._refuse(node, f"from {have} to {size}, which is not an even grid")
         kernel = [h // s for h, s in zip(have, size, strict=True)]
         return self._add(node, "AveragePool", [x], {"kernel_shape": kernel, "strides": kernel})
 
