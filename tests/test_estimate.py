@@ -94,7 +94,7 @@ def test_it_says_where_the_time_comes_from_and_what_it_does_not_know(config: Any
     assert say({"1": one, "2": two}) == "about 10 minutes (1 of them by a rough model)"
     assert say({"2": two}) == "a minute or less (by a rough model, since none has run here)"
     assert say({"1": one, "3": unknown}) == "about 10 minutes (by earlier runs), and 1 cells of unknown length"
-    assert say({"3": unknown}).startswith("how long that takes is not known")
+    assert say({"3": unknown}).startswith("the time is unknown until")
 
 
 def test_an_error_of_the_harness_is_one_line_and_the_place_of_its_log(tmp_path: Path) -> None:

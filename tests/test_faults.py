@@ -231,7 +231,7 @@ def test_a_fault_that_spoils_nothing_is_refused(digits: Dataset, cache: Path) ->
         Imbalanced().train(digits.train, 4)
     with pytest.raises(UsageError, match=r"backdoor at severity 0\.0001 changes nothing"):
         subject("backdoor0.0001", digits, cache)
-    with pytest.raises(UsageError, match="no fault of the training"):
+    with pytest.raises(UsageError, match="not a fault of the training"):
         training_of("digits", "fc+damaged")
 
 

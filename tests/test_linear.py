@@ -123,7 +123,7 @@ def test_an_optimum_that_is_not_certified_is_not_called_proved() -> None:
     """The verdict follows the gap."""
     found = solve(by_hand([[1.0]], [2.0]), Norm("l1"), Limits())
     assert verdict(found) == "proved optimal"
-    assert "solver's word" in verdict(replace(found, gap=1e-3))
+    assert "according to the solver" in verdict(replace(found, gap=1e-3))
 
 
 def test_the_bound_makes_a_program_infeasible_and_that_is_proved() -> None:

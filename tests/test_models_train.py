@@ -202,7 +202,7 @@ def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Pat
         ("--epochs", "2", "--until-accuracy", "0.5"),
         ("--epochs", "2", "--clean"),
     ):
-        with pytest.raises(UsageError, match="is of another training; accepted: another --out"):
+        with pytest.raises(UsageError, match="belongs to another training; accepted: another --out"):
             command.run(arguments(*words, *out))
     assert (tmp_path / "m" / "model.pt").read_bytes() == before
 
