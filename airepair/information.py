@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from airepair.case import with_variant
+from airepair.case import Source, with_variant
 from airepair.errors import AirepairError, UsageError, one_line
 
 if TYPE_CHECKING:
     from airepair.types import Method, Split, Task
 
-Source = Literal["train", "failing", "passing", "unlabelled", "pool", "environment"]
 SOURCES: tuple[str, ...] = get_args(Source)
 CONTROL = "finetune"
 USUAL = frozenset(("train", "failing"))  # what the control without a variant learns from

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, device, threads, commit, digests."""
+"""Where a number comes from: versions, device, threads, commit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import airepair
 from airepair.canary import arithmetic
-from airepair.tensor_cache import digest_of
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pytest-xdist")
-
-
-def digest(module: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all parameters and buffers."""
-    return digest_of(module.state_dict())
 
 
 @cache

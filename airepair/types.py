@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from airepair.information import Source as Source
+from airepair.case import Source as Source
 
 # A seeded, batched change of images in [0, 1] to images in [0, 1]: an augmentation or a corruption.
 Transform = Callable[[Tensor, torch.Generator], Tensor]

@@ -11,12 +11,12 @@ import torch
 from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
 from airepair.errors import NotTrained
+from airepair.evaluation.digest import digest
 from airepair.exam import most_confused, sit
 from airepair.methods import build as build_method
 from airepair.models import baseline
 from airepair.models.baseline import chance, key_of, trained
 from airepair.models.recipes import Training, training_of
-from airepair.provenance import digest
 from airepair.subjects.trained import OWN_PAIR, _pair_of, load, spoil
 from airepair.testing.cells import prepare
 from airepair.types import Dataset, Recipe

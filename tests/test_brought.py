@@ -13,26 +13,17 @@ import torch
 from torch import nn
 
 from airepair.case import Case
+from airepair.data.asked import wanted
 from airepair.errors import UsageError
 from airepair.exam import most_confused, sit
 from airepair.methods import build as method
 from airepair.models.feed import Feed
-from airepair.models.feeding import Feeding, stated
+from airepair.models.feeding import Brought, Feeding, add_feeding_arguments, brought_from, case_name, shipped, stated
 from airepair.models.formats.opened import Feed as FileFeed
 from airepair.models.formats.opened import Opened
 from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
-from airepair.subjects.brought import (
-    Brought,
-    add_feeding_arguments,
-    asked,
-    bring,
-    brought_from,
-    brought_model,
-    case_name,
-    shipped,
-    wanted,
-)
+from airepair.subjects.bringing import asked, bring, brought_model
 from airepair.subjects.scaling import completed
 from airepair.subjects.trained import load as load_subject
 from airepair.testing.cells import prepare, run

@@ -14,10 +14,10 @@ from airepair.errors import UsageError
 from airepair.exam import sit
 from airepair.methods import build as method
 from airepair.models import build
-from airepair.models.feeding import shipped, stated
+from airepair.models.feeding import Brought, shipped, stated
 from airepair.records import read
 from airepair.runs.targets import Target
-from airepair.subjects.brought import Brought, bring
+from airepair.subjects.bringing import bring
 from airepair.testing.cells import prepare, run
 from tests.test_suite import suite, suites
 

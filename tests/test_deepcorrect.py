@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from airepair.errors import Unsupported, UsageError
 from airepair.exam import logits_of, sit
 from airepair.methods.deepcorrect import Corrected, DeepCorrect, attach, half_distorted, rank
+from airepair.models.layers import runs, weighted
 from airepair.search.distortions import levels_of
-from airepair.search.layers import runs, weighted
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
 from airepair.types import Split, Task

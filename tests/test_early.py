@@ -8,9 +8,9 @@ import torch
 
 from airepair.cli import main
 from airepair.errors import UsageError
-from airepair.models.feeding import add_feeding_arguments
+from airepair.models.feeding import add_feeding_arguments, brought_from
 from airepair.records import read
-from airepair.subjects.brought import bring, brought_from
+from airepair.subjects.bringing import bring
 from airepair.types import Subject
 
 

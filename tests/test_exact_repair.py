@@ -14,12 +14,12 @@ from airepair.errors import Unsupported
 from airepair.exam import sit
 from airepair.linear.pattern import pattern_effect
 from airepair.linear.points import choose_points
-from airepair.linear.sites import exact, sites
 from airepair.methods import build, prdnn
 from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
+from airepair.models.layers import exact, sites
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.types import Meter, Method, Task

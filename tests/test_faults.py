@@ -15,6 +15,7 @@ from airepair.case import Case
 from airepair.corruptions import Corruption
 from airepair.data.splits import digest as split_digest
 from airepair.errors import UsageError
+from airepair.evaluation.digest import digest
 from airepair.events import Events
 from airepair.exam import Exam, sit
 from airepair.faults import FAULTS, of_case, parse
@@ -36,7 +37,6 @@ from airepair.models import build as network
 from airepair.models.baseline import key_of
 from airepair.models.recipes import Training, training_of
 from airepair.models.train import Plan, train
-from airepair.provenance import digest
 from airepair.report.grid import faulty as faulty_columns
 from airepair.report.grid import grid
 from airepair.runner.repair import task_of

@@ -18,7 +18,8 @@ from airepair.case import Case
 from airepair.errors import Unavailable
 from airepair.methods.arachne import Arachne
 from airepair.methods.finetune import Finetune
-from airepair.subjects.brought import Brought, Feeding, bring
+from airepair.models.feeding import Brought, Feeding
+from airepair.subjects.bringing import bring
 from airepair.testing.cells import prepare, run
 
 pytest.importorskip("h5py")

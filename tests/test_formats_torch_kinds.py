@@ -11,10 +11,11 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.models import checkpoint
+from airepair.models.feeding import Brought
 from airepair.models.formats import open_model
 from airepair.models.own_code import own_code
 from airepair.models.recognise import load
-from airepair.subjects.brought import Brought, bring
+from airepair.subjects.bringing import bring
 
 SCRIPT = """
 import torch

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.exam import sit
-from airepair.linear.sites import final_site
 from airepair.methods import build as method
+from airepair.models.feeding import Brought
 from airepair.models.formats import open_model
 from airepair.models.formats.at_logits import at_logits
 from airepair.models.formats.heads import head_in, headed
 from airepair.models.formats.opened import Opened
-from airepair.subjects.brought import Brought, bring
+from airepair.models.layers import final_site
+from airepair.subjects.bringing import bring
 from airepair.testing.cells import prepare, run
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from airepair.linear.highs import Limits, Norm, Program
 from airepair.linear.margins import Array, Index, Margins, orders, winning
 from airepair.linear.program import solve
 from airepair.linear.proof import Plan, settle, verdict
-from airepair.linear.sites import change, exact, final_site, find_site, sites
+from airepair.models.layers import change, exact, final_site, find_site, sites
 from airepair.testing import toy
 from airepair.types import Task
 

@@ -19,13 +19,13 @@ from torch import nn
 from airepair import loop
 from airepair.commands import train as command
 from airepair.errors import UsageError
+from airepair.evaluation.digest import digest
 from airepair.loop import Epoch
 from airepair.models import build
 from airepair.models.paper_names import model_name
 from airepair.models.recipes import PAPER, training_of
 from airepair.models.recognise import load
 from airepair.models.train import STATE, Folder, Plan, Watcher, train
-from airepair.provenance import digest
 from airepair.testing import toy
 from airepair.training import fit
 from airepair.types import Recipe

@@ -22,11 +22,11 @@ from safetensors.torch import load_file
 from airepair import data, tensor_cache
 from airepair.case import Case
 from airepair.errors import UsageError
+from airepair.evaluation.digest import digest
 from airepair.filing import WEIGHTS, file_before, file_result, scores_before
 from airepair.models import baseline
 from airepair.models.baseline import trained
 from airepair.models.recipes import Training
-from airepair.provenance import digest
 from airepair.records import Record, append, read, scan
 from airepair.records.lookup import Lookup
 from airepair.records.tenancy import Tenancy

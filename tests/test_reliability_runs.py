@@ -282,7 +282,7 @@ from pathlib import Path
 import torch
 from airepair import data
 from airepair.models.baseline import trained
-from airepair.provenance import digest
+from airepair.evaluation.digest import digest
 from tests.test_reliability import SHORT
 def show(phase, step, *_):
     print("training", flush=True)

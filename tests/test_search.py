@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from airepair.exam import logits_of
+from airepair.models.layers import runs, weighted
 from airepair.search.evolution import Evolution, evolve, trials
 from airepair.search.intervene import Intervened, channelwise
-from airepair.search.layers import runs, weighted
 from airepair.search.localise import impacts
 from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places

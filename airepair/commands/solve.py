@@ -133,7 +133,7 @@ def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: Opened, x
     import torch
 
     from airepair.linear.oracle import second_best, wins
-    from airepair.linear.sites import exact
+    from airepair.models.layers import exact
 
     with torch.no_grad():
         logits = exact(opened.module)(x)

@@ -13,7 +13,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from airepair.linear.sites import Affine, Site
+from airepair.models.layers import Affine, Site
 
 
 class Decoupled(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from airepair.errors import Unsupported
-from airepair.linear.sites import Affine, Site
+from airepair.models.layers import Affine, Site
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import orders
 from airepair.linear.program import solve
 from airepair.linear.proof import verdict
-from airepair.linear.sites import change, exact, find_site
+from airepair.models.layers import change, exact, find_site
 
 Require = Literal["wins", "second-best", "orders"]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from airepair.errors import Unsupported
 from airepair.linear.effect import Effect, columns, record
 from airepair.linear.margins import Array, Index, Margins, numbers
-from airepair.linear.sites import Site
+from airepair.models.layers import Site
 
 # What may run after the repaired layer: affine maps in evaluation mode, ReLU, and what only moves numbers.
 AFFINE = (

@@ -27,7 +27,7 @@ from airepair.linear.margins import Array, winning
 from airepair.linear.pattern import WithOutputs, parts, pattern_effect, pattern_size, with_pattern
 from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
-from airepair.linear.sites import Site, change, exact, find_site, sites
+from airepair.models.layers import Site, change, exact, find_site, sites
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
 

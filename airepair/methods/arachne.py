@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.exam import sit
+from airepair.models.layers import Weighted, runs, weighted
 from airepair.options import Space, option
 from airepair.search.evolution import Evolution, evolve
-from airepair.search.layers import Weighted, runs, weighted
 from airepair.search.localise import impacts
 from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places

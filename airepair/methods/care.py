@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.exam import evaluating, logits_of
+from airepair.models.layers import NORMS, WEIGHTED, Run, runs
 from airepair.options import Space, option
 from airepair.search.intervene import Intervened, channelwise
-from airepair.search.layers import NORMS, WEIGHTED, Run, runs
 from airepair.search.sampling import drawn
 from airepair.search.swarm import Swarm, swarm
 from airepair.types import Category, Source, Split, Task

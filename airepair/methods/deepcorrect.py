@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from airepair.choice import Choice
 from airepair.errors import Unsupported
 from airepair.exam import evaluating
+from airepair.models.layers import Run, runs, weighted
 from airepair.options import Space, option
 from airepair.search.distortions import levels_of
 from airepair.search.intervene import Intervened, channelwise
-from airepair.search.layers import Run, runs, weighted
 from airepair.search.sampling import drawn
 from airepair.training import Watch, cross_entropy, fit
 from airepair.types import Category, Recipe, Source, Split, Task, Transform

@@ -35,8 +35,8 @@ from airepair.choice import choice_of
 from airepair.errors import OutOfBudget, Unsupported, UsageError
 from airepair.exact import root
 from airepair.exam import evaluating, logits_of
+from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
-from airepair.search.layers import runs, weighted
 from airepair.training import Best, Watch, cross_entropy, fit
 from airepair.types import Category, Recipe, Source, Task
 

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from airepair.case import Source
 from airepair.choice import choice_of
 from airepair.fine_tuning import FineTuning, train
-from airepair.information import Source, restricted
+from airepair.information import restricted
 from airepair.options import Space, option
 from airepair.training import Best, State, snapshot
 from airepair.types import Category, Task

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from airepair.exam import sit
 from airepair.linear.effect import effect
 from airepair.linear.points import choose_points
-from airepair.linear.sites import change, exact, final_site
+from airepair.models.layers import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
 from airepair.work import billed

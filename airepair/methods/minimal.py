@@ -28,7 +28,7 @@ from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
 from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
-from airepair.linear.sites import change, exact, final_site
+from airepair.models.layers import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
 

@@ -39,8 +39,8 @@ from airepair.choice import choice_of
 from airepair.errors import Unsupported
 from airepair.exam import evaluating, sit
 from airepair.loop import Course, passes
+from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
-from airepair.search.layers import runs, weighted
 from airepair.search.sampling import drawn
 from airepair.stepping import Stepper
 from airepair.training import Watch, cross_entropy, fit, optimizer_of

@@ -40,7 +40,7 @@ from airepair.linear.margins import winning
 from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.program import check_size, to_fit
 from airepair.linear.proof import Plan, settle
-from airepair.linear.sites import Site, change, exact, find_site, sites
+from airepair.models.layers import Site, change, exact, find_site, sites
 from airepair.options import Space, option
 from airepair.types import Category, Source, Split, Task
 

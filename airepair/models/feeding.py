@@ -227,3 +227,19 @@ def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
         help="the inputs to repair with their wanted labels (default: the failing inputs of the repair split)",
     )
     group.add_argument("--keep", metavar="npz:PATH|folder:PATH", help="inputs whose answers must not change")
+
+
+def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
+    """`path` (or `--pretrained`) with `--net_arch`, `--depth` and what add_feeding_arguments gave. UsageError for a value that cannot be."""
+    feeding = stated({k: getattr(arguments, k) for k in ("input_range", "mean", "std", "layout", "colours", "classes")}, "option", Path())
+    return Brought(
+        Path(arguments.pretrained if path is None else path).expanduser(),
+        getattr(arguments, "net_arch", None),
+        getattr(arguments, "depth", None),
+        feeding,
+        arguments.trained_on,
+        arguments.trust_pickle,
+        arguments.trust_lambda,
+        early=Path(arguments.early).expanduser() if arguments.early else None,
+        weights=arguments.weights,
+    )

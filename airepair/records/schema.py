@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from airepair.case import Source
 from airepair.errors import UsageError
-from airepair.information import Source
 from airepair.metrics import entries
 from airepair.packed_bits import length, ones
 from airepair.validation import Count, Finite, NotNegative, Share, Word, between, problems

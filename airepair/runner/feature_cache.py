@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.exam import Exam, evaluating, sit
-from airepair.linear.sites import Site, final_site
+from airepair.models.layers import Site, final_site
 from airepair.types import Split
 
 BATCH = 1024  # as exam.sit: the same batches give the same bits

@@ -15,7 +15,7 @@ from airepair.runner.loading import Loaded
 from airepair.runner.prepared import unexamined
 from airepair.runner.repair import task_of
 from airepair.runner.spec import CellSpec
-from airepair.subjects.brought import asked
+from airepair.subjects.bringing import asked
 from airepair.types import Limit, Method
 
 

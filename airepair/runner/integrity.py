@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from airepair.data.splits import digest as of_split
-from airepair.provenance import digest as of_module
+from airepair.evaluation.digest import digest as of_module
 from airepair.types import Split, Subject, Task
 
 

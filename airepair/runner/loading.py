@@ -97,7 +97,7 @@ class Loader:
 
     def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
         """The file of a cell, opened once for all seeds."""
-        from airepair.subjects.brought import brought_model
+        from airepair.subjects.bringing import brought_model
 
         assert spec.brought is not None
         key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))

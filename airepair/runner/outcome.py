@@ -10,12 +10,13 @@ from torch import nn
 
 from airepair.choice import chooses
 from airepair.cost import Cost
+from airepair.evaluation.digest import digest
 from airepair.exam import Exam
 from airepair.fallback import noting
 from airepair.metrics import score
 from airepair.metrics.exams import Exams
 from airepair.precision import arithmetic_of
-from airepair.provenance import digest, provenance
+from airepair.provenance import provenance
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.runner.answers import right_answers, right_on_test
 from airepair.runner.identity import fingerprint

@@ -113,7 +113,7 @@ def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
     """The images that the spec names."""
     if spec.failing is None and spec.keep is None:
         return None, None
-    from airepair.subjects.brought import asked
+    from airepair.subjects.bringing import asked
 
     return asked(loaded.subject, spec.failing, spec.keep)
 

@@ -12,14 +12,13 @@ from airepair.data import DATASETS, registered_name
 from airepair.device import device_of
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
-from airepair.models.feeding import Brought, case_name
+from airepair.models.feeding import Brought, brought_from, case_name
 from airepair.places import cache
 from airepair.runner.specify import Shared
 from airepair.runs.additional import given_options
 from airepair.runs.repairing import Wish
 from airepair.runs.targets import Target, every_model, grid_model, told_dataset
 from airepair.settings import Chosen
-from airepair.subjects.brought import brought_from
 from airepair.variants import check
 
 

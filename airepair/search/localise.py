@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import evaluating
-from airepair.search.layers import Weighted
+from airepair.models.layers import Weighted
 from airepair.types import Split
 
 Calls = dict[Weighted, tuple[Tensor, Tensor]]

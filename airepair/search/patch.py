@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import evaluating, logits_of
+from airepair.models.layers import runs
 from airepair.search.batched import chunk_of, counted, over
-from airepair.search.layers import runs
 from airepair.search.prefix import Prefix
 from airepair.search.sparse import SparseChange
 from airepair.types import Meter

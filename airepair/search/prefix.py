@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.exam import evaluating
-from airepair.search.layers import NORMS
+from airepair.models.layers import NORMS
 
 
 class Prefix:

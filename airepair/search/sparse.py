@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from airepair.search.layers import Weighted
+from airepair.models.layers import Weighted
 
 
 class SparseChange:

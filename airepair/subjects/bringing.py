@@ -1,4 +1,9 @@
-"""Reads a brought file into a Subject and the way back (see airepair.subjects.brought, which is the door)."""
+"""A model file of a user's own, brought as a Subject: how it is fed, what its outputs mean, what it was trained on.
+
+`brought_model` reads the file (any format), wraps the network so that it takes the data set's images in [0, 1] and answers in the data
+set's order of classes, and gives a BroughtModel: `subject(seed)` is what is repaired, and `opened.write(repaired, path)` takes all of that off
+again, so that the file comes back fed as it was.
+"""
 
 from __future__ import annotations
 
@@ -77,8 +82,20 @@ class BroughtModel:
         return most_confused(sit(self.first.module, data.validation), len(data.classes)) or ()
 
 
+def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0) -> tuple[Subject, Opened]:
+    """The file's network as a subject on the data set, its unseen images divided by the seed, and the way back: `brought_model` for one seed."""
+    model = brought_model(brought, dataset, profile=profile, device=device)
+    return model.subject(seed), model.opened
+
+
 def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True) -> BroughtModel:
-    """See airepair.subjects.brought.brought_model."""
+    """The file's network, opened once for a data set (any name of data.load) at the profile's size ("none": whole).
+
+    `.subject(seed)` is the subject with its unseen images divided by that seed; `.opened.write(repaired, path)` takes the repaired module
+    of the pipeline as it stands. UsageError, one line, if the file cannot be read, does not fit the data set, or is near chance there;
+    then the error lists what it would score with other scalings. Without `repair` the whole official test set is test, unless a repair
+    that wrote the file has used some of it.
+    """
     path, own_data = brought.path, dataset.startswith(("npz:", "folder:"))
     environment = None if own_data else of_case(dataset, "")
     source = data.whole(dataset if own_data else dataset.partition("+")[0])
@@ -271,7 +288,10 @@ def _digest(path: Path) -> str:
 
 
 def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
-    """See airepair.subjects.brought.asked."""
+    """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
+
+    The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted label is what the subject says already.
+    """
     dataset, device = subject.dataset, subject.dataset.validation.x.device
     wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
     kept = wanted(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported, UsageError, one_line
 from airepair.exam import logits_of
-from airepair.linear.sites import Site, final_site
 from airepair.models.feed import Feed
 from airepair.models.feeding import Feeding
 from airepair.models.formats.fidelity import Fidelity
 from airepair.models.formats.opened import Opened
+from airepair.models.layers import Site, final_site
 from airepair.models.layouts import written
 from airepair.subjects.scaling import fed
 from airepair.types import Dataset

@@ -20,7 +20,7 @@ from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Margins, winning
 from airepair.linear.program import solve
-from airepair.linear.sites import exact, final_site
+from airepair.models.layers import exact, final_site
 from airepair.oracle import BoxGround, Search, best_of_restarts, frozen
 from airepair.training import fit
 from airepair.types import Recipe

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from airepair import data
+from airepair.data.asked import wanted
 from airepair.exam import sit
 from airepair.models.recognise import load
 from airepair.records import read
-from airepair.subjects.brought import wanted
 
 TARGET = 0
 
