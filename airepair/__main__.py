@@ -2,6 +2,6 @@
 
 import sys
 
-from airepair.cli import main
+from airepair.cli.main import main
 
 sys.exit(main())

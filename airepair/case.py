@@ -11,7 +11,7 @@ from airepair.errors import UsageError
 
 _ID = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-(?P<method>[^-]+)-s(?P<seed>\d+)")
 _METHOD = re.compile(r"(?P<base>[^\[\]@]+)(?:\[(?P<variant>[^\[\]]+)\]|@(?P<old>.+))?")
-# What a method may learn from (airepair/information.py); a control's name holds them: `finetune[failing+passing]`.
+# What a method may learn from (airepair/methods/information.py); a control's name holds them: `finetune[failing+passing]`.
 Source = Literal["train", "failing", "passing", "unlabelled", "pool", "environment"]
 TUNED = "tuned"  # the variant with the options that `airepair tune` found
 

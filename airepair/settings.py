@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from airepair.errors import choose
-from airepair.validation import Count, NotNegative, Word, checked, toml_file
+from airepair.host.validation import Count, NotNegative, Word, checked, toml_file
 
-# The profiles whose cells have the same bits on every x86-64 processor (arithmetic.py), if nobody asks for --native.
+# The profiles whose cells have the same bits on every x86-64 processor (airepair/arithmetic/setup.py), if nobody asks for --native.
 PORTABLE = ("smoke", "digits")
 
 

@@ -273,9 +273,10 @@ class Task:
     keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
     note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
     logs         a folder for log files, which are kept beside the record; None where nothing is kept
-    column_budget  for a control: the largest budget that a method of its column declares, in images (columns.py); None where none is known
-    held_out     a fifth of the inputs that the user gave, for a method that chooses among states (choice.py): never learned from; None
-                 where none were held out
+    column_budget  for a control: the largest budget that a method of its column declares, in images
+                 (airepair/runner/column_budget.py); None where none is known
+    held_out     a fifth of the inputs that the user gave, for a method that chooses among states: never learned from
+                 (airepair/training/choice.py); None where none were held out
     """
 
     module: nn.Module

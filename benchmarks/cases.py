@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airepair import data
-from airepair.cli import main as airepair
+from airepair.cli.main import main as airepair
 from airepair.errors import AirepairError, UsageError, one_line
-from airepair.models.formats.fidelity import Fidelity
-from airepair.models.formats.table import Table, into, shown, versions
+from airepair.formats.fidelity import Fidelity
+from airepair.formats.fidelity_table import Table, into, shown, versions
 from airepair.records import Record, read
 
 METHOD = "memit"  # changes weights directly, in seconds

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airepair.errors import AirepairError, UsageError
-from airepair.filing import RECORDS
 from airepair.records import Record, append, scan
 from airepair.report import documents, render, replace_file
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.paper import default_path
+from airepair.runner.storage import RECORDS
 
 LEFT_OUT = ("paired",)  # needs each cell's predictions, which stay with the state
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airepair.atomic import write_atomically
+from airepair.host.atomic import write_atomically
 from airepair.report.statistics import LEVEL, Pair, by_image, by_seed
 
 IMAGES, TESTED = 1_797, 497

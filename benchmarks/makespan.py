@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airepair.atomic import write_atomically
+from airepair.host.atomic import write_atomically
 from airepair.suite.plugin import MODULES
 
 OWN = "longest first (the suite's)"

@@ -14,11 +14,11 @@ import pytest
 
 from airepair.case import Case
 from airepair.errors import AirepairError, UsageError, one_line
-from airepair.filing import scores_before
+from airepair.host.signals import end_in_order
 from airepair.methods import METHODS
-from airepair.places import cache
+from airepair.paths import cache
 from airepair.records import Found, Record, append, scan
-from airepair.signals import end_in_order
+from airepair.runner.storage import scores_before
 from airepair.suite.durations import column_key, means, store, training_key
 from airepair.suite.folder import RunFolder
 from airepair.suite.session import CHANGED, PROPERTY, RECORDS, RESUMED, TRAINING, case_of, option, out_folder, profile_of
@@ -134,7 +134,7 @@ class Reporter:
         if self.folder is None or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
-        from airepair.report.grid import grid
+        from airepair.report.cells import grid
         from airepair.report.screen import short
 
         found = self.found()

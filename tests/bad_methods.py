@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import airepair.exam
+import airepair.evaluation.exam
 from airepair.types import Category, Source, Subject, Task
 
 
@@ -143,7 +143,7 @@ def patches_loss() -> None:
 
 
 def patches_exam() -> None:
-    airepair.exam.logits_of = lambda *_, **__: torch.zeros(1, 10)  # type: ignore[assignment]
+    airepair.evaluation.exam.logits_of = lambda *_, **__: torch.zeros(1, 10)  # type: ignore[assignment]
 
 
 def patches_class() -> None:

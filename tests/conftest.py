@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from airepair.models import baseline
+from airepair.subjects import baseline
 
 
 @pytest.fixture(autouse=True, scope="session")

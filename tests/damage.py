@@ -70,7 +70,7 @@ def sound(kind: str, folder: Path) -> Path:
     """An undamaged file (or folder) of that kind."""
     import torch
 
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     path = folder / FILES[kind]
     if kind == "torch":
@@ -365,7 +365,7 @@ def outcome(path: Path, seconds: int = 0, **trust: Any) -> str:
     import traceback
 
     from airepair.errors import UsageError
-    from airepair.models.formats import open_model
+    from airepair.formats import open_model
 
     def late(*_: Any) -> None:
         raise Hang
@@ -401,12 +401,12 @@ def put(content: Any, path: Path) -> Path:
 
 def inline() -> None:
     """TensorFlow's jobs in this process: hundreds of them need not start it hundreds of times."""
-    from airepair.models.formats import tf_files, worker
+    from airepair.formats.tensorflow import files, worker
 
     def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
-        return tf_files.told(worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder))
+        return files.told(worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder))
 
-    tf_files.work = work
+    files.work = work
 
 
 def main(kind: str, folder: Path, seed: int, count: int) -> None:

@@ -24,15 +24,15 @@ from airepair.corruptions import parse
 from airepair.data import load
 from airepair.methods import METHODS, build
 from airepair.models import build as network
-from airepair.models import recipes
-from airepair.models.feeding import Brought, shipped
 from airepair.records import Record
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
-from airepair.subjects.trained import on_device
+from airepair.subjects import recipes
+from airepair.subjects.grid import on_device
+from airepair.subjects.user_model.input_spec import Brought, shipped
 from airepair.testing import cells, toy
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Recipe, Subject
 from tests.test_conformance import OPTIONS
 

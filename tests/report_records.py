@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.records import Phase, Record
-from airepair.right_answers import right, tested
+from airepair.records.right_answers import right, tested
 
 SCOPES = {"digits": "splits of these 1,797 images"}
 CATEGORY = {

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported
-from airepair.exam import sit
-from airepair.methods import apricot
-from airepair.methods.apricot import Apricot, correctness, failing_cases
-from airepair.submodels.stack import floating, stacked
+from airepair.evaluation.exam import sit
+from airepair.methods.apricot import method as apricot
+from airepair.methods.apricot.method import Apricot, correctness, failing_cases
+from airepair.methods.apricot.stack import floating, stacked
 from airepair.testing import toy
-from airepair.training import snapshot
+from airepair.training.best_state import snapshot
 from airepair.types import Task
 
 SMALL = Apricot(submodels=4, submodel_epochs=2, further_epochs=2)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported
-from airepair.exam import logits_of, sit
+from airepair.evaluation.exam import logits_of, sit
 from airepair.methods import arachne
 from airepair.methods.arachne import Arachne, _negative, _of, _start, _stratified, fitness
 from airepair.search.evolution import Evolution, evolve

@@ -16,80 +16,78 @@ import numpy as np
 import pytest
 import torch
 
-from airepair import arithmetic, canary, exact
-from airepair.cli import main
-from airepair.models import baseline
-from airepair.models.recipes import training_of
-from airepair.provenance import provenance
+from airepair.arithmetic import canary, exact, setup
+from airepair.cli.main import main
+from airepair.methods.apricot.cache import key_of as submodels_key
 from airepair.records import read
+from airepair.runner.provenance import provenance
 from airepair.settings import wants_portable
-from airepair.submodels.cache import key_of as submodels_key
+from airepair.subjects import baseline
+from airepair.subjects.recipes import training_of
 from airepair.suite.plugin import MODULES
 from airepair.testing import toy
 from fixtures import arithmetic as plugin
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
-COMMANDS = tuple(f"airepair.commands.{name}" for name in ("repair", "train", "tune"))
+COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair", "train", "tune"))
 
 
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As in a process that has loaded neither torch nor numpy, on an x86-64 machine, without any of the variables."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    for name in (*arithmetic.SETTINGS, arithmetic.NUMPY_FEATURES):
+    for name in (*setup.SETTINGS, setup.NUMPY_FEATURES):
         monkeypatch.setenv(name, "")  # put back to what it was, whatever the test leaves
         monkeypatch.delenv(name)
-    modules = {k: v for k, v in sys.modules.items() if k not in arithmetic.LIBRARIES}
+    modules = {k: v for k, v in sys.modules.items() if k not in setup.LIBRARIES}
     monkeypatch.setattr(sys, "modules", modules)
     return monkeypatch
 
 
 def test_the_variables_are_set_before_the_libraries_load(unloaded: pytest.MonkeyPatch):
     """All five, and nothing to say."""
-    assert not arithmetic.is_set()
-    assert arithmetic.set_up(portable=True) == ""
-    assert arithmetic.is_set()
+    assert not setup.is_set()
+    assert setup.set_up(portable=True) == ""
+    assert setup.is_set()
 
 
 def test_native_sets_nothing_and_takes_back_what_was_inherited(unloaded: pytest.MonkeyPatch):
     """A child of a portable process that is told --native is native."""
-    assert arithmetic.set_up(portable=False) == ""
-    assert not arithmetic.is_set()
-    arithmetic.set_up(portable=True)
-    assert arithmetic.set_up(portable=False) == ""
-    assert not arithmetic.is_set()
+    assert setup.set_up(portable=False) == ""
+    assert not setup.is_set()
+    setup.set_up(portable=True)
+    assert setup.set_up(portable=False) == ""
+    assert not setup.is_set()
 
 
-@pytest.mark.parametrize("library", arithmetic.LIBRARIES)
+@pytest.mark.parametrize("library", setup.LIBRARIES)
 def test_a_library_that_was_there_before_is_named(unloaded: pytest.MonkeyPatch, library: str):
     """In a notebook or beside another plug-in: one line says why numbers are native, and nothing is set."""
     unloaded.setitem(sys.modules, library, ModuleType(library))
-    assert arithmetic.set_up(portable=True) == (
-        f"native arithmetic: {library} had been imported before the portable kernels could be chosen"
-    )
-    assert not arithmetic.is_set()
+    assert setup.set_up(portable=True) == (f"native arithmetic: {library} had been imported before the portable kernels could be chosen")
+    assert not setup.is_set()
 
 
 def test_another_processor_family_is_native(unloaded: pytest.MonkeyPatch):
     """Nothing is defined for ARM."""
     unloaded.setattr("platform.machine", lambda: "aarch64")
-    assert "defined for x86-64, not for aarch64" in arithmetic.set_up(portable=True)
-    assert not arithmetic.is_set()
+    assert "defined for x86-64, not for aarch64" in setup.set_up(portable=True)
+    assert not setup.is_set()
 
 
 @pytest.mark.parametrize(("version", "names"), [("2.4.0", "X86_V3 X86_V4"), ("2.3.5", "AVX2 FMA3"), ("1.26.4", "AVX2 FMA3")])
 def test_numpys_names_follow_its_version(monkeypatch: pytest.MonkeyPatch, version: str, names: str):
     """Groups of instructions since 2.4, single sets before."""
-    monkeypatch.setattr(arithmetic, "version", lambda _: version)
-    assert arithmetic._numpy_features().startswith(names)
+    monkeypatch.setattr(setup, "version", lambda _: version)
+    assert setup._numpy_features().startswith(names)
 
 
 @pytest.mark.parametrize(("words", "kind"), [((), "portable"), (("--native",), "native")])
 def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(words: tuple[str, ...], kind: str, tmp_path: Path):
     """In a process of its own: the record and the baseline's key say which, and standard error says nothing of it."""
     line = [sys.executable, "-m", "airepair", "repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc"]
-    environment = {k: v for k, v in os.environ.items() if k not in arithmetic.settings()} | {"AIREPAIR_CACHE": str(tmp_path / "cache")}
+    environment = {k: v for k, v in os.environ.items() if k not in setup.settings()} | {"AIREPAIR_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [*line, *words, "--out", str(tmp_path / "run")], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -193,9 +191,9 @@ def test_records_and_both_caches_know_the_arithmetic(monkeypatch: pytest.MonkeyP
     keys = []
     data, module = toy.dataset(), toy.architecture("mlp")
     for kind in ("portable", "native"):
-        monkeypatch.setattr("airepair.models.baseline.arithmetic", lambda _, kind=kind: kind)
-        monkeypatch.setattr("airepair.submodels.cache.arithmetic", lambda _, kind=kind: kind)
-        monkeypatch.setattr("airepair.provenance.arithmetic", lambda _, kind=kind: kind)
+        monkeypatch.setattr("airepair.subjects.baseline.arithmetic", lambda _, kind=kind: kind)
+        monkeypatch.setattr("airepair.methods.apricot.cache.arithmetic", lambda _, kind=kind: kind)
+        monkeypatch.setattr("airepair.runner.provenance.arithmetic", lambda _, kind=kind: kind)
         key = baseline.key_of(module, data, training_of("digits", "fc"), 0)
         assert key["arithmetic"] == kind
         assert provenance(CPU, "smoke", {})["arithmetic"] == kind
@@ -249,6 +247,6 @@ def test_rmsprop_is_torchs_up_to_rounding():
 def test_nothing_loads_numpy_before_the_arithmetic_is_chosen(modules: tuple[str, ...]):
     """In a fresh process the plugins of the suite, and the commands that repair or train, are imported without numpy and torch."""
     script = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
-    script += f"print([m for m in {arithmetic.LIBRARIES!r} if m in sys.modules])"
+    script += f"print([m for m in {setup.LIBRARIES!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
+from airepair.evaluation.work import billed, counter, forward_work, step_work
 from airepair.methods import build
 from airepair.runner.audit import Audit, Finding
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.testing.trial import attempt
 from airepair.types import Category, Meter, Task
-from airepair.work import billed, counter, forward_work, step_work
 
 Call = Callable[[Tensor], Tensor]
 STEPS = 12

@@ -12,12 +12,12 @@ from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
 from airepair.errors import NotTrained
 from airepair.evaluation.digest import digest
-from airepair.exam import most_confused, sit
+from airepair.evaluation.exam import most_confused, sit
 from airepair.methods import build as build_method
-from airepair.models import baseline
-from airepair.models.baseline import chance, key_of, trained
-from airepair.models.recipes import Training, training_of
-from airepair.subjects.trained import OWN_PAIR, _pair_of, load, spoil
+from airepair.subjects import baseline
+from airepair.subjects.baseline import chance, key_of, trained
+from airepair.subjects.grid import OWN_PAIR, _pair_of, load, spoil
+from airepair.subjects.recipes import Training, training_of
 from airepair.testing.cells import prepare
 from airepair.types import Dataset, Recipe
 
@@ -130,7 +130,7 @@ def test_the_noise_follows_the_seed_on_the_same_images() -> None:
 
 def test_a_seed_draws_its_own_splits_and_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The subject of seed 2 is trained on the train split of seed 2 with its noise, and says so; so does its key in the cache."""
-    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: SHORT)
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: SHORT)
     subject = load("digits", "fc", 2, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
     expected = spoil(data.load("digits", seed=2), SHORT, 2)
     assert subject.dataset.digests == expected.digests
@@ -141,7 +141,7 @@ def test_a_seed_draws_its_own_splits_and_fault(tmp_path: Path, monkeypatch: pyte
 
 def test_the_class_pair_belongs_to_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only seed 3 is asked for: its pair is the one that seed 0's subject confuses most on seed 0's validation, in the record too."""
-    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: SHORT)
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: SHORT)
     third, first = (load("digits", "fc", seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for seed in (3, 0))
     chosen = most_confused(sit(first.module, first.dataset.validation), 10)
     assert third.pair == chosen
@@ -155,7 +155,7 @@ def test_the_class_pair_belongs_to_the_column(tmp_path: Path, monkeypatch: pytes
 
 def test_the_class_pair_costs_no_training_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With seed 3 alone in the cache and nothing to be trained (`--all`), the pair is that seed's own and a note says so; seed 0 is not trained."""
-    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: replace(SHORT, origin="refused"))
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: replace(SHORT, origin="refused"))
     place = {"profile": "smoke", "device": torch.device("cpu"), "cache": tmp_path}
     load("digits", "fc", 3, **place)
     for file in tmp_path.glob("digits-fc-s0-*"):
@@ -174,7 +174,7 @@ def test_the_class_pair_costs_no_training_that_was_refused(tmp_path: Path, monke
 
 def test_chance_is_told_from_guessing() -> None:
     """A network that answers one class is at chance, a trained one is not."""
-    from airepair.exam import Exam
+    from airepair.evaluation.exam import Exam
 
     y = torch.arange(500) % 10
     assert chance(Exam(torch.zeros(500, 10), y), 10)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
-from airepair.commands import bench
+from airepair.cli import bench
+from airepair.cli.main import main
 from airepair.errors import UsageError
 from airepair.records import read
 

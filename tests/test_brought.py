@@ -13,19 +13,19 @@ import torch
 from torch import nn
 
 from airepair.case import Case
-from airepair.data.asked import wanted
+from airepair.data.user_inputs import wanted
 from airepair.errors import UsageError
-from airepair.exam import most_confused, sit
+from airepair.evaluation.exam import most_confused, sit
+from airepair.formats.model_file import Feed as FileFeed
+from airepair.formats.model_file import Opened
 from airepair.methods import build as method
-from airepair.models.feed import Feed
-from airepair.models.feeding import Brought, Feeding, add_feeding_arguments, brought_from, case_name, shipped, stated
-from airepair.models.formats.opened import Feed as FileFeed
-from airepair.models.formats.opened import Opened
+from airepair.models.input_adapter import Feed
 from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
-from airepair.subjects.bringing import asked, bring, brought_model
-from airepair.subjects.scaling import completed
-from airepair.subjects.trained import load as load_subject
+from airepair.subjects.grid import load as load_subject
+from airepair.subjects.user_model.input_spec import Brought, Feeding, add_feeding_arguments, brought_from, case_name, shipped, stated
+from airepair.subjects.user_model.load import asked, bring, brought_model
+from airepair.subjects.user_model.normalisation import completed
 from airepair.testing.cells import prepare, run
 
 CPU = torch.device("cpu")
@@ -405,7 +405,7 @@ def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repa
     for name in ("h5py", "mmdnn", "keras"):  # Keras is imported with the torch backend by load_keras, here it might ask for TensorFlow
         if importlib.util.find_spec(name) is None:
             pytest.skip("pip install 'airepair[keras,mmdnn]'")
-    from airepair.models.formats.keras_files import load_keras
+    from airepair.formats.keras.files import load_keras
 
     ours = shipped("digits", "keras_cnn")
     assert ours is not None

@@ -9,15 +9,15 @@ import torch
 
 import fixtures.subject
 from airepair.case import Case
+from airepair.cli.repair.targets import Target
 from airepair.data import load
 from airepair.errors import UsageError
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.methods import build as method
 from airepair.models import build
-from airepair.models.feeding import Brought, shipped, stated
 from airepair.records import read
-from airepair.runs.targets import Target
-from airepair.subjects.bringing import bring
+from airepair.subjects.user_model.input_spec import Brought, shipped, stated
+from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 from tests.test_suite import suite, suites
 

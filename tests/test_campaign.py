@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
-from airepair.models.recipes import training_of
-from airepair.pieces import join
 from airepair.records import Record, append
-from benchmarks import campaign, collect, listed
-from benchmarks.luggage import chosen, packed
+from airepair.subjects.recipes import training_of
+from benchmarks import collect
+from benchmarks.campaign import __main__ as campaign
+from benchmarks.campaign import listed
+from benchmarks.campaign.chunks import join
+from benchmarks.campaign.pack import chosen, packed
 from benchmarks.perf.__main__ import GROUPS
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import logits_of, sit
+from airepair.evaluation.exam import logits_of, sit
 from airepair.methods import care
 from airepair.methods.care import Care, badness, fold, neurons, rectified
 from airepair.search.swarm import Found, Swarm

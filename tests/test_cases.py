@@ -11,8 +11,8 @@ import torch
 from airepair import data
 from airepair.errors import Unavailable, UsageError
 from airepair.models import build
-from airepair.models.recipes import training_of
-from airepair.training import fit
+from airepair.subjects.recipes import training_of
+from airepair.training.best_state import fit
 from benchmarks import cases
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"

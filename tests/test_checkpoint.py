@@ -10,7 +10,10 @@ import torch
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
+from airepair.formats import open_model
+from airepair.formats.extra_layers import ChannelsLastFlatten
+from airepair.models import checkpoint
+from airepair.models.input_adapter import Feed
 
 
 def net() -> nn.Sequential:
@@ -71,6 +74,17 @@ def test_pickled_module_of_torch_layers_loads_without_trust(tmp_path: Path) -> N
     back = torch.load(tmp_path / "out.pth", weights_only=False)
     assert isinstance(back, nn.Sequential)
     assert not back[4].bias.any()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_pickled_module_of_ours_loads_where_its_layers_have_moved(tmp_path: Path, trusted: bool) -> None:
+    """A file names a layer by the module in which it stood when the file was written."""
+    before = {"airepair.models.feed.Feed": Feed, "airepair.models.formats.layers.ChannelsLastFlatten": ChannelsLastFlatten}
+    with checkpoint.pickled_as(before):
+        torch.save(Feed(ChannelsLastFlatten()), tmp_path / "whole.pt")
+    assert before.keys() <= set(torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "whole.pt"))
+    back = checkpoint.load(tmp_path / "whole.pt", trust_pickle=trusted)
+    assert (type(back), type(back.net)) == (Feed, ChannelsLastFlatten)
 
 
 def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, monkeypatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import airepair
-from airepair.cli import main
+from airepair.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 

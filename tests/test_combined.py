@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.chain import continued, metered
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.methods import METHODS, build
 from airepair.methods.best import Best, standing
+from airepair.methods.handover import continued, metered
 from airepair.methods.lookup import Table
 from airepair.options import describe, option
 from airepair.testing import toy

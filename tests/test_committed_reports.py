@@ -10,7 +10,7 @@ import pytest
 
 from airepair.records import read
 from airepair.report import documents, render
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.paper import default_path
 from airepair.report.paper import read as read_paper
 from airepair.report.picture import picture

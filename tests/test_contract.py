@@ -16,7 +16,7 @@ from airepair.errors import AirepairError, Unsupported
 from airepair.options import option
 from airepair.testing.bench import Violation
 from airepair.testing.contract import check_method
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Category, Dataset, Task
 
 pytest_plugins = ["pytester"]
@@ -46,7 +46,7 @@ class Good:
 
 
 def _watch(task: Task):
-    from airepair.training import Watch
+    from airepair.training.best_state import Watch
 
     return Watch(progress=task.progress, keep=task.keep)
 

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.columns import column_budget
 from airepair.corruptions import parse
 from airepair.errors import UsageError
-from airepair.exam import logits_of
-from airepair.fine_tuning import RATES, FineTuning, fresh, taught
-from airepair.information import SOURCES, control_on, present, restricted
+from airepair.evaluation.exam import logits_of
 from airepair.methods import METHODS, build
 from airepair.methods.finetune import Finetune
+from airepair.methods.information import SOURCES, control_on, present, restricted
 from airepair.methods.interpolate import Interpolate, between
 from airepair.options import option
 from airepair.records import Record
+from airepair.runner.column_budget import column_budget
 from airepair.runner.outcome import Outcome
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.testing.trial import attempt
-from airepair.training import snapshot
+from airepair.training.best_state import snapshot
+from airepair.training.fine_tuning import RATES, FineTuning, fresh, taught
 from airepair.types import Category, Method, Split, Subject, Task
 
 QUICK = {"epochs": 16, "lr": 0.05}
@@ -291,7 +291,7 @@ def test_interpolation_takes_the_share_that_is_best_on_validation() -> None:
 
 def _last_state(task: Task) -> dict[str, Tensor]:
     """Where eight passes of fine-tuning end, no state chosen."""
-    from airepair.fine_tuning import train
+    from airepair.training.fine_tuning import train
 
     own = replace(restricted(task, ("train", "failing")), module=copy.deepcopy(task.module))
     train(own, FineTuning(0.2, 128, 8, 1e-4), None)
@@ -299,7 +299,7 @@ def _last_state(task: Task) -> dict[str, Tensor]:
 
 
 def _standing(module: nn.Module, validation: Split) -> tuple[float, float]:
-    from airepair.exam import sit
+    from airepair.evaluation.exam import sit
 
     exam = sit(module, validation)
     return exam.accuracy, -exam.loss

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.cli import main
+from airepair.cli.main import main
+from airepair.formats import open_model
+from airepair.formats.extra_layers import Scaled
 from airepair.models import build
-from airepair.models.formats import open_model
-from airepair.models.formats.layers import Scaled
 
 pytest.importorskip("mmdnn")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,7 +66,7 @@ class Mine(nn.Module):
 def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--net_arch file.py:Class` for a bare state dict, and for a pickled module of that class: without it both are refused, and say so."""
     pytest.importorskip("h5py")
-    from airepair.models.own_code import own_code
+    from airepair.models.user_code import own_code
 
     (tmp_path / "net_of_my_own.py").write_text(OWN)
     code = f"{tmp_path / 'net_of_my_own.py'}:Mine"
@@ -85,7 +85,7 @@ def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: 
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path) -> None:
     """A network whose way depends on its numbers is no exported program: torch's own error, without its graphs and its traceback."""
     from airepair.errors import UsageError
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     class Depends(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import logits_of
+from airepair.evaluation.exam import logits_of
 from airepair.methods.counterexample import Counterexample, ErrorTable, apart, base_of
 from airepair.search.modifications import MODIFICATIONS, blur, modify, move, names_of
 from airepair.search.sampling import Cube

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from airepair import data
+from airepair.arithmetic.seeds import stream
 from airepair.data.cifar import CIFAR100, SUPERCLASSES
-from airepair.data.seen import divide_for, examination
+from airepair.data.partition import divide_for, examination
 from airepair.data.source import Source
 from airepair.data.splits import SPLIT_SEED
 from airepair.errors import Unavailable, UsageError
 from airepair.faults.fault import FAULT_SEED
-from airepair.seeds import stream
 from airepair.types import Dataset, Robustness, Split
 
 PARTS = ("train", "repair", "validation", "test")
@@ -208,7 +208,7 @@ def test_a_wrong_text_is_one_line(text: str, message: str) -> None:
 
 def test_names_load_without_torch() -> None:
     """The page of data sets and the page of models are free of torch, so that selection is fast."""
-    code = "import sys, airepair.data, airepair.models, airepair.data.official; sys.exit('torch' in sys.modules)"
+    code = "import sys, airepair.data, airepair.models, airepair.data.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(data.__file__).parents[2]).returncode == 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airepair.commands import data as command
+from airepair.cli import data as command
 from airepair.errors import UsageError
 
 
@@ -95,7 +95,7 @@ def test_get_reports_a_failed_transfer_in_one_line(root: Path, monkeypatch: pyte
     """Exit code 1; the address and the reason."""
     from dataclasses import replace
 
-    from airepair.data.official import OFFICIAL
+    from airepair.data.catalogue import OFFICIAL
 
     file = OFFICIAL["cifar100"].files[0]
     monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(replace(file, urls=("http://127.0.0.1:9/x",)),)))

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airepair.data import files
-from airepair.data.official import IDX, OFFICIAL, File
+from airepair.data import official_files
+from airepair.data.catalogue import IDX, OFFICIAL, File
 from airepair.errors import Unavailable, UsageError
 
 RNG = np.random.default_rng(0)
@@ -36,10 +36,10 @@ def test_idx_files_are_found_packed_or_not(tmp_path: Path, arrays: list[np.ndarr
     (tmp_path / folder).mkdir(parents=True)
     for name, array in zip(IDX, arrays, strict=True):
         (tmp_path / folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
-    found = files.read("mnist", tmp_path)
+    found = official_files.read("mnist", tmp_path)
     assert np.array_equal(found.x_train, arrays[0])
     assert np.array_equal(found.y_test, arrays[3])
-    assert "not the official images and labels" in files.note("mnist", found)
+    assert "not the official images and labels" in official_files.note("mnist", found)
 
 
 def test_a_damaged_idx_file_is_one_line(tmp_path: Path, arrays: list[np.ndarray]) -> None:
@@ -48,7 +48,7 @@ def test_a_damaged_idx_file_is_one_line(tmp_path: Path, arrays: list[np.ndarray]
     for name, array in zip(IDX, arrays, strict=True):
         (tmp_path / "mnist" / name).write_bytes(idx(array)[:-1])
     with pytest.raises(UsageError, match=r"train-images-idx3-ubyte is not a complete idx file .* fetch it again"):
-        files.read("mnist", tmp_path)
+        official_files.read("mnist", tmp_path)
 
 
 def test_the_npz_layout_is_the_second_source(tmp_path: Path, arrays: list[np.ndarray]) -> None:
@@ -56,14 +56,14 @@ def test_the_npz_layout_is_the_second_source(tmp_path: Path, arrays: list[np.nda
     keys = ("x_train", "y_train", "x_test", "y_test")
     values = [a[:, None] if a.ndim == 1 else a for a in arrays]
     np.savez(tmp_path / "fashion_mnist.npz", **dict(zip(keys, values, strict=True)))
-    assert np.array_equal(files.read("fashion_mnist", tmp_path).y_train, arrays[1])
+    assert np.array_equal(official_files.read("fashion_mnist", tmp_path).y_train, arrays[1])
 
 
 @pytest.mark.parametrize("name", list(OFFICIAL))
 def test_an_absent_set_says_what_to_put_where(tmp_path: Path, name: str) -> None:
     """One sentence: the command, the official files, the npz, and the folder."""
     with pytest.raises(Unavailable) as caught:
-        files.read(name, tmp_path)
+        official_files.read(name, tmp_path)
     text = str(caught.value)
     assert f"airepair data get {name}" in text
     assert OFFICIAL[name].folder in text
@@ -83,7 +83,7 @@ def test_an_unofficial_pickle_is_never_opened(tmp_path: Path) -> None:
     for name in ("train", "test"):
         (tmp_path / "cifar-100-python" / name).write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UsageError, match="a pickle that is not the official file is not opened"):
-        files.read("cifar100", tmp_path)
+        official_files.read("cifar100", tmp_path)
 
 
 def test_a_verified_archive_is_unpacked_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,12 +100,12 @@ def test_a_verified_archive_is_unpacked_and_read(tmp_path: Path, monkeypatch: py
     file = File("cifar-100-python.tar.gz", (), hashlib.md5(packed).hexdigest())
     monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))))
     (tmp_path / file.path).write_bytes(packed)
-    found = files.read("cifar100", tmp_path)
+    found = official_files.read("cifar100", tmp_path)
     assert np.array_equal(found.x_train, x.transpose(0, 2, 3, 1))
     assert found.y_test is not None
     assert found.y_test.tolist() == list(range(6))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["cifar-100-python.tar.gz", "test", "train"]
-    assert files.note("cifar100", found) == ""
+    assert official_files.note("cifar100", found) == ""
 
 
 def test_addresses_and_sums_are_torchvisions() -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airepair.cli import main
-from airepair.data import files
-from airepair.data.official import OFFICIAL, File
-from airepair.data.transfer import fetch
+from airepair.cli.main import main
+from airepair.data import official_files
+from airepair.data.catalogue import OFFICIAL, File
+from airepair.data.download import fetch
 from airepair.errors import Unavailable
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -137,7 +137,7 @@ def test_data_get_goes_on_in_the_next_run(
     assert server.asked[-1] == "bytes=60000-"
     assert main(["data", "list"]) == 0
     assert f"cifar100        {tmp_path / 'cifar-100-python'}" in capsys.readouterr().out
-    assert np.array_equal(files.read("cifar100", tmp_path).x_train[0, :, :, 2], x[0, 2048:].reshape(32, 32))
+    assert np.array_equal(official_files.read("cifar100", tmp_path).x_train[0, :, :, 2], x[0, 2048:].reshape(32, 32))
 
 
 def test_workers_do_not_fetch_twice(server: Server, tmp_path: Path) -> None:

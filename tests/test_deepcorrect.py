@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import logits_of, sit
+from airepair.evaluation.exam import logits_of, sit
 from airepair.methods.deepcorrect import Corrected, DeepCorrect, attach, half_distorted, rank
 from airepair.models.layers import runs, weighted
 from airepair.search.distortions import levels_of

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import logits_of, sit
-from airepair.methods.deeprepair import DeepRepair
+from airepair.evaluation.exam import logits_of, sit
+from airepair.methods.deeprepair.batch_norm import TargetHalf, moments
+from airepair.methods.deeprepair.cutmix import cut_and_paste, cutmix
+from airepair.methods.deeprepair.losses import confused_loss, distance_loss
+from airepair.methods.deeprepair.method import DeepRepair
+from airepair.methods.deeprepair.targets import biased_three, confused_pair
 from airepair.methods.finetune import Finetune
 from airepair.models import build
 from airepair.testing import toy
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Recipe, Split
-from airepair.weighting.cutmix import cut_and_paste, cutmix
-from airepair.weighting.losses import confused_loss, distance_loss
-from airepair.weighting.target_half import TargetHalf, moments
-from airepair.weighting.targets import biased_three, confused_pair
 
 OPTIONS = {"lr": 0.05, "epoch": 4, "batch_size": 32}
 

@@ -10,11 +10,11 @@ import torch
 
 from airepair.corruptions import corrupted, parse
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import sit
-from airepair.methods.deeprepair_style import StyleGuidedDeepRepair
+from airepair.evaluation.exam import sit
+from airepair.methods.deeprepair_style.method import StyleGuidedDeepRepair
 from airepair.options import check_range, describe
 from airepair.testing import toy
-from airepair.training import fit, rate
+from airepair.training.best_state import fit, rate
 from airepair.types import Recipe, Task
 
 SMALL = StyleGuidedDeepRepair(corruption="fog4", epochs=3, batch_size=32, lr=0.02, clusters=2)

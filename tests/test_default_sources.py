@@ -9,9 +9,9 @@ from importlib.resources import files
 import pytest
 
 from airepair.methods import METHODS, build
-from airepair.models.recipes import DIGITS
 from airepair.options import Option, describe
 from airepair.settings import choose_options
+from airepair.subjects.recipes import DIGITS
 
 OPTIONS = [(name, option) for name in METHODS.names() for option in describe(METHODS.get(name))]
 

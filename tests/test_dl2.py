@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from airepair.constraints.counterexamples import Hunt, Search
+from airepair.constraints.counterexamples_graph import RecordedHunt
+from airepair.constraints.inputs import Inputs
+from airepair.constraints.parser import parse
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import evaluating, sit
-from airepair.logic.inputs import Inputs
-from airepair.logic.parser import parse
+from airepair.evaluation.exam import evaluating, sit
 from airepair.methods import build
 from airepair.methods.dl2 import DL2, Objective, Part, membership, start_afresh
-from airepair.oracle import Hunt, Search
-from airepair.recorded_oracle import RecordedHunt
 from airepair.testing import toy
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Recipe, Split, Task
 
 SHORT = {"lr": 1e-3, "epochs": 2, "batch_size": 64}

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.cli import main, parser_of
+from airepair.cli.main import main, parser_of
+from benchmarks.campaign.chunks import split
 from tests.test_papers_example import EXAMPLE
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def keras_file(name: str) -> Callable[[Path], None]:
 
     def make(folder: Path) -> None:
         pytest.importorskip("mmdnn")
-        from airepair.models.formats.export import export
+        from airepair.formats.export import export
 
         grey(folder)
         with np.load(folder / "mnist.npz") as data, torch.random.fork_rng([]):
@@ -113,7 +114,7 @@ def own_network(folder: Path) -> None:
 def program(folder: Path) -> None:
     """net.h5 with inputs, their labels and orders."""
     pytest.importorskip("mmdnn")
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -163,9 +164,9 @@ def image_set(folder: Path) -> None:
 
 
 def pieces(folder: Path) -> None:
-    """What `airepair carry split` leaves."""
+    """What splitting leaves."""
     image_set(folder)
-    assert main(["carry", "split", str(folder / "data" / "cifar100.npz"), str(folder / "pieces")]) == 0
+    split(folder / "data" / "cifar100.npz", folder / "pieces")
     shutil.rmtree(folder / "data")
 
 
@@ -238,10 +239,10 @@ RUNS = {
     "AIREPAIR_DATA=data python -m benchmarks.campaign --state state --list benchmarks/cifar_cpu.toml --models models --minutes 120 "
     "--cell-seconds 3300 --nice 5": Run(image_set, replaced=(("--minutes 120", "--minutes 0.5"),), code=3),
     "python -m benchmarks.collect state/records reports/cifar": Run(records, replaced=(("state/records", "reports/out"),)),
-    "airepair carry split data/cifar100.npz pieces/": Run(image_set, quick=True),
-    "airepair carry join pieces/cifar100.npz.pieces.json data/": Run(pieces, quick=True),
+    "python -m benchmarks.campaign.carry split data/cifar100.npz pieces/": Run(image_set),
+    "python -m benchmarks.campaign.carry join pieces/cifar100.npz.pieces.json data/": Run(pieces),
     "AIREPAIR_DATA=data python -m benchmarks.campaign --state state --minutes 9 --pack back --most 60": Run(replaced=(BRIEF,), code=3),
-    "airepair carry join back/state.pieces.json .": Run(replaced=((" .", " again"),)),
+    "python -m benchmarks.campaign.carry join back/state.pieces.json .": Run(replaced=((" .", " again"),)),
     "airepair bench --dataset digits --method noop,finetune,random,mine --seeds 0,1,2,3,4,5 --out entries/mine": Run(
         own_method, SHORT, (("mine --seeds", "mine:Mine --seeds"),)
     ),

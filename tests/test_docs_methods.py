@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
-from airepair.engines.manifest import Manifest
+from airepair.cli.main import main
+from airepair.external.manifest import Manifest
 from airepair.testing.conformance import MethodConformance
 from airepair.testing.contract import CHECKS, check_method
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.errors import UsageError
-from airepair.models.feeding import add_feeding_arguments, brought_from
 from airepair.records import read
-from airepair.subjects.bringing import bring
+from airepair.subjects.user_model.input_spec import add_feeding_arguments, brought_from
+from airepair.subjects.user_model.load import bring
 from airepair.types import Subject
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import logits_of, sit
+from airepair.evaluation.exam import logits_of, sit
 from airepair.methods import editable
 from airepair.methods.editable import Editable, block_of, edit_loss, load
 from airepair.testing import toy

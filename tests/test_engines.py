@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.cli import main
-from airepair.engines import child, environment, job, layers, manifest, tools
+from airepair.cli.main import main
 from airepair.errors import OutOfTime, Unavailable, Unsupported, UsageError
+from airepair.external import environment, exchange, layer_list, manifest, method, process
 from airepair.methods import METHODS, build
 from airepair.testing import toy
 from airepair.testing.contract import check_method
@@ -207,7 +207,7 @@ def test_an_unknown_tool_is_refused(folder: Path, capsys: pytest.CaptureFixture[
 def _run(code: str, tmp_path: Path, **limits: float) -> list[str]:
     heard: list[str] = []
     options = {"seconds": 20.0, **limits}
-    child.run([sys.executable, "-c", code], tmp_path / "log.txt", cwd=tmp_path, heard=heard.append, **options)
+    process.run([sys.executable, "-c", code], tmp_path / "log.txt", cwd=tmp_path, heard=heard.append, **options)
     return heard
 
 
@@ -257,7 +257,7 @@ def test_the_harness_limit_acts_in_the_child_too(tmp_path: Path):
 
     start = time.monotonic()
     with pytest.raises(OutOfTime, match="the cell's limit"):
-        child.run(
+        process.run(
             [sys.executable, "-c", "import time; print('one', flush=True); time.sleep(60)"],
             tmp_path / "log.txt",
             seconds=50,
@@ -279,7 +279,7 @@ def test_the_harness_limit_acts_in_the_child_too(tmp_path: Path):
 def test_only_a_well_formed_progress_line_is_progress(line: str, reported: list[tuple[str, int, int, float]]):
     """Other output is for the log; nothing a tool prints can break the cell."""
     heard: list[tuple[str, int, int, float]] = []
-    tools.pass_on(line, replace(toy.task(), progress=lambda *p: heard.append(p)))
+    method.pass_on(line, replace(toy.task(), progress=lambda *p: heard.append(p)))
     assert heard == reported
 
 
@@ -289,14 +289,14 @@ def test_a_result_that_does_not_fit_is_refused(tmp_path: Path):
 
     task = toy.task()
     with pytest.raises(RuntimeError, match="wrote no result"):
-        job.read(tmp_path, task)
+        exchange.read(tmp_path, task)
     state = {k: v.clone() for k, v in task.module.state_dict().items()}
     save_file({**state, "4.bias": torch.zeros(9)}, tmp_path / "result.safetensors")
     with pytest.raises(RuntimeError, match=r"do not fit the module: \['4.bias'\]"):
-        job.read(tmp_path, task)
+        exchange.read(tmp_path, task)
     save_file({**state, "4.bias": torch.full((4,), float("nan"))}, tmp_path / "result.safetensors")
     with pytest.raises(RuntimeError, match="not finite"):
-        job.read(tmp_path, task)
+        exchange.read(tmp_path, task)
     assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
 
 
@@ -310,7 +310,7 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
     save_file({**state, "4.bias": state["4.bias"] + 1}, tmp_path / "result.safetensors")
     (tmp_path / "result.json").write_text(said)
     with pytest.raises(RuntimeError, match=r"result\.json"):
-        job.read(tmp_path, task)
+        exchange.read(tmp_path, task)
     assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
 
 
@@ -380,18 +380,18 @@ def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(folder: Pa
 
 def test_layers_describe_a_plain_sequence_and_nothing_else():
     """Names are those of the state_dict; anything else is Unsupported, by name."""
-    found = layers.describe(nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), nn.Flatten(), nn.Linear(8, 4, bias=False)))
+    found = layer_list.describe(nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), nn.Flatten(), nn.Linear(8, 4, bias=False)))
     assert [(d["kind"], d["name"], d["bias"]) for d in found] == [("Conv2d", "0.0", True), ("Flatten", "1", False), ("Linear", "2", False)]
     assert found[0]["kernel_size"] == [3, 3]
     with pytest.raises(Unsupported, match="Transformer"):
-        layers.describe(nn.Sequential(nn.TransformerEncoderLayer(8, 2)))
+        layer_list.describe(nn.Sequential(nn.TransformerEncoderLayer(8, 2)))
 
 
 def test_torchscript_keeps_the_names_and_the_answers(tmp_path: Path):
     """A torch tool can train the module without its classes, and without the harness's hooks."""
     task = toy.task("cnn")
     task.module.register_forward_pre_hook(task.meter)
-    job.write(tmp_path, task, "torchscript", {"eps": 0.1})
+    exchange.write(tmp_path, task, "torchscript", {"eps": 0.1})
     loaded = torch.jit.load(str(tmp_path / "model.pt")).eval()
     assert list(loaded.state_dict()) == list(task.module.state_dict())
     assert torch.equal(loaded(task.validation.images()), task.module.eval()(task.validation.images()))

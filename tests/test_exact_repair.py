@@ -11,7 +11,7 @@ import torch
 
 from airepair.case import Case
 from airepair.errors import Unsupported
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.linear.pattern import pattern_effect
 from airepair.linear.points import choose_points
 from airepair.methods import build, prdnn

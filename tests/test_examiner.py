@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from airepair.case import Case
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.methods import build
 from airepair.runner.feature_cache import CHECKED, SPLITS, Examiner
 from airepair.runner.loading import Loaded

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.methods import METHODS, build
 from airepair.testing import toy
 from airepair.testing.trial import attempt
@@ -55,7 +55,7 @@ def test_a_poisoned_network_is_repaired_through_the_inputs_that_show_it(
     import make
     import measure
 
-    from airepair.cli import main
+    from airepair.cli.main import main
 
     out, run = tmp_path / "poisoned", tmp_path / "run"
     make.main(out)
@@ -77,8 +77,8 @@ def test_a_poisoned_network_is_repaired_through_the_inputs_that_show_it(
 
 
 def _repaired_by(tool: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airepair.engines import environment, manifest
     from airepair.errors import Unavailable
+    from airepair.external import environment, manifest
 
     monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache" / "baselines"))
     try:

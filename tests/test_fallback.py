@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.exam import logits_of
-from airepair.fallback import halving, noting, out_of_memory, say
-from airepair.logic.parser import parse
+from airepair.constraints.counterexamples import Hunt, Search, counterexamples
+from airepair.constraints.parser import parse
+from airepair.evaluation.exam import logits_of
+from airepair.evaluation.memory import halving, noting, out_of_memory, say
 from airepair.methods import build
 from airepair.metrics.pgd import attack
-from airepair.oracle import Hunt, Search, counterexamples
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Meter, Recipe
 
 CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"

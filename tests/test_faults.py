@@ -16,8 +16,9 @@ from airepair.corruptions import Corruption
 from airepair.data.splits import digest as split_digest
 from airepair.errors import UsageError
 from airepair.evaluation.digest import digest
-from airepair.events import Events
-from airepair.exam import Exam, sit
+from airepair.evaluation.exam import Exam, sit
+from airepair.evaluation.exams import Exams, draw_pairs
+from airepair.evaluation.fault_exams import FaultExams, sit_fault
 from airepair.faults import FAULTS, of_case, parse
 from airepair.faults.backdoor import Backdoor, patched
 from airepair.faults.bitflips import Bitflips
@@ -29,20 +30,19 @@ from airepair.faults.missing import Missing
 from airepair.methods import build
 from airepair.metrics import Missing as Absent
 from airepair.metrics.attack_success import attack_success
-from airepair.metrics.exams import Exams, draw_pairs
-from airepair.metrics.fault_exams import FaultExams, sit_fault
 from airepair.metrics.localisation import localisation_precision, localisation_recall
 from airepair.metrics.recovery import collateral, recovery
 from airepair.models import build as network
-from airepair.models.baseline import key_of
-from airepair.models.recipes import Training, training_of
-from airepair.models.train import Plan, train
-from airepair.report.grid import faulty as faulty_columns
-from airepair.report.grid import grid
+from airepair.report.cells import faulty as faulty_columns
+from airepair.report.cells import grid
+from airepair.runner.events import Events
 from airepair.runner.repair import task_of
+from airepair.subjects.baseline import key_of
 from airepair.subjects.faulty import faulty, images_of
-from airepair.subjects.trained import load, spoil
+from airepair.subjects.grid import load, spoil
+from airepair.subjects.recipes import Training, training_of
 from airepair.testing.cells import prepare, run
+from airepair.training.resumable import Plan, train
 from airepair.types import Dataset, Recipe, Split, Subject
 
 SHORT = Training(Recipe(epochs=6, lr=0.05), "test")
@@ -256,7 +256,7 @@ def test_a_fault_and_its_twin_share_recipe_and_seed(digits: Dataset, cache: Path
 
 def test_a_healthy_subject_is_the_clean_twin_of_the_faulty_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`fc+clean` is trained on right labels, once for itself and as a twin; it has no fault to recover from, and stands in Table I."""
-    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
     cut, healthy = (
         load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc+imbalanced", "fc+clean")
     )
@@ -448,7 +448,7 @@ def test_the_default_digits_subjects_keep_their_key(model: str, digits: Dataset)
 
 def test_the_default_subjects_are_no_rows_of_table_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Their noise stands in their origin; no twin is trained for them, and the record has no fault of its own. A named fault has both."""
-    monkeypatch.setattr("airepair.subjects.trained.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
     plain, named = (load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc", "fc+mislabelled"))
     assert plain.fault is None
     assert plain.origin["fault"] == {"name": "mislabelled", "severity": 0.4, "uniform": 0.15}

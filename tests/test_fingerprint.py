@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
-from airepair.fingerprint import PARTS, differences, of, of_cell, unknown
 from airepair.methods import build
 from airepair.records import Record, resumed
-from airepair.sources import source_digest
+from airepair.records.fingerprint import PARTS, differences, of, of_cell, unknown
+from airepair.records.source_code import source_digest
 
 CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native", "image_limit": 500, "column_budget": 107_059}
 
@@ -110,11 +110,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("name", "changes"), [("mine", True), ("part", True), ("deep", True), ("__init__", True), ("other", False)])
 def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(package: Path, name: str, changes: bool) -> None:
     """A part that it does not import is not its source; line ends are nothing."""
-    from airepair import sources
+    from airepair.records import source_code
 
     def digest() -> str:
-        sources._closure.cache_clear()
-        sources._file.cache_clear()
+        source_code._closure.cache_clear()
+        source_code._file.cache_clear()
         return source_digest(made)
 
     made = type("Mine", (), {"__module__": "outside.mine"})()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.models.formats import open_model
-from airepair.models.formats.export import export
-from airepair.models.formats.tf_gelu import gelus
+from airepair.formats import open_model
+from airepair.formats.export import export
+from airepair.formats.tensorflow.gelu import gelus
 
 NUMBERS = {"half": 0.5, "one": 1.0, "root": 2**0.5, "inverse": 0.5**0.5, "tenth": 0.1}
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.models.formats import open_model
-from airepair.models.formats.opened import Opened
+from airepair.formats import open_model
+from airepair.formats.model_file import Opened
 
 
 def noisy(path: Path) -> Opened:
@@ -26,7 +26,7 @@ def test_reading_and_writing_a_file_warns_of_nothing(tmp_path: Path) -> None:
     """Keras warns of a functional model's inputs when it is called; torch of TorchScript's age."""
     pytest.importorskip("mmdnn")
     pytest.importorskip("keras")
-    from airepair.models.formats.keras_files import load_keras
+    from airepair.formats.keras.files import load_keras
 
     keras = load_keras()
     i = keras.Input((4, 4, 1), name="named")
@@ -48,9 +48,9 @@ def test_reading_and_writing_a_file_warns_of_nothing(tmp_path: Path) -> None:
 
 SAY = """
 import sys, warnings
-from airepair.cli import main
+from airepair.cli.main import main
 assert main(["--version"]) == 0
-for module in ("keras.src.models.functional", "torch.optim.lr_scheduler", "airepair.training", "my_net"):
+for module in ("keras.src.models.functional", "torch.optim.lr_scheduler", "airepair.training.best_state", "my_net"):
     warnings.warn_explicit(f"from {module}", UserWarning, f"/site-packages/{module}.py", 1, module=module)
 """
 
@@ -60,5 +60,5 @@ def test_the_command_line_keeps_frameworks_quiet(options: tuple[str, ...], kept:
     """Their warnings go, ours and the user's stay; `python -W` brings all back."""
     done = subprocess.run([sys.executable, *options, "-c", SAY], capture_output=True, text=True, check=True)
     assert ("from keras" in done.stderr, "from torch" in done.stderr) == (kept, kept)
-    assert "from airepair.training" in done.stderr
+    assert "from airepair.training.best_state" in done.stderr
     assert "from my_net" in done.stderr

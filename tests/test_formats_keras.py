@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
+from airepair.formats import open_model
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("mmdnn")
@@ -22,7 +22,7 @@ def keras():
     """Keras on the torch backend."""
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed (pip install 'airepair[keras]')")
-    from airepair.models.formats.keras_files import load_keras
+    from airepair.formats.keras.files import load_keras
 
     return load_keras()
 
@@ -78,7 +78,7 @@ def resnet(keras):
 @pytest.mark.parametrize("build", [lenet, resnet])
 def test_repair_comes_back_in_the_file_it_came_in(keras, tmp_path: Path, build, ending: str) -> None:
     """File and module agree before and after a training step; plain Keras reads the written file; all but the weights is untouched."""
-    from airepair.models.formats.keras_files import load
+    from airepair.formats.keras.files import load
 
     path, out = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
     build(keras).save(path)
@@ -205,7 +205,7 @@ def test_what_is_not_converted_is_named(keras, tmp_path: Path) -> None:
 
 def test_an_unfaithful_conversion_names_the_first_layer(keras, tmp_path: Path, monkeypatch) -> None:
     """Where the conversion goes wrong (here: the published flatten order), opening fails and names the layer."""
-    from airepair.models.formats.layers import ChannelsLastFlatten
+    from airepair.formats.extra_layers import ChannelsLastFlatten
 
     lenet(keras).save(tmp_path / "a.keras")
     monkeypatch.setattr(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1))

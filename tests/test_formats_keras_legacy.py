@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from airepair.errors import UsageError, one_line, shortened
-from airepair.models.formats import open_model
-from airepair.models.formats.samples import keras_kinds as samples
+from airepair.formats import open_model
+from airepair.formats.samples import keras_kinds as samples
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("mmdnn")
@@ -33,7 +33,7 @@ def keras():
     """Keras on the torch backend."""
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed (pip install 'airepair[keras]')")
-    from airepair.models.formats.keras_files import load_keras
+    from airepair.formats.keras.files import load_keras
 
     return load_keras()
 

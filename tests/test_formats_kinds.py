@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from airepair.models.formats import kinds, table
-from airepair.models.formats.fidelity import Fidelity
+from airepair.formats import fidelity_table, kinds
+from airepair.formats.fidelity import Fidelity
 
 NEEDS = {"Keras": ("keras", "h5py", "mmdnn"), "TensorFlow": ("tensorflow", "mmdnn"), "ONNX": ("onnx", "onnx2torch"), "torch": ()}
 QUICK = ("28 x 28", "counters", "channels last")
@@ -31,12 +31,12 @@ def test_every_kind_is_read_repaired_and_comes_back(tmp_path: Path, kind: kinds.
 def test_rows_are_put_into_a_page_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A row replaces the one of its kind, the others stay, in the order of the kinds; what is wrong ends in exit code 1."""
     page = tmp_path / "page.md"
-    page.write_text("before\n" + "\n".join(table.KIND_MARKS) + "\nafter\n")
+    page.write_text("before\n" + "\n".join(fidelity_table.KIND_MARKS) + "\nafter\n")
     good, unfaithful = Fidelity(0.0, 1.0, 256, 1e-4), Fidelity(1.0, 0.5, 256, 1e-4)
     names = [(k.framework, k.about) for k in kinds.kinds()]
     rows = [kinds.Row(*names[3], "keras", "784", good, 16, good), kinds.Row(*names[0], "keras", "784", unfaithful, 12, None)]
-    table.into(page, [kinds.line(r, table.shown) for r in rows], table.brought())
-    table.into(page, [kinds.line(kinds.Row(*names[3], error="no such file"), table.shown)], table.brought())
+    fidelity_table.into(page, [kinds.line(r, fidelity_table.shown) for r in rows], fidelity_table.brought())
+    fidelity_table.into(page, [kinds.line(kinds.Row(*names[3], error="no such file"), fidelity_table.shown)], fidelity_table.brought())
     lines = [line for line in page.read_text().splitlines() if line.startswith(f"| {names[0][0]}")]
     assert lines == [
         f"| {names[0][0]} | {names[0][1]} | keras | 784 | **1.0e+00**, arg-max 0.500 | 12 of 16 | as it is |",
@@ -44,5 +44,5 @@ def test_rows_are_put_into_a_page_one_by_one(tmp_path: Path, capsys: pytest.Capt
     ]
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("after\n")
-    assert table.main(["--kinds", "--only", "nobody"]) == 2
+    assert fidelity_table.main(["--kinds", "--only", "nobody"]) == 2
     assert "no kind has 'nobody' in it" in capsys.readouterr().err

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.models.formats import open_model
-from airepair.models.formats.export import export
-from airepair.models.formats.ir import graph_pb2, quiet
-from airepair.models.formats.layers import ChannelsLastFlatten
+from airepair.formats import open_model
+from airepair.formats.export import export
+from airepair.formats.extra_layers import ChannelsLastFlatten
+from airepair.formats.mmdnn.ir import graph_pb2, quiet
 from airepair.models.vision import torchvision
 
 pytest.importorskip("mmdnn")
@@ -65,8 +65,8 @@ def test_keras_goes_through_mmdnn(tmp_path: Path, ending: str) -> None:
     """Out: its torch parser and Keras emitter. In: its Keras parser and torch emitter."""
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed (pip install 'airepair[keras]')")
-    from airepair.models.formats.keras_files import load_keras
-    from airepair.models.formats.to_keras import _emitter_class
+    from airepair.formats.keras.files import load_keras
+    from airepair.formats.mmdnn.to_keras import _emitter_class
 
     load_keras()
     _emitter_class()  # its Keras emitter asks, while it is imported, for what Keras 3 has not
@@ -89,7 +89,7 @@ def test_torch_programs_go_through_mmdnn(tmp_path: Path, ending: str) -> None:
 
 WORKER = """
 import importlib, runpy, sys
-from airepair.models.formats.ir import graph_pb2, quiet
+from airepair.formats.mmdnn.ir import graph_pb2, quiet
 graph_pb2()
 import tensorflow
 for name, method in {parts!r}.items():
@@ -101,7 +101,7 @@ for name, method in {parts!r}.items():
         return _method(*words, **more)
     setattr(part, method, tell)
 del sys.argv[:-2]
-runpy.run_module("airepair.models.formats.worker", run_name="__main__")
+runpy.run_module("airepair.formats.tensorflow.worker", run_name="__main__")
 """
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
+from airepair.formats import open_model
 
 onnx = pytest.importorskip("onnx")
 if importlib.util.find_spec("onnx2torch") is None:
@@ -27,7 +27,7 @@ def net() -> nn.Module:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
     """The net with its softmax, as ONNX."""
-    from airepair.models.formats.onnx_files import write
+    from airepair.formats.onnx.files import write
 
     place = tmp_path_factory.mktemp("onnx") / "in.onnx"
     write(net(), (1, 8, 8), place)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
-from airepair.models.formats.opened import Opened
+from airepair.formats import open_model
+from airepair.formats.model_file import Opened
 
 onnx = pytest.importorskip("onnx")
 if importlib.util.find_spec("onnx2torch") is None:

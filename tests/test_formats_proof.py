@@ -18,8 +18,8 @@ from airepair.case import Case
 from airepair.errors import Unavailable
 from airepair.methods.arachne import Arachne
 from airepair.methods.finetune import Finetune
-from airepair.models.feeding import Brought, Feeding
-from airepair.subjects.bringing import bring
+from airepair.subjects.user_model.input_spec import Brought, Feeding
+from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 
 pytest.importorskip("h5py")
@@ -83,7 +83,7 @@ def test_a_keras_file_of_digits_comes_back_and_scores_what_the_record_says(tmp_p
     """Trained by Keras (on torch), repaired by two methods, loaded by plain Keras: the accuracy on test is the record's, to the last image."""
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed (pip install 'airepair[keras]')")
-    from airepair.models.formats.keras_files import load_keras
+    from airepair.formats.keras.files import load_keras
 
     keras = load_keras()
     layers = keras.layers

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
+from airepair.formats import open_model
 
 pytest.importorskip("mmdnn")
 if importlib.util.find_spec("tensorflow") is None:
@@ -128,7 +128,7 @@ def test_a_graph_that_writes_files_is_refused(made: Path) -> None:
 def test_the_worker_may_be_another_interpreter(made: Path, tmp_path: Path, monkeypatch) -> None:
     """AIREPAIR_TF_PYTHON names it; it gets by without torch. One that is not there is one line."""
     python = tmp_path / "python"
-    run = 'runpy.run_module("airepair.models.formats.worker", run_name="__main__")'
+    run = 'runpy.run_module("airepair.formats.tensorflow.worker", run_name="__main__")'
     lines = ["import runpy, sys", 'sys.modules["torch"] = None', f'open({str(tmp_path / "used")!r}, "w").close()', "del sys.argv[:-2]", run]
     python.write_text(f"#!{sys.executable}\n" + "\n".join(lines) + "\n")
     python.chmod(0o755)
@@ -149,7 +149,7 @@ def test_the_graph_of_a_folder_is_no_frozen_graph(made: Path) -> None:
 @pytest.mark.slow
 def test_an_unfaithful_conversion_names_the_first_node(made: Path, monkeypatch) -> None:
     """Where the conversion goes wrong (here: the published flatten order), opening fails and names a node of the graph."""
-    from airepair.models.formats.layers import ChannelsLastFlatten
+    from airepair.formats.extra_layers import ChannelsLastFlatten
 
     monkeypatch.setattr(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1))
     with pytest.raises(UsageError, match=r"not the same function.*first layer that differs: '.*[Rr]eshape"):

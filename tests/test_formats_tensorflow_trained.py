@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
-from airepair.models.formats.samples import tensorflow_kinds
-from airepair.models.formats.tf_ends import ends
+from airepair.formats import open_model
+from airepair.formats.samples import tensorflow_kinds
+from airepair.formats.tensorflow.ends import ends
 
 pytest.importorskip("mmdnn")
 

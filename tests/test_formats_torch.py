@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.models.formats import open_model
+from airepair.formats import open_model
 
 pytest.importorskip("mmdnn")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:The structure of", "ignore::DeprecationWarning")
@@ -43,9 +43,9 @@ def random_images(n: int = 32) -> torch.Tensor:
 
 def test_ir_and_back_is_the_same_network() -> None:
     """torch -> IR -> torch: equal logits, same parameter count, bit-equal weights in the IR, momentum and dropout kept."""
-    from airepair.models.formats.from_torch import from_torch
-    from airepair.models.formats.ir import renamed
-    from airepair.models.formats.to_torch import arrays_of, to_torch
+    from airepair.formats.mmdnn.from_torch import from_torch
+    from airepair.formats.mmdnn.ir import renamed
+    from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
 
     net = Net().eval()
     ir = renamed(from_torch(net, (1, 12, 10)).model)
@@ -90,7 +90,7 @@ def test_programs_come_back_as_programs(tmp_path: Path, kind: str) -> None:
 def test_torch_to_keras(tmp_path: Path, ending: str) -> None:
     """A torch network written as a Keras file answers the same, and opens again as the same network."""
     pytest.importorskip("h5py")
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     net = Net().eval()
     assert export(net, (1, 12, 10), tmp_path / f"net.{ending}").faithful
@@ -103,8 +103,8 @@ def test_torch_to_keras(tmp_path: Path, ending: str) -> None:
 def test_this_projects_own_resnet20_goes_out_and_comes_back(tmp_path: Path, ending: str) -> None:
     """Its shortcuts take every second row and column and pad the channels with zeros: as layers that any Keras has; a repair is written back."""
     pytest.importorskip("h5py")
+    from airepair.formats.export import export
     from airepair.models import build
-    from airepair.models.formats.export import export
 
     torch.manual_seed(0)
     net = build("resnet20w4", "", 10, (3, 32, 32)).eval()
@@ -145,7 +145,7 @@ class Odd(nn.Module):
 )
 def test_slices_and_paddings_that_are_others_are_named(change, why: str) -> None:
     """A crop, a slice of the channels, another GELU, padding with numbers: refused, not converted to something near."""
-    from airepair.models.formats.from_torch import from_torch
+    from airepair.formats.mmdnn.from_torch import from_torch
 
     with pytest.raises(UsageError, match=why):
         from_torch(Odd(change).eval(), (1, 8, 8))
@@ -155,7 +155,7 @@ def test_slices_and_paddings_that_are_others_are_named(change, why: str) -> None
 @pytest.mark.parametrize("name", ["net.pb", "net"])
 def test_torch_to_tensorflow(tmp_path: Path, name: str) -> None:
     """The same as a frozen graph and as a SavedModel, which opens again and takes a repair."""
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     net = Net().eval()
     assert export(net, (1, 12, 10), tmp_path / name).faithful
@@ -169,7 +169,7 @@ def test_torch_to_tensorflow(tmp_path: Path, name: str) -> None:
 
 def test_what_is_not_converted_is_named(tmp_path: Path) -> None:
     """An operation without a counterpart is refused by the name of its layer."""
-    from airepair.models.formats.from_torch import from_torch
+    from airepair.formats.mmdnn.from_torch import from_torch
 
     with pytest.raises(UsageError, match=r"'0'.*conv_transpose"):
         from_torch(nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten(), nn.Linear(121, 2)), (1, 10, 10))
@@ -177,7 +177,7 @@ def test_what_is_not_converted_is_named(tmp_path: Path) -> None:
 
 def test_an_unfaithful_conversion_names_the_first_layer(tmp_path: Path, monkeypatch) -> None:
     """Where the conversion goes wrong (here: the published flatten order), opening fails and names the layer that reads the columns."""
-    from airepair.models.formats.layers import ChannelsLastFlatten
+    from airepair.formats.extra_layers import ChannelsLastFlatten
 
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
     torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 8, 8),)), tmp_path / "net.pt2")
@@ -189,8 +189,8 @@ def test_an_unfaithful_conversion_names_the_first_layer(tmp_path: Path, monkeypa
 
 def test_the_data_sets_images_are_checked_too(tmp_path: Path) -> None:
     """Images that are given join the random inputs; for a file that scales 0..255 itself they come as 0..255; of another size they do not."""
-    from airepair.models.formats.fidelity import check_inputs
-    from airepair.models.formats.layers import Scaled
+    from airepair.formats.extra_layers import Scaled
+    from airepair.formats.fidelity import check_inputs
 
     net = Scaled(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (1 / 255,), (0.0,)).eval()
     torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 8, 8),)), tmp_path / "net.pt2")

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from airepair.errors import UsageError
+from airepair.formats import open_model
 from airepair.models import checkpoint
-from airepair.models.feeding import Brought
-from airepair.models.formats import open_model
-from airepair.models.own_code import own_code
 from airepair.models.recognise import load
-from airepair.subjects.bringing import bring
+from airepair.models.user_code import own_code
+from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.load import bring
 
 SCRIPT = """
 import torch

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airepair import right_answers
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.errors import UsageError
 from airepair.gate.decision import change, inverted
 from airepair.gate.defaults import RULES
 from airepair.gate.output import table
 from airepair.gate.rules import parse, rules_of
 from airepair.gate.verdict import judge
-from airepair.records import Record, append
+from airepair.records import Record, append, right_answers
 from airepair.report.statistics import Pair
 from airepair.report.text import terminal
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import evaluating, sit
+from airepair.evaluation.exam import evaluating, sit
 from airepair.methods.irepair import IRepair, balanced, gradients, mask
 from airepair.methods.lookup import Lookup, Table, fingerprint
 from airepair.methods.random_change import RandomChange

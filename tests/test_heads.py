@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
+from airepair.formats import open_model
+from airepair.formats.at_logits import at_logits
+from airepair.formats.heads import head_in, headed
+from airepair.formats.model_file import Opened
 from airepair.methods import build as method
-from airepair.models.feeding import Brought
-from airepair.models.formats import open_model
-from airepair.models.formats.at_logits import at_logits
-from airepair.models.formats.heads import head_in, headed
-from airepair.models.formats.opened import Opened
 from airepair.models.layers import final_site
-from airepair.subjects.bringing import bring
+from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 
 CPU = torch.device("cpu")
@@ -189,7 +189,7 @@ def test_a_network_before_its_softmax_is_converted(tmp_path: Path) -> None:
     """What runs behind the logits, and is returned by nobody, is no part of what is written."""
     pytest.importorskip("keras")
     pytest.importorskip("mmdnn")
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -210,7 +210,7 @@ def test_a_keras_file_keeps_its_log_softmax(tmp_path: Path, ending: str, layer: 
     """As the activation of its last layer, or a layer of its own; the configuration stays as it is."""
     pytest.importorskip("mmdnn")
     pytest.importorskip("keras")
-    from airepair.models.formats.keras_files import load_keras, outputs
+    from airepair.formats.keras.files import load_keras, outputs
 
     keras = load_keras()
     layers = keras.layers
@@ -239,7 +239,7 @@ def test_a_frozen_graph_keeps_its_head(tmp_path: Path, end: str) -> None:
     pytest.importorskip("mmdnn")
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("TensorFlow is not installed (pip install 'airepair[tf]')")
-    from airepair.models.formats.export import export
+    from airepair.formats.export import export
 
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
     export(net, (1, 8, 8), tmp_path / "logits.pb")

@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from airepair.case import Case
-from airepair.choice import Choice, choice_of, chooses
+from airepair.cli.repair.run import told
 from airepair.methods import METHODS, build
 from airepair.report.before_after import before_after
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.recommend import recommendations
 from airepair.runner.held_out import divided
 from airepair.runner.outcome import UNCHANGED
-from airepair.runs.repairing import told
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
-from airepair.training import Best, snapshot
+from airepair.training.best_state import Best, snapshot
+from airepair.training.choice import Choice, choice_of, chooses
 from airepair.types import Category, Split, Task
 
 
@@ -213,4 +213,4 @@ def test_who_uses_the_choice_says_so(name: str) -> None:
     if kind is None:
         return
     source = inspect.getsource(importlib.import_module(kind.__module__))
-    assert chooses(kind) == ("airepair.choice" in source)
+    assert chooses(kind) == ("airepair.training.choice" in source)

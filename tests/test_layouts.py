@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.data.asked import wanted
+from airepair.data.user_inputs import wanted
 from airepair.errors import UsageError
-from airepair.exam import sit
-from airepair.models.feed import Feed
-from airepair.models.feeding import Brought, add_feeding_arguments, brought_from, stated
-from airepair.models.formats import open_model
-from airepair.models.formats.export import export
-from airepair.models.formats.fidelity import check_inputs
-from airepair.models.formats.layers import ChannelsLastFlatten, ChannelsLastReshape
+from airepair.evaluation.exam import sit
+from airepair.formats import open_model
+from airepair.formats.export import export
+from airepair.formats.extra_layers import ChannelsLastFlatten, ChannelsLastReshape
+from airepair.formats.fidelity import check_inputs
+from airepair.models.input_adapter import Feed
 from airepair.models.layouts import LAYOUTS, arranged, layouts_of, shape_in
-from airepair.subjects.bringing import bring
+from airepair.subjects.user_model.input_spec import Brought, add_feeding_arguments, brought_from, stated
+from airepair.subjects.user_model.load import bring
 
 CPU = torch.device("cpu")
 # Each answers with the brightest of four quarters, or of three channels, and takes images in the layout of its name.

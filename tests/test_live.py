@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.live.rows import grid_row, phase_left, rows, worker_row
 from airepair.live.screen import Above, Moving, Plain
 from airepair.live.state import FOLDER, GRID, Grid, Teller, Working, clear, grid_of, working, write

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airepair.logic.formulas import EQ, LE, LT, NE, And, Every, Formula, Or, Some, Truth, implies
-from airepair.logic.terms import Blend, Distance, Divergence, Groups, Scope, Value
+from airepair.constraints.formulas import EQ, LE, LT, NE, And, Every, Formula, Or, Some, Truth, implies
+from airepair.constraints.terms import Blend, Distance, Divergence, Groups, Scope, Value
 
 N = 5
 # Quarters, so that sums and differences are exact and products of a few losses cannot underflow.

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airepair.constraints.parser import parse
+from airepair.constraints.published import CIFAR10, DIGITS, FASHION, NAMED, Box, Segment
+from airepair.constraints.terms import Scope
 from airepair.data import cifar, mnist
 from airepair.errors import UsageError
-from airepair.logic.constraints import CIFAR10, DIGITS, FASHION, NAMED, Box, Segment
-from airepair.logic.parser import parse
-from airepair.logic.terms import Scope
 from airepair.types import Robustness
 
 G = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from airepair.loop import Course, Epoch, Resume, batches, images_of, passes, split
+from airepair.training.loop import Course, Epoch, Resume, batches, images_of, passes, split
 
 SOURCE = Path(__file__).parents[1] / "airepair"
 TEN = Course(2, 10, lambda: split(torch.arange(10), 4))
@@ -66,13 +66,13 @@ def test_a_last_batch_of_one_image_is_dropped_and_not_counted(n: int) -> None:
 
 
 def test_nothing_trains_beside_the_loop() -> None:
-    """Gradients are put in place, and an optimiser steps, in stepping.py alone; the canary stands below it and tries torch itself."""
+    """Gradients are put in place, and an optimiser steps, in training/step.py alone; the canary stands below it and tries torch itself."""
     callers = {
         f"{file.relative_to(SOURCE)}: {ast.unparse(node)}"
         for file in SOURCE.rglob("*.py")
-        if file != SOURCE / "canary.py"
+        if file != SOURCE / "arithmetic" / "canary.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "backward" or (node.func.attr == "step" and not node.args)  # an optimiser's step takes none
     }
-    assert callers == {"stepping.py: value.backward()", "stepping.py: self.optimizer.step()"}
+    assert callers == {"training/step.py: value.backward()", "training/step.py: self.optimizer.step()"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, append, read
 from airepair.runner.spec import CellSpec
 from tests import rig
@@ -97,7 +97,7 @@ def test_contradictions_are_refused_unless_a_side_is_preferred(
 
 def test_a_record_that_its_files_contradict_is_never_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An accuracy that the right answers do not give, and a line that is no record: named, and --prefer does not help."""
-    from airepair.right_answers import pack
+    from airepair.records.right_answers import pack
 
     right = {"tested": pack([True] * 4), "after": pack([True, True, True, False])}
     wrong = shard(tmp_path / "one", record(0, accuracy=0.9, right=right))

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from airepair.case import Case
-from airepair.exam import Exam, most_confused, sit
-from airepair.logic.constraints import CIFAR10
-from airepair.logic.parser import parse
+from airepair.constraints.parser import parse
+from airepair.constraints.published import CIFAR10
+from airepair.evaluation.exam import Exam, most_confused, sit
+from airepair.evaluation.exams import Exams, Pairs, draw_pairs
 from airepair.methods import build
 from airepair.metrics import METRICS, Missing, score
 from airepair.metrics.accuracy import accuracy
@@ -18,7 +19,6 @@ from airepair.metrics.churn import backward_compatibility, churn, negative_flips
 from airepair.metrics.confusion import confusion, confusion_ab, confusion_ba
 from airepair.metrics.constraint import constraint, constraint_tempered, temperature
 from airepair.metrics.drawdown import drawdown, worst_class_loss
-from airepair.metrics.exams import Exams, Pairs, draw_pairs
 from airepair.metrics.flips import break_rate, generalisation, net_change, repair_rate
 from airepair.metrics.group_accuracy import group_accuracy
 from airepair.metrics.pgd import attack, margin, pgd_accuracy

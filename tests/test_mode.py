@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
+from airepair.evaluation.work import step_work
 from airepair.methods.mode import Mode, features, heat_maps, probe
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
 from airepair.types import Split
-from airepair.work import step_work
 
 
 class TestMode(MethodConformance):

@@ -9,7 +9,7 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.models import MODELS, build
-from airepair.models.feed import Feed
+from airepair.models.input_adapter import Feed
 
 CIFAR = (3, 32, 32)
 
@@ -154,7 +154,7 @@ def test_a_brought_network_scores_what_its_file_states(file: str) -> None:
     from pathlib import Path
 
     from airepair import data
-    from airepair.exam import sit
+    from airepair.evaluation.exam import sit
     from airepair.models.recognise import load
 
     folder = os.environ.get("AIREPAIR_MODELS")

@@ -16,18 +16,18 @@ import pytest
 import torch
 from torch import nn
 
-from airepair import loop
-from airepair.commands import train as command
+from airepair.cli import train as command
 from airepair.errors import UsageError
 from airepair.evaluation.digest import digest
-from airepair.loop import Epoch
 from airepair.models import build
-from airepair.models.paper_names import model_name
-from airepair.models.recipes import PAPER, training_of
+from airepair.models.names import model_name
 from airepair.models.recognise import load
-from airepair.models.train import STATE, Folder, Plan, Watcher, train
+from airepair.subjects.recipes import PAPER, training_of
 from airepair.testing import toy
-from airepair.training import fit
+from airepair.training import loop
+from airepair.training.best_state import fit
+from airepair.training.loop import Epoch
+from airepair.training.resumable import STATE, Folder, Plan, Watcher, train
 from airepair.types import Recipe
 
 RECIPE = Recipe(lr=0.1, batch_size=32, epochs=5, augment="shift", label_smoothing=0.1)
@@ -78,7 +78,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, after: in
 def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches that are left, the losses so far, augmentation and dropout: no image is seen twice or left out."""
     monkeypatch.setattr(loop.time, "monotonic", itertools.count(0, 2).__next__)  # every batch is a second after the last
-    monkeypatch.setattr("airepair.models.train.MINUTE", 0.0)
+    monkeypatch.setattr("airepair.training.resumable.MINUTE", 0.0)
     data, whole = toy.dataset(), network()
     epochs = train(whole, data.train, data.validation, Plan(RECIPE, 1))
 

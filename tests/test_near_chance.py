@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError
-from airepair.models.feeding import Feeding
-from airepair.subjects import near_chance
-from airepair.subjects.near_chance import KNOWN, OWN, Tried, best_of, refuse_near_chance
+from airepair.subjects.user_model import sanity_check
+from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.sanity_check import KNOWN, OWN, Tried, best_of, refuse_near_chance
 from airepair.types import Split
 
 
@@ -58,7 +58,7 @@ def test_a_normalisation_that_people_know_is_offered_before_computed_numbers(
         return Answers(means.get(feeding.mean, 0.1) if known else shares[OWN])
 
     unstated = Feeding(input_range=(0.0, 1.0), origins={"input_range": "default"})
-    monkeypatch.setattr(near_chance, "sit", _sit)
+    monkeypatch.setattr(sanity_check, "sit", _sit)
     with pytest.raises(UsageError) as caught:
         refuse_near_chance("net.pt", Answers(0.1), refeed, unstated, data(channels))
     advice = str(caught.value).partition("; give ")[2]
@@ -67,7 +67,7 @@ def test_a_normalisation_that_people_know_is_offered_before_computed_numbers(
 
 def _sit(module: nn.Module, split: Split):
     """The exam in one batch: which images are answered rightly is a matter of their place."""
-    from airepair.exam import sit
+    from airepair.evaluation.exam import sit
 
     return sit(module, split, batch_size=len(split))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from airepair.case import Case
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, read
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell

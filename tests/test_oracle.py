@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.logic.parser import parse
-from airepair.oracle import BoxGround, Hunt, Search, SegmentGround, counterexamples, descend, frozen, worst
+from airepair.constraints.counterexamples import BoxGround, Hunt, Search, SegmentGround, counterexamples, descend, frozen, worst
+from airepair.constraints.parser import parse
 from airepair.testing import toy
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import read
 
 EXAMPLE = "--method apricot deeprepair dl2 --pretrained cifar10_resnet34_baseline.pt --dataset cifar10 --net_arch resnet --depth 34"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
 from airepair.errors import UsageError
-from airepair.pieces import join, split
+from benchmarks.campaign.carry import main
+from benchmarks.campaign.chunks import join, split
 
 
 def test_a_file_comes_back_byte_for_byte(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_damage_is_refused_and_leaves_nothing(tmp_path: Path, damage: str) -> No
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Split, join, and one line with exit code 2 where the target exists."""
     (tmp_path / "a").write_bytes(b"abc")
-    assert main(["carry", "split", str(tmp_path / "a"), str(tmp_path / "p")]) == 0
+    assert main(["split", str(tmp_path / "a"), str(tmp_path / "p")]) == 0
     listed = capsys.readouterr().out.strip()
-    assert main(["carry", "join", listed, str(tmp_path / "q")]) == 0
+    assert main(["join", listed, str(tmp_path / "q")]) == 0
     assert (tmp_path / "q" / "a").read_bytes() == b"abc"
-    assert main(["carry", "join", listed, str(tmp_path / "q")]) == 2
+    assert main(["join", listed, str(tmp_path / "q")]) == 2
     assert "exists" in capsys.readouterr().err

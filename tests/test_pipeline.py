@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from airepair.case import Case
-from airepair.cost import _resident, measure
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import sit
-from airepair.filing import file_before, file_result
+from airepair.evaluation.exam import sit
 from airepair.methods import build
 from airepair.records import Record, read
-from airepair.right_answers import indices, pack, unpack
+from airepair.records.right_answers import indices, pack, unpack
+from airepair.runner.cost import _resident, measure
 from airepair.runner.outcome import Outcome
 from airepair.runner.run import result_of
+from airepair.runner.storage import file_before, file_result
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.types import Category, Limit, Method, Split, Subject, Task

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair import places
+from airepair import paths
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def as_nobody() -> tuple[Path, bool]:
             if os.getuid() == 0:
                 os.environ["LOGNAME"] = "nobody"
                 os.setuid(65534)
-            found = places.cache()
+            found = paths.cache()
             found.mkdir(parents=True, exist_ok=True)
             os.write(writing, f"{found}\nmade".encode())
         finally:
@@ -65,4 +65,4 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """AIREPAIR_CACHE and AIREPAIR_DATA, as they stand."""
     monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "c"))
     monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path / "d"))
-    assert (places.cache(), places.data()) == (tmp_path / "c", tmp_path / "d")
+    assert (paths.cache(), paths.data()) == (tmp_path / "c", tmp_path / "d")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airepair.arithmetic import settings
+from airepair.arithmetic.setup import settings
 from airepair.case import Case
 from benchmarks.grid import methods
 from benchmarks.portable.walk import parted

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from airepair import precision
+from airepair.arithmetic import precision
+from airepair.arithmetic.precision import bf16_pays, laid_out, lowered, mark, precision_of
 from airepair.case import Case
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.methods import build
-from airepair.models import baseline
-from airepair.models.recipes import training_of
-from airepair.precision import bf16_pays, laid_out, lowered, mark, precision_of
-from airepair.submodels.probe import quickest
+from airepair.methods.apricot.schedule import quickest
+from airepair.subjects import baseline
+from airepair.subjects.recipes import training_of
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
-from airepair.training import Watch, fit, optimizer_of
+from airepair.training.best_state import Watch, fit, optimizer_of
 from airepair.types import Recipe
 from benchmarks.grid import methods
 from benchmarks.perf.agreement import compared_means

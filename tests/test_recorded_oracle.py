@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airepair.logic.parser import parse
-from airepair.oracle import Hunt, Search, Searches, counterexamples
-from airepair.recorded import WARM_UP
-from airepair.recorded_oracle import RecordedHunt
+from airepair.constraints.counterexamples import Hunt, Search, Searches, counterexamples
+from airepair.constraints.counterexamples_graph import RecordedHunt
+from airepair.constraints.parser import parse
 from airepair.testing import toy
+from airepair.training.cuda_graph import WARM_UP
 from airepair.types import Meter
 
 

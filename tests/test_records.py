@@ -14,7 +14,7 @@ from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.records import Phase, Record, append, read, scan, version
-from airepair.right_answers import pack
+from airepair.records.right_answers import pack
 
 
 def record(seed: int = 0, **values: object) -> Record:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, scan
-from airepair.right_answers import pack
+from airepair.records.right_answers import pack
 
 from .report_records import record
 

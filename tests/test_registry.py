@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.errors import UsageError
 from airepair.methods import METHODS, build
 from airepair.metrics import broken, entries
@@ -122,7 +122,7 @@ def test_a_metric_that_raises_is_missing_with_its_reason_and_the_others_are_ther
 
 def test_every_method_is_every_one_that_imports(installed: Path, capsys: pytest.CaptureFixture[str]):
     """`airepair repair --all` leaves the torn ones out and says so."""
-    from airepair.runs.asked import every_method
+    from airepair.cli.repair.request import every_method
 
     found = every_method()
     assert "shift" in found

@@ -19,19 +19,20 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from airepair import data, tensor_cache
+from airepair import data
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.evaluation.digest import digest
-from airepair.filing import WEIGHTS, file_before, file_result, scores_before
-from airepair.models import baseline
-from airepair.models.baseline import trained
-from airepair.models.recipes import Training
+from airepair.host import tensor_cache
+from airepair.host.signals import finishing
 from airepair.records import Record, append, read, scan
 from airepair.records.lookup import Lookup
 from airepair.records.tenancy import Tenancy
 from airepair.runner.result import CellResult
-from airepair.signals import finishing
+from airepair.runner.storage import WEIGHTS, file_before, file_result, scores_before
+from airepair.subjects import baseline
+from airepair.subjects.baseline import trained
+from airepair.subjects.recipes import Training
 from airepair.suite.folder import RunFolder
 from airepair.types import Dataset, Recipe
 from tests import rig
@@ -143,7 +144,7 @@ def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, subprocess, sys, time
-child = "import sys, time; from airepair.orphans import end_with_parent as f; f(int(sys.argv[1])); print('on', flush=True); time.sleep(600)"
+child = "import sys, time; from airepair.host.orphans import end_with_parent as f; f(int(sys.argv[1])); print('on', flush=True); time.sleep(600)"
 with subprocess.Popen([sys.executable, "-c", child, str(os.getpid())], stdout=subprocess.PIPE, text=True) as process:
     process.stdout.readline()
     print(process.pid, flush=True)
@@ -177,7 +178,7 @@ def test_no_process_outlives_its_parent(stopped: bool) -> None:
 
 
 TOOL = """
-import sys; from pathlib import Path; from airepair.engines.child import run
+import sys; from pathlib import Path; from airepair.external.process import run
 folder = Path(sys.argv[1])
 run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log", seconds=600, cwd=folder, heard=lambda line: print(line.strip(), flush=True))
 """
@@ -213,7 +214,7 @@ def test_an_interrupt_waits_until_the_line_is_written() -> None:
 
 BACKGROUND = """
 import os, signal
-from airepair.signals import end_in_order
+from airepair.host.signals import end_in_order
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 end_in_order(patient=True)
 os.kill(os.getpid(), signal.SIGINT)
@@ -298,7 +299,7 @@ import os, sys
 from pathlib import Path
 import torch
 from airepair import data
-from airepair.models.baseline import trained
+from airepair.subjects.baseline import trained
 from tests.test_reliability import NOBODY, SHORT
 torch.set_num_threads(1)
 cache, digits, trainings = Path(sys.argv[1]), data.load("digits"), []

@@ -281,7 +281,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from airepair import data
-from airepair.models.baseline import trained
+from airepair.subjects.baseline import trained
 from airepair.evaluation.digest import digest
 from tests.test_reliability import SHORT
 def show(phase, step, *_):

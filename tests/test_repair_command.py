@@ -16,15 +16,15 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from airepair.cli import main
-from airepair.commands import repair as command
+from airepair.cli.main import main
+from airepair.cli.repair import command as command
+from airepair.cli.repair.folder import make
+from airepair.cli.repair.method_options import given_options, words_of
+from airepair.cli.repair.progress import Lines, Live
 from airepair.errors import UsageError
 from airepair.records import Record, read
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.recommend import recommendations
-from airepair.runs.additional import given_options, words_of
-from airepair.runs.folder import make
-from airepair.runs.show import Lines, Live
 from airepair.types import Category, Task
 
 KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
@@ -104,7 +104,7 @@ def test_the_configuration_gives_the_same_numbers_again(ran: Path) -> None:
     old, new = ({r.key: (r.options, r.budget, r.subject["repaired_weights"]) for r in read([f])[0]} for f in (ran, again))
     assert old == new
     args = command_line("--config", str(ran / "config.toml"), "--method", "noop")
-    from airepair.runs.config import apply
+    from airepair.cli.repair.config import apply
 
     assert apply(args, args.config)["finetune"].options["epochs"] == 4
     assert (args.method, args.seeds, args.net_arch) == (["noop"], "0", "cnn")
@@ -243,8 +243,8 @@ def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pyt
 def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto runs the tuned settings beside the
     defaults, names what they cost, and says what it did not find."""
-    from airepair.models.feeding import Brought
-    from airepair.runs.targets import Target, architecture_of
+    from airepair.cli.repair.targets import Target, architecture_of
+    from airepair.subjects.user_model.input_spec import Brought
 
     assert Target("digits", "base", Brought(base)).architecture == "cnn"
     assert architecture_of(Brought(base, "resnet", 34)) == "resnet34"

@@ -11,7 +11,7 @@ import pytest
 from airepair import BENCHMARK_VERSION
 from airepair.records import Record
 from airepair.report import documents, render, terminal
-from airepair.report.grid import Grid, grid
+from airepair.report.cells import Grid, grid
 from airepair.report.leaderboard import leaderboard
 
 from .report_records import record

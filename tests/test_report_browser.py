@@ -13,7 +13,7 @@ import pytest
 
 from airepair.records import read
 from airepair.report import paper
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.leaderboard import HEADINGS, LABELS, leaderboard
 from airepair.report.table1 import table1
 from airepair.report.table2 import table2

@@ -10,12 +10,12 @@ import pytest
 
 from airepair.records import SAME_NORM, Phase
 from airepair.report import render
+from airepair.report.cells import grid
 from airepair.report.costs import costs
 from airepair.report.extended import FLAG, extended
 from airepair.report.facts import settings, temperature_alone
-from airepair.report.grid import grid
-from airepair.report.layout import Table
 from airepair.report.states import largest_within, states
+from airepair.report.table import Table
 from tests.report_records import BEFORE, example, phases, record
 
 GOLDEN = Path(__file__).parent / "golden"

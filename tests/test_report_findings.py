@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, append, read
 from airepair.report.findings import SEEDS, findings
 from tests.test_report_table3 import cells

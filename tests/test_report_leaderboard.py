@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from airepair.report import documents, write_all
+from airepair.report.cells import grid
 from airepair.report.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve
-from airepair.report.grid import grid
-from airepair.report.layout import Entry, Heading, Row, Table
 from airepair.report.leaderboard import HEADINGS, LABELS, leaderboard
+from airepair.report.table import Entry, Heading, Row, Table
 from tests.report_records import ODD, example, phases, record
 
 VOID = {"meta", "input"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from airepair.report import render, write_all
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.paired import paired
 from airepair.report.statistics import Pair, by_image, by_seed, fewest_seeds, holm, mcnemar, permuted
 from tests.report_records import answered, record

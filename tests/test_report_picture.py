@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airepair.records import Record
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.picture import notes, on_front, panels, picture, points, shown
 from airepair.report.picture_labels import LETTER, SIZE, Box, Wanted, place_labels
 from airepair.report.picture_panel import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH

@@ -17,10 +17,10 @@ from airepair.errors import UsageError
 from airepair.records import Record
 from airepair.report import paper as paper_table
 from airepair.report import render, terminal, write_all
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.latex import escape as latex_escape
-from airepair.report.layout import Table, fixed
 from airepair.report.markdown import escape as markdown_escape
+from airepair.report.table import Table, fixed
 from airepair.report.table1 import table1
 from airepair.report.text import terminal as as_text
 from tests.report_records import ODD, example, record

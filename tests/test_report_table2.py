@@ -11,9 +11,9 @@ import pytest
 from airepair import BENCHMARK_VERSION
 from airepair.records import Record
 from airepair.report import documents, render, terminal
-from airepair.report.grid import grid
-from airepair.report.layout import Table
+from airepair.report.cells import grid
 from airepair.report.leaderboard import leaderboard
+from airepair.report.table import Table
 from airepair.report.table2 import table2
 from tests.report_records import BEFORE, record
 

@@ -13,7 +13,7 @@ import pytest
 
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.report import documents, render, terminal, write_all
-from airepair.report.grid import ablation, grid
+from airepair.report.cells import ablation, grid
 from airepair.report.table3 import questions, table3
 from tests.report_records import BEFORE, answered, phases, record
 

@@ -1,6 +1,6 @@
 """What tuned settings cost in other metrics."""
 
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.tuned_costs import tuned_costs
 
 from .report_records import record

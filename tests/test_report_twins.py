@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from airepair.records import Record
+from airepair.report.cells import grid
 from airepair.report.claims import claims
-from airepair.report.grid import grid
 from airepair.report.table3 import table3
 from airepair.report.twins import lines, once, twins
 from tests.report_records import record

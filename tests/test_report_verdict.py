@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, read
-from airepair.report.grid import grid
+from airepair.report.cells import grid
 from airepair.report.recommend import recommendations
 from airepair.report.screen import LINES, WIDTH, short
 from airepair.report.verdict import verdict

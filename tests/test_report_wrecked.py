@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from airepair.cli.repair.folder import RunFolder
+from airepair.cli.repair.run import told
 from airepair.records import Record
 from airepair.report import documents, render
 from airepair.report.before_after import before_after
+from airepair.report.cells import grid
 from airepair.report.costs import costs
 from airepair.report.facts import WRECK, WRECKED, wrecked
-from airepair.report.grid import grid
-from airepair.report.layout import Table
 from airepair.report.leaderboard import leaderboard
 from airepair.report.paper import default_path, read
 from airepair.report.recommend import recommendations
+from airepair.report.table import Table
 from airepair.report.table1 import table1
-from airepair.runs.folder import RunFolder
-from airepair.runs.repairing import told
 from tests.report_records import record
 
 WORSE = {"accuracy": -0.5, "constraint": 0.3}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from airepair.exam import logits_of
+from airepair.evaluation.exam import logits_of
 from airepair.models.layers import runs, weighted
 from airepair.search.evolution import Evolution, evolve, trials
 from airepair.search.intervene import Intervened, channelwise

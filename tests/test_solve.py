@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.cli import main
+from airepair.cli.main import main
 
 X = np.array([[[[1.0, 0.0]]]], dtype=np.float32)  # one image of 1 x 1 x 2
 

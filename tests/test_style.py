@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from airepair.corruptions.weather import plasma
 from airepair.errors import UsageError
-from airepair.style import operations
-from airepair.style.chains import Chains, divergence
-from airepair.style.clusters import k_means, references
-from airepair.style.transfer import EPSILON, coloured, fourier, haar, painted, transfer_of, unhaar, wavelet
+from airepair.methods.deeprepair_style import augmix_operations
+from airepair.methods.deeprepair_style.augmix import Chains, divergence
+from airepair.methods.deeprepair_style.clusters import k_means, references
+from airepair.methods.deeprepair_style.transfer import EPSILON, coloured, fourier, haar, painted, transfer_of, unhaar, wavelet
 from airepair.types import Split
 
 
@@ -142,7 +142,7 @@ def test_operations_on_values_are_pil_s(name: str) -> None:
     pixels = (pictures(5, (3, 16, 16), 3) * 200 + 20).round().to(torch.uint8)
     pixels[0] = 77
     levels = torch.tensor([0.5, 2.6, 3.0, 6.0, 9.0])
-    ours = getattr(operations, name)(pixels / 255, levels, torch.ones(5))
+    ours = getattr(augmix_operations, name)(pixels / 255, levels, torch.ones(5))
     for i in range(5):
         argument = {
             "posterize": (4 - int(float(levels[i]) * 4 / 10),),
@@ -157,18 +157,18 @@ def test_operations_on_places_move_pixels() -> None:
     """A translation by three pixels moves a point by three; the sign turns it round; level 0 leaves the image alone."""
     x = torch.zeros(2, 1, 9, 9)
     x[:, 0, 4, 4] = 1
-    y = operations.translate_x(x, torch.full((2,), 10.0), torch.tensor([1.0, -1.0]))
+    y = augmix_operations.translate_x(x, torch.full((2,), 10.0), torch.tensor([1.0, -1.0]))
     assert float(y[0, 0, 4, 1]) == pytest.approx(1, abs=1e-4)
     assert float(y[1, 0, 4, 7]) == pytest.approx(1, abs=1e-4)
     picture = pictures(2, (1, 9, 9))
     for name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y"):
-        torch.testing.assert_close(getattr(operations, name)(picture, torch.zeros(2), torch.ones(2)), picture, atol=1e-5, rtol=0)
+        torch.testing.assert_close(getattr(augmix_operations, name)(picture, torch.zeros(2), torch.ones(2)), picture, atol=1e-5, rtol=0)
 
 
 def test_rotation_by_a_right_angle() -> None:
     """30 levels of 3 degrees: a quarter turn of a square image."""
     x = pictures(1, (1, 9, 9))
-    y = operations.rotate(x, torch.tensor([30.0]), torch.ones(1))
+    y = augmix_operations.rotate(x, torch.tensor([30.0]), torch.ones(1))
     torch.testing.assert_close(y, x.rot90(1, (2, 3)), atol=1e-4, rtol=0)
 
 
@@ -189,7 +189,7 @@ def test_some_chains_start_from_the_stylised_image() -> None:
     n, chains = 4000, Chains(width=1, depth=1)
     x, white = torch.zeros(n, 1, 4, 4), torch.ones(n, 1, 4, 4)
     share = float((chains(x, white, seeded(6)).amax((1, 2, 3)) > 0).float().mean())
-    assert share == pytest.approx(1 / (len(operations.OPERATIONS) + 1), abs=0.02)
+    assert share == pytest.approx(1 / (len(augmix_operations.OPERATIONS) + 1), abs=0.02)
 
 
 def test_the_divergence_is_jensen_shannon_s() -> None:

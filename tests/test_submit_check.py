@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airepair import right_answers
-from airepair.cli import main
-from airepair.records import Record, append
+from airepair.cli.main import main
+from airepair.records import Record, append, right_answers
 
 from .report_records import record
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
+from airepair.methods.apricot import submodels as training
+from airepair.methods.apricot.adjustment import ABSENT, combinations, one_each, regrouped
+from airepair.methods.apricot.schedule import LIGHT, multiplications, quickest
+from airepair.methods.apricot.stack import Stack, concatenated, floating, moved, put, stacked
+from airepair.methods.apricot.vmapped import Together
+from airepair.methods.apricot.windows import windows
 from airepair.models import plain
-from airepair.submodels import training
-from airepair.submodels.probe import LIGHT, multiplications, quickest
-from airepair.submodels.stack import Stack, concatenated, floating, moved, put, stacked
-from airepair.submodels.steps import ABSENT, combinations, one_each, regrouped
-from airepair.submodels.together import Together
-from airepair.submodels.windows import windows
 from airepair.testing import toy
-from airepair.training import snapshot
+from airepair.training.best_state import snapshot
 from airepair.types import Recipe, Split, Task
 
 

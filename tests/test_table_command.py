@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.commands import table as table_command
+from airepair.cli import table as table_command
 from airepair.errors import UsageError
 from airepair.records import Record, append
 from tests.report_records import BEFORE, example, record

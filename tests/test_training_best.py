@@ -2,9 +2,9 @@
 
 import torch
 
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.testing import toy
-from airepair.training import Best, snapshot
+from airepair.training.best_state import Best, snapshot
 from airepair.types import Task
 
 

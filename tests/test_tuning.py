@@ -20,13 +20,13 @@ from torch import nn
 
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.errors import OutOfBudget, UsageError
-from airepair.events import Budget, Events
 from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
 from airepair.options import Space, describe, option
 from airepair.records import Record, read
+from airepair.runner.events import Budget, Events
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared

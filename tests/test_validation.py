@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from airepair.cli.repair.config import KEYS, apply
 from airepair.errors import UsageError
+from airepair.host.validation import Count, Finite, Share, accepted, checked
 from airepair.metrics import METRICS
-from airepair.runs.config import KEYS, apply
 from airepair.settings import choose_options, profiles, read_table
 from airepair.tuning.table import read_rows
-from airepair.validation import Count, Finite, Share, accepted, checked
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from airepair.case import Case
-from airepair.cli import main
+from airepair.cli.main import main
 from airepair.records import Record, append, read
-from airepair.right_answers import pack, unpack
+from airepair.records.right_answers import pack, unpack
 from airepair.verification import mark as marks
 from airepair.verification.judging import judged
 from airepair.verification.sample import drawn, hindrance, spec_of

@@ -126,7 +126,7 @@ def test_a_class_in_the_working_directory_needs_no_installation(site: Path, tmp_
     """`--method mine:Mine`, by `airepair bench` as a script would call it (nothing of the folder on sys.path)."""
     source = (ROOT / "examples" / "third_party" / "src" / "airepair_bias" / "__init__.py").read_text()
     (tmp_path / "mine.py").write_text(source.replace("class Bias", "class Mine"))
-    script = "import sys; sys.path.remove(''); from airepair.cli import main; sys.exit(main())"
+    script = "import sys; sys.path.remove(''); from airepair.cli.main import main; sys.exit(main())"
     assert "bias: shifts the logits" in _python(site, tmp_path, "-c", script, "list", "methods", "mine:Mine").stdout
     cells = ["--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--out", "out"]
     done = _python(site, tmp_path, "-c", script, "bench", *cells)

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from airepair import data as datasets
 from airepair.case import Case
 from airepair.data.images import robustness_of
-from airepair.data.seen import divide_for
+from airepair.data.partition import divide_for
 from airepair.data.splits import digest
 from airepair.errors import UsageError
-from airepair.models.recipes import training_of
 from airepair.records import Record
 from airepair.runner.loading import Loaded
 from airepair.runner.outcome import outcome
 from airepair.runner.prepared import prepare
 from airepair.runner.repair import repair as run_repair
 from airepair.runner.specify import Shared, cell_spec, chosen_options
+from airepair.runner.variants import check
+from airepair.subjects.recipes import training_of
 from airepair.types import Dataset, Split, Subject
-from airepair.variants import check
 
 PARTS = ("train", "repair", "validation", "test")
 Arrays = Mapping[str, tuple[Any, Any]]

@@ -40,11 +40,11 @@ def registered_name(text: str) -> str:
 
 
 def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
-    """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on` (seen.py says what may stand there).
+    """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on` (partition.py says what may stand there).
 
     `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name, Unavailable if its files are not found.
     """
-    from airepair.data.seen import divide_for
+    from airepair.data.partition import divide_for
 
     return divide_for(whole(name), trained_on, seed)
 
@@ -52,26 +52,28 @@ def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
 def whole(name: str) -> Source:
     """The data set as it lies on the disk, undivided."""
     if name.startswith(("npz:", "folder:")):
-        from airepair.data import own
+        from airepair.data import user_data
 
-        return own.source(name)
+        return user_data.source(name)
     found: Source = DATASETS.get(name)()
     return found
 
 
 def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) -> str:
     """Fetches an official data set unless it is at hand; the place where it lies. progress(file, bytes so far, bytes in all)."""
-    from airepair import places
-    from airepair.data import files
-    from airepair.data.official import OFFICIAL
+    from airepair import paths
+    from airepair.data import official_files
+    from airepair.data.catalogue import OFFICIAL
 
-    return files.get(name, places.data(), progress).where if name in OFFICIAL else f"nothing to fetch for {DATASETS.check(name)}"
+    return official_files.get(name, paths.data(), progress).where if name in OFFICIAL else f"nothing to fetch for {DATASETS.check(name)}"
 
 
 def absent(name: str) -> str:
     """The sentence that says what to put where if an official set is not at hand, else "". Nothing is read."""
-    from airepair import places
-    from airepair.data import files
-    from airepair.data.official import OFFICIAL
+    from airepair import paths
+    from airepair.data import official_files
+    from airepair.data.catalogue import OFFICIAL
 
-    return files.absent(OFFICIAL[name], places.data()) if name in OFFICIAL and files.place(name, places.data()) is None else ""
+    return (
+        official_files.absent(OFFICIAL[name], paths.data()) if name in OFFICIAL and official_files.place(name, paths.data()) is None else ""
+    )

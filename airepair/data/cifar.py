@@ -6,9 +6,9 @@ most npz files drop them. Robustness: CIFAR-10 DL2's run.sh; CIFAR-100 has no pu
 
 from __future__ import annotations
 
-from airepair import places
-from airepair.data.files import note, read
+from airepair import paths
 from airepair.data.images import splits_of
+from airepair.data.official_files import note, read
 from airepair.data.source import Source
 from airepair.types import Robustness
 
@@ -48,7 +48,7 @@ def cifar100() -> Source:
 
 
 def _source(name: str, classes: tuple[str, ...], groups: tuple[tuple[int, ...], ...], robustness: Robustness) -> Source:
-    arrays = read(name, places.data())
+    arrays = read(name, paths.data())
     train, test = splits_of(arrays)
     said = note(name, arrays)
     return Source(name, classes, groups, train, test, robustness, notes=(said,) if said else ())

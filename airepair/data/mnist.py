@@ -5,9 +5,9 @@ Groups (protocol): MNIST even and odd; Fashion-MNIST upper wear, trousers, shoes
 
 from __future__ import annotations
 
-from airepair import places
-from airepair.data.files import note, read
+from airepair import paths
 from airepair.data.images import splits_of
+from airepair.data.official_files import note, read
 from airepair.data.source import Source
 from airepair.types import Robustness
 
@@ -27,7 +27,7 @@ def fashion_mnist() -> Source:
 
 
 def _source(name: str, classes: tuple[str, ...], groups: tuple[tuple[int, ...], ...]) -> Source:
-    arrays = read(name, places.data())
+    arrays = read(name, paths.data())
     train, test = splits_of(arrays)
     said = note(name, arrays)
     return Source(name, classes, groups, train, test, ROBUSTNESS, notes=(said,) if said else ())

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from airepair import BENCHMARK_VERSION
+from airepair.arithmetic.seeds import stream
 from airepair.data.source import Source
-from airepair.seeds import stream
 from airepair.types import Dataset, Split
 
 SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (seeds.stream)

@@ -1,1 +1,1 @@
-"""Where foreign tools run: manifests, environments of their own, child processes with limits. Loads without torch."""
+"""Where cells run: an engine starts cells and reports how each of them ended."""

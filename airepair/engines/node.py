@@ -19,9 +19,9 @@ from airepair.engines.local import Local, failure_of
 from airepair.engines.protocol import Failure
 from airepair.engines.shipping import Files, is_here, lay, relocated
 from airepair.errors import NotTrained
-from airepair.provenance import versions
 from airepair.registry import installed_points
 from airepair.runner.loading import Loader
+from airepair.runner.provenance import versions
 from airepair.runner.result import CellResult
 from airepair.runner.spec import CellSpec
 

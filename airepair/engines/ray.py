@@ -26,7 +26,7 @@ from airepair.engines.local import Hear
 from airepair.engines.protocol import Failure, Finished, Ticket
 from airepair.engines.ray_cluster import Cluster, only
 from airepair.errors import AirepairError, UsageError, one_line
-from airepair.provenance import commit
+from airepair.runner.provenance import commit
 from airepair.runner.result import CellResult, Deaf, Listener
 from airepair.runner.spec import CellSpec
 

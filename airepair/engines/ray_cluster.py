@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from airepair.arithmetic import is_set, settings
+from airepair.arithmetic.setup import is_set, settings
 from airepair.engines import node, shipping
 from airepair.errors import UsageError, one_line
 from airepair.runner.spec import CellSpec

@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import airepair
-from airepair import places
-from airepair.atomic import write_atomically
-from airepair.data import files as data_files
-from airepair.data.official import IDX, OFFICIAL
+from airepair import paths as places
+from airepair.data import official_files as data_files
+from airepair.data.catalogue import IDX, OFFICIAL
 from airepair.errors import UsageError
-from airepair.models.feeding import beside
+from airepair.host.atomic import write_atomically
 from airepair.runner.spec import CellSpec
+from airepair.subjects.user_model.input_spec import beside
 
 Files = Mapping[str, bytes]  # by the path below a folder
 LEFT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".mypy_cache", ".ruff_cache")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from airepair.tensor_cache import digest_of
+from airepair.host.tensor_cache import digest_of
 
 
 def digest(module: nn.Module) -> str:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.arithmetic.seeds import stream
 from airepair.errors import UsageError
 from airepair.options import option
-from airepair.seeds import stream
 from airepair.types import Dataset, Recipe, Split, Transform
 
 FAULT_SEED = 20_250_302  # the purpose of the streams that faults draw from (seeds.stream): another one than the splits'

@@ -1,4 +1,7 @@
-"""What the gate judges by if nobody states rules. Without imports: the help of a command shows it before numpy may load (arithmetic.py)."""
+"""What the gate judges by if nobody states rules.
+
+Without imports: the help of a command shows it before numpy may load (airepair/arithmetic/setup.py).
+"""
 
 RULES = ("accuracy:-1pp",)
 LEVEL = 0.95

@@ -12,8 +12,8 @@ from airepair.gate.rules import points
 from airepair.gate.verdict import FINE, NOT_COMPARED, REGRESSED, UNDECIDED, Finding, Verdict
 from airepair.report import replace_file
 from airepair.report.facts import WRECK, WRECKED
-from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed
 from airepair.report.markdown import markdown
+from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed
 
 WORDS = {
     FINE: ("no regression", "brightgreen"),

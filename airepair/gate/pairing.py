@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airepair.case import Case
-from airepair.fingerprint import CONDITIONS, differences, of
 from airepair.records import Record, version
-from airepair.report.order import column_rank, method_rank
+from airepair.records.fingerprint import CONDITIONS, differences, of
+from airepair.records.right_answers import indices, unpack
+from airepair.report.ordering import column_rank, method_rank
 from airepair.report.statistics import Pair
-from airepair.right_answers import indices, unpack
 
 COMPARED = ("options", "data", *CONDITIONS)  # source and weights may differ: whether that did harm is the question
 

@@ -15,9 +15,9 @@ import msgspec
 
 from airepair.errors import UsageError, choose
 from airepair.gate import defaults
+from airepair.host.validation import checked, toml_file
 from airepair.metrics import entries
 from airepair.report.costs import COLUMNS as COSTS
-from airepair.validation import checked, toml_file
 
 MISSING = "missing"  # in the place of a metric: what the baseline has and the new records lack
 ACCEPTED = "METRIC:-0.5pp, METRIC:-1% (of the old value), METRIC:off or missing:off, each also for one method: METHOD/METRIC:..."

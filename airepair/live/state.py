@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from airepair.atomic import write_atomically
+from airepair.host.atomic import write_atomically
 
 FOLDER = "live"
 GRID = "grid.json"

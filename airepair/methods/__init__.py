@@ -32,7 +32,7 @@ class MethodRegistry(Registry):
     def get(self, name: str) -> Any:
         """The method's class, imported now; that of a combination is made from its parts."""
         if name.startswith("tool:") and "+" not in name:
-            return super().get(f"airepair.engines.tools:{name.removeprefix('tool:')}")
+            return super().get(f"airepair.external.method:{name.removeprefix('tool:')}")
         if "+" not in name:
             return super().get(name)
         from airepair.methods.combined import combine
@@ -48,9 +48,9 @@ METHODS = MethodRegistry(
         "finetune": "airepair.methods.finetune:Finetune",
         "interpolate": "airepair.methods.interpolate:Interpolate",
         "random": "airepair.methods.random_change:RandomChange",
-        "apricot": "airepair.methods.apricot:Apricot",
-        "deeprepair": "airepair.methods.deeprepair:DeepRepair",
-        "deeprepair_style": "airepair.methods.deeprepair_style:StyleGuidedDeepRepair",
+        "apricot": "airepair.methods.apricot.method:Apricot",
+        "deeprepair": "airepair.methods.deeprepair.method:DeepRepair",
+        "deeprepair_style": "airepair.methods.deeprepair_style.method:StyleGuidedDeepRepair",
         "dl2": "airepair.methods.dl2:DL2",
         "best": "airepair.methods.best:Best",
         "arachne": "airepair.methods.arachne:Arachne",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import logits_of, sit
+from airepair.evaluation.exam import logits_of, sit
 from airepair.linear.effect import Effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Array, winning

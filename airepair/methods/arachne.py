@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.models.layers import Weighted, runs, weighted
 from airepair.options import Space, option
 from airepair.search.evolution import Evolution, evolve

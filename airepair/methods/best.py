@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from airepair.chain import continued, later_budget
-from airepair.choice import choice_of
 from airepair.errors import Unsupported, UsageError
-from airepair.information import restricted
+from airepair.methods.handover import continued, later_budget
+from airepair.methods.information import restricted
 from airepair.options import option
+from airepair.training.choice import choice_of
 from airepair.types import Category, Method, Source, Task
 
 STAGES: tuple[tuple[Category, ...], ...] = (("direct weight modification",), ("retraining", "control"), ("architecture extension",))

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import evaluating, logits_of
+from airepair.evaluation.exam import evaluating, logits_of
 from airepair.models.layers import NORMS, WEIGHTED, Run, runs
 from airepair.options import Space, option
 from airepair.search.intervene import Intervened, channelwise

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, get_args
 
 from torch import nn
 
-from airepair.chain import continued, later_budget
-from airepair.choice import chooses
 from airepair.errors import Unsupported, UsageError
-from airepair.information import restricted
+from airepair.methods.handover import continued, later_budget
+from airepair.methods.information import restricted
+from airepair.training.choice import chooses
 from airepair.types import Category, Method, Source, Task
 
 

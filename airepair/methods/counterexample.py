@@ -28,13 +28,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.choice import choice_of
 from airepair.errors import Unsupported
-from airepair.exam import logits_of
+from airepair.evaluation.exam import logits_of
 from airepair.options import Space, option
 from airepair.search.modifications import MODIFICATIONS, modify, names_of
 from airepair.search.sampling import Cube
-from airepair.training import Watch, fit
+from airepair.training.best_state import Watch, fit
+from airepair.training.choice import choice_of
 from airepair.types import Category, Recipe, Source, Split, Task
 
 

@@ -27,15 +27,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.choice import Choice
 from airepair.errors import Unsupported
-from airepair.exam import evaluating
+from airepair.evaluation.exam import evaluating
 from airepair.models.layers import Run, runs, weighted
 from airepair.options import Space, option
 from airepair.search.distortions import levels_of
 from airepair.search.intervene import Intervened, channelwise
 from airepair.search.sampling import drawn
-from airepair.training import Watch, cross_entropy, fit
+from airepair.training.best_state import Watch, cross_entropy, fit
+from airepair.training.choice import Choice
 from airepair.types import Category, Recipe, Source, Split, Task, Transform
 
 NO_FILTERS = "no Conv2d layer whose filters could be corrected"

@@ -1,8 +1,9 @@
 """dl2: training with a logical constraint as a second loss.
 
 Paper: Fischer, Balunovic, Drachsler-Cohen, Gehr, Zhang, Vechev, "DL2: Training and Querying Neural Networks with Logic", ICML 2019.
-Idea: a formula over the network's outputs is translated to a loss that is 0 exactly where it holds (airepair/logic/); minimising cross-entropy
-plus `weight` times that loss trains the network to satisfy it. Points that a formula quantifies over are found by an oracle (airepair/oracle.py).
+Idea: a formula over the network's outputs is translated to a loss that is 0 exactly where it holds (airepair/constraints/); minimising cross-entropy
+plus `weight` times that loss trains the network to satisfy it. Points that a formula quantifies over are found by a
+search for counterexamples (airepair/constraints/counterexamples.py).
 
 Data (docs/protocol.md): cross-entropy on train and failing; a constraint that needs no labels is asked of the repair split's inputs *without* labels
 (on labelled training points it changed nothing), one that needs labels of train and failing. The constraint's forward pass runs with evaluation
@@ -30,18 +31,18 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.choice import choice_of
+from airepair.constraints.counterexamples import Hunt, Search, counterexamples
+from airepair.constraints.counterexamples_graph import RecordedHunt
+from airepair.constraints.inputs import Inputs
+from airepair.constraints.parser import parse
+from airepair.constraints.published import Constraint
 from airepair.errors import Unsupported
-from airepair.exam import evaluating
-from airepair.fallback import halving
-from airepair.logic.constraints import Constraint
-from airepair.logic.inputs import Inputs
-from airepair.logic.parser import parse
-from airepair.loop import Epoch
+from airepair.evaluation.exam import evaluating
+from airepair.evaluation.memory import halving
 from airepair.options import Space, option
-from airepair.oracle import Hunt, Search, counterexamples
-from airepair.recorded_oracle import RecordedHunt
-from airepair.training import Watch, fit
+from airepair.training.best_state import Watch, fit
+from airepair.training.choice import choice_of
+from airepair.training.loop import Epoch
 from airepair.types import Category, Recipe, Source, Task
 
 

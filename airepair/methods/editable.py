@@ -31,13 +31,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from airepair.choice import choice_of
+from airepair.arithmetic.exact import root
 from airepair.errors import OutOfBudget, Unsupported, UsageError
-from airepair.exact import root
-from airepair.exam import evaluating, logits_of
+from airepair.evaluation.exam import evaluating, logits_of
 from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
-from airepair.training import Best, Watch, cross_entropy, fit
+from airepair.training.best_state import Best, Watch, cross_entropy, fit
+from airepair.training.choice import choice_of
 from airepair.types import Category, Recipe, Source, Task
 
 Weights = dict[str, Tensor]

@@ -20,11 +20,11 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from airepair.case import Source
-from airepair.choice import choice_of
 from airepair.errors import UsageError
-from airepair.fine_tuning import SHARES, FineTuning, train
-from airepair.information import restricted
+from airepair.methods.information import restricted
 from airepair.options import Space, option
+from airepair.training.choice import choice_of
+from airepair.training.fine_tuning import SHARES, FineTuning, train
 from airepair.types import Category, Task
 
 RECIPE = "weighted regularisation (Zhong, Tian et al.)"

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from airepair.case import Source
-from airepair.choice import choice_of
-from airepair.fine_tuning import FineTuning, train
-from airepair.information import restricted
+from airepair.methods.information import restricted
 from airepair.options import Space, option
-from airepair.training import Best, State, snapshot
+from airepair.training.best_state import Best, State, snapshot
+from airepair.training.choice import choice_of
+from airepair.training.fine_tuning import FineTuning, train
 from airepair.types import Category, Task
 
 RECIPE = "as finetune"

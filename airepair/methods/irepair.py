@@ -23,15 +23,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from airepair.augment import none
+from airepair.arithmetic.exact import RMSprop
 from airepair.errors import OutOfBudget, Unsupported
-from airepair.exact import RMSprop
-from airepair.exam import evaluating, sit
+from airepair.evaluation.exam import evaluating, sit
 from airepair.linear.points import choose_points
-from airepair.loop import Course, passes
 from airepair.options import Space, option
-from airepair.stepping import Stepper
-from airepair.training import cross_entropy
+from airepair.training.augment import none
+from airepair.training.best_state import cross_entropy
+from airepair.training.loop import Course, passes
+from airepair.training.step import Stepper
 from airepair.types import Category, Source, Split, Task
 
 FLOOR = 1e-8  # of both influences, in the public code

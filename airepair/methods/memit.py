@@ -19,13 +19,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
+from airepair.evaluation.work import billed
 from airepair.linear.effect import effect
 from airepair.linear.points import choose_points
 from airepair.models.layers import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
-from airepair.work import billed
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.linear.effect import Effect, effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning

@@ -34,18 +34,18 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.augment import none
-from airepair.choice import choice_of
 from airepair.errors import Unsupported
-from airepair.exam import evaluating, sit
-from airepair.loop import Course, passes
+from airepair.evaluation.exam import evaluating, sit
+from airepair.evaluation.work import step_work
 from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
 from airepair.search.sampling import drawn
-from airepair.stepping import Stepper
-from airepair.training import Watch, cross_entropy, fit, optimizer_of
+from airepair.training.augment import none
+from airepair.training.best_state import Watch, cross_entropy, fit, optimizer_of
+from airepair.training.choice import choice_of
+from airepair.training.loop import Course, passes
+from airepair.training.step import Stepper
 from airepair.types import Category, Recipe, Source, Split, Task
-from airepair.work import step_work
 
 NO_TRAIN = "heat maps are made of training inputs, and there are none"
 PROBE_STEPS = 60  # of a softmax layer

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.linear.decoupled import Decoupled, fold
 from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm

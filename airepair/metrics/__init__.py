@@ -18,7 +18,7 @@ from airepair.errors import one_line
 from airepair.registry import installed_points
 
 if TYPE_CHECKING:
-    from airepair.metrics.exams import Exams
+    from airepair.evaluation.exams import Exams
 
 
 @dataclass(frozen=True)

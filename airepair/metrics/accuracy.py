@@ -1,7 +1,7 @@
 """accuracy: top-1 on the test split."""
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def accuracy(before: Exams, after: Exams) -> float | Missing:

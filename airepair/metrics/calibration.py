@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 BINS = 15  # Guo et al. 2017
 

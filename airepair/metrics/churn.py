@@ -5,8 +5,8 @@ break_rate divides by the inputs that were right before, negative_flips by all: 
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def churn(before: Exams, after: Exams) -> float | Missing:

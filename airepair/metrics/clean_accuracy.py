@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def clean_accuracy(before: Exams, after: Exams) -> float | Missing:

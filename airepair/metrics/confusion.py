@@ -6,8 +6,8 @@ most confused one on validation of seed 0, one for a column, unless given.
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def _precision(exams: Exams, a: int, b: int) -> float | Missing:

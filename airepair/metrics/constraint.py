@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from airepair.exam import Exam
+from airepair.evaluation.exam import Exam
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 EPSILON = 0.05  # DL2's CIFAR-100 experiment, in AIREPAIR's check_model_dl2.py
 

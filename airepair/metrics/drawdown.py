@@ -5,8 +5,8 @@ The drawdown set is the whole test split where nothing narrower is given.
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def drawdown(before: Exams, after: Exams) -> float | Missing:

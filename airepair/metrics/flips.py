@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 HELD_OUT = "held_out_right"  # in Exams.extra: for each given input that was held out, whether it is answered as wanted
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def group_accuracy(before: Exams, after: Exams) -> float | Missing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 KEPT = "kept_right"  # in Exams.extra: for each of these inputs, whether the answer is the subject's
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 NOWHERE = "no weights of the subject were damaged, or the repaired model has other weights"
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import logits_of
-from airepair.fallback import halving
+from airepair.constraints.counterexamples import BoxGround, Search, frozen, worst
+from airepair.evaluation.exam import logits_of
+from airepair.evaluation.exams import Exams
+from airepair.evaluation.memory import halving
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
-from airepair.oracle import BoxGround, Search, frozen, worst
 from airepair.types import Split
 
 IMAGES = 512  # the first of the test split

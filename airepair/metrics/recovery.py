@@ -5,8 +5,8 @@ Both are of the test split, and of subjects whose fault has a known cause; selec
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 NO_FAULT = "the subject carries no fault that its record knows the cause of"
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from airepair.logic.constraints import CIFAR10, SIMILAR
+from airepair.constraints.published import CIFAR10, SIMILAR
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 DELTA = 0.01  # of CSimilarityT in the authors' script (github.com/eth-sri/dl2, run.sh), in logits
 

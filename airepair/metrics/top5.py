@@ -1,7 +1,7 @@
 """top5: is the label among the five largest logits? Missing where there are no more than five classes."""
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def top5(before: Exams, after: Exams) -> float | Missing:

@@ -6,8 +6,8 @@ be another one (`worst_class_loss` follows one class through the repair).
 
 from __future__ import annotations
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
-from airepair.metrics.exams import Exams
 
 
 def worst_class_accuracy(before: Exams, after: Exams) -> float | Missing:

@@ -28,7 +28,11 @@ from airepair.errors import UsageError, one_line, shortened
 
 # Where checkpoint dictionaries of common training scripts keep the weights, most telling first.
 WEIGHT_KEYS = ("state_dict", "model_state_dict", "model_state", "net", "model", "weights", "module")
-_MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "airepair.models.")
+_MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "airepair.models.", "airepair.formats.extra_layers.")
+_MOVED = {  # modules that held a layer when files were written, and where it is now
+    "airepair.models.feed": "airepair.models.input_adapter",
+    "airepair.models.formats.layers": "airepair.formats.extra_layers",
+}
 _HARMLESS: dict[str, Any] = {
     "builtins.set": builtins.set,
     "collections.OrderedDict": OrderedDict,
@@ -47,7 +51,7 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
     """
     try:
         if trust_pickle:
-            with pickled_as(names_of(path, classes)):
+            with pickled_as(names_of(path, classes) | _moved_in(path)):
                 return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_allowed(path, classes)):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -78,6 +82,16 @@ def names_of(path: Path, classes: tuple[type, ...]) -> dict[str, type]:
         return {}
     homes = [(name, name.rpartition(".")[2]) for name in names if not name.startswith(_MODULE_HOMES) and name not in _HARMLESS]
     return {name: declared[last] for name, last in homes if last in declared}
+
+
+def _moved_in(path: Path) -> dict[str, type]:
+    """Full name in a pickle -> the layer of ours that stood there when the file was written."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a legacy file, or a damaged one: torch.load decides
+        return {}
+    found = {name: _layer_class(name) for name in names if name.rpartition(".")[0] in _MOVED}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager
@@ -133,6 +147,7 @@ def _named(found: Mapping[str, Any]) -> list[Any]:
 def _layer_class(name: str) -> type | None:
     """The class of that full name if it is a layer of torch, torchvision or ours; nothing else is imported."""
     module, _, attribute = name.rpartition(".")
+    module = _MOVED.get(module, module)
     if not (module + ".").startswith(_MODULE_HOMES):
         return None
     try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported, UsageError
-from airepair.exam import evaluating
+from airepair.evaluation.exam import evaluating
 
 Affine = nn.Linear | nn.Conv2d
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from airepair.errors import UsageError
 from airepair.models import MODELS, build
 from airepair.models.checkpoint import weights_in
-from airepair.models.feed import Feed
+from airepair.models.input_adapter import Feed
 from airepair.models.resnet import STAGES
 
 PREFIXES = ("module.", "net.", "model.", "network.", "backbone.", "encoder.", "_orig_mod.")

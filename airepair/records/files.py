@@ -12,9 +12,9 @@ from typing import IO
 from filelock import FileLock
 
 from airepair.errors import UsageError
+from airepair.host.signals import finishing
 from airepair.records.record import Record
 from airepair.records.standing import standing
-from airepair.signals import finishing
 
 TORN = ".torn"  # what a crash left of a line lies in this file beside the records
 BLOCK = 1 << 16

@@ -12,8 +12,8 @@ from typing import Any, get_args
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
+from airepair.host.validation import json_value, shown
 from airepair.records.schema import SCHEMA, Status, fits, problems_of
-from airepair.validation import json_value, shown
 
 SAME_NORM = "random change of the same norm"  # the phase that the harness adds to a direct weight modification
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -43,14 +43,14 @@ class Record:
     before      scores of the subject; `after` those of the repaired model; `missing` says why a metric is absent
     budget      {"backward": images through forward and backward, "forward": images through forward only, "declared": most of the first kind
                 by the method's own word, before the repair; "selection": of the first kind, with which a control chose its own options}
-    sources     what the method learned from (information.py); its control learns from the same
-    cost        of the repair alone: seconds, peak bytes (see cost.py)
+    sources     what the method learned from (airepair/methods/information.py); its control learns from the same
+    cost        of the repair alone: seconds, peak bytes (see airepair/runner/cost.py)
     subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
                 was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
     provenance  benchmark version, versions, device, threads, commit, dirty, profile, time, n of each split
     right       which test images are right (right_answers.py): "tested" is the set of them, "before" and "after" answer for each
     notes       what a reader must know ("failures seen in training")
-    fingerprint what must be equal for two records to be of the same experiment (airepair/fingerprint.py); empty in older records
+    fingerprint what must be equal for two records to be of the same experiment (airepair/records/fingerprint.py); empty in older records
     """
 
     case: Case

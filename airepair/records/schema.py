@@ -12,9 +12,9 @@ import msgspec
 
 from airepair.case import Source
 from airepair.errors import UsageError
+from airepair.host.validation import Count, Finite, NotNegative, Share, Word, between, problems
 from airepair.metrics import entries
-from airepair.packed_bits import length, ones
-from airepair.validation import Count, Finite, NotNegative, Share, Word, between, problems
+from airepair.records.packed_bits import length, ones
 
 Schema = Literal[1]
 (SCHEMA,) = get_args(Schema)

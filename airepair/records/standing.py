@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from airepair.fingerprint import Fingerprint, differences, of
+from airepair.records.fingerprint import Fingerprint, differences, of
 from airepair.records.record import FINISHED, Record, version
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from airepair.records import Record
 from airepair.report import paper as paper_table
+from airepair.report.cells import Grid, grid
 from airepair.report.costs import costs
 from airepair.report.extended import extended
-from airepair.report.grid import Grid, grid
 from airepair.report.latex import latex
-from airepair.report.layout import Table
 from airepair.report.leaderboard import leaderboard
 from airepair.report.markdown import markdown
 from airepair.report.paired import paired
 from airepair.report.picture import picture
 from airepair.report.summary import summary
+from airepair.report.table import Table
 from airepair.report.table1 import table1
 from airepair.report.table2 import table2
 from airepair.report.table3 import table3

@@ -15,8 +15,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from airepair.case import Case, with_variant
-from airepair.fingerprint import differences, of
 from airepair.records import Record, version
+from airepair.records.fingerprint import differences, of
 
 CONDITIONS = ("profile", "arithmetic")  # a grid has records of one benchmark version only
 PLAIN = re.compile(r"[A-Za-z0-9_.:+]{1,24}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from airepair.records import Record
+from airepair.report.cells import Grid, baseline, sample, score, status
 from airepair.report.claims import claims
 from airepair.report.facts import marked, wreck_note
-from airepair.report.grid import Grid, baseline, sample, score, status
-from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.ordering import Column, dataset_title, method_title, model_title
+from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
 
 Number = Callable[[Record], float | None]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from airepair.records import Record
 from airepair.report import twins
-from airepair.report.grid import Grid, column
-from airepair.report.order import Column
+from airepair.report.cells import Grid, column
+from airepair.report.ordering import Column
 
 VERSIONS = ("airepair", "python", "torch")
 NOTHING = "Nothing ran: no cell of this table was repaired."

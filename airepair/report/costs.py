@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from airepair.records import Record
+from airepair.report.cells import Grid, Sample, sample, status
 from airepair.report.claims import claims
 from airepair.report.facts import marked, wreck_note
-from airepair.report.grid import Grid, Sample, sample, status
-from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
-from airepair.report.order import dataset_title, method_title, model_title
+from airepair.report.ordering import dataset_title, method_title, model_title
+from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
 
 MIB = 2**20
 Number = Callable[[Record], float | None]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airepair.case import split_variant
-from airepair.report.grid import Grid, baseline
-from airepair.report.layout import fixed
-from airepair.report.order import Column, method_title
+from airepair.report.cells import Grid, baseline
+from airepair.report.ordering import Column, method_title
 from airepair.report.states import states
+from airepair.report.table import fixed
 
 WIDTH, HEIGHT = 420, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40

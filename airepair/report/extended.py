@@ -12,12 +12,12 @@ from functools import cache
 from airepair.metrics import Entry as Metric
 from airepair.metrics import entries as metric_entries
 from airepair.records import Record
+from airepair.report.cells import Grid, Sample, baseline, status
 from airepair.report.claims import claims, column_notes
 from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
-from airepair.report.grid import Grid, Sample, baseline, status
-from airepair.report.layout import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
-from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
+from airepair.report.ordering import Column, category_rank, dataset_title, method_rank, method_title, model_title
 from airepair.report.states import State, states
+from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
 
 HEADINGS = {
     "accuracy": Heading("Accuracy", "all"),

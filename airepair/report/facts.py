@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from airepair.records import Record
-from airepair.report.grid import Grid, gain, sample
+from airepair.report.cells import Grid, gain, sample
 
 FLAG = "‡"
 FLAGGED = f"{FLAG} The gain vanishes under temperature scaling fitted on validation: rescaling the logits alone would produce it."

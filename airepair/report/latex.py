@@ -6,7 +6,7 @@ import re
 import unicodedata
 from itertools import accumulate, pairwise
 
-from airepair.report.layout import Entry, Table
+from airepair.report.table import Entry, Table
 from airepair.report.text import plain
 
 _SPECIAL = {

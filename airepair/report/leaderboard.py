@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airepair.records import Record
+from airepair.report.cells import Grid, Sample, gain, sample, score, status
 from airepair.report.claims import claims, column_notes
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
 from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
-from airepair.report.grid import Grid, Sample, gain, sample, score, status
-from airepair.report.layout import Row, Table, spread
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.picture import PANEL, legend, notes, panels
 from airepair.report.states import states
+from airepair.report.table import Row, Table, spread
 from airepair.report.templates import template
 from airepair.report.text import plain
 from airepair.report.verdict import verdict

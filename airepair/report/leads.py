@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+from airepair.report.cells import Grid, gain, sample
 from airepair.report.facts import wrecked
-from airepair.report.grid import Grid, gain, sample
-from airepair.report.order import Column
+from airepair.report.ordering import Column
 from airepair.report.pairs import after, compared
 from airepair.report.statistics import LEVEL, Comparison, holm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from airepair.report.layout import Entry, Table
+from airepair.report.table import Entry, Table
 from airepair.report.text import plain
 
 

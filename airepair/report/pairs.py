@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airepair.records import Phase, Record
+from airepair.records.right_answers import indices, unpack
 from airepair.report.statistics import Comparison, Pair, by_image, by_seed
-from airepair.right_answers import indices, unpack
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import airepair
 from airepair.errors import UsageError
-from airepair.report.layout import Entry, Heading, Row, Table, fixed
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.ordering import Column, dataset_title, method_title, model_title
+from airepair.report.table import Entry, Heading, Row, Table, fixed
 
 MARK = "†"
 Key = tuple[str, str, str]  # "mnist-cnn", row, metric

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from airepair.records import Record
+from airepair.report.cells import Grid, faulty
 from airepair.report.facts import category, marked, wrecked
-from airepair.report.grid import Grid, faulty
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.pairs import after, before, compared
 from airepair.report.picture_panel import HEIGHT, ROLES, WIDTH, Panel, Point, State, panel
 from airepair.report.states import trained

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from airepair.report.layout import fixed
 from airepair.report.picture_labels import Box, Label, Wanted, place_labels
+from airepair.report.table import fixed
 
 WIDTH, HEIGHT = 440, 370
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 36, 96

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from scipy.stats import norm, t
 
 from airepair.records import Record
+from airepair.report.cells import Grid, sample
 from airepair.report.facts import wrecked
-from airepair.report.grid import Grid, sample
-from airepair.report.layout import fixed
-from airepair.report.order import Column, dataset_title, method_title, model_title
+from airepair.report.ordering import Column, dataset_title, method_title, model_title
+from airepair.report.table import fixed
 
 # AIREPAIR (Song et al., section III-C): what to try first, by the kind of network.
 ATTACHED = "architecture extension"  # for over-fitting, or a constraint to meet

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from airepair.records import Record
-from airepair.report.grid import Grid, Sample, sample
-from airepair.report.layout import Tidy, fixed, numbers
-from airepair.report.order import Column, method_title
+from airepair.report.cells import Grid, Sample, sample
+from airepair.report.ordering import Column, method_title
+from airepair.report.table import Tidy, fixed, numbers
 
 
 def of_retrain(record: Record) -> float | None:

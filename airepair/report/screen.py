@@ -9,9 +9,9 @@ from functools import partial
 from tabulate import tabulate
 
 from airepair.case import TUNED, split_variant
-from airepair.report.grid import Grid, faulty, sample, score
-from airepair.report.layout import fixed
-from airepair.report.order import CONTROLS, Column, dataset_title, method_title, model_title
+from airepair.report.cells import Grid, faulty, sample, score
+from airepair.report.ordering import CONTROLS, Column, dataset_title, method_title, model_title
+from airepair.report.table import fixed
 from airepair.report.verdict import METRIC, by_gain, gained, healthy, verdict
 
 WIDTH, LINES = 80, 60

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airepair.case import with_variant
-from airepair.information import CONTROL, control_on
+from airepair.methods.information import CONTROL, control_on
 from airepair.records import SAME_NORM, Phase, Record
-from airepair.report.grid import Grid, Sample
-from airepair.report.order import Column
+from airepair.report.cells import Grid, Sample
+from airepair.report.ordering import Column
 
 DIRECT = "direct weight modification"
 Scores = Mapping[str, float]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from airepair.report.cells import Grid
 from airepair.report.claims import claims
-from airepair.report.grid import Grid
 from airepair.report.markdown import escape
 from airepair.report.paper import Paper
 from airepair.report.verdict import verdict

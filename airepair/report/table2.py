@@ -12,11 +12,11 @@ from functools import partial
 
 from airepair.records import Record
 from airepair.report import retrain
+from airepair.report.cells import Grid, column, sample, score, status
 from airepair.report.claims import claims
 from airepair.report.facts import category, marked, wreck_note, wrecked
-from airepair.report.grid import Grid, column, sample, score, status
-from airepair.report.layout import Entry, Heading, Row, Table, Tidy, numbers, spread
-from airepair.report.order import Column, category_rank, dataset_title, method_rank, method_title, model_title
+from airepair.report.ordering import Column, category_rank, dataset_title, method_rank, method_title, model_title
+from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
 
 METRICS = {
     "recovery": "recovery",

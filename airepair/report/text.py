@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from airepair.report.layout import Entry, Table, Tidy
+from airepair.report.table import Entry, Table, Tidy
 
 WIDTH = 140
 

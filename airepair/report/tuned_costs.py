@@ -8,7 +8,7 @@ from statistics import fmean
 from airepair.case import TUNED, with_variant
 from airepair.metrics import entries
 from airepair.records import Record
-from airepair.report.grid import Grid
+from airepair.report.cells import Grid
 
 LEAST = 0.5  # points from which on a loss is named
 MOST = 5  # losses that are named, the largest first

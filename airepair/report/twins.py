@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from airepair.records import Record
-from airepair.report.grid import Grid, ablation, column
-from airepair.report.order import Column, method_title
+from airepair.report.cells import Grid, ablation, column
+from airepair.report.ordering import Column, method_title
 
 Twins = dict[Column, tuple[tuple[str, ...], ...]]
 

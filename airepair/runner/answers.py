@@ -1,12 +1,12 @@
-"""Which of the examined images a model of a cell gets right, as a record holds it (airepair/right_answers.py)."""
+"""Which of the examined images a model of a cell gets right, as a record holds it (airepair/records/right_answers.py)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from airepair.metrics.exams import Exams
-from airepair.right_answers import right, tested
+from airepair.evaluation.exams import Exams
+from airepair.records.right_answers import right, tested
 from airepair.runner.prepared import PreparedCell
 
 

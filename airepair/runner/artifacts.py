@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from airepair.exam import Exam, confusion_matrix
-from airepair.filing import WEIGHTS
+from airepair.evaluation.exam import Exam, confusion_matrix
 from airepair.runner.answers import test_index
 from airepair.runner.outcome import Outcome
 from airepair.runner.prepared import PreparedCell
+from airepair.runner.storage import WEIGHTS
 
 PREDICTIONS, CLASSES = "predictions.npz", "classes.json"
 

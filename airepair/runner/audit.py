@@ -3,10 +3,10 @@
 An image costs the subject so many floating-point operations forward, and so many through a training step: both are counted
 on two images. The repair runs under torch's counter, eagerly and on the CPU, where nothing replays a recorded step. What is
 measured may be up to MOST times what the counted images explain: arithmetic beside the network is free up to there, and
-`airepair.work.billed` counts it beyond.
+`airepair.evaluation.work.billed` counts it beyond.
 
 Of a method that extends the network the larger of both networks is the measure. Not seen: what the counter does not count
-(airepair/work.py), other threads and other processes.
+(airepair/evaluation/work.py), other threads and other processes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Self
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.events import without_meter
+from airepair.evaluation.work import counter, forward_work, step_work
+from airepair.runner.events import without_meter
 from airepair.types import Task
-from airepair.work import counter, forward_work, step_work
 
 MOST = 1.1
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.exam import Exam, evaluating, sit
+from airepair.evaluation.exam import Exam, evaluating, sit
 from airepair.models.layers import Site, final_site
 from airepair.types import Split
 

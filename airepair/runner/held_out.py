@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from airepair.arithmetic.seeds import stream
 from airepair.data.splits import stratified
-from airepair.seeds import stream
 from airepair.types import Split
 
 FEWEST = 5  # given inputs from which on some are held out

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
+from airepair.arithmetic.precision import arithmetic_of
 from airepair.data.splits import digest
-from airepair.events import Events
-from airepair.fingerprint import CONDITIONS, of_cell
-from airepair.precision import arithmetic_of
-from airepair.provenance import provenance
+from airepair.records.fingerprint import CONDITIONS, of_cell
+from airepair.runner.events import Events
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import unexamined
+from airepair.runner.provenance import provenance
 from airepair.runner.repair import task_of
 from airepair.runner.spec import CellSpec
-from airepair.subjects.bringing import asked
+from airepair.subjects.user_model.load import asked
 from airepair.types import Limit, Method
 
 

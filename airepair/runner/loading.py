@@ -17,8 +17,8 @@ from airepair.runner.spec import CellSpec
 from airepair.types import Subject
 
 if TYPE_CHECKING:
-    from airepair.models.formats.opened import Opened
-    from airepair.subjects.bringing import BroughtModel
+    from airepair.formats.model_file import Opened
+    from airepair.subjects.user_model.load import BroughtModel
 
 MOST = 2  # subjects that are held: a worker's next cell is mostly of the last one or of the one before
 Progress = Callable[[str, int, int, float], None]
@@ -89,7 +89,7 @@ class Loader:
         if spec.brought is not None:
             model = self._opened(spec, device)
             return Loaded(model.subject(spec.case.seed), model.opened)
-        from airepair.subjects.trained import load
+        from airepair.subjects.grid import load
 
         show = self.progress if self.may_train else _refuse
         case = spec.case
@@ -97,7 +97,7 @@ class Loader:
 
     def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
         """The file of a cell, opened once for all seeds."""
-        from airepair.subjects.bringing import brought_model
+        from airepair.subjects.user_model.load import brought_model
 
         assert spec.brought is not None
         key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))

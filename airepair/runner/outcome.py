@@ -8,21 +8,21 @@ from typing import Any
 
 from torch import nn
 
-from airepair.choice import chooses
-from airepair.cost import Cost
+from airepair.arithmetic.precision import arithmetic_of
 from airepair.evaluation.digest import digest
-from airepair.exam import Exam
-from airepair.fallback import noting
+from airepair.evaluation.exam import Exam
+from airepair.evaluation.exams import Exams
+from airepair.evaluation.memory import noting
 from airepair.metrics import score
-from airepair.metrics.exams import Exams
-from airepair.precision import arithmetic_of
-from airepair.provenance import provenance
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.runner.answers import right_answers, right_on_test
+from airepair.runner.cost import Cost
 from airepair.runner.identity import fingerprint
 from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
+from airepair.runner.provenance import provenance
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
+from airepair.training.choice import chooses
 
 UNCHANGED = "the model came back as it was"  # how the note begins, by which a reader tells such a cell
 

@@ -10,21 +10,21 @@ from typing import Any
 from torch import nn
 
 from airepair.case import Case
-from airepair.choice import chooses
 from airepair.errors import UsageError
-from airepair.exam import NONE, Exam, most_confused
-from airepair.fallback import noting
-from airepair.information import sources_of
+from airepair.evaluation.exam import NONE, Exam, most_confused
+from airepair.evaluation.exams import Exams, Pairs, draw_pairs
+from airepair.evaluation.fault_exams import sit_fault
+from airepair.evaluation.memory import noting
 from airepair.methods import build
+from airepair.methods.information import sources_of
 from airepair.metrics import score
-from airepair.metrics.exams import Exams, Pairs, draw_pairs
-from airepair.metrics.fault_exams import sit_fault
 from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
 from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
 from airepair.runner.spec import CellSpec
+from airepair.training.choice import chooses
 from airepair.types import Limit, Method, Split, Subject
 
 BY_BOTH = "states are chosen by the mean of validation accuracy and the repair rate of these"
@@ -113,7 +113,7 @@ def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
     """The images that the spec names."""
     if spec.failing is None and spec.keep is None:
         return None, None
-    from airepair.subjects.bringing import asked
+    from airepair.subjects.user_model.load import asked
 
     return asked(loaded.subject, spec.failing, spec.keep)
 

@@ -15,14 +15,14 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from airepair.columns import column_budget, declared
-from airepair.cost import Cost, measure, warm_up
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
-from airepair.events import Events, time_limit, without_meter
-from airepair.fallback import noting, out_of_memory
-from airepair.information import present, restricted, sources_of
+from airepair.evaluation.memory import noting, out_of_memory
+from airepair.methods.information import present, restricted, sources_of
 from airepair.records import Status
 from airepair.runner.audit import Audit
+from airepair.runner.column_budget import column_budget, declared
+from airepair.runner.cost import Cost, measure, warm_up
+from airepair.runner.events import Events, time_limit, without_meter
 from airepair.runner.global_state import GlobalState
 from airepair.runner.integrity import changed, written
 from airepair.runner.prepared import PreparedCell

@@ -11,7 +11,7 @@ import msgspec
 
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.models.feeding import Brought
+from airepair.subjects.user_model.input_spec import Brought
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airepair.case import TUNED, Case
-from airepair.models.feeding import Brought
 from airepair.runner.spec import CellSpec
+from airepair.runner.variants import applied
 from airepair.settings import Chosen, choose_options, profiles, tables, usual_profile
-from airepair.variants import applied
+from airepair.subjects.user_model.input_spec import Brought
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ import torch
 from torch import nn
 
 import airepair
-from airepair.atomic import write_atomically
 from airepair.errors import AirepairError, one_line
+from airepair.formats.export import export
+from airepair.formats.model_file import Opened, same_structure
+from airepair.host.atomic import write_atomically
 from airepair.models.checkpoint import replacing
-from airepair.models.feed import Feed
-from airepair.models.formats.export import export
-from airepair.models.formats.opened import Opened, same_structure
-from airepair.models.own_code import is_own_code
-from airepair.models.train import save_atomically
+from airepair.models.input_adapter import Feed
+from airepair.models.user_code import is_own_code
 from airepair.records import Record
 from airepair.runner.outcome import Outcome
 from airepair.runner.prepared import PreparedCell
+from airepair.training.resumable import save_atomically
 from airepair.types import Subject
 
 STATE_DICTS = ("torch", "safetensors")

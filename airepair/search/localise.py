@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import evaluating
+from airepair.evaluation.exam import evaluating
 from airepair.models.layers import Weighted
 from airepair.types import Split
 

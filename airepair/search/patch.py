@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import evaluating, logits_of
+from airepair.evaluation.exam import evaluating, logits_of
 from airepair.models.layers import runs
 from airepair.search.batched import chunk_of, counted, over
 from airepair.search.prefix import Prefix

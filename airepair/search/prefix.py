@@ -14,7 +14,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from airepair.exam import evaluating
+from airepair.evaluation.exam import evaluating
 from airepair.models.layers import NORMS
 
 

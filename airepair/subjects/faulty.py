@@ -18,11 +18,11 @@ from airepair.corruptions import Corruption, corrupted
 from airepair.data.splits import digest
 from airepair.errors import UsageError
 from airepair.evaluation.digest import digest as weights_digest
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.faults import HEALTHY
 from airepair.faults.fault import Fault, options_of
-from airepair.models.baseline import trained
-from airepair.models.recipes import Training, without_fault
+from airepair.subjects.baseline import trained
+from airepair.subjects.recipes import Training, without_fault
 from airepair.types import Dataset, KnownFault, Recipe, Split, Subject
 
 Progress = Callable[[str, int, int, float], None]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from airepair.atomic import write_atomically
 from airepair.case import Case
+from airepair.host.atomic import write_atomically
 
 FILE = "durations.json"
 WAIT = 5.0  # seconds for another run that writes; what is not stored costs an estimate only

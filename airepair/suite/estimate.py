@@ -15,7 +15,7 @@ from functools import cache as once
 import pytest
 
 from airepair.case import Case
-from airepair.places import cache
+from airepair.paths import cache
 from airepair.settings import Profile, profile
 from airepair.suite.durations import column_key, stored, training_key
 from airepair.suite.session import SELECTION, case_of, out_folder, profile_of

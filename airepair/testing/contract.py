@@ -227,7 +227,8 @@ def audited(bench: Bench) -> None:
         violated(
             f"the work of a repair is at most {MOST} times what its counted images cost",
             str(trial.finding),
-            "call the task's module (or a copy.deepcopy of it) itself; one backward pass per forward pass; airepair.work.billed for other work",
+            "call the task's module (or a copy.deepcopy of it) itself; one backward pass per forward pass; "
+            "airepair.evaluation.work.billed for other work",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from airepair.errors import UsageError
-from airepair.information import SOURCES, restricted
+from airepair.methods.information import SOURCES, restricted
 from airepair.options import configure
 from airepair.testing.bench import Bench, violated, where
 from airepair.testing.card import frozen

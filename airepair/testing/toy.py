@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.events import Events, without_meter
 from airepair.methods.noop import Noop
+from airepair.runner.events import Events, without_meter
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import prepared
 from airepair.runner.repair import whole_task
 from airepair.runner.spec import CellSpec
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Dataset, Limit, Meter, Recipe, Robustness, Split, Subject, Task
 
 CLASSES = ("north", "south", "east", "west")

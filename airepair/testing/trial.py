@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
-from airepair.information import restricted
+from airepair.methods.information import restricted
 from airepair.runner.audit import Audit, Finding
 from airepair.types import Meter, Method, Split, Task
 

@@ -27,7 +27,7 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes the table so that a reader sees the old one or the new one."""
-    from airepair.atomic import write_atomically
+    from airepair.host.atomic import write_atomically
 
     write_atomically(path, (HEAD + "".join(map(_text, rows))).encode())
 

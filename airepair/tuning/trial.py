@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from airepair.case import Case, with_variant
-from airepair.events import Events
 from airepair.records import Record, append
+from airepair.runner.events import Events
 from airepair.runner.loading import Loader
 from airepair.runner.prepared import prepare
 from airepair.runner.repair import task_of
@@ -83,6 +83,6 @@ def default_images(bench: Bench) -> int:
 
 def on(device: torch.device) -> str:
     """The device as an origin names it."""
-    from airepair.provenance import device_name
+    from airepair.runner.provenance import device_name
 
     return device_name(device)

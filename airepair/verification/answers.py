@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airepair.records import Record
-from airepair.right_answers import indices, unpack
+from airepair.records.right_answers import indices, unpack
 
 CLOSE = 1e-9
 Right = NDArray[np.bool_]

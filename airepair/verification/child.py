@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from airepair.arithmetic import set_up
+from airepair.arithmetic.setup import set_up
 
 
 def main(arithmetic: str, specs: Path, records: Path) -> None:
@@ -17,7 +17,7 @@ def main(arithmetic: str, specs: Path, records: Path) -> None:
     set_up(portable=arithmetic == "portable")
     # Only now: these load numpy and torch, which choose their kernels then.
     from airepair.errors import AirepairError, one_line
-    from airepair.places import cache
+    from airepair.paths import cache
     from airepair.records import Record, append
     from airepair.runner.run import run_cell
     from airepair.runner.spec import CellSpec

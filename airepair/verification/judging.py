@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from airepair.fingerprint import differences, of
 from airepair.records import Record
+from airepair.records.fingerprint import differences, of
+from airepair.records.right_answers import unpack
 from airepair.report.statistics import mcnemar
-from airepair.right_answers import unpack
 
 LEAST = 0.001
 Word = Literal["reproduced", "contradicted", "not tried"]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import airepair
-from airepair.atomic import write_atomically
 from airepair.errors import UsageError
-from airepair.validation import checked
+from airepair.host.atomic import write_atomically
+from airepair.host.validation import checked
 from airepair.verification.judging import Repeated
 
 MARK = "verification.json"

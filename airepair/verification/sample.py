@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from airepair import BENCHMARK_VERSION
 from airepair.data import DATASETS, absent
 from airepair.errors import UsageError
-from airepair.fingerprint import of
 from airepair.methods import METHODS
-from airepair.models.feeding import shipped
 from airepair.records import FINISHED, Record, version
+from airepair.records.fingerprint import of
 from airepair.runner.spec import CellSpec
 from airepair.settings import profiles
+from airepair.subjects.user_model.input_spec import shipped
 
 
 def drawn(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[str]]:

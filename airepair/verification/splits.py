@@ -9,7 +9,7 @@ import torch
 from airepair.data import DATASETS, absent
 from airepair.records import Record
 from airepair.settings import profiles
-from airepair.subjects.trained import divided
+from airepair.subjects.grid import divided
 
 COMPARED = ("repair", "validation", "test")  # a fault or label noise may be in the training split
 ENVIRONMENT = "+"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airepair.errors import UsageError
-from airepair.provenance import commit
+from airepair.runner.provenance import commit
 
 from .trial import DRAWN, Result, results
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from airepair.provenance import provenance
+from airepair.runner.provenance import provenance
 
 from .table import markdown
 from .timing import Measure, clock

@@ -1,4 +1,6 @@
-"""Whether training in bf16 and channels_last on the CPU (airepair/precision.py) ends at the accuracies of contiguous float32, over seeds."""
+"""Whether training in bf16 and channels_last on the CPU (airepair/arithmetic/precision.py) ends at the
+accuracies of contiguous float32, over seeds.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,15 @@ from dataclasses import replace
 
 import torch
 
+from airepair.arithmetic.precision import bf16_pays, mark
 from airepair.data import load
 from airepair.errors import AirepairError
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.models import build
-from airepair.models.recipes import training_of
-from airepair.precision import bf16_pays, mark
 from airepair.settings import profile
-from airepair.subjects.trained import reduce
-from airepair.training import fit
+from airepair.subjects.grid import reduce
+from airepair.subjects.recipes import training_of
+from airepair.training.best_state import fit
 from airepair.types import Dataset
 
 from .timing import Measure

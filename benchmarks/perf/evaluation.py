@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from airepair.exam import evaluating, sit
+from airepair.evaluation.exam import evaluating, sit
+from airepair.evaluation.exams import Exams, draw_pairs
 from airepair.metrics import entries, score
-from airepair.metrics.exams import Exams, draw_pairs
 from airepair.types import Robustness
 
 from .subjects import DIGITS_CNN, MNIST_CNN, MNIST_FC, RESNETS, Net

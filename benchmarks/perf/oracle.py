@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from airepair.logic.parser import parse
-from airepair.oracle import Hunt, Search, Searches, counterexamples
-from airepair.recorded import WARM_UP
-from airepair.recorded_oracle import RecordedHunt
+from airepair.constraints.counterexamples import Hunt, Search, Searches, counterexamples
+from airepair.constraints.counterexamples_graph import RecordedHunt
+from airepair.constraints.parser import parse
+from airepair.training.cuda_graph import WARM_UP
 
 from .subjects import DIGITS_CNN, DIGITS_FC, MNIST_CNN, MNIST_FC, Net
 from .timing import Measure, compared

@@ -14,15 +14,15 @@ import torch
 from scipy import optimize, sparse
 from torch import Tensor, nn
 
+from airepair.constraints.counterexamples import BoxGround, Search, best_of_restarts, frozen
 from airepair.data import load
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Margins, winning
 from airepair.linear.program import solve
 from airepair.models.layers import exact, final_site
-from airepair.oracle import BoxGround, Search, best_of_restarts, frozen
-from airepair.training import fit
+from airepair.training.best_state import fit
 from airepair.types import Recipe
 
 from .subjects import DIGITS_CNN, DIGITS_FC, MNIST_CNN, SMALL_RESNET, Net

@@ -1,4 +1,4 @@
-"""bf16 autocast and channels_last on the CPU (airepair/precision.py) beside contiguous float32: speed. Accuracies: agreement.py."""
+"""bf16 autocast and channels_last on the CPU (airepair/arithmetic/precision.py) beside contiguous float32: speed. Accuracies: agreement.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from airepair.exam import sit
-from airepair.logic.parser import parse
-from airepair.oracle import Hunt, Search, counterexamples
-from airepair.precision import lowered, mark, precision_of
-from airepair.training import fit
+from airepair.arithmetic.precision import lowered, mark, precision_of
+from airepair.constraints.counterexamples import Hunt, Search, counterexamples
+from airepair.constraints.parser import parse
+from airepair.evaluation.exam import sit
+from airepair.training.best_state import fit
 
 from .subjects import MNIST_CNN, SMALL_RESNET, Net
 from .timing import Measure, compared

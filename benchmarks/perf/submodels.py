@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
-from airepair.exam import sit
-from airepair.methods.apricot import AHEAD
-from airepair.submodels.stack import Stack, concatenated, moved, put
-from airepair.submodels.stack import floating as names_of
-from airepair.submodels.steps import combinations
-from airepair.submodels.streams import InStreams
-from airepair.submodels.together import Together
-from airepair.submodels.training import Plan, at_once
-from airepair.submodels.windows import windows
-from airepair.training import fit
+from airepair.evaluation.exam import sit
+from airepair.methods.apricot.adjustment import combinations
+from airepair.methods.apricot.method import AHEAD
+from airepair.methods.apricot.stack import Stack, concatenated, moved, put
+from airepair.methods.apricot.stack import floating as names_of
+from airepair.methods.apricot.streams import InStreams
+from airepair.methods.apricot.submodels import Plan, at_once
+from airepair.methods.apricot.vmapped import Together
+from airepair.methods.apricot.windows import windows
+from airepair.training.best_state import fit
 
 from .subjects import DIGITS_CNN, DIGITS_FC, MNIST_CNN, MNIST_FC, Net
 from .timing import Measure, compared

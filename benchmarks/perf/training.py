@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from airepair.training import fit, optimizer_of
+from airepair.training.best_state import fit, optimizer_of
 
 from .subjects import DIGITS_CNN, DIGITS_FC, MNIST_CNN, MNIST_FC, RESNETS, SMALL_RESNET, Net
 from .timing import Measure, compared

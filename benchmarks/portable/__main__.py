@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airepair.arithmetic import set_up
+from airepair.arithmetic.setup import set_up
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="both kinds of cells, all methods, into this file")
     options = parser.parse_args(words)
     remark = set_up(portable=True)  # before the next line loads torch
-    from airepair.canary import measured
+    from airepair.arithmetic.canary import measured
 
     from .cells import content, whole
 

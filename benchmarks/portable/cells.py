@@ -18,15 +18,15 @@ import torch
 
 import airepair
 from airepair import data
-from airepair.canary import arithmetic, measured
+from airepair.arithmetic.canary import arithmetic, measured
 from airepair.case import Case
-from airepair.models.baseline import trained
-from airepair.models.recipes import training_of
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
-from airepair.subjects.trained import spoil
+from airepair.subjects.baseline import trained
+from airepair.subjects.grid import spoil
+from airepair.subjects.recipes import training_of
 from benchmarks.grid import methods
 
 from .walk import walking

@@ -13,8 +13,8 @@ import torch
 from keras import layers
 
 from airepair import data
-from airepair.models.recipes import training_of
-from airepair.subjects.trained import spoil
+from airepair.subjects.grid import spoil
+from airepair.subjects.recipes import training_of
 
 EPOCHS, BATCH, RATE = 60, 64, 3e-3
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from airepair import data
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.faults.backdoor import Backdoor
 from airepair.models import build
-from airepair.models.recipes import training_of
+from airepair.subjects.recipes import training_of
 from airepair.training import fit
 from airepair.types import Split
 

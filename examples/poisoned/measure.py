@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from airepair import data
-from airepair.data.asked import wanted
-from airepair.exam import sit
+from airepair.data.user_inputs import wanted
+from airepair.evaluation.exam import sit
 from airepair.models.recognise import load
 from airepair.records import read
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported
-from airepair.exam import sit
+from airepair.evaluation.exam import sit
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task
 

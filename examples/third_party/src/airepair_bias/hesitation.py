@@ -1,7 +1,7 @@
 """hesitation: share of test images whose largest probability is below one half, to show a metric in a package of its own."""
 
+from airepair.evaluation.exams import Exams
 from airepair.metrics import Entry, Missing
-from airepair.metrics.exams import Exams
 
 ENTRY = Entry("airepair_bias.hesitation:hesitation", "hesitation", "share", "lower", "docs/adding-a-metric.md")
 

@@ -1,0 +1,158 @@
+"""Lists what is registered (methods with their options, models, data sets, metrics, faults), and what cannot be imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from airepair.errors import UsageError
+from airepair.options import SOURCES
+from airepair.registry import Registry
+
+WHAT = ("methods", "models", "datasets", "metrics", "faults")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`what`, optionally one name, and JSON instead of text."""
+    parser.add_argument("what", choices=WHAT, help="what to list")
+    parser.add_argument("name", nargs="?", help="only this one; for methods also MODULE:CLASS or a+b")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the list; what cannot be imported is reported on standard error and does not stop the others."""
+    found, broken = LISTS[args.what](args.name)
+    if args.json:
+        print(json.dumps(found, indent=1, default=str))
+    else:
+        width = max(map(len, found), default=0) + 2
+        for name, about in found.items():
+            print("\n".join(_text(args.what, name, about, width)))
+        if args.what == "methods":
+            print("In brackets, the source of each default: a publication or its code, or one of these:")
+            print("\n".join(f"    {word:<12}{meaning}" for word, meaning in SOURCES.items()))
+    for reason in broken.values():
+        print(f"airepair: {reason}", file=sys.stderr)
+    return 0
+
+
+def _text(what: str, name: str, about: dict[str, Any], width: int) -> Iterator[str]:
+    if what != "methods":
+        yield f"{name:<{width}}" + "  ".join(str(v) for v in about.values() if v)
+        return
+    yield f"{name}  [{about['category']}]  {about['paper']}"
+    yield f"    {about['idea']}"
+    for o in about["options"]:
+        ends = f" in {_end(o['low'], '-inf')}..{_end(o['high'], 'inf')}" if (o["low"], o["high"]) != (None, None) else ""
+        source = f" ({o['source']})" if o["source"] else ""
+        tune = f"; tuned over {o['tune']}" if o["tune"] else ""
+        yield f"    {o['name']:<18} {_shown(o['default']):<14} {o['type']}{ends}: {o['help']}{source}{tune}"
+    yield f"    needs: {about['needs']}" if about["needs"] else "    needs: nothing beyond the core"
+    yield ""
+
+
+def _end(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:g}"
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Each method's card: category, paper, first sentence, options, needs."""
+    from airepair.methods import METHODS
+
+    found, broken = _each(METHODS, name, _card)
+    if name is None:
+        tools, torn = _tools()
+        found, broken = found | tools, broken | torn
+    return found, broken
+
+
+def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The external tools that are found, as methods."""
+    from airepair.external.manifest import installed
+    from airepair.methods import METHODS
+
+    found, broken = {}, {}
+    for name in (f"tool:{folder}" for folder in installed()):
+        try:
+            found[name] = _card(METHODS.get(name))
+        except UsageError as error:
+            broken[name] = str(error)
+    return found, broken
+
+
+def _card(cls: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from airepair.options import describe
+
+    text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+    return {
+        "category": cls.category,
+        "paper": cls.paper,
+        "idea": " ".join(text.split("\n\n")[0].split()),
+        "needs": getattr(cls, "needs", ""),
+        "options": [asdict(o) | {"tune": str(o.tune) if o.tune else None} for o in describe(cls)],
+    }
+
+
+def models(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The architectures with their places; `dataset/name` is for one data set."""
+    from airepair.models import MODELS
+
+    return _each(MODELS, name, _sentence)
+
+
+def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The data sets with what their functions say."""
+    from airepair.data import DATASETS
+
+    return _each(DATASETS, name, _sentence)
+
+
+def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The known faults that subjects can carry."""
+    registry = getattr(importlib.import_module("airepair.faults"), "FAULTS", {})
+    if isinstance(registry, Registry):
+        return _each(registry, name, _fault)
+    return {k: _sentence(v) for k, v in registry.items() if name in (None, k)}, {}
+
+
+def _fault(cls: Any) -> dict[str, Any]:
+    from airepair.options import describe
+
+    severity = next(o for o in describe(cls) if o.name == "severity")
+    ends = f"{_end(severity.low, '-inf')}..{_end(severity.high, 'inf')}"
+    return _sentence(cls) | {"severity": f"severity {severity.default:g} in {ends}: {severity.help}"}
+
+
+def _sentence(thing: Any) -> dict[str, Any]:
+    return {"about": (inspect.getdoc(thing) or "").split("\n")[0]}
+
+
+def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The metrics with title, unit, direction and source."""
+    from airepair.metrics import broken, entries
+
+    chosen = {k: e for k, e in entries().items() if name in (None, k)}
+    if not chosen:
+        raise UsageError(f"unknown metric {name!r}; accepted: {', '.join(entries())}")
+    return {k: {"title": e.title, "unit": e.unit, "better": f"better: {e.better}", "source": e.source} for k, e in chosen.items()}, broken()
+
+
+def _each(registry: Registry, name: str | None, about: Any) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    if name is not None:
+        return {name: about(registry.get(name))}, {}
+    broken = registry.broken()
+    return {n: about(registry.get(n)) for n in registry.names() if n not in broken}, broken
+
+
+LISTS = {"methods": methods, "models": models, "datasets": datasets, "metrics": metrics, "faults": faults}

@@ -1,0 +1,1 @@
+"""Keras files (.h5, .keras; Keras 2 and 3)."""

@@ -1,0 +1,1 @@
+"""TensorFlow files. Only the worker, a process of its own, imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""PyTorch files: weights, programs."""

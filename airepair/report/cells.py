@@ -1,0 +1,158 @@
+"""The records as a grid of columns (data set, model) and rows (methods), and the statistics of one cell over its seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from airepair.case import TUNED
+from airepair.records import Record, standing, version
+from airepair.report.apart import apart
+from airepair.report.ordering import CONTROLS, Column, column_rank, method_rank
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One number a seed. `sd` is the sample standard deviation (n - 1); None for fewer than two."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return math.fsum(self.values) / self.n
+
+    @property
+    def sd(self) -> float | None:
+        """The spread over seeds."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Records of one benchmark version, one per key and sorted, so that the order in which cells finished leaves no trace.
+
+    `doubled` are keys that came more than once; `older` says how many records of earlier versions were left out, `notes` what
+    stands in columns and rows of its own (see apart.py).
+    """
+
+    records: tuple[Record, ...]
+    doubled: tuple[str, ...] = ()
+    older: int = 0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def plain(self) -> Grid:
+        """The grid without ablations."""
+        return self.where(lambda r: not ablation(r))
+
+    @property
+    def version(self) -> int | None:
+        """The benchmark version of the numbers; None if there are no records."""
+        return version(self.records[0]) if self.records else None
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """Data set and model of every column, in the paper's order."""
+        return sorted({column(r) for r in self.records}, key=column_rank)
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Every row's method, controls first, then the paper's."""
+        return sorted({r.case.method for r in self.records}, key=method_rank)
+
+    @cached_property
+    def _cells(self) -> dict[tuple[Column, str], list[Record]]:
+        cells: dict[tuple[Column, str], list[Record]] = {}
+        for record in self.records:
+            cells.setdefault((column(record), record.case.method), []).append(record)
+        return cells
+
+    def cell(self, place: Column, method: str) -> list[Record]:
+        """The records of one cell, one a seed, by seed; empty where it was not run."""
+        return self._cells.get((place, method), [])
+
+    def of(self, place: Column) -> list[Record]:
+        """The records of one column."""
+        return [r for r in self.records if column(r) == place]
+
+    def where(self, keep: Callable[[Record], bool]) -> Grid:
+        """The grid of the records that `keep` accepts."""
+        kept = tuple(r for r in self.records if keep(r))
+        keys = {r.key for r in kept}
+        return Grid(kept, tuple(k for k in self.doubled if k in keys), self.older, self.notes)
+
+
+def grid(records: Iterable[Record]) -> Grid:
+    """The grid of the records of the newest benchmark version among them; of each cell those that stand (see standing.py)."""
+    given = list(records)
+    newest = max(map(version, given), default=None)
+    found = [r for r in given if version(r) == newest]
+    seen = Counter(r.key for r in found)
+    placed, notes = apart(standing(found)[0])
+    ordered = sorted(placed, key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed))
+    return Grid(tuple(ordered), tuple(sorted(k for k, n in seen.items() if n > 1)), len(given) - len(found), notes)
+
+
+def column(record: Record) -> Column:
+    """The column that a record belongs to."""
+    return record.case.dataset, record.case.model
+
+
+def faulty(cells: Grid) -> set[Column]:
+    """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or works in an environment that it was not trained for
+    (`digits+fog3`): Table II, not Table I. A crashed cell's record does not say."""
+    return {column(r) for r in cells.records if "+" in r.case.dataset + r.case.model and r.subject.get("fault")}
+
+
+def ablation(record: Record) -> str:
+    """The name of the ablation that the record is of ("" for a method as it is, tuned or swept): its idea is off, and it is in Table III only."""
+    control = record.category == "control" or record.case.base_method in CONTROLS
+    variant = record.case.variant
+    return variant if variant.isidentifier() and variant != TUNED and not control else ""
+
+
+def gain(record: Record, metric: str) -> float | None:
+    """After minus before; None where the cell did not run or either score is missing."""
+    if record.status != "repaired" or metric not in record.after or metric not in record.before:
+        return None
+    return record.after[metric] - record.before[metric]
+
+
+def score(record: Record, metric: str) -> float | None:
+    """The score after; None where the cell did not run or it is missing."""
+    return record.after.get(metric) if record.status == "repaired" else None
+
+
+def sample(records: Iterable[Record], value: Callable[[Record], float | None], scale: float = 1.0) -> Sample | None:
+    """The values of those records that have one, times `scale`; None where none has."""
+    values = tuple(v * scale for v in map(value, records) if v is not None)
+    return Sample(values) if values else None
+
+
+def baseline(records: Iterable[Record], metric: str) -> Sample | None:
+    """The scores of the subject itself in percent, one a seed (in a column every method starts from the same one)."""
+    by_seed: dict[int, float] = {}
+    for record in records:
+        if metric in record.before:
+            by_seed.setdefault(record.case.seed, 100 * record.before[metric])
+    return Sample(tuple(v for _, v in sorted(by_seed.items()))) if by_seed else None
+
+
+def status(records: list[Record]) -> str:
+    """What a cell without a number says: its status word or words, "missing" where it ran but the metric is absent, "not run"."""
+    words = list(dict.fromkeys(r.status for r in records))
+    if not words:
+        return NOT_RUN
+    return "missing" if words == ["repaired"] else "/".join(w for w in words if w != "repaired")

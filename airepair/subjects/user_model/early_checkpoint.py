@@ -1,0 +1,43 @@
+"""The earlier state of a brought network's own training, where Apricot's submodels start (docs/protocol.md).
+
+It is named by `--early`, by `early` in the TOML file, or is the early.pt that `airepair train` left beside the model of the same training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from airepair.errors import UsageError
+from airepair.formats.model_file import Opened
+from airepair.models import checkpoint
+from airepair.models.recognise import differences
+from airepair.subjects.user_model.input_spec import Brought
+
+SAME = ("arch", "data", "seed", "digests", "recipe", "recipe_origin", "fault", "until")  # facts that two files of one training share
+
+
+def early_file(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened) -> tuple[Path, str] | None:
+    """The file and who says so; None where there is none. UsageError where a named one is not there."""
+    folder, beside = brought.path.parent, brought.path.parent / "early.pt"
+    named = (brought.early, "option") if brought.early else (folder / str(values["early"]), file) if "early" in values else None
+    if named and not named[0].exists():
+        raise UsageError(f"early ({named[1]}): there is no file {named[0]}; accepted: a file with an earlier state of the same training")
+    if named or not beside.is_file() or beside.samefile(brought.path) or opened.facts.get("recipe_origin") is None:
+        return named
+    try:
+        found = checkpoint.load(beside)
+    except UsageError:  # somebody else's: nobody named it
+        return None
+    same = isinstance(found, dict) and all(found.get(k) == opened.facts.get(k) for k in SAME)
+    return (beside, "early.pt beside it, of the same training") if same else None
+
+
+def early_state(path: Path, module: nn.Module, found: nn.Module) -> nn.Module:
+    """The network `found` in `path`. UsageError where it is another one than the subject's, `module`."""
+    if differing := differences(module, found.state_dict()):
+        raise UsageError(f"early {path} is a state of another network: {differing}; accepted: an earlier state of the same training")
+    return found
