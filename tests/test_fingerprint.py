@@ -11,8 +11,8 @@ import pytest
 
 from airepair.case import Case
 from airepair.methods import build
-from airepair.records import Record, resumed
-from airepair.records.fingerprint import PARTS, differences, of, of_cell, unknown
+from airepair.records import Record, resumed, source_code
+from airepair.records.fingerprint import PARTS, differences, moved_sources, of, of_cell, unknown
 from airepair.records.source_code import source_digest
 
 CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native", "image_limit": 500, "column_budget": 107_059}
@@ -107,24 +107,57 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def digest_of(module: str) -> str:
+    """The digest of a method whose class stands in that module, its files read anew."""
+    for kept in (source_code._closure, source_code._code, source_code._file):
+        kept.cache_clear()
+    return source_digest(type("Mine", (), {"__module__": module})())
+
+
 @pytest.mark.parametrize(("name", "changes"), [("mine", True), ("part", True), ("deep", True), ("__init__", True), ("other", False)])
 def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(package: Path, name: str, changes: bool) -> None:
     """A part that it does not import is not its source; line ends are nothing."""
-    from airepair.records import source_code
-
-    def digest() -> str:
-        source_code._closure.cache_clear()
-        source_code._file.cache_clear()
-        return source_digest(made)
-
-    made = type("Mine", (), {"__module__": "outside.mine"})()
-    first = digest()
+    first = digest_of("outside.mine")
     file = package / f"{name}.py"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert digest() == first
+    assert digest_of("outside.mine") == first
     file.write_text(file.read_text() + "\nZ = 2\n")
-    assert (digest() != first) is changes
+    assert (digest_of("outside.mine") != first) is changes
     assert "outside" not in sys.modules, "sources are parsed, not imported"
+
+
+def test_what_moves_or_is_explained_is_the_same_source(package: Path) -> None:
+    """Docstrings, comments, line breaks and the names of modules are no code."""
+    first = digest_of("outside.mine")
+    (package / "room").mkdir()
+    (package / "room" / "__init__.py").write_text('"""A room."""\n')
+    (package / "part.py").rename(package / "room" / "piece.py")
+    moved = 'from outside.room.piece import X  # moved\nfrom . import (\n    deep,\n)\n\n\nclass Mine:\n    """Mine."""\n\n    pass\n'
+    (package / "mine.py").write_text(moved)
+    assert digest_of("outside.mine") == first
+
+
+def test_an_import_of_something_else_is_another_source(package: Path) -> None:
+    """Also where both are imported anyway, under one name."""
+    (package / "other.py").write_text("X = 2\n")
+    texts = [
+        "from outside.part import X\nfrom outside.other import X as Y\n",
+        "from outside.other import X\nfrom outside.part import X as Y\n",
+    ]
+    digests = set()
+    for text in texts:
+        (package / "mine.py").write_text(f"{text}class Mine:\n    pass\n")
+        digests.add(digest_of("outside.mine"))
+    assert len(digests) == 2
+
+
+def test_a_record_from_before_the_move_has_the_source_of_the_same_code() -> None:
+    """Its digest stands in moved_sources.toml, whose values are digests of today's kind."""
+    old, new = next(iter(moved_sources().items()))
+    before = Record(Case("digits", "cnn", "apricot", 0), "repaired", fingerprint={**cell(rate=0.1), "source": old})
+    assert resumed([before], before.key, {**cell(rate=0.1), "source": new}) == (before, [])
+    assert resumed([before], before.key, {**cell(rate=0.1), "source": "0" * 64}) == (None, ["apricot: source changed"])
+    assert {len(v) for v in moved_sources().values()} == {64}
 
 
 def test_methods_have_different_sources_and_combinations_have_those_of_their_steps() -> None:

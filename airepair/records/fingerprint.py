@@ -7,7 +7,10 @@ difference.
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from airepair.records.source_code import source_digest
@@ -69,7 +72,15 @@ def of(record: Record) -> Fingerprint:
         "benchmark_version": record.provenance.get("benchmark_version", 1),  # version 1 did not name itself
         "arithmetic": record.provenance.get("arithmetic"),
     }
-    return {k: v for k, v in (said | dict(record.fingerprint)).items() if v is not None}
+    found = {k: v for k, v in (said | dict(record.fingerprint)).items() if v is not None}
+    return found | ({"source": moved_sources().get(found["source"], found["source"])} if "source" in found else {})
+
+
+@cache
+def moved_sources() -> Mapping[str, str]:
+    """Digest of a method's source in records before the move of files -> that of the same code now (moved_sources.toml)."""
+    table: dict[str, str] = tomllib.loads(files("airepair.records").joinpath("moved_sources.toml").read_text(encoding="utf-8"))
+    return table
 
 
 def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS) -> list[str]:

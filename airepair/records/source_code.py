@@ -1,7 +1,8 @@
 """The digest of a method's source: its module, and what that imports of its own package, but for what every method sees.
 
-A method's number may change with any line that it runs; HARNESS is what no number depends on. Free of torch: files are parsed, not
-imported.
+A method's number may change with any statement that it runs; HARNESS is what no number depends on. Comments, docstrings, line
+breaks and the names of modules do not count: a file that is moved, or explained better, is the same code. Free of torch: files
+are parsed, not imported.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 # What every method may import, and what holds names, types and messages only.
 HARNESS = ("airepair", "airepair.errors", "airepair.options", "airepair.paths", "airepair.types")
@@ -20,11 +23,11 @@ HARNESS = ("airepair", "airepair.errors", "airepair.options", "airepair.paths", 
 def source_digest(method: object) -> str:
     """SHA-256 over the source of the method, of the methods that it runs (`methods()`), and over the files of an external tool.
 
-    Line ends do not count. A module whose source cannot be found counts by its name.
+    A module whose source cannot be found counts by its name.
     """
     sha = hashlib.sha256()
-    for name in _modules(method):
-        sha.update(f"{name}:{_content(_file(name))};".encode())
+    for digest in sorted(_digest(name) for name in _modules(method)):
+        sha.update(f"{digest};".encode())
     folder: Path | None = getattr(getattr(method, "manifest", None), "folder", None)
     if folder is not None:
         for file in sorted(f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts):
@@ -34,10 +37,10 @@ def source_digest(method: object) -> str:
     return sha.hexdigest()
 
 
-def _modules(method: object) -> list[str]:
+def _modules(method: object) -> set[str]:
     """The modules that define the method's class and those it is made from, with what they import."""
     defining = {c.__module__ for c in type(method).__mro__} - {"builtins"}
-    return sorted(set[str]().union(*(_closure(name) | {name} for name in defining)).difference(HARNESS))
+    return set[str]().union(*(_closure(name) | {name} for name in defining)).difference(HARNESS)
 
 
 @cache
@@ -47,28 +50,103 @@ def _closure(name: str) -> frozenset[str]:
     waiting = [name]
     while waiting:
         module = waiting.pop()
-        file = _file(module)
-        if module not in found and file is not None:
+        if module not in found and _file(module) is not None:
             found.add(module)
-            waiting += [m for m in _imported(file, module) if m.partition(".")[0] == name.partition(".")[0]]
+            waiting += [m for i in _code(module).imports for m in (i.module, i.whole)]
     return frozenset(found)
 
 
-def _imported(file: Path, module: str) -> Iterator[str]:
-    """The modules that a file names in its imports, those within functions included. A name may be a module's or what stands in one."""
+@dataclass(frozen=True, order=True)
+class Import:
+    """`from module import name as bound`, of the own package; of `import module` the name is empty."""
+
+    module: str
+    name: str
+    bound: str
+
+    @property
+    def whole(self) -> str:
+        """The name with its module: a module's own, or that of what stands in one."""
+        return f"{self.module}.{self.name}" if self.name else self.module
+
+
+@dataclass(frozen=True)
+class Code:
+    """A module without its imports of the own package, as the digest of its syntax tree ("" if nothing is left), and these imports."""
+
+    rest: str
+    imports: tuple[Import, ...] = ()
+
+
+def _digest(module: str) -> str:
+    """The digest of a module's code. What it imports is named by its content, so that no module's name counts."""
+    if _file(module) is None:
+        return module
+    code = _code(module)
+    if not code.rest and not code.imports:
+        return ""
+    imports = sorted(f"{_named(i)} {'' if _file(i.whole) else i.name} {i.bound}" for i in code.imports)
+    return hashlib.sha256("\n".join((code.rest, *imports)).encode()).hexdigest()
+
+
+def _named(found: Import) -> str:
+    """What stands for the imported module: its code without its own imports, or its name where it has no source or is of HARNESS."""
+    module = found.whole if _file(found.whole) else found.module
+    return "harness" if module in HARNESS else _code(module).rest if _file(module) else module
+
+
+@cache
+def _code(module: str) -> Code:
+    file = _file(module)
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(file.read_bytes() if file is not None else b"")
     except (OSError, SyntaxError, ValueError):
-        return
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            whole = ".".join([*start, *([node.module] if node.module else [])])
-            yield whole
-            yield from (f"{whole}.{alias.name}" for alias in node.names)
+        return Code(_content(file))
+    package = module.split(".") if file is not None and file.name == "__init__.py" else module.split(".")[:-1]
+    found: list[Import] = []
+    _strip(tree, package, found)
+    return Code(hashlib.sha256(_shape(tree).encode()).hexdigest() if tree.body else "", tuple(sorted(found)))
+
+
+def _strip(node: ast.AST, package: list[str], found: list[Import]) -> None:
+    """Takes docstrings and imports of the own package out of the tree; the imports go to `found`."""
+    for name in ("body", "orelse", "finalbody"):
+        body = getattr(node, name, None)
+        if not isinstance(body, list):
+            continue
+        for statement in list(body):
+            own = list(_imports(statement, package))
+            if own:
+                found += own
+                body.remove(statement)
+            else:
+                _strip(statement, package, found)
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and name == "body" and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            del body[0]
+    for handler in getattr(node, "handlers", []):
+        _strip(handler, package, found)
+    for case in getattr(node, "cases", []):
+        _strip(case, package, found)
+
+
+def _imports(node: ast.stmt, package: list[str]) -> Iterator[Import]:
+    """What a statement imports of the own package; `from __future__` and other packages are code like any other."""
+    top = package[0] if package else ""
+    if isinstance(node, ast.Import) and all(a.name.partition(".")[0] == top for a in node.names):
+        yield from (Import(a.name, "", a.asname or "") for a in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        start = package[: len(package) - node.level + 1] if node.level else []
+        whole = ".".join([*start, *([node.module] if node.module else [])])
+        if whole.partition(".")[0] == top:
+            yield from (Import(whole, a.name, a.asname or "") for a in node.names)
+
+
+def _shape(node: Any) -> str:
+    """A syntax tree as text. What is empty is left out: Python versions differ in the fields that they have."""
+    if isinstance(node, ast.AST):
+        return f"{type(node).__name__}({','.join(f'{k}={_shape(v)}' for k, v in ast.iter_fields(node) if v is not None and v != [])})"
+    return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else repr(node)
 
 
 @cache
