@@ -1,4 +1,4 @@
-"""Methods that misbehave, one kind each: what they do to their task, to their process, or to what they return (tests/test_bad_methods.py)."""
+"""Methods that misbehave, one kind each: what they do to their task, to their process, or to what they return (tests/runner/test_bad_methods.py)."""
 
 from __future__ import annotations
 

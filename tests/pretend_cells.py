@@ -34,7 +34,7 @@ from airepair.subjects.user_model.input_spec import Brought, shipped
 from airepair.testing import cells, toy
 from airepair.training.best_state import fit
 from airepair.types import Recipe, Subject
-from tests.test_conformance import OPTIONS
+from tests.testing.test_conformance import OPTIONS
 
 TOYS = ("mlp", "cnn", "plain", "environment")
 GRID = {"trained": "cnn", "healthy": "fc+clean", "imbalanced": "fc+imbalanced", "backdoor": "fc+backdoor", "damaged": "fc+damaged"}

@@ -3,7 +3,7 @@
 Names, parameters and arithmetic are those of CIFAR-10-C (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
 and Perturbations", ICLR 2019, github.com/hendrycks/robustness, the values for 32 x 32 images), plus shear, rotate and stripe of MNIST-C (Mu and
 Gilmer 2019, github.com/google-research/mnist-c). Given the same random numbers, the images are those that the published code makes (checked
-with OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11: no value off by more than rounding; tests/test_corruptions_published.py holds the
+with OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11: no value off by more than rounding; tests/corruptions/test_published.py holds the
 definitions). Lengths are in pixels as published, whatever the image size: on 8 x 8 digits a blur of one pixel is strong, and an enlargement of
 less than half a pixel is none. Frost, spatter and saturate are left out: the first needs photographs.
 

@@ -45,8 +45,8 @@ def cover(root: Path, folder: Path, names: Sequence[str]) -> int:
     """Runs the tests of these files under coverage, into `folder`; pytest's exit code. Files that were covered before keep their own data."""
     folder.mkdir(parents=True, exist_ok=True)
     code = 0
-    for name in names or sorted(str(p.relative_to(root)) for p in (root / "tests").glob("test_*.py")):
-        stem = Path(name).stem
+    for name in names or sorted(str(p.relative_to(root)) for p in (root / "tests").rglob("test_*.py")):
+        stem = Path(name).with_suffix("").as_posix().replace("/", ".")
         words = ["--cov=airepair", "--cov-context=test", "--cov-report=", f"--junitxml={folder / stem}.xml", "-m", "not slow", "-q"]
         settings = folder / f"{stem}.rc"
         settings.write_text(f"[run]\ndata_file = {folder / stem}.data\nrelative_files = true\n", encoding="utf-8")

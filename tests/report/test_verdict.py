@@ -1,0 +1,154 @@
+"""The verdict on one screen, and which method to use."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from airepair.case import Case
+from airepair.cli.main import main
+from airepair.records import Record, read
+from airepair.report.cells import grid
+from airepair.report.recommend import recommendations
+from airepair.report.screen import LINES, WIDTH, short
+from airepair.report.verdict import verdict
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = sorted(p.parent for p in (ROOT / "reports").glob("*/records.jsonl") if p.parent.name != "out")
+
+
+def cell(method: str, gain: float, seed: int = 0, category: str = "retraining", **more: object) -> Record:
+    """A repaired cell with that gain, in shares, on test and on validation."""
+    facts = {"validation_accuracy": 0.6, "repaired_validation_accuracy": 0.6 + gain}
+    record = Record(
+        Case("digits", "fc", method, seed),
+        "repaired",
+        category=category,
+        before={"accuracy": 0.6, "constraint": 0.5},
+        after={"accuracy": 0.6 + gain, "constraint": 0.5, "break_rate": 0.02},
+        budget={"backward": 1000},
+        cost={"seconds": 2.0},
+        subject=facts,
+        provenance={"n": {"validation": 300}, "benchmark_version": 2},
+    )
+    return dataclasses.replace(record, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda p: p.name)
+def test_the_verdict_fits_one_screen(folder: Path) -> None:
+    """At most 60 lines of 80 characters, paths included, for every committed set of records."""
+    text = short(grid(read([folder])[0]), ["wrote records.jsonl", "all tables: here", "cells: there"])
+    lines = text.splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[-3:] == ["wrote records.jsonl", "all tables: here", "cells: there"]
+
+
+def test_methods_stand_the_papers_first_then_by_gain() -> None:
+    """And one that did not run is not in the table but in a sentence."""
+    records = [cell("finetune", 0.05, category="control"), cell("dl2", 0.01), cell("memit", 0.02), cell("minimal", -0.3)]
+    records.append(cell("prdnn", 0, status="unsupported", reason="no layer", after={}))
+    rows = [line.split()[0] for line in short(grid(records)).splitlines() if "+" in line or "-3" in line]
+    assert [r for r in rows if r in ("DL2", "finetune", "memit", "minimal", "prdnn")] == ["DL2", "finetune", "memit", "minimal"]
+    said = " ".join(verdict(grid(records)))
+    assert "unsupported on some subjects: prdnn" in said
+    assert "These methods lose accuracy on every subject: minimal. Largest loss: minimal, -30.00 points." in said
+    assert "plain training may do as well" in said
+
+
+def test_controls_on_other_sources_are_counted_and_long_names_stay_apart() -> None:
+    """Fine-tuning on a method's sources stands beside that method in other tables; a sweep's rows differ in the middle of their names."""
+    records = [cell(f"finetune[{v}]", 0.05, category="control") for v in ("failing+passing", "failing+unlabelled", "tuned")]
+    records += [cell(f"dl2[weight:{w},candidates:50]", 0.1) for w in ("0.2", "0.4")]
+    text = short(grid(records))
+    assert "... 2 more controls on other sources: table1.txt" in text
+    assert "finetune[tuned]" in text
+    assert "DL2[weight:0.2,candidates:50] " in text
+    assert "DL2[weight:0.4,candidates:50] " in text
+
+
+def test_what_failed_is_counted_in_the_first_sentence() -> None:
+    """A crash is no silence."""
+    records = [cell("dl2", 0.01), cell("memit", 0, status="crashed", reason="the worker died", after={})]
+    assert verdict(grid(records))[0] == "1 cell repaired (1 method, 1 subject, 1 seed); 1 crashed."
+    assert verdict(grid([])) == ["Nothing ran."]
+
+
+def test_a_fault_is_one_line_with_the_three_best() -> None:
+    """By recovery."""
+    fault = {"fault": {"name": "missing", "severity": 0.5}}
+    found = []
+    for name, recovery in (("dl2", 0.2), ("memit", 0.9), ("apricot", 0.5), ("minimal", 0.1)):
+        record = cell(name, 0.1, case=Case("digits", "fc+missing", name, 0), subject=fault)
+        found.append(dataclasses.replace(record, after={**record.after, "recovery": recovery}))
+    assert "Best recovery per fault, in %:\ndigits-fc+missing: memit 90, Apricot 50, DL2 20\n" in short(grid(found))
+
+
+def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
+    """The records may disagree with the rule, and a method that wrecks the model is named."""
+    records = [
+        cell("finetune", 0.05, category="control"),
+        cell("dl2", 0.3),
+        cell("memit", 0.02, category="direct weight modification"),
+        cell("minimal", -0.45, category="direct weight modification"),
+    ]
+    (line,) = recommendations(grid(records))
+    assert line.startswith("digits/FC (validation): use DL2 (+30.00")
+    assert "DL2 breaks 2.00 % of the right test inputs, costs 1,000 training images, 2.0 s." in line
+    assert "tries direct weight modification first on a small network; the records disagree: memit +2.00" in line
+    assert "Wrecks the model (accuracy under half of before): minimal." in line
+
+
+def seeds(method: str, gains: list[float], **more: object) -> list[Record]:
+    """A cell per seed with these gains."""
+    return [cell(method, g, seed, **more) for seed, g in enumerate(gains)]  # type: ignore[arg-type]
+
+
+def test_a_method_is_told_from_the_control_seed_by_seed() -> None:
+    """Gains that spread over seeds but always beat the control's are told from it; those that sometimes do are not, and both are named."""
+    control = seeds("finetune", [0.02, 0.10, 0.18, 0.26, 0.34], category="control")
+    (line,) = recommendations(grid(control + seeds("dl2", [0.05, 0.13, 0.22, 0.29, 0.37])))
+    assert "use DL2 (+21.20" in line
+    assert "It beats finetune (+18.00" in line
+    assert "by +3.20, interval +2.64..+3.76 for the best of 1" in line
+    (line,) = recommendations(grid(control + seeds("dl2", [0.00, 0.20, 0.18, 0.27, 0.34])))
+    assert "use DL2 (+19.80" in line
+    assert "or finetune (+18.00" in line
+    assert "the difference is not significant (+1.80" in line
+
+
+def test_the_best_of_many_needs_more_than_the_best_of_one() -> None:
+    """The same gains, chosen among six methods, have a wider interval, which holds zero."""
+    control = seeds("finetune", [0.02, 0.10, 0.18, 0.26, 0.34], category="control")
+    best = seeds("dl2", [0.03, 0.14, 0.19, 0.31, 0.36])
+    assert "It beats" in recommendations(grid(control + best))[0]
+    others = [c for name in ("memit", "care", "mode", "irepair", "aprnn") for c in seeds(name, [0.01] * 5)]
+    (line,) = recommendations(grid(control + best + others))
+    assert "for the best of 6" in line
+    assert "the difference is not significant" in line
+
+
+def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown one is bad input with what there is."""
+    from airepair.records import append
+
+    append(tmp_path / "records.jsonl", cell("dl2", 0.1))
+    append(tmp_path / "records.jsonl", cell("dl2", 0.1, case=Case("digits", "cnn", "dl2", 0)))
+    assert main(["recommend", str(tmp_path), "--subject", "digits-fc"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Recommendation for digits/FC")
+    assert "digits/CNN" not in shown
+    assert main(["recommend", str(tmp_path), "--subject", "digits-fx"]) == 2
+    assert "did you mean 'digits-fc'" in capsys.readouterr().err
+
+
+def test_records_of_another_version_are_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the verdict and by the command: nothing in them may be claimed."""
+    from airepair.records import append
+
+    old = cell("dl2", 0.1, provenance={"n": {"validation": 300}, "benchmark_version": 1})
+    append(tmp_path / "records.jsonl", old)
+    said = "These records are of benchmark version 1, this is version 2: nothing in them may be claimed."
+    assert verdict(grid([old]))[0] == said
+    assert main(["recommend", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(said)
