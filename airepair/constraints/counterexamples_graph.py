@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from airepair.constraints.counterexamples import Ground, Hunt
 from airepair.constraints.published import Constraint
+from airepair.evaluation.meter import meters_of
 from airepair.training.cuda_graph import Record, Recorded, graph_of
 from airepair.training.step import recordable
 from airepair.types import Meter
@@ -41,7 +42,7 @@ class RecordedHunt:
         record = self.record or (graph_of if starts[0].is_cuda else None)
         if record is None or not recordable(network):
             return self.hunt(network, points, labels, starts)
-        meters = [hook for hook in network._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        meters = meters_of(network)
         work = self._work(network, tuple(points), tuple(labels), record, meters)
         tensors = (*points.values(), *labels.values(), *starts)
         if work.replays(*tensors):

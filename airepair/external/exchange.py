@@ -31,10 +31,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError, one_line
+from airepair.evaluation.meter import without_meter
 from airepair.evaluation.work import billed
 from airepair.external.layer_list import describe
 from airepair.external.manifest import CONVERTED
-from airepair.types import Meter, Task
+from airepair.types import Task
 
 
 def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> None:
@@ -64,11 +65,7 @@ def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> N
 
 def plain(module: nn.Module) -> nn.Module:
     """A copy on the CPU without the harness's hooks."""
-    found = copy.deepcopy(module).cpu()
-    for part in found.modules():
-        for key in [k for k, hook in part._forward_pre_hooks.items() if isinstance(hook, Meter)]:
-            del part._forward_pre_hooks[key]
-    return found
+    return without_meter(copy.deepcopy(module).cpu())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from airepair.evaluation.exam import sit
+from airepair.evaluation.meter import metered
 from airepair.methods.information import restricted
 from airepair.types import Method, Task
 
@@ -16,7 +17,7 @@ def continued(task: Task, module: nn.Module, step: str) -> Task:
 
     Reports carry the step's name, and the meter goes on counting: costs add up. The images left of a limit are what is left to the step.
     """
-    moved = metered(module, task)
+    moved = metered(module, task.meter)
     repair = task.failing + task.passing
     right = sit(moved, repair).right.to(task.device) if len(repair) else task.failing.y.bool()
     left = None if task.limit.images is None else max(0, task.limit.images - task.meter.backward)
@@ -35,12 +36,3 @@ def continued(task: Task, module: nn.Module, step: str) -> Task:
 def later_budget(method: Method, task: Task) -> int:
     """What a later step may use: any input of the repair split may fail when its turn comes."""
     return method.budget(restricted(replace(task, failing=task.failing + task.passing), method.sources))
-
-
-def metered(module: nn.Module, task: Task) -> nn.Module:
-    """The module with the task's meter on its root, once: an earlier step may have wrapped the root that carried it."""
-    for part in module.modules():
-        for key in [k for k, hook in part._forward_pre_hooks.items() if hook is task.meter]:
-            del part._forward_pre_hooks[key]
-    module.register_forward_pre_hook(task.meter)
-    return module

@@ -19,8 +19,8 @@ from typing import Self
 from torch import nn
 
 from airepair.errors import UsageError
+from airepair.evaluation.meter import without_meter
 from airepair.evaluation.work import counter, forward_work, step_work
-from airepair.runner.events import without_meter
 from airepair.types import Task
 
 MOST = 1.1

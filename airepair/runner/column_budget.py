@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from airepair.case import Case
 from airepair.errors import AirepairError, one_line
+from airepair.evaluation.meter import without_meter
 from airepair.methods import METHODS, ON_REQUEST, build
 from airepair.methods.information import control_on, present, restricted, sources_of
-from airepair.runner.events import without_meter
 from airepair.settings import choose_options
 from airepair.types import Meter, Method, Task
 

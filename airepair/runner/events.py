@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from airepair.errors import OutOfBudget, OutOfTime
+from airepair.evaluation.meter import without_meter
 from airepair.types import Limit, Meter
 
 # progress(phase, step, steps, loss), shown to the person who waits.
@@ -103,14 +104,6 @@ def _finite(value: Any) -> float | None:
 def _whole(value: Any) -> int:
     number = _finite(value)
     return 0 if number is None else int(number)
-
-
-def without_meter(module: nn.Module) -> nn.Module:
-    """The module with the harness's counting hooks taken off (in place)."""
-    for part in module.modules():
-        for key in [k for k, hook in part._forward_pre_hooks.items() if isinstance(hook, Meter)]:
-            del part._forward_pre_hooks[key]
-    return module
 
 
 @contextmanager

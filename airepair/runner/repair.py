@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.evaluation.memory import noting, out_of_memory
+from airepair.evaluation.meter import without_meter
 from airepair.methods.information import present, restricted, sources_of
 from airepair.records import Status
 from airepair.runner.audit import Audit
 from airepair.runner.column_budget import column_budget, declared
 from airepair.runner.cost import Cost, measure, warm_up
-from airepair.runner.events import Events, time_limit, without_meter
+from airepair.runner.events import Events, time_limit
 from airepair.runner.global_state import GlobalState
 from airepair.runner.integrity import changed, written
 from airepair.runner.prepared import PreparedCell

@@ -10,12 +10,12 @@ models/KEY/NAME   the user's file with the repaired weights, under its own name;
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 from torch import nn
 
@@ -85,7 +85,7 @@ def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
     if not values:
         return []
     path = file.parent / f"{file.stem}.toml"
-    write_atomically(path, "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items()).encode())
+    write_atomically(path, tomli_w.dumps(values).encode())
     return [f"{path.relative_to(folder.parent)}: how it is fed"]
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
+from airepair.evaluation.meter import without_meter
 from airepair.methods.noop import Noop
-from airepair.runner.events import Events, without_meter
+from airepair.runner.events import Events
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import prepared
 from airepair.runner.repair import whole_task

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from airepair.arithmetic.precision import laid_out, lowered
 from airepair.evaluation.memory import halving
+from airepair.evaluation.meter import meters_of
 from airepair.training.cuda_graph import Record, Recorded, graph_of
 from airepair.types import Meter, Split, Transform
 
@@ -57,7 +58,7 @@ class Stepper:
         self.cuda = next(module.parameters()).device.type == "cuda"
         self.autocast = plain and self.cuda and not precise
         record = record or (graph_of if self.cuda else None)
-        self.meters = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+        self.meters = meters_of(module)
         self.recorded = Recorded(self._step, record, self.meters) if record and plain and recordable(module) else None
         self.parts = parts
         self.most: int | None = None  # images that go through at once, where the batch did not

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
+from airepair.host.atomic import write_atomically
 from airepair.settings import read_table
 
 HEAD = "# Options chosen on validation by `airepair tune`; read by `--auto` after settings.toml. Each origin says commit, device and n.\n"
@@ -27,20 +29,10 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes the table so that a reader sees the old one or the new one."""
-    from airepair.host.atomic import write_atomically
-
-    write_atomically(path, (HEAD + "".join(map(_text, rows))).encode())
+    write_atomically(path, (HEAD + "\n" + tomli_w.dumps({"setting": list(map(_plain, rows))})).encode())
 
 
-def _text(row: Row) -> str:
-    lines = [f"{key} = {json.dumps(str(row[key]))}" for key in (*KEY, "origin") if key in row]
-    options = ", ".join(f"{name} = {_value(value)}" for name, value in row["options"].items() if value is not None)
-    return "\n[[setting]]\n" + "\n".join(lines) + f"\noptions = {{ {options} }}\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value)
+def _plain(row: Row) -> dict[str, Any]:
+    """The row's fields in their order; an option that is None is the default, which a table need not say."""
+    options = {name: value for name, value in row["options"].items() if value is not None}
+    return {**{key: str(row[key]) for key in (*KEY, "origin") if key in row}, "options": options}

@@ -12,9 +12,10 @@ from torch import nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import sit
+from airepair.evaluation.meter import metered
 from airepair.methods import METHODS, build
 from airepair.methods.best import Best, standing
-from airepair.methods.handover import continued, metered
+from airepair.methods.handover import continued
 from airepair.methods.lookup import Table
 from airepair.options import describe, option
 from airepair.testing import toy
@@ -95,7 +96,7 @@ def test_the_meter_stays_on_the_root_once():
     """A step that wraps the module neither hides it from the meter nor counts it twice."""
     trial = attempt(build("noop", {}), toy.task())
     before = trial.task.meter.forward
-    wrapped = metered(torch.nn.Sequential(trial.module), trial.task)
+    wrapped = metered(torch.nn.Sequential(trial.module), trial.task.meter)
     with torch.no_grad():
         wrapped(trial.task.validation.images())
     assert trial.task.meter.forward - before == len(trial.task.validation)

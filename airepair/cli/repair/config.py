@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 
 import airepair
 from airepair.host.validation import Finite, checked, toml_file
@@ -65,27 +65,20 @@ def text_of(args: argparse.Namespace, cells: Mapping[str, Chosen], facts: Mappin
     """The file. `cells`: method -> its options as they were used with where each came from; `facts` are comments at the top."""
     lines = [f"# AIREPAIR {airepair.__version__}: airepair repair --config THIS_FILE runs this again."]
     lines += [f"# {name}: {' '.join(value.split())}" for name, value in facts.items()]
-    for key, path in KEYS.items():
-        value = getattr(args, key, None)
-        if value not in (None, False, []):
-            lines.append(f"{key} = {_value(absolute(value) if path else value)}")
-    for method, chosen in cells.items():
-        lines += ["", f"[options.{_value(method)}]", *(f"{k} = {_value(v)}" for k, v in chosen.options.items())]
-        if chosen.origins:
-            lines += ["", f"[origins.{_value(method)}]", *(f"{k} = {_value(v)}" for k, v in chosen.origins.items())]
-    return "\n".join(lines) + "\n"
+    given = {key: (getattr(args, key, None), path) for key, path in KEYS.items()}
+    values = {key: _value(absolute(value) if path else value) for key, (value, path) in given.items() if value not in (None, False, [])}
+    values["options"] = {method: {k: _value(v) for k, v in chosen.options.items()} for method, chosen in cells.items()}
+    values["origins"] = {method: dict(chosen.origins) for method, chosen in cells.items() if chosen.origins}
+    return "\n".join(lines) + "\n" + tomli_w.dumps({k: v for k, v in values.items() if v != {}})
 
 
-def _value(value: Any) -> str:
-    """A TOML value; None is the word that every option reads as none."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple | Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    text = "none" if value is None else str(value)
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _value(value: Any) -> Any:
+    """A value that TOML has; None is the word that every option reads as none."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Sequence):
+        return [_value(v) for v in value]
+    return "none" if value is None else str(value)
 
 
 KINDS: dict[str, Any] = {"depth": int, "time_limit": Finite, "method": list[str]}

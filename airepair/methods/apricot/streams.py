@@ -17,8 +17,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.stack import Stack, floating, stacked
-from airepair.methods.apricot.vmapped import without_meter
 from airepair.training.augment import augmentation
 from airepair.training.best_state import CrossEntropy, optimizer_of, rate, snapshot
 from airepair.training.step import Stepper

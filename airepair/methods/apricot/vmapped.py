@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.stack import Stack, floating
 from airepair.training.augment import augmentation
 from airepair.training.best_state import optimizer_of, rate
 from airepair.training.step import Stepper
-from airepair.types import Meter, Recipe, Split
+from airepair.types import Recipe, Split
 
 LARGE = 2**20  # floats
 
@@ -72,13 +73,6 @@ class Together:
     def stack(self) -> Stack:
         """Their floating-point tensors."""
         return {n: (self.parameters[n].detach() if n in self.parameters else self.buffers[n]) for n in self.names}
-
-
-def without_meter(module: nn.Module) -> nn.Module:
-    """The module with the counting hook taken off (in place): inside a batched call it would count one model of K."""
-    for key in [k for k, hook in module._forward_pre_hooks.items() if isinstance(hook, Meter)]:
-        del module._forward_pre_hooks[key]
-    return module
 
 
 def _repeated(tensor: Tensor, count: int) -> Tensor:
