@@ -10,31 +10,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from airepair.arithmetic.setup import NATIVE, set_up
-from airepair.case import Case
-from airepair.errors import Unavailable, UsageError, one_line
-from airepair.host.signals import end_in_order
-from airepair.paths import cache
-from airepair.records import FINISHED, Record, append, resumed
-from airepair.records.lookup import Lookup
-from airepair.records.tenancy import Tenancy
-from airepair.runner.device import check_device, device_of
-from airepair.runner.result import Deaf
+from airepair.errors import UsageError
+from airepair.runner.device import check_device
 from airepair.runner.spec import CellSpec
-from airepair.runner.storage import RECORDS, Keep, file_before, file_result
+from airepair.runner.storage import Keep
 from airepair.settings import wants_portable
-
-if TYPE_CHECKING:
-    from airepair.runner.loading import Loader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SPEC, --out, --device, --keep-models, --native."""
+    parser.set_defaults(body="airepair.cli.commands.cell")
     parser.add_argument("spec", type=Path, help="a spec file that `airepair plan` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the record and the cell's files go")
     parser.add_argument("--device", metavar="auto|cpu|cuda", help="default: the plan's")
@@ -42,25 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--native", action="store_true", help=NATIVE)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs the cell unless its record stands, and prints one line."""
-    spec = _read(args.spec, args.device)
-    on_cpu = not spec.device.startswith("cuda")
-    remark = set_up(portable=on_cpu and not args.native and wants_portable([spec.case.dataset], spec.profile))  # before torch is loaded
+def prepare(args: argparse.Namespace) -> None:
+    """Reads the spec (`args.cell`) and chooses its arithmetic, before the command's body loads torch."""
+    args.cell = _read(args.spec, args.device)
+    on_cpu = not args.cell.device.startswith("cuda")
+    remark = set_up(portable=on_cpu and not args.native and wants_portable([args.cell.case.dataset], args.cell.profile))
     if remark:
         print(f"airepair: {remark}", file=sys.stderr)
-    spec = replace(spec, device=str(device_of(spec.device)))
-    end_in_order()  # a scheduler's SIGTERM: the line that is being written is finished
-    args.out.mkdir(parents=True, exist_ok=True)
-    tenancy = Tenancy(args.out)
-    tenancy.share()
-    if not tenancy.claim(str(spec.case)):
-        raise UsageError(f"another process runs {spec.case} into {args.out}; accepted: one task per cell, or another --out")
-    record, stands = _result(spec, args.out, args.keep_models)
-    scores = [f"accuracy {100 * found['accuracy']:.2f}" for found in (record.before, record.after) if "accuracy" in found]
-    words = [record.reason, " -> ".join(scores), "its record stands" if stands else ""]
-    print(f"{record.key}: {record.status}{''.join(f'; {w}' for w in words if w)}")
-    return 0 if record.status in FINISHED else 1
 
 
 def _read(path: Path, device: str | None) -> CellSpec:
@@ -71,50 +49,3 @@ def _read(path: Path, device: str | None) -> CellSpec:
     wanted = device or spec.device
     check_device(wanted)
     return replace(spec, device=wanted)
-
-
-def _result(spec: CellSpec, out: Path, keep: Keep) -> tuple[Record, bool]:
-    """The cell's record, on disk, and whether it was there."""
-    from airepair.runner.loading import Loader
-
-    loader = Loader(cache())
-    try:
-        if (found := _standing(spec, loader, out)) is not None:
-            return found, True
-        return _run(spec, loader, out, keep), False
-    except Unavailable as error:
-        record = Record(spec.case, "skipped", one_line(error, 2000))
-    except Exception as error:
-        record = Record(spec.case, "failed", one_line(error, 2000))
-    append(out / RECORDS, record)
-    return record, False
-
-
-def _standing(spec: CellSpec, loader: Loader, out: Path) -> Record | None:
-    found = Lookup(out / RECORDS).of(str(spec.case))
-    if not found:
-        return None
-    from airepair.methods import build
-    from airepair.runner.identity import wanted
-
-    new = wanted(spec, loader.without_training(spec), build(spec.case.base_method, spec.options))
-    return resumed(found, str(spec.case), new)[0]
-
-
-class _Filing(Deaf):
-    """Keeps the scores before the repair, so that they are there if the process dies."""
-
-    def __init__(self, out: Path, case: Case) -> None:
-        self.out, self.case = out, case
-
-    def before(self, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
-        """Files them."""
-        file_before(self.out, self.case, scores, missing)
-
-
-def _run(spec: CellSpec, loader: Loader, out: Path, keep: Keep) -> Record:
-    from airepair.runner.run import run_cell
-
-    result = run_cell(spec, cache=cache(), events=_Filing(out, spec.case), load=loader)
-    file_result(out, result, keep)
-    return result.record

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from airepair.errors import AirepairError, UsageError, choose
+from airepair import data, paths
+from airepair.data import DATASETS, registered_name
+from airepair.data import catalogue as official
+from airepair.data.catalogue import OFFICIAL
+from airepair.data.official_files import partial as lacking
+from airepair.data.official_files import place
+from airepair.errors import AirepairError, Unavailable, UsageError, choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all is well; 1 when a set could not be fetched, or is damaged, partial, altered, or named and absent."""
-    from airepair import paths
-    from airepair.data import DATASETS, registered_name
 
     given = [registered_name(name) for name in args.names]
     for name in given:
@@ -42,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _listed(name: str, root: Path) -> bool:
-    from airepair.data import catalogue as official
 
     if name not in official.OFFICIAL:
         print(f"{name:<15} comes with a package")
@@ -53,14 +56,12 @@ def _listed(name: str, root: Path) -> bool:
 
 def _place(name: str, root: Path) -> str:
     """Where the set lies, without reading its images ("" if it is not found)."""
-    from airepair.data.official_files import place
 
     found = place(name, root)
     return str(found) if found else ""
 
 
 def _got(name: str, root: Path) -> bool:
-    from airepair import data
 
     moving, told = sys.stderr.isatty(), {"at": float("-inf")}
 
@@ -85,10 +86,6 @@ def _got(name: str, root: Path) -> bool:
 
 def _checked(name: str, root: Path, *, asked: bool) -> bool:
     """Whether a set is whole and official; one that is absent is no fault where nobody named it."""
-    from airepair import data
-    from airepair.data.catalogue import OFFICIAL
-    from airepair.data.official_files import partial as lacking
-    from airepair.errors import Unavailable
 
     try:
         found = data.load(name)

@@ -8,10 +8,16 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
+from airepair.data import DATASETS
 from airepair.errors import UsageError
-from airepair.options import SOURCES
+from airepair.external.manifest import installed
+from airepair.methods import METHODS
+from airepair.metrics import broken, entries
+from airepair.models import MODELS
+from airepair.options import SOURCES, describe
 from airepair.registry import Registry
 
 WHAT = ("methods", "models", "datasets", "metrics", "faults")
@@ -66,7 +72,6 @@ def _shown(value: Any) -> str:
 
 def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Each method's card: category, paper, first sentence, options, needs."""
-    from airepair.methods import METHODS
 
     found, broken = _each(METHODS, name, _card)
     if name is None:
@@ -77,8 +82,6 @@ def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]
 
 def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The external tools that are found, as methods."""
-    from airepair.external.manifest import installed
-    from airepair.methods import METHODS
 
     found, broken = {}, {}
     for name in (f"tool:{folder}" for folder in installed()):
@@ -90,9 +93,6 @@ def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
 
 def _card(cls: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from airepair.options import describe
 
     text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
     return {
@@ -106,14 +106,12 @@ def _card(cls: Any) -> dict[str, Any]:
 
 def models(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The architectures with their places; `dataset/name` is for one data set."""
-    from airepair.models import MODELS
 
     return _each(MODELS, name, _sentence)
 
 
 def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The data sets with what their functions say."""
-    from airepair.data import DATASETS
 
     return _each(DATASETS, name, _sentence)
 
@@ -127,7 +125,6 @@ def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]
 
 
 def _fault(cls: Any) -> dict[str, Any]:
-    from airepair.options import describe
 
     severity = next(o for o in describe(cls) if o.name == "severity")
     ends = f"{_end(severity.low, '-inf')}..{_end(severity.high, 'inf')}"
@@ -140,7 +137,6 @@ def _sentence(thing: Any) -> dict[str, Any]:
 
 def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The metrics with title, unit, direction and source."""
-    from airepair.metrics import broken, entries
 
     chosen = {k: e for k, e in entries().items() if name in (None, k)}
     if not chosen:

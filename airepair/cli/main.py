@@ -1,4 +1,5 @@
-"""The command line: `airepair COMMAND ...`. Each command is a module of airepair.cli, imported when it is called.
+"""The command line: `airepair COMMAND ...`. Each command is a page of airepair.cli, imported when it is called: its help, its
+words and, where it loads little, what it does; else that is in airepair.cli.commands.
 
 Bad input is one line on standard error and exit code 2.
 """
@@ -13,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from types import ModuleType
 from typing import NoReturn
 
 import airepair
@@ -53,7 +55,7 @@ def available() -> dict[str, str]:
 
 def module_of(name: str) -> str:
     """The module of a command: `submit-check` is airepair.cli.submit_check; `repair` is a room of its own."""
-    return f"airepair.cli.{name.replace('-', '_')}" if name != "repair" else "airepair.cli.repair.command"
+    return f"airepair.cli.{name.replace('-', '_')}" if name != "repair" else "airepair.cli.repair.arguments"
 
 
 def overview() -> str:
@@ -132,7 +134,14 @@ def _run(words: list[str]) -> int:
     name = choose("command", words[0], list(available()))
     command = importlib.import_module(module_of(name))
     prepared = getattr(command, "words", list)(words[1:])  # what argparse would misread
-    return int(command.run(parser_of(name).parse_args(prepared)))
+    return performed(command, parser_of(name).parse_args(prepared))
+
+
+def performed(command: ModuleType, args: argparse.Namespace) -> int:
+    """Runs a command with its words read; its exit code. What loads slowly is in a module of its own, `args.body`, behind `prepare`."""
+    getattr(command, "prepare", lambda _: None)(args)
+    body = importlib.import_module(args.body) if hasattr(args, "body") else command
+    return int(body.run(args))
 
 
 def quiet_frameworks() -> None:

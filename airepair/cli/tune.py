@@ -10,25 +10,17 @@ table that `--auto` reads. The tuning seeds are not the grid's (0, 1, 2, ...).
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from airepair.arithmetic.setup import NATIVE, set_up
-from airepair.case import seeds_of
-from airepair.errors import UsageError
 from airepair.settings import wants_portable
-
-if TYPE_CHECKING:
-    from airepair.options import Option
-    from airepair.tuning.study import Trials
-    from airepair.tuning.trial import Bench
 
 SEEDS = "100,101,102"  # with one, settings won that failed on other seeds (docs/tuning.md)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is tuned, and how much a trial may use."""
+    parser.set_defaults(body="airepair.cli.commands.tune")
     parser.add_argument("--dataset", default="digits", metavar="A,B", help="data sets (default: digits)")
     parser.add_argument("--model", default="fc,cnn", metavar="A,B", help="models (default: fc,cnn)")
     parser.add_argument("--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)")
@@ -46,151 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
-    remark = set_up(portable=not args.native and wants_portable(args.dataset.split(","), args.profile))  # before the next line loads torch
-    from airepair.tuning.space import require_optuna, space_of
-
-    places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
-    seeds = seeds_of(args.seeds)
-    for name in ("trials", "images", "seconds"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"--out {args.out} is a file; accepted: a folder, new or of an earlier tuning")
-    methods = _methods(args.method, args.open)
-    spaces = {m: space_of(m, args.open) for m in methods}
-    require_optuna()
-    if remark:
-        print(remark)
-    found: dict[str, dict[str, Any] | None] = {}
-    for dataset, model in places:
-        bench = _bench(args, dataset, model, seeds)
-        for method in methods:
-            found[f"{dataset}-{model}-{method}"] = _tune(args, bench, method, spaces[method])
-    return _finish(args, [r for r in found.values() if r], [name for name, r in found.items() if r is None])
-
-
-def _words(option: str, text: str) -> list[str]:
-    from airepair.data import DATASETS, registered_name
-    from airepair.errors import choose
-
-    found = [w.strip() for w in text.split(",") if w.strip()]
-    if not found:
-        raise UsageError(f"{option} {text!r} names nothing; accepted: one name or several with commas")
-    if option == "--dataset":
-        found = [registered_name(name) for name in found]
-        for name in found:
-            choose("data set", name.partition("+")[0], DATASETS.names())
-    return found
-
-
-def _methods(text: str, only_open: bool) -> list[str]:
-    from airepair.methods import METHODS
-    from airepair.tuning.space import space_of
-
-    named = [w.strip() for w in text.split(",") if w.strip()]
-    for name in named:
-        METHODS.check(name)
-    if named:
-        return list(dict.fromkeys(named))
-    found = []
-    for name in METHODS.names():
-        try:
-            space_of(name, only_open)
-            found.append(name)
-        except UsageError as error:
-            print(f"left out: {error}")
-    return found
-
-
-def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
-    from airepair.paths import cache
-    from airepair.runner.device import device_of
-    from airepair.runner.loading import Loader
-    from airepair.runner.specify import Shared
-    from airepair.settings import profile
-    from airepair.tuning.trial import Bench, default_images
-
-    if args.profile:
-        profile(args.profile)
-    shared = Shared(device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation")
-    bench = Bench(dataset, model, seeds, shared, Loader(cache(), most=len(seeds)))
-    return replace(bench, shared=replace(shared, images=args.images or default_images(bench)))
-
-
-def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
-    """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
-    from airepair.arithmetic.canary import arithmetic
-    from airepair.runner.device import device_of
-    from airepair.tuning.space import distributions, nearest
-    from airepair.tuning.study import Trials
-    from airepair.tuning.trial import try_out
-
-    name = f"{bench.dataset}-{bench.model}-{method}"
-    facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
-    facts |= {"open": True} if args.open else {}
-    facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(device_of(bench.shared.device))}
-    default = _default(bench, method, space)
-    first = {name: nearest(default[name], option) for name, option in space.items()}
-    trials = Trials(args.out, name, distributions(space), first, facts, bench.seeds[0])
-    while claim := trials.claim():
-        options = {} if claim.number == 0 else dict(claim.options)
-        result = try_out(bench, method, claim.number, options, args.out, facts)
-        trials.tell(claim.number, result.value, result.reason)
-        words = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()) or "default settings"
-        images = max((r.budget.get("backward", 0) for r in result.records), default=0)
-        said = result.reason if result.value is None else f"validation {result.value:.4f}, {images:,} images"
-        print(f"{name}  trial {claim.number} of 0..{args.trials - 1}: {said}  ({words})", flush=True)
-    return _row(bench, method, trials, default, args)
-
-
-def _default(bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any]:
-    """What the default settings have for the options that are searched."""
-    from airepair.settings import choose_options
-
-    given = choose_options(bench.dataset, bench.model, method, bench.profile, {}).options
-    return {name: given.get(name, option.default) for name, option in space.items()}
-
-
-def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
-    import torch
-
-    from airepair.runner.provenance import commit
-    from airepair.settings import profile
-    from airepair.tuning.trial import on
-
-    finished, best = trials.finished(), trials.best()
-    if len(finished) < args.trials:
-        print(f"{trials.name}: {args.trials - len(finished)} of {args.trials} trials are still run by other processes; no row yet")
-        return None
-    if best is None:
-        reason = finished[0].user_attrs.get("reason", "unknown")
-        print(f"{trials.name}: no trial was repaired ({reason}); no row")
-        return {} if all(str(t.user_attrs.get("reason", "")).startswith("unsupported") for t in finished) else None
-    head, dirty = commit()
-    where = f"commit {head[:7]}{' with changes' if dirty else ''}" if head else "no checkout"
-    seeds = ", ".join(map(str, bench.seeds))
-    size = f"{args.trials} trials of {bench.shared.images:,} images, seeds {seeds}"
-    won = ", the default settings won" if best.number == 0 else f", trial {best.number}"
-    device = on(torch.device(bench.shared.device))
-    row = {"dataset": bench.dataset, "model": bench.model, "method": method}
-    found = profile(bench.profile)
-    if bench.dataset in found.images or bench.dataset in found.recipe:
-        row["profile"] = bench.profile
-    return {**row, "origin": f"tuned: {where}, {device}, {size}{won}", "options": default if best.number == 0 else dict(best.params)}
-
-
-def _finish(args: argparse.Namespace, rows: list[dict[str, Any]], failed: list[str]) -> int:
-    from airepair.settings import tuned_table
-    from airepair.tuning.table import merged, read_rows, write_rows
-
-    places = [args.out / "tuned.toml", *([tuned_table()] if args.install else [])]
-    for path in places:
-        if rows:
-            write_rows(path, merged(read_rows(path), rows))
-            print(f"{path}: {len(rows)} rows written")
-    if failed:
-        print(f"no row for {', '.join(failed)}")
-    return 1 if failed else 0
+def prepare(args: argparse.Namespace) -> None:
+    """Chooses the arithmetic, before the command's body loads torch; `args.remark` is what there is to say of it."""
+    args.remark = set_up(portable=not args.native and wants_portable(args.dataset.split(","), args.profile))

@@ -30,7 +30,7 @@ from fixtures import arithmetic as plugin
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
-COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair", "train", "tune"))
+COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair.arguments", "train", "tune", "cell"))
 
 
 @pytest.fixture

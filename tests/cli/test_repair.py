@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from airepair.cli.main import main
-from airepair.cli.repair import command as command
+from airepair.cli.repair import arguments as command
 from airepair.cli.repair.folder import make
 from airepair.cli.repair.method_options import given_options, words_of
 from airepair.cli.repair.progress import Lines, Live

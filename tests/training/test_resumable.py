@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from airepair.cli import train as command
+from airepair.cli.main import performed
 from airepair.errors import UsageError
 from airepair.evaluation.digest import digest
 from airepair.models import build
@@ -167,7 +168,7 @@ def arguments(*words: str) -> argparse.Namespace:
 
 def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """model.pt says what it is, loads weights-only, and the recogniser builds it; early and asked-for states stand beside it."""
-    assert command.run(arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m"))) == 0
+    assert performed(command, arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m"))) == 0
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "epoch-3.pt", "log.jsonl", "model.pt"]
     found = torch.load(tmp_path / "m" / "model.pt", weights_only=True)
     assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == ("fc", 10, "split of seed 0", 4)
@@ -180,7 +181,7 @@ def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: p
 
 def test_an_early_state_is_there_also_where_training_stops_before_its_epoch(tmp_path: Path) -> None:
     """Sixty epochs have their early one after three; stopped after two, the first stands in, never the last itself."""
-    assert command.run(arguments("--until-accuracy", "0.8", "--out", str(tmp_path / "m"))) == 0
+    assert performed(command, arguments("--until-accuracy", "0.8", "--out", str(tmp_path / "m"))) == 0
     model, early = (torch.load(tmp_path / "m" / name, weights_only=True) for name in ("model.pt", "early.pt"))
     assert (early["epochs"], model["epochs"]) == (1, 2)
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "log.jsonl", "model.pt"]
@@ -189,10 +190,10 @@ def test_an_early_state_is_there_also_where_training_stops_before_its_epoch(tmp_
 def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same command says what is there; another one into the same folder is refused, and the file stays as it is."""
     out = ("--out", str(tmp_path / "m"))
-    assert command.run(arguments("--epochs", "2", *out)) == 0
+    assert performed(command, arguments("--epochs", "2", *out)) == 0
     before = (tmp_path / "m" / "model.pt").read_bytes()
     assert "recipe of docs/protocol.md, digits; given: epochs 2" in capsys.readouterr().out
-    assert command.run(arguments("--epochs", "2", *out)) == 0
+    assert performed(command, arguments("--epochs", "2", *out)) == 0
     shown = capsys.readouterr().out
     assert "trained already: validation" in shown
     assert "epoch 1/" not in shown
@@ -203,13 +204,13 @@ def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Pat
         ("--epochs", "2", "--clean"),
     ):
         with pytest.raises(UsageError, match="belongs to another training; accepted: another --out"):
-            command.run(arguments(*words, *out))
+            performed(command, arguments(*words, *out))
     assert (tmp_path / "m" / "model.pt").read_bytes() == before
 
 
 def test_the_command_says_when_an_accuracy_was_not_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, the model kept."""
-    assert command.run(arguments("--epochs", "1", "--until-accuracy", "1", "--out", str(tmp_path / "m"))) == 1
+    assert performed(command, arguments("--epochs", "1", "--until-accuracy", "1", "--out", str(tmp_path / "m"))) == 1
     assert "did not reach 1.0" in capsys.readouterr().err
     assert (tmp_path / "m" / "model.pt").exists()
 
@@ -229,7 +230,7 @@ def test_the_command_says_when_an_accuracy_was_not_reached(tmp_path: Path, capsy
 def test_a_value_out_of_range_is_one_line(words: tuple[str, str], tmp_path: Path) -> None:
     """The value and what would be accepted, before anything is trained."""
     with pytest.raises(UsageError, match="accepted") as caught:
-        command.run(arguments(*words, "--out", str(tmp_path / "m")))
+        performed(command, arguments(*words, "--out", str(tmp_path / "m")))
     assert words[1] in str(caught.value)
     assert not (tmp_path / "m").exists()
 

@@ -303,6 +303,7 @@ def test_the_command_tunes_and_writes_the_table(
     assert "trial" not in capsys.readouterr().out.replace("trials", "")
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
     monkeypatch.setattr("airepair.settings.tuned_table", lambda: tmp_path / "package.toml")
+    monkeypatch.setattr("airepair.cli.commands.tune.tuned_table", lambda: tmp_path / "package.toml")
     assert main([*words, "--install"]) == 0
     assert read_rows(tmp_path / "package.toml") == [row]
 
