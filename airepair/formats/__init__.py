@@ -1,6 +1,6 @@
 """Model files of other tools: opened as torch modules of logits, repaired, and written back in the format they came in. Loads no torch.
 
-One module a format; each has `open_file(path, options) -> Opened`. How to add one: docs/adding-a-format.md.
+One module a format; each has `open_file(path, options) -> ModelFile`. How to add one: docs/adding-a-format.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airepair.formats.detect import MAX_BYTES, sniff
 from airepair.formats.library_warnings import without_warnings
 
 if TYPE_CHECKING:
-    from airepair.formats.model_file import Opened
+    from airepair.formats.model_file import ModelFile
 
 # Format -> the module that opens it, the extra that it needs, what it is.
 FORMATS = {
@@ -68,8 +68,8 @@ def open_model(
     images: Any = None,
     outputs: int | None = None,
     weights: str | None = None,
-) -> Opened:
-    """Opens a model file of any of FORMATS; see OpenOptions and Opened.
+) -> ModelFile:
+    """Opens a model file of any of FORMATS; see OpenOptions and ModelFile.
 
     UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not convertible, not the same function afterwards.
     """
@@ -85,13 +85,13 @@ def open_model(
     return replace(opened, notes=tuple(map(printable, opened.notes)))
 
 
-def _opened(path: Path, options: OpenOptions) -> Opened:
+def _opened(path: Path, options: OpenOptions) -> ModelFile:
     kind = sniff(path, options.max_bytes)
     place, extra, _ = FORMATS[kind]
     try:
         reader = import_module(f"airepair.formats.{place}")
         with without_warnings():
-            opened: Opened = reader.open_file(path, kind, options)
+            opened: ModelFile = reader.open_file(path, kind, options)
     except AirepairError:
         raise
     except ModuleNotFoundError as error:

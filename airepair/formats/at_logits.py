@@ -20,14 +20,14 @@ from torch.overrides import TorchFunctionMode
 from airepair.errors import UsageError
 from airepair.formats.fidelity import Fidelity, compare
 from airepair.formats.heads import HEADS, head_in, head_note, headed
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 
 LAYERS = (nn.Softmax, nn.LogSoftmax)
 FUNCTIONS = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
 LOGARITHMS = {torch.log, Tensor.log}
 
 
-def at_logits(opened: Opened, answers: Callable[[nn.Module], Tensor], what: str) -> Opened:
+def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: str) -> ModelFile:
     """The opened file with a module of logits, where its own ends in a softmax or log-softmax; itself where it does not.
 
     `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x K. UsageError where the answers are

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from airepair.errors import AirepairError, UsageError, one_line
+from airepair.formats.answer import answer
 from airepair.formats.extra_layers import Scaled
 from airepair.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.formats.library_warnings import hushed
 from airepair.formats.mmdnn.from_torch import from_torch
 from airepair.formats.mmdnn.ir import IRModel, renamed, with_scaling
-from airepair.formats.model_file import Feed
+from airepair.formats.model_file import InputScaling
 from airepair.models.checkpoint import replacing
 from airepair.models.layouts import Shape
 
@@ -44,7 +45,7 @@ def refuse_target(out: Path) -> None:
         raise UsageError(f"{out}: there is no folder {out.parent}")
 
 
-def export(module: nn.Module, shape: Shape, out: Path, feed: Feed | None = None) -> Fidelity:
+def export(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None = None) -> Fidelity:
     """Writes the network (N x C x H x W -> logits) to `out`; how faithful the written file is.
 
     `feed` is a scaling that the written file does itself, at its input. UsageError above the tolerance, for an operation that the target
@@ -72,17 +73,17 @@ def export(module: nn.Module, shape: Shape, out: Path, feed: Feed | None = None)
             part.training = was
 
 
-def _ir(module: nn.Module, shape: Shape, feed: Feed | None) -> IRModel:
+def _ir(module: nn.Module, shape: Shape, feed: InputScaling | None) -> IRModel:
     model = renamed(from_torch(module, shape).model)
     return with_scaling(model, feed.scale, feed.offset) if feed else model
 
 
-def _fed(module: nn.Module, shape: Shape, feed: Feed | None) -> nn.Module:
+def _fed(module: nn.Module, shape: Shape, feed: InputScaling | None) -> nn.Module:
     return Scaled(module, feed.scale, feed.offset, len(shape)).eval() if feed else module
 
 
-def _keras(module: nn.Module, shape: Shape, out: Path, feed: Feed | None) -> Fidelity:
-    from airepair.formats.keras.files import answer, load, load_keras, outputs
+def _keras(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None) -> Fidelity:
+    from airepair.formats.keras.files import load, load_keras, outputs
     from airepair.formats.mmdnn.to_keras import to_keras
 
     keras = load_keras()
@@ -111,10 +112,11 @@ def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
     with replacing(out) as temporary, torch.no_grad(), hushed():
         ours = module(images).numpy()
         if out.suffix == ".onnx":
-            from airepair.formats.onnx.files import answer, write
+            from airepair.formats.onnx.files import answer as onnx_answer
+            from airepair.formats.onnx.files import write
 
             write(module, shape, temporary)
-            theirs = answer(temporary.read_bytes(), images.numpy())
+            theirs = onnx_answer(temporary.read_bytes(), images.numpy())
             return require(compare(theirs, ours[: len(theirs)]), str(out))
         if out.suffix == ".pt2":
             batch = torch.export.Dim("batch", min=1)

@@ -20,9 +20,9 @@ from torch import nn
 
 from airepair.errors import AirepairError, UsageError, choose, one_line
 from airepair.formats import kinds, open_model
+from airepair.formats.answer import answer
 from airepair.formats.export import export
 from airepair.formats.fidelity import CHECK_INPUTS, TOLERANCE, Fidelity, check_inputs, compare
-from airepair.formats.keras.files import answer
 from airepair.formats.mmdnn.ir import Array
 from airepair.models import build
 from airepair.models.recognise import load

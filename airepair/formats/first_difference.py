@@ -11,13 +11,13 @@ from torch import fx, nn
 
 from airepair.formats.fidelity import TOLERANCE
 from airepair.formats.mmdnn.ir import Array
-from airepair.formats.model_file import Feed
+from airepair.formats.model_file import InputScaling
 
 INPUTS = 8  # enough to see a difference; each layer of the file is run on them
 
 
 def first_departure(
-    module: nn.Module, inputs: Array, feed: Feed | None, names: Mapping[str, str], theirs: Callable[[str], Array | None]
+    module: nn.Module, inputs: Array, feed: InputScaling | None, names: Mapping[str, str], theirs: Callable[[str], Array | None]
 ) -> str:
     """The name in the file of the first layer that differs, in the order of the network; "" where none is found.
 
@@ -36,7 +36,7 @@ def first_departure(
     return ""
 
 
-def _activations(module: fx.GraphModule, inputs: Array, feed: Feed | None, names: Mapping[str, str]) -> dict[str, Array]:
+def _activations(module: fx.GraphModule, inputs: Array, feed: InputScaling | None, names: Mapping[str, str]) -> dict[str, Array]:
     seen: dict[str, Array] = {}
 
     class Recorder(fx.Interpreter):

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from airepair.errors import AirepairError, one_line
 from airepair.formats import open_model
+from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare
-from airepair.formats.keras.files import answer
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.formats.samples import keras_kinds, onnx_kinds, tensorflow_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.user_code import own_code
@@ -130,7 +130,7 @@ def _answers(module: nn.Module, inputs: Tensor) -> Tensor:
         return torch.argmax(module(inputs), 1)
 
 
-def _same(opened: Opened, again: Opened, shape: tuple[int, ...]) -> None:
+def _same(opened: ModelFile, again: ModelFile, shape: tuple[int, ...]) -> None:
     """UsageError where what was written is not the repaired network in the format, layout and names of the original."""
     before, after = ((o.kind, o.shape, sorted(o.layers.values()), o.feed) for o in (opened, again))
     if before != after:

@@ -20,7 +20,7 @@ Writer = Callable[[nn.Module, Path], "Fidelity | None"]
 
 
 @dataclass(frozen=True)
-class Feed:
+class InputScaling:
     """Scaling that the file itself carries: network input = scale * file input + offset, one number for each channel (or one for all)."""
 
     scale: tuple[float, ...]
@@ -34,7 +34,7 @@ class Feed:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class ModelFile:
     """An opened model file.
 
     module    the network, raw (without the file's own scaling): float N x shape -> logits N x K, on the CPU, in eval mode
@@ -52,7 +52,7 @@ class Opened:
     source: Path
     writer: Writer
     shape: Shape | None = None
-    feed: Feed | None = None
+    feed: InputScaling | None = None
     fidelity: Fidelity | None = None
     notes: tuple[str, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)

@@ -29,10 +29,8 @@ from airepair.errors import UsageError, one_line, shortened
 # Where checkpoint dictionaries of common training scripts keep the weights, most telling first.
 WEIGHT_KEYS = ("state_dict", "model_state_dict", "model_state", "net", "model", "weights", "module")
 _MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "airepair.models.", "airepair.formats.extra_layers.")
-_MOVED = {  # modules that held a layer when files were written, and where it is now
-    "airepair.models.feed": "airepair.models.input_adapter",
-    "airepair.models.formats.layers": "airepair.formats.extra_layers",
-}
+_RENAMED = {"airepair.models.feed.Feed": "airepair.models.input_adapter.InputAdapter"}  # layers in files from before, and their names now
+_MOVED = {"airepair.models.formats.layers": "airepair.formats.extra_layers"}  # the same of modules whose layers kept their names
 _HARMLESS: dict[str, Any] = {
     "builtins.set": builtins.set,
     "collections.OrderedDict": OrderedDict,
@@ -90,7 +88,7 @@ def _moved_in(path: Path) -> dict[str, type]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # a legacy file, or a damaged one: torch.load decides
         return {}
-    found = {name: _layer_class(name) for name in names if name.rpartition(".")[0] in _MOVED}
+    found = {name: _layer_class(name) for name in names if name in _RENAMED or name.rpartition(".")[0] in _MOVED}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -146,7 +144,7 @@ def _named(found: Mapping[str, Any]) -> list[Any]:
 
 def _layer_class(name: str) -> type | None:
     """The class of that full name if it is a layer of torch, torchvision or ours; nothing else is imported."""
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = _RENAMED.get(name, name).rpartition(".")
     module = _MOVED.get(module, module)
     if not (module + ".").startswith(_MODULE_HOMES):
         return None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from airepair.errors import UsageError
 from airepair.models import MODELS, build
 from airepair.models.checkpoint import weights_in
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 from airepair.models.resnet import STAGES
 
 PREFIXES = ("module.", "net.", "model.", "network.", "backbone.", "encoder.", "_orig_mod.")
@@ -50,14 +50,14 @@ def load(
 ) -> nn.Module:
     """The network of a state dict (or of a dictionary that holds one), float32, in evaluation mode.
 
-    A dictionary with `mean` and `std` (of pixels in 0..1) gives a Feed around it. UsageError where nothing known fits.
+    A dictionary with `mean` and `std` (of pixels in 0..1) gives a InputAdapter around it. UsageError where nothing known fits.
     """
     weights, _ = weights_in(dict(found), "the file")
     state = cleaned(weights.state_dict() if isinstance(weights, nn.Module) else weights)
     module = _built(state, name or _named(found), shape or _size(found), classes)
     mean, std = (found.get("mean"), found.get("std")) if "conv1.weight" not in found else (None, None)
     if mean is not None and std is not None:
-        module = Feed(module, torch.as_tensor(mean).flatten().tolist(), torch.as_tensor(std).flatten().tolist())
+        module = InputAdapter(module, torch.as_tensor(mean).flatten().tolist(), torch.as_tensor(std).flatten().tolist())
     return module.eval()
 
 
@@ -80,7 +80,7 @@ def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state in our names: no common prefix, torchvision's names for shortcut and last layer."""
     state = dict(state)
     if {"mean", "std"} < state.keys() and all(k.startswith("net.") for k in state if k not in ("mean", "std")):
-        state = {k: v for k, v in state.items() if k not in ("mean", "std")}  # a Feed's own state dict
+        state = {k: v for k, v in state.items() if k not in ("mean", "std")}  # a InputAdapter's own state dict
     while (shorter := without_prefix(state)) is not None:
         state = shorter
     return {_renamed(k): v for k, v in state.items()}

@@ -17,7 +17,7 @@ from airepair.runner.spec import CellSpec
 from airepair.types import Subject
 
 if TYPE_CHECKING:
-    from airepair.formats.model_file import Opened
+    from airepair.formats.model_file import ModelFile
     from airepair.subjects.user_model.load import BroughtModel
 
 MOST = 2  # subjects that are held: a worker's next cell is mostly of the last one or of the one before
@@ -37,7 +37,7 @@ class Loaded:
     """
 
     subject: Subject
-    opened: Opened | None = None
+    opened: ModelFile | None = None
     digests: dict[str, str] = field(default_factory=dict)
     spoilt: bool = False
 

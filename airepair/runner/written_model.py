@@ -22,10 +22,10 @@ from torch import nn
 import airepair
 from airepair.errors import AirepairError, one_line
 from airepair.formats.export import export
-from airepair.formats.model_file import Opened, same_structure
+from airepair.formats.model_file import ModelFile, same_structure
 from airepair.host.atomic import write_atomically
 from airepair.models.checkpoint import replacing
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 from airepair.models.user_code import is_own_code
 from airepair.records import Record
 from airepair.runner.outcome import Outcome
@@ -58,7 +58,7 @@ def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[R
     return record, written.lines
 
 
-def _written(folder: Path, subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> Written:
+def _written(folder: Path, subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None) -> Written:
     if outcome.module is None:
         return Written()
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
     return [line, *_beside(out, seen_by(subject), folder)]
 
 
-def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: Opened, net_arch: str | None) -> Written:
+def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: ModelFile, net_arch: str | None) -> Written:
     """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
     out = folder / key / opened.source.name
     out.parent.mkdir(exist_ok=True)
@@ -132,7 +132,7 @@ def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opene
     return Written((line, *_beside(out, stated, folder)), back)
 
 
-def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def facts_of(subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the .pt says of itself (plain values), and what has to stand in a TOML file beside it."""
     record, data, told = outcome.record, subject.dataset, dict(opened.facts) if opened else {}
     fault = subject.origin.get("fault")
@@ -151,7 +151,7 @@ def facts_of(subject: Subject, outcome: Outcome, opened: Opened | None, net_arch
         "scores": {"before": dict(record.before), "after": dict(record.after)},
         "airepair": airepair.__version__,
     }
-    feed = subject.module if isinstance(subject.module, Feed) else None
+    feed = subject.module if isinstance(subject.module, InputAdapter) else None
     own: dict[str, Any] = {"net_arch": net_arch} if is_own_code(net_arch) else {}
     if feed is None:
         return facts, own
@@ -173,7 +173,7 @@ def seen_by(subject: Subject) -> dict[str, Any]:
     return {"trained_on": subject.trained_on, "divided_by": subject.dataset.seed}
 
 
-def _architecture(subject: Subject, opened: Opened | None, net_arch: str | None) -> str:
+def _architecture(subject: Subject, opened: ModelFile | None, net_arch: str | None) -> str:
     """A name of the registry where one is known, else what the weights belong to."""
     if opened is None:
         return str(subject.origin.get("model", "")).partition("+")[0]
@@ -184,7 +184,7 @@ def _architecture(subject: Subject, opened: Opened | None, net_arch: str | None)
 
 def _network(module: nn.Module) -> nn.Module:
     """The network without its feeding."""
-    return module.net if isinstance(module, Feed) else module
+    return module.net if isinstance(module, InputAdapter) else module
 
 
 def _changed(before: nn.Module, after: nn.Module) -> str:

@@ -18,7 +18,7 @@ from airepair.evaluation.exam import sit
 from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
 from airepair.formats.heads import head_in, headed
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.methods import build as method
 from airepair.models.layers import final_site
 from airepair.subjects.user_model.input_spec import Brought
@@ -68,8 +68,8 @@ ENDS = {
 X = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
 
 
-def opened(net: nn.Module, written: list[nn.Module]) -> Opened:
-    return Opened(net.eval(), "torch", Path("net.pt"), lambda repaired, out: written.append(repaired))
+def opened(net: nn.Module, written: list[nn.Module]) -> ModelFile:
+    return ModelFile(net.eval(), "torch", Path("net.pt"), lambda repaired, out: written.append(repaired))
 
 
 @pytest.mark.parametrize("name", ENDS)

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from airepair.formats import open_model
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 
 
-def noisy(path: Path) -> Opened:
+def noisy(path: Path) -> ModelFile:
     """A file whose framework warns while it is written and checked."""
 
     def writer(module: nn.Module, out: Path) -> None:
         warnings.warn("a matter of the framework's own", UserWarning, stacklevel=1)
 
-    return Opened(nn.Identity(), "keras", path, writer)
+    return ModelFile(nn.Identity(), "keras", path, writer)
 
 
 def test_reading_and_writing_a_file_warns_of_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.formats import open_model
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 
 onnx = pytest.importorskip("onnx")
 if importlib.util.find_spec("onnx2torch") is None:
@@ -49,7 +49,7 @@ def model(nodes: list[Any], taken: tuple[Any, ...] = ("N", 1, 8, 8), outputs: st
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=9)
 
 
-def walked(found: Any, folder: Path, **options: Any) -> Opened:
+def walked(found: Any, folder: Path, **options: Any) -> ModelFile:
     """The model, opened, changed everywhere, and written back: same nodes, same names, faithful; every weight of the file has changed."""
     (folder / "in.onnx").write_bytes(found.SerializeToString())
     opened = open_model(folder / "in.onnx", outputs=5, **options)
@@ -69,7 +69,7 @@ def walked(found: Any, folder: Path, **options: Any) -> Opened:
     return opened
 
 
-def linears(opened: Opened) -> int:
+def linears(opened: ModelFile) -> int:
     return sum(isinstance(m, nn.Linear) for m in opened.module.modules())
 
 

@@ -13,7 +13,7 @@ from airepair.errors import UsageError
 from airepair.formats import open_model
 from airepair.formats.extra_layers import ChannelsLastFlatten
 from airepair.models import checkpoint
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 
 
 def net() -> nn.Sequential:
@@ -78,13 +78,17 @@ def test_pickled_module_of_torch_layers_loads_without_trust(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_pickled_module_of_ours_loads_where_its_layers_have_moved(tmp_path: Path, trusted: bool) -> None:
-    """A file names a layer by the module in which it stood when the file was written."""
-    before = {"airepair.models.feed.Feed": Feed, "airepair.models.formats.layers.ChannelsLastFlatten": ChannelsLastFlatten}
-    with checkpoint.pickled_as(before):
-        torch.save(Feed(ChannelsLastFlatten()), tmp_path / "whole.pt")
+    """A file names a layer by the module and the name that it had when the file was written."""
+    before = {"airepair.models.feed.Feed": InputAdapter, "airepair.models.formats.layers.ChannelsLastFlatten": ChannelsLastFlatten}
+    InputAdapter.__qualname__ = "Feed"
+    try:
+        with checkpoint.pickled_as(before):
+            torch.save(InputAdapter(ChannelsLastFlatten()), tmp_path / "whole.pt")
+    finally:
+        InputAdapter.__qualname__ = "InputAdapter"
     assert before.keys() <= set(torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "whole.pt"))
     back = checkpoint.load(tmp_path / "whole.pt", trust_pickle=trusted)
-    assert (type(back), type(back.net)) == (Feed, ChannelsLastFlatten)
+    assert (type(back), type(back.net)) == (InputAdapter, ChannelsLastFlatten)
 
 
 def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from airepair.errors import UsageError
 from airepair.models import MODELS, build
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 
 CIFAR = (3, 32, 32)
 
@@ -89,7 +89,7 @@ def test_every_registered_model_can_be_imported() -> None:
 def test_a_feed_standardises_and_survives() -> None:
     """(scale x - mean) / std; the state dict carries it, no parameter does, a copy gives the same logits."""
     net = nn.Flatten()
-    feed = Feed(net, (10.0, 20.0), (2.0, 4.0), scale=255.0)
+    feed = InputAdapter(net, (10.0, 20.0), (2.0, 4.0), scale=255.0)
     x = torch.rand(3, 2, 1, 1)
     assert torch.allclose(feed(x), torch.stack([(x[:, 0, 0, 0] * 255 - 10) / 2, (x[:, 1, 0, 0] * 255 - 20) / 4], 1))
     assert not list(feed.parameters())
@@ -102,9 +102,9 @@ def test_a_feed_that_cannot_be_meant_is_one_line() -> None:
     """A std of 0, lists of two lengths, the wrong number of channels."""
     for mean, std in (((0.5,), (0.0,)), ((0.5, 0.5), (1.0,)), ((), ())):
         with pytest.raises(UsageError, match="std above 0"):
-            Feed(nn.Flatten(), mean, std)
+            InputAdapter(nn.Flatten(), mean, std)
     with pytest.raises(UsageError, match="2 channels, the images 3"):
-        Feed(nn.Flatten(), (0.5, 0.5), (1.0, 1.0))(torch.rand(1, 3, 2, 2))
+        InputAdapter(nn.Flatten(), (0.5, 0.5), (1.0, 1.0))(torch.rand(1, 3, 2, 2))
 
 
 def test_torchvision_is_left_alone_where_its_operators_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_a_brought_network_scores_what_its_file_states(file: str) -> None:
         pytest.skip(f"set AIREPAIR_DATA to the folder of the data sets and AIREPAIR_MODELS to the folder of {file}")
     found = torch.load(Path(folder) / file, weights_only=True)
     module = load(found)
-    assert isinstance(module, Feed)
+    assert isinstance(module, InputAdapter)
     split = data.load("cifar100", trained_on=found["trained_on"])
     assert sit(module, split.test).accuracy == pytest.approx(found["accuracy"]["test"], abs=0.003)
     assert sit(module, split.validation).accuracy == pytest.approx(found["accuracy"]["validation 45000..49999"], abs=0.003)

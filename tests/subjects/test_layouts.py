@@ -15,7 +15,7 @@ from airepair.formats import open_model
 from airepair.formats.export import export
 from airepair.formats.extra_layers import ChannelsLastFlatten, ChannelsLastReshape
 from airepair.formats.fidelity import check_inputs
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 from airepair.models.layouts import LAYOUTS, arranged, layouts_of, shape_in
 from airepair.subjects.user_model.input_spec import Brought, add_feeding_arguments, brought_from, stated
 from airepair.subjects.user_model.load import bring
@@ -125,7 +125,7 @@ def test_every_layout_holds_the_same_image() -> None:
     assert layouts_of((60,), (3, 4, 5), channels_last=True) == ("flat-NHWC", "flat")
     assert layouts_of((20,), (1, 4, 5), channels_last=True) == ("flat",)
     assert layouts_of((4, 5), (3, 4, 5)) == layouts_of((61,), (3, 4, 5)) == ()
-    assert Feed(nn.Flatten(), layout="NHW")(x[:, :1].float()).shape == (2, 20)
+    assert InputAdapter(nn.Flatten(), layout="NHW")(x[:, :1].float()).shape == (2, 20)
 
 
 def test_a_conversion_is_checked_on_the_images_as_the_network_takes_them() -> None:

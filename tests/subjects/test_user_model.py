@@ -16,10 +16,9 @@ from airepair.case import Case
 from airepair.data.user_inputs import wanted
 from airepair.errors import UsageError
 from airepair.evaluation.exam import most_confused, sit
-from airepair.formats.model_file import Feed as FileFeed
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.methods import build as method
-from airepair.models.input_adapter import Feed
+from airepair.models.input_adapter import InputAdapter
 from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
 from airepair.subjects.grid import load as load_subject
@@ -191,7 +190,7 @@ def test_outputs_in_another_order_are_put_in_the_data_sets_and_back(tmp_path: Pa
 )
 def test_scaling_layers_tell_the_range_of_pixels_they_are_made_for(scale: float, offset: float, expected: float) -> None:
     """A Keras model's own Rescaling or Normalization needs no option, and the feeding says that it told."""
-    opened = Opened(nn.Flatten(), "keras", Path("a.keras"), lambda module, out: None, feed=FileFeed((scale,), (offset,), "layer r"))
+    opened = ModelFile(nn.Flatten(), "keras", Path("a.keras"), lambda module, out: None, feed=InputScaling((scale,), (offset,), "layer r"))
     found = completed(Feeding(), opened)
     assert found.input_range == (0.0, expected)
     assert found.origins["input_range"] == "told by layer r"
@@ -201,7 +200,7 @@ def test_a_feed_turns_colours_axes_and_classes() -> None:
     """bgr first, channels last after the scaling, then the order of the outputs."""
     net = nn.Flatten()
     x = torch.rand(2, 3, 1, 1)
-    feed = Feed(net, (1.0,), (2.0,), bgr=True, layout="NHWC", order=(2, 0, 1))
+    feed = InputAdapter(net, (1.0,), (2.0,), bgr=True, layout="NHWC", order=(2, 0, 1))
     plain = ((x.flip(1) - 1) / 2).flatten(1)
     assert torch.allclose(feed(x), plain[:, [2, 0, 1]])
     assert "order" not in feed.state_dict()

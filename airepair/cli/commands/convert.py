@@ -13,7 +13,7 @@ from airepair.formats.at_logits import at_logits
 from airepair.formats.export import TARGETS, export, refuse_target
 from airepair.formats.fidelity import check_inputs
 from airepair.formats.heads import PROBED
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.formats.torch.programs import AsItIs, guessed_shape
 from airepair.models.layouts import Shape, written
 from airepair.models.names import model_name
@@ -78,7 +78,7 @@ def _architecture(args: argparse.Namespace, shape: Shape | None, own: OwnCode | 
     return lambda weights: load(weights, name, image)
 
 
-def _say(verb: str, opened: Opened) -> None:
+def _say(verb: str, opened: ModelFile) -> None:
     print(f"  {verb}: {opened.fidelity or 'unchanged, nothing was converted'}")
     for note in opened.notes:
         print(f"  {note}")

@@ -16,9 +16,9 @@ from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
 from airepair.formats.fidelity import check_inputs
 from airepair.formats.heads import PROBED
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.linear.highs import Limits, Norm
-from airepair.linear.oracle import Answer, second_best, smallest, wins
+from airepair.linear.optimum import Answer, second_best, smallest, wins
 from airepair.models.layers import exact
 from airepair.models.layouts import arranged, images_in, layouts_of
 from airepair.models.names import model_name
@@ -70,7 +70,7 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _fed(args: argparse.Namespace, values: Any) -> tuple[Opened, Tensor]:
+def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
     """The network, and x as it takes it: axes as its own, scaled as the file itself scales."""
 
     shape = tuple(int(n) for n in values.shape[1:])
@@ -98,7 +98,7 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[Opened, Tensor]:
     return at_logits(opened, lambda module: module(probes), str(args.model)), x
 
 
-def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: Opened, x: Tensor) -> Tensor:
+def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: ModelFile, x: Tensor) -> Tensor:
 
     with torch.no_grad():
         logits = exact(opened.module)(x)

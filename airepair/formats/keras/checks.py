@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from airepair.errors import UsageError, one_line
@@ -22,7 +23,6 @@ MAX_JSON = 64 << 20  # of an architecture beside its weights
 
 def architecture_of(path: Path, kind: str) -> Architecture:
     """The configuration inside a .keras or .h5 file, or beside an .h5 file that holds weights only, as Keras 3 takes it."""
-    import h5py
 
     beside = None
     if kind == "keras":
@@ -74,7 +74,6 @@ def _readable(path: Path) -> Iterator[None]:
 
 def check_file(path: Path, kind: str, config: Any, options: OpenOptions) -> None:
     """UsageError where the file holds links, too much, numbers that are not finite, or layers that are not Keras's own."""
-    import h5py
 
     with _readable(path), h5py.File(hdf5_part(path, kind), "r") as file:
         _check_datasets(file, path, options.max_bytes)
@@ -94,7 +93,6 @@ def _check_datasets(file: Any, path: Path, max_bytes: int) -> None:
 
 
 def _datasets(group: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    import h5py
 
     if depth > 40:
         raise UsageError(f"{path} is nested too deeply")

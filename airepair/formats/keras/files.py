@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -16,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
-import torch
 from torch import nn
 
 from airepair.errors import UsageError, printable, shortened
 from airepair.formats import OpenOptions
+from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.formats.first_difference import INPUTS, first_departure
 from airepair.formats.heads import HEADS, head_note, headed
@@ -31,7 +33,7 @@ from airepair.formats.keras.weights import addresses_of, as_in_an_archive, has_o
 from airepair.formats.mmdnn.from_keras import feed_of, from_keras
 from airepair.formats.mmdnn.ir import Array, IRModel, channels_last, renamed, without_head, without_nodes
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
-from airepair.formats.model_file import Feed, Opened
+from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.models.checkpoint import replacing
 
 
@@ -41,12 +43,12 @@ class Read:
     loaded names -> the file's."""
 
     ir: IRModel
-    feed: Feed | None
+    feed: InputScaling | None
     head: str
     names: Mapping[str, str]
 
 
-def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a .h5 or .keras file; see open_model."""
     keras = load_keras()
     known = architecture_of(path, kind)
@@ -78,12 +80,11 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     if getattr(model, "optimizer", None) is not None or has_optimizer(path, kind):
         notes.append("the optimizer's state in the file stays as it was: it belongs to the weights before the repair")
     names, suffix = dict(ir.names), path.suffix or ".keras"
-    return Opened(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
+    return ModelFile(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
 
 
 def load_keras() -> Any:
     """Keras; on its torch backend unless the user's program has loaded it with another one."""
-    import sys
 
     if "keras" not in sys.modules:
         before = os.environ.get("KERAS_BACKEND")
@@ -104,7 +105,6 @@ def load_keras() -> Any:
 
 def _leave_tensorflow_out() -> None:
     """Keras on torch still imports TensorFlow, where it is installed, to compare types while it writes: seconds, and gigabytes of GPU memory."""
-    import sys
 
     from keras.src.utils import module_utils
 
@@ -156,7 +156,6 @@ def _average_as_tensorflow(keras: Any, layer: Any) -> Any:
 
 def _loaded(keras: Any, path: Path, kind: str, config: dict[str, Any], folder: Path) -> Any:
     """A copy with the configuration in today's words, read by Keras. Groups of weights may keep their names: Keras goes by their order."""
-    import h5py
 
     text = json.dumps(config)
     if kind == "keras":
@@ -209,20 +208,6 @@ def _check(keras: Any, model: Any, module: nn.Module, read: Read, what: str, ima
     if read.head:
         require(compare(as_saved, headed(ours, read.head)), what, f"the {HEADS[read.head]} at the end")
     return found
-
-
-def answer(module: nn.Module, inputs: Array, feed: Feed | None) -> Array:
-    """The module's logits for inputs of the file (scaled as the file would scale them)."""
-    if feed is not None:
-        scale, offset = (np.asarray(v, np.float32).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset))
-        inputs = inputs * scale + offset
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    training = module.training
-    module.eval()
-    with torch.no_grad():
-        found = torch.cat([module(x.to(device)) for x in torch.from_numpy(inputs).split(64)])
-    module.train(training)
-    return found.cpu().numpy()
 
 
 def _without_head(keras: Any, model: Any) -> None:

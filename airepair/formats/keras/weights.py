@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from airepair.errors import UsageError
@@ -23,7 +24,6 @@ def addresses_of(path: Path, kind: str, model: Any, ir: IRModel, names: Mapping[
 
     `names`: layers of the loaded model -> their names in the file, where these differ.
     """
-    import h5py
 
     nodes = {ir.names[node]: node for node in ir.weights}
     found = {}
@@ -91,7 +91,6 @@ def _snake(name: str) -> str:
 
 def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> None:
     """A copy of the file with some datasets overwritten; everything else stays byte for byte."""
-    import h5py
 
     if kind == "keras-h5":
         shutil.copyfile(path, out)
@@ -110,7 +109,6 @@ def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> 
 
 def has_optimizer(path: Path, kind: str) -> bool:
     """Whether the file keeps an optimizer's state."""
-    import h5py
 
     with h5py.File(hdf5_part(path, kind), "r") as file:
         return "optimizer_weights" in file or bool(len(file.get("optimizer/vars", ())))

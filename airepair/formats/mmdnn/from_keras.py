@@ -8,9 +8,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from airepair.errors import UsageError
 from airepair.formats.mmdnn.ir import Array, IRModel, graph_pb2, quiet
-from airepair.formats.model_file import Feed
+from airepair.formats.model_file import InputScaling
 
 LAYERS = frozenset(
     (
@@ -44,9 +46,8 @@ def from_keras(model: Any) -> IRModel:
     return IRModel(parser.IR_graph, weights, names, parser.momentum)
 
 
-def feed_of(model: Any) -> tuple[Feed | None, set[str]]:
-    """The scaling layers right behind the input as one Feed, and their node names (k...); UsageError for one elsewhere."""
-    import numpy as np
+def feed_of(model: Any) -> tuple[InputScaling | None, set[str]]:
+    """The scaling layers right behind the input as one InputScaling, and their node names (k...); UsageError for one elsewhere."""
 
     operations = _operations(model)
     scale: Array = np.ones(1)
@@ -71,12 +72,11 @@ def feed_of(model: Any) -> tuple[Feed | None, set[str]]:
         said.append(operation.layer.name)
     if not gone:
         return None, gone
-    return Feed(tuple(map(float, scale + 0 * offset)), tuple(map(float, offset + 0 * scale)), f"layer {', '.join(said)}"), gone
+    return InputScaling(tuple(map(float, scale + 0 * offset)), tuple(map(float, offset + 0 * scale)), f"layer {', '.join(said)}"), gone
 
 
 def _affine(layer: Any, kind: str) -> tuple[Array, Array]:
     import keras
-    import numpy as np
 
     if kind == "Rescaling":
         return np.atleast_1d(np.asarray(layer.scale, np.float64)).ravel(), np.atleast_1d(np.asarray(layer.offset, np.float64)).ravel()

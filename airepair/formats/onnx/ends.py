@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from airepair.errors import UsageError
 from airepair.formats.mmdnn.ir import Array
-from airepair.formats.model_file import Feed
+from airepair.formats.model_file import InputScaling
 from airepair.formats.onnx.graph import copied, numbers
 from airepair.formats.onnx.terms import Sizes, input_of, sizes
 from airepair.models.layouts import Shape
@@ -33,7 +34,7 @@ class Ends:
 
     shape: Shape
     turned: bool
-    feed: Feed | None
+    feed: InputScaling | None
     output: str
     head: str
 
@@ -119,10 +120,9 @@ def _over_classes(node: Any, known: Sizes) -> bool:
     return axis in (1, -1) and len(known.get(node.input[0], (0, 0))) == 2
 
 
-def _begun(model: Any, taken: Shape) -> tuple[Shape, bool, Feed | None]:
+def _begun(model: Any, taken: Shape) -> tuple[Shape, bool, InputScaling | None]:
     """Takes the products and sums with constants, and a turn to channels first, off the input: the shape that is left, whether it was turned,
-    and the products and sums as one Feed."""
-    from onnx import numpy_helper
+    and the products and sums as one InputScaling."""
 
     held = {name: numpy_helper.to_array(tensor) for name, tensor in numbers(model).items()}
     taken_in = input_of(model)
@@ -146,7 +146,7 @@ def _begun(model: Any, taken: Shape) -> tuple[Shape, bool, Feed | None]:
         dim.dim_value = size
     if scale.tolist() == [1.0] and offset.tolist() == [0.0]:
         return shape, turned, None
-    feed = Feed(tuple(map(float, scale + 0 * offset)), tuple(map(float, offset + 0 * scale)), "constants at the input of the graph")
+    feed = InputScaling(tuple(map(float, scale + 0 * offset)), tuple(map(float, offset + 0 * scale)), "constants at the input of the graph")
     return shape, turned, feed
 
 

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from airepair.errors import UsageError, one_line
 from airepair.formats import OpenOptions
+from airepair.formats.answer import answer as ours_for
 from airepair.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.formats.heads import head_note, headed
-from airepair.formats.keras.files import answer as ours_for
 from airepair.formats.mmdnn.ir import Array
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.formats.onnx.ends import Ends, network_in
 from airepair.formats.onnx.graph import array, copied, fill, in_order, inlined, load, numbers, unshared
 from airepair.formats.onnx.operations import converter
@@ -32,7 +34,7 @@ from airepair.models.layouts import LAYOUTS, Shape, shape_in
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
 
 
-def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens an ONNX model; see open_model."""
     loaded, beside = load(path, options.max_bytes)
     whole = loaded.SerializeToString() if beside else path.read_bytes()
@@ -56,7 +58,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
 
     layers = {key: name for name, (key, _) in places.items()}
     notes = tuple(_notes(loaded, ends, beside, parted))
-    return Opened(module, "onnx", path, writer, ends.shape, ends.feed, fidelity, notes, layers, ".onnx", channels_last=ends.turned)
+    return ModelFile(module, "onnx", path, writer, ends.shape, ends.feed, fidelity, notes, layers, ".onnx", channels_last=ends.turned)
 
 
 def _sizes(options: OpenOptions) -> list[Shape]:
@@ -128,7 +130,6 @@ def _check(file: bytes, module: nn.Module, ends: Ends, what: str, images: Array 
 
 def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
     """A value of an ONNX file (default: its first output), by onnxruntime where it is installed, by onnx's evaluator, on fewer inputs, if not."""
-    import onnx
 
     if output is not None:
         model = onnx.ModelProto.FromString(file)
@@ -148,7 +149,6 @@ def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
 
 
 def _by_evaluator(model: Any, inputs: Array, output: str | None) -> Array:
-    from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(in_order(model, "the file"))
     (image,) = (i for i in model.graph.input if i.name in evaluator.input_names)
@@ -160,7 +160,6 @@ def _by_evaluator(model: Any, inputs: Array, output: str | None) -> Array:
 
 def write(module: nn.Module, shape: Shape, out: Path) -> None:
     """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older exporter: the newer one folds them)."""
-    import onnx
 
     torch.onnx.export(
         module,

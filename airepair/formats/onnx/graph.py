@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from airepair.errors import UsageError, one_line
 from airepair.formats.mmdnn.ir import Array
@@ -15,7 +18,6 @@ from airepair.formats.mmdnn.ir import Array
 
 def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
     """The model with all its numbers in it, and the files beside it that held some. UsageError for damage, custom operations, files elsewhere."""
-    import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -36,7 +38,6 @@ def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
 
 def inlined(model: Any) -> Any:
     """The model with the bodies of its own functions (torch 2.1 to 2.5 wrote them) in their place."""
-    from onnx.inliner import inline_local_functions
 
     return inline_local_functions(model) if model.functions else model
 
@@ -46,7 +47,6 @@ def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
 
     UsageError for any other place, and where the file does not hold as many bytes as the tensor has.
     """
-    import onnx
 
     said = {e.key: e.value for e in tensor.external_data}
     name = str(said.get("location", ""))
@@ -132,7 +132,6 @@ def unshared(model: Any) -> tuple[Any, int]:
 
 
 def array(tensor: Any, path: Path) -> Array:
-    from onnx import numpy_helper
 
     try:
         return np.asarray(numpy_helper.to_array(tensor))
@@ -141,7 +140,6 @@ def array(tensor: Any, path: Path) -> Array:
 
 
 def fill(tensor: Any, value: Array) -> None:
-    from onnx import helper, numpy_helper
 
     name = tensor.name
     tensor.CopyFrom(numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name))

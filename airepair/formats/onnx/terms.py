@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import helper, numpy_helper, shape_inference
+from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype_to_tensor_dtype
+from onnx.reference import ReferenceEvaluator
 
 from airepair.formats.mmdnn.ir import Array
 from airepair.formats.onnx.graph import copied, in_order, numbers
@@ -38,7 +41,6 @@ def in_terms(model: Any, path: object) -> Any:
 
 def _weights_in_place(model: Any) -> None:
     """Weights that a Constant node holds, or that are moved on their way to a layer, as initialisers."""
-    from onnx import numpy_helper
 
     held = {name: numpy_helper.to_array(tensor) for name, tensor in numbers(model).items()}
     initialisers = {t.name for t in model.graph.initializer}
@@ -59,8 +61,6 @@ def _weights_in_place(model: Any) -> None:
 
 def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
     """What the operation makes of constants."""
-    from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype_to_tensor_dtype
-    from onnx.reference import ReferenceEvaluator
 
     names = list(node.input)
     values = [make_tensor_value_info(n, np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in zip(names, inputs, strict=True)]
@@ -72,7 +72,6 @@ def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
 
 def sizes(model: Any, batch: int | None) -> Sizes:
     """The sizes of all values that are known, of images in batches of `batch` (None: as the file has it)."""
-    from onnx import shape_inference
 
     copy = copied(model)
     del copy.graph.value_info[:]
@@ -96,7 +95,6 @@ def input_of(model: Any) -> Any:
 
 def _any_batch(model: Any) -> None:
     """Every Reshape says its sizes in numbers, with -1 for the batch: exporters compute them (Shape, Concat) or write a fixed batch in."""
-    from onnx import numpy_helper
 
     dims = input_of(model).type.tensor_type.shape.dim
     fixed = dims[0].dim_value
@@ -126,7 +124,6 @@ def _any_batch(model: Any) -> None:
 
 def _reshaped(model: Any, node: Any, wanted: list[int], by_image: bool) -> None:
     """The node as Flatten where it is one, else with its sizes as a constant of its own (and without allowzero)."""
-    from onnx import helper, numpy_helper
 
     if len(wanted) == 2 and wanted[0] == -1 and by_image:
         del node.input[1:]
@@ -140,7 +137,6 @@ def _reshaped(model: Any, node: Any, wanted: list[int], by_image: bool) -> None:
 
 def _padded(model: Any) -> None:
     """Padding "same" in numbers."""
-    from onnx import helper
 
     known = sizes(model, _BATCHES[0])
     for node in model.graph.node:
@@ -207,7 +203,6 @@ def _vector(tensor: Any) -> None:
 
 def _older(model: Any) -> None:
     """No operation in a form later than opset 17: of what an image classifier uses only the axes of a reduction became an input since."""
-    from onnx import helper, numpy_helper
 
     later = [v for v in model.opset_import if v.domain in ("", "ai.onnx") and v.version > OPSET]
     for version in later:

@@ -2,7 +2,8 @@
 
 Keras 2, Keras 3 and TF1 write the same layer in different ways. Here the graph is read once from input to output and written again with one
 way for each layer: Conv2D + BiasAdd, MatMul + BiasAdd, FusedBatchNormV3, Reshape for flatten. Dropout becomes identity, shape arithmetic goes,
-scaling at the input becomes a Feed. Nodes are named c0, c1, ...; constant expressions are kept as trees: each weight is traced to its constant.
+scaling at the input becomes an InputScaling. Nodes are named c0, c1, ...; constant expressions are kept as trees: each weight is traced to its
+constant.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ from torch import nn
 import airepair
 from airepair.errors import UsageError, shortened
 from airepair.formats import OpenOptions
+from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.formats.first_difference import INPUTS, first_departure
 from airepair.formats.heads import HEADS, head_note, headed
-from airepair.formats.keras.files import answer
 from airepair.formats.mmdnn.ir import IRModel, renamed, without_head
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
-from airepair.formats.model_file import Feed, Opened
+from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.formats.tensorflow.jobs import restore, save
 from airepair.models.checkpoint import replacing
 
@@ -30,7 +30,7 @@ SECONDS = 600
 MEMORY = 24 << 30  # address space: TensorFlow maps several times what it uses
 
 
-def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a frozen graph or a SavedModel; see open_model."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -42,7 +42,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     ir, head = without_head(whole)
     old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
     module = to_torch(ir)
-    feed = Feed(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
+    feed = InputScaling(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
     try:
         fidelity = _check(outputs, module, ir, feed, head, str(path), options.images)
     except UsageError as error:
@@ -70,10 +70,10 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
     notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     names, suffix = dict(ir.names), path.suffix if kind == "frozen-pb" else ""
-    return Opened(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
+    return ModelFile(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
 
 
-def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: Feed | None, options: OpenOptions) -> str:
+def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: InputScaling | None, options: OpenOptions) -> str:
     """The first node of the graph whose activations differ. Convolutions and dense layers with a bias have two nodes there: the next tells."""
     names = {n.name: ir.names[n.name] for n in ir.graph.node if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]}
     with tempfile.TemporaryDirectory() as temporary:
@@ -139,7 +139,9 @@ def _outputs(folder: Path) -> dict[str, Any]:
         return {k: arrays[k] for k in arrays.files}
 
 
-def _check(outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: Feed | None, head: str, what: str, images: Any) -> Fidelity:
+def _check(
+    outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: InputScaling | None, head: str, what: str, images: Any
+) -> Fidelity:
     ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True), feed)
     if outputs["logits"].ndim != 2:
         raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")

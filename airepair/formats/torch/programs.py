@@ -16,15 +16,15 @@ from torch import Tensor, fx, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.formats import OpenOptions
+from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare, require
 from airepair.formats.first_difference import INPUTS, first_departure
 from airepair.formats.heads import head_note, headed
-from airepair.formats.keras.files import answer
 from airepair.formats.library_warnings import hushed
 from airepair.formats.mmdnn.from_torch import Traced, from_program
 from airepair.formats.mmdnn.ir import Array, IRModel, renamed, without_head
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
-from airepair.formats.model_file import Feed, Opened
+from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.formats.torch.archive_check import check_program, check_records
 from airepair.models.checkpoint import replacing, sound_module
 from airepair.models.layouts import Shape
@@ -32,7 +32,7 @@ from airepair.models.layouts import Shape
 _SIZES = {1: (28, 32, 8, 64), 3: (32, 64, 224, 28, 96, 299)}  # tried, where the file does not say its image size
 
 
-def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a file of torch.jit.save or torch.export.save; see open_model."""
     if not options.trust_pickle:
         raise UsageError(f"{path} is a {kind} file, a program; it is refused. If you trust its origin: --trust-pickle")
@@ -40,7 +40,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         return _script(path, options) if kind == "torchscript" else _exported(path, options)
 
 
-def _script(path: Path, options: OpenOptions) -> Opened:
+def _script(path: Path, options: OpenOptions) -> ModelFile:
     check_records(path)
     script = torch.jit.load(path, map_location="cpu").eval()
     sound_module(script, str(path))
@@ -60,10 +60,10 @@ def _script(path: Path, options: OpenOptions) -> Opened:
             torch.jit.save(changed, str(temporary))
             return _against(torch.jit.load(temporary).eval(), repaired, shape, head, feed, str(out), options.images)
 
-    return Opened(module, "torchscript", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), path.suffix or ".pt")
+    return ModelFile(module, "torchscript", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), path.suffix or ".pt")
 
 
-def _exported(path: Path, options: OpenOptions) -> Opened:
+def _exported(path: Path, options: OpenOptions) -> ModelFile:
     program = torch.export.load(path)
     check_program(path, program)
     inputs = [n for n in program.graph.nodes if n.op == "placeholder"]
@@ -83,24 +83,24 @@ def _exported(path: Path, options: OpenOptions) -> Opened:
             torch.export.save(changed, temporary)
             return _against(torch.export.load(temporary).module(), repaired, shape, head, feed, str(out), options.images, batch)
 
-    return Opened(module, "exported", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), ".pt2")
+    return ModelFile(module, "exported", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), ".pt2")
 
 
-def _notes(head: str, feed: Feed | None) -> tuple[str, ...]:
+def _notes(head: str, feed: InputScaling | None) -> tuple[str, ...]:
     notes = [head_note(head)] if head else []
     return (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network") if feed else tuple(notes)
 
 
 def _convert(
     traced: Traced, source: Any, shape: Any, what: str, images: Array | None, batch: int | None = None
-) -> tuple[nn.Module, IRModel, Any, Fidelity, str, Feed | None]:
+) -> tuple[nn.Module, IRModel, Any, Fidelity, str, InputScaling | None]:
     whole = renamed(traced.model)
     new = dict(zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True))
     ir, head = without_head(whole)
     module = to_torch(ir)
     places = {(new[node], kind): (node, kind) for node, kind in traced.places}
     plain = set(traced.scale) == {1.0} and set(traced.offset) == {0.0}
-    feed = None if plain else Feed(traced.scale, traced.offset, "constants at the input of the program")
+    feed = None if plain else InputScaling(traced.scale, traced.offset, "constants at the input of the program")
     try:
         fidelity = _against(source, module, shape, head, feed, what, images, batch)
     except UsageError as error:
@@ -135,7 +135,14 @@ def _graph_activations(source: Any, shape: Any, names: set[str], batch: int | No
 
 
 def _against(
-    source: Any, module: nn.Module, shape: Any, head: str, feed: Feed | None, what: str, images: Array | None, batch: int | None = None
+    source: Any,
+    module: nn.Module,
+    shape: Any,
+    head: str,
+    feed: InputScaling | None,
+    what: str,
+    images: Array | None,
+    batch: int | None = None,
 ) -> Fidelity:
     inputs = check_inputs(shape, images, feed.largest if feed else 1.0)
     with torch.no_grad():
@@ -171,7 +178,7 @@ class AsItIs(nn.Module):
         return found
 
 
-def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> Opened:
+def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> ModelFile:
     def writer(repaired: nn.Module, out: Path) -> None:
         changed = torch.jit.load(path, map_location="cpu")
         changed.load_state_dict({k.removeprefix("script."): v for k, v in repaired.state_dict().items()})
@@ -179,7 +186,7 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> Opened:
             torch.jit.save(changed, str(temporary))
 
     notes = (f"not converted ({why}): the TorchScript module itself is repaired; methods that look for layers find none",)
-    return Opened(AsItIs(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
+    return ModelFile(AsItIs(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
 
 
 def guessed_shape(module: Any, what: str) -> Shape:

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.formats import OpenOptions
-from airepair.formats.model_file import Feed, Opened
+from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.models import checkpoint
 
 # Beginnings of words in a key beside the weights that a repair makes untrue: what was measured, and what a training would go on from.
 STALE = ("acc", "best", "err", "f1", "hist", "loss", "metric", "optim", "prec", "result", "scaler", "sched", "score", "top")
 
 
-def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
+def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a torch or safetensors file; see open_model."""
     if kind == "safetensors":
         found: Any = _safetensors(path)
@@ -44,7 +44,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> Opened:
         _write_weights(path, kind, found, way, _back(repaired, origin, weights), out)
 
     notes, facts = _notes(found, way), _facts(found, way)
-    return Opened(module, kind, path, writer, feed=feed, notes=notes, suffix=path.suffix or ".pt", facts=facts)
+    return ModelFile(module, kind, path, writer, feed=feed, notes=notes, suffix=path.suffix or ".pt", facts=facts)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]) -> Opened:
+def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]) -> ModelFile:
     checkpoint.sound_module(module, str(path))
 
     def writer(repaired: nn.Module, out: Path) -> None:
@@ -74,7 +74,7 @@ def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...
         with checkpoint.replacing(out) as temporary, checkpoint.pickled_as(names):
             torch.save(changed, temporary)
 
-    return Opened(
+    return ModelFile(
         copy.deepcopy(module).eval(), "torch", path, writer, notes=("a pickled module", *_notes(found, way)), suffix=path.suffix or ".pt"
     )
 
@@ -143,7 +143,7 @@ def _write_weights(path: Path, kind: str, found: Any, way: tuple[str, ...], new:
         shutil.copymode(path, temporary)
 
 
-def _feed(found: Mapping[Any, Any]) -> Feed | None:
+def _feed(found: Mapping[Any, Any]) -> InputScaling | None:
     """Mean and standard deviation that a checkpoint dictionary keeps beside its weights."""
     for scope in (
         found,
@@ -153,7 +153,9 @@ def _feed(found: Mapping[Any, Any]) -> Feed | None:
         if mean is not None and std is not None:
             m, s = (torch.as_tensor(v, dtype=torch.float64).flatten().tolist() for v in (mean, std))
             if len(m) == len(s) and all(v > 0 for v in s):
-                return Feed(tuple(1 / v for v in s), tuple(-a / v for a, v in zip(m, s, strict=True)), "mean and std in the checkpoint")
+                return InputScaling(
+                    tuple(1 / v for v in s), tuple(-a / v for a, v in zip(m, s, strict=True)), "mean and std in the checkpoint"
+                )
     return None
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from airepair.errors import Unsupported, UsageError, one_line
 from airepair.evaluation.exam import logits_of
 from airepair.formats.fidelity import Fidelity
-from airepair.formats.model_file import Opened
-from airepair.models.input_adapter import Feed
+from airepair.formats.model_file import ModelFile
+from airepair.models.input_adapter import InputAdapter
 from airepair.models.layers import Site, final_site
 from airepair.models.layouts import written
 from airepair.subjects.user_model.input_spec import Feeding
@@ -30,7 +30,7 @@ class Wiring:
     """
 
     net: nn.Module
-    opened: Opened
+    opened: ModelFile
     prepare: Callable[[Tensor], Tensor] | None
     order: tuple[int, ...] | None
     site: Site | None
@@ -41,13 +41,13 @@ class Wiring:
         order = None if self.site else self.order
         return fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
 
-    def way_back(self, module: nn.Module) -> Opened:
-        """An Opened of `module` whose writer takes the feeding off and puts the outputs back in the file's order."""
+    def way_back(self, module: nn.Module) -> ModelFile:
+        """An ModelFile of `module` whose writer takes the feeding off and puts the outputs back in the file's order."""
 
         def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
             plain = copy.deepcopy(module)
             plain.load_state_dict(repaired.state_dict())  # whatever class a method gave it, its weights are those of `module`
-            net = plain.net if isinstance(plain, Feed) and module is not self.net else plain
+            net = plain.net if isinstance(plain, InputAdapter) and module is not self.net else plain
             if self.site is not None and self.order is not None:
                 _arrange(self.site.layer(net), sorted(range(len(self.order)), key=self.order.__getitem__))
             return self.opened.write(net.cpu(), out)
@@ -56,7 +56,7 @@ class Wiring:
         return replace(self.opened, module=module, writer=writer, layers={prefix + k: v for k, v in self.opened.layers.items()})
 
 
-def wire(opened: Opened, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str) -> Wiring:
+def wire(opened: ModelFile, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str) -> Wiring:
     """The wiring of a network to a data set (whose device it gets). UsageError, one line, where images or classes do not fit."""
     order = order_of(feeding.classes, data, feeding.origins.get("classes", ""))
     plain = Wiring(copy.deepcopy(opened.module).to(data.validation.x.device), opened, prepare, None, None, data.shape)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.models import checkpoint
 from airepair.models.recognise import differences
 from airepair.subjects.user_model.input_spec import Brought
@@ -20,7 +20,7 @@ from airepair.subjects.user_model.input_spec import Brought
 SAME = ("arch", "data", "seed", "digests", "recipe", "recipe_origin", "fault", "until")  # facts that two files of one training share
 
 
-def early_file(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened) -> tuple[Path, str] | None:
+def early_file(brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[Path, str] | None:
     """The file and who says so; None where there is none. UsageError where a named one is not there."""
     folder, beside = brought.path.parent, brought.path.parent / "early.pt"
     named = (brought.early, "option") if brought.early else (folder / str(values["early"]), file) if "early" in values else None

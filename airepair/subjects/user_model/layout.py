@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from airepair.data.source import Source
 from airepair.errors import UsageError
 from airepair.evaluation.exam import logits_of
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.models.layouts import LAYOUTS, Shape, layouts_of, shape_in, written
 from airepair.subjects.user_model.input_spec import Feeding
 from airepair.subjects.user_model.normalisation import fed
 
 
-def with_layout(feeding: Feeding, opened: Opened, data: Source, what: str, prepare: Callable[[Tensor], Tensor] | None = None) -> Feeding:
+def with_layout(feeding: Feeding, opened: ModelFile, data: Source, what: str, prepare: Callable[[Tensor], Tensor] | None = None) -> Feeding:
     """The feeding with the layout that the network in the file `what` takes, if it is not N x C x H x W.
 
     `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the network takes no images of the data set's
@@ -46,7 +46,7 @@ def with_layout(feeding: Feeding, opened: Opened, data: Source, what: str, prepa
     return feeding
 
 
-def _tried(feeding: Feeding, opened: Opened, data: Source) -> Feeding:
+def _tried(feeding: Feeding, opened: ModelFile, data: Source) -> Feeding:
     """The feeding with the first layout in which a network, whose file tells none, answers images with one logit per class.
 
     As it is where that is N x C x H x W, and where there is none: the error is then that of N x C x H x W.

@@ -29,7 +29,7 @@ from airepair.faults.fault import Fault
 from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
 from airepair.formats.heads import PROBED
-from airepair.formats.model_file import Opened
+from airepair.formats.model_file import ModelFile
 from airepair.models import MODELS
 from airepair.models.layouts import shape_in
 from airepair.models.names import model_name
@@ -61,7 +61,7 @@ class BroughtModel:
     """
 
     first: Subject
-    opened: Opened
+    opened: ModelFile
     environment: Fault | None
     division: Callable[[int], Dataset]
     fixed: int | None
@@ -82,7 +82,7 @@ class BroughtModel:
         return most_confused(sit(self.first.module, data.validation), len(data.classes)) or ()
 
 
-def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0) -> tuple[Subject, Opened]:
+def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0) -> tuple[Subject, ModelFile]:
     """The file's network as a subject on the data set, its unseen images divided by the seed, and the way back: `brought_model` for one seed."""
     model = brought_model(brought, dataset, profile=profile, device=device)
     return model.subject(seed), model.opened
@@ -153,7 +153,7 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
     return BroughtModel(first, wiring.way_back(module), environment, division, fixed)
 
 
-def _at_logits(opened: Opened, feeding: Feeding, prepare: Prepare | None, source: Source, what: str) -> Opened:
+def _at_logits(opened: ModelFile, feeding: Feeding, prepare: Prepare | None, source: Source, what: str) -> ModelFile:
     """The opened file cut before a softmax that its module or code ends in, told by its answers to a few images, fed as it is."""
     images = source.train.images(slice(0, PROBED)).cpu()
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
@@ -197,7 +197,7 @@ def _architecture(
     return build
 
 
-def _told(opened: Opened, classes: tuple[str, ...]) -> Feeding:
+def _told(opened: ModelFile, classes: tuple[str, ...]) -> Feeding:
     """The order of the classes, where a checkpoint keeps their names and they are the data set's."""
     for key in ("classes", "class_names", "labels"):
         found = opened.facts.get(key)
@@ -206,7 +206,7 @@ def _told(opened: Opened, classes: tuple[str, ...]) -> Feeding:
     return Feeding()
 
 
-def _completed(feeding: Feeding, opened: Opened, own: OwnCode | None) -> Feeding:
+def _completed(feeding: Feeding, opened: ModelFile, own: OwnCode | None) -> Feeding:
     if own is None or own.preprocess is None:
         return completed(feeding, opened)
     given = [k for k in ("input_range", "mean", "std", "colours") if getattr(feeding, k) is not None]
@@ -215,7 +215,7 @@ def _completed(feeding: Feeding, opened: Opened, own: OwnCode | None) -> Feeding
     return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": f"preprocess of {own.text}"})
 
 
-def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: Opened) -> tuple[str, str]:
+def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[str, str]:
     """What the network was trained on, and who says so."""
     told = opened.facts.get("trained_on")
     for value, origin in ((brought.trained_on, "option"), (values.get("trained_on"), file), (told, "the checkpoint")):
@@ -249,7 +249,7 @@ def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
 
 
 def _origin(
-    path: Path, opened: Opened, feeding: Feeding, own: OwnCode | None, said_by: str, order: tuple[int, ...] | None
+    path: Path, opened: ModelFile, feeding: Feeding, own: OwnCode | None, said_by: str, order: tuple[int, ...] | None
 ) -> dict[str, Any]:
     """What the record keeps of the file and of its feeding (JSON values)."""
     values = {k: getattr(feeding, k) for k in FIELDS if getattr(feeding, k) is not None}

@@ -8,22 +8,22 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from airepair.errors import UsageError
-from airepair.formats.model_file import Opened
-from airepair.models.input_adapter import Feed
+from airepair.formats.model_file import ModelFile
+from airepair.models.input_adapter import InputAdapter
 from airepair.subjects.user_model.input_spec import Feeding
 
 WIDEST = 50.0  # a wider range of numbers than networks are trained on: it tells pixels in 0..1 (std .25) from pixels in 0..255 (std 64)
 
 
-def in_graph(opened: Opened) -> bool:
+def in_graph(opened: ModelFile) -> bool:
     """Whether the file's own scaling is part of its network (Keras, TensorFlow), so that it stays whatever the user says."""
     return opened.kind not in ("torch", "safetensors") and opened.feed is not None
 
 
-def completed(feeding: Feeding, opened: Opened) -> Feeding:
+def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
     """The feeding with what only the file tells: mean and std of a checkpoint, and the range of pixels that the scaling is made for."""
     told = opened.feed
-    if told is not None and not in_graph(opened) and feeding.mean is None and not isinstance(opened.module, Feed):
+    if told is not None and not in_graph(opened) and feeding.mean is None and not isinstance(opened.module, InputAdapter):
         mean = tuple(-o / s for s, o in zip(told.scale, told.offset, strict=True))
         origins = {**feeding.origins, "mean": told.source, "std": told.source}
         feeding = replace(feeding, mean=mean, std=tuple(1 / s for s in told.scale), origins=origins)
@@ -42,7 +42,7 @@ def completed(feeding: Feeding, opened: Opened) -> Feeding:
 def fed(
     net: nn.Module,
     feeding: Feeding,
-    opened: Opened,
+    opened: ModelFile,
     shape: tuple[int, int, int],
     *,
     prepare: Callable[[Tensor], Tensor] | None = None,
@@ -63,10 +63,10 @@ def fed(
     mean, std = [-o / abs(f) for f, o in zip(factor, offset, strict=True)], [1 / abs(f) for f in factor]
     if len(set(mean)) == len(set(std)) == 1:
         mean, std = mean[:1], std[:1]
-    return Feed(net, mean, std, sign, bgr=bgr, layout=layout, prepare=prepare, order=order).eval()
+    return InputAdapter(net, mean, std, sign, bgr=bgr, layout=layout, prepare=prepare, order=order).eval()
 
 
-def _affine(feeding: Feeding, opened: Opened, channels: int) -> tuple[list[float], list[float]]:
+def _affine(feeding: Feeding, opened: ModelFile, channels: int) -> tuple[list[float], list[float]]:
     """Factor and offset of each channel: network input = factor * (pixel in 0..1) + offset."""
     low, high = feeding.input_range or (0.0, 1.0)
     mean, std = _each("mean", feeding.mean or (0.0,), channels), _each("std", feeding.std or (1.0,), channels)
