@@ -23,7 +23,7 @@ FILES = {".".join(("airepair", *f.relative_to(ROOT).with_suffix("").parts)).remo
 ARROWS = 209  # between rooms and nouns (244 before the move; the aim is 150)
 ARROWS_OF_ROOMS = 118  # without those to the nouns, which everybody may import
 IN_FUNCTIONS = 112  # import statements within functions
-ENTERED = 87  # files that one fc/finetune cell enters beside metrics/ and report/; 24 of them since it asks every method's budget
+ENTERED = 88  # files that one fc/finetune cell enters beside metrics/ and report/; 24 of them since it asks every method's budget
 
 
 def room(module: str) -> str:

@@ -24,7 +24,7 @@ class RecordedHunt:
 
     def __init__(self, hunt: Hunt, record: Record | None = None) -> None:
         self.hunt, self.record = hunt, record
-        self.key: tuple[int, ...] = ()
+        self.key: tuple[object, ...] = ()
         self.work: Recorded | None = None
         self.counts: dict[Meter, tuple[int, int]] = {}  # forward and backward images of one search
 
@@ -61,7 +61,7 @@ class RecordedHunt:
         self, network: nn.Module, points: tuple[str, ...], labels: tuple[str, ...], record: Record, meters: Sequence[Meter]
     ) -> Recorded:
         """The recording for this network where its weights lie now."""
-        key = (id(network), *(t.data_ptr() for t in (*network.parameters(), *network.buffers())))
+        key = (network, *(t.data_ptr() for t in (*network.parameters(), *network.buffers())))
         if self.work is None or key != self.key:
 
             def search(*tensors: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ the user has. What was resolved is kept beside it; a `requirements.lock` in the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from filelock import FileLock
 from airepair import paths
 from airepair.errors import Unavailable, one_line
 from airepair.external.manifest import Manifest
+from airepair.host import digest
 
 DONE = "airepair.json"  # written last: its presence says that the environment is complete
 LOCK = "requirements.lock"
@@ -57,7 +57,7 @@ def of(manifest: Manifest) -> Environment:
     """The environment of a tool; another content is another folder."""
     parent = [sys.version, sysconfig.get_path("purelib")] if manifest.inherit else []
     content = json.dumps([manifest.python, manifest.manager, _wanted(manifest), parent])
-    name = f"{manifest.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    name = f"{manifest.name}-{digest.of_text(content)[:12]}"
     return Environment(manifest, paths.cache().parent / "environments" / name)
 
 

@@ -144,7 +144,7 @@ class DeepCorrect:
         """Trains the units; everything else stays in evaluation mode and without gradients."""
         module, generator = task.module, task.generator(2)
         units = [m.unit for m in module.modules() if isinstance(m, Corrected)]
-        own = {id(m) for u in units for m in u.modules()}
+        own = {m for u in units for m in u.modules()}
         weights = [p for u in units for p in u.parameters()]
         free = {p: p.requires_grad for p in module.parameters()}
         for parameter in free:
@@ -152,7 +152,7 @@ class DeepCorrect:
 
         def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             for part in module.modules():
-                if id(part) not in own:
+                if part not in own:
                     part.training = False
             x = half_distorted(x, levels, generator)
             if task.environment is not None:

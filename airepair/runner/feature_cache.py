@@ -28,21 +28,21 @@ class Examiner:
     def __init__(self, subject: nn.Module) -> None:
         self.subject = subject
         self.site: Site | None = None
-        self.kept: dict[int, tuple[Split, Exam, Tensor | None]] = {}  # by the split's identity; holding it keeps that unique
+        self.kept: dict[Split, tuple[Exam, Tensor | None]] = {}  # a split is equal to itself alone
         self.versions = _versions(subject)
 
     def sit(self, module: nn.Module, split: Split) -> Exam:
         """The module's exam on the split."""
         if self.versions != _versions(self.subject):  # it was changed in place: nothing that is kept is true any more
             self.kept, self.versions = {}, _versions(self.subject)
-        known = self.kept.pop(id(split), None)
+        known = self.kept.pop(split, None)
         if known is not None:
-            self.kept[id(split)] = known  # the last to be dropped
+            self.kept[split] = known  # the last to be dropped
         if module is self.subject:
-            return known[1] if known else self._first(split)
-        if known is None or known[2] is None or self.site is None or not _differs_in(self.site, self.subject, module):
+            return known[0] if known else self._first(split)
+        if known is None or known[1] is None or self.site is None or not _differs_in(self.site, self.subject, module):
             return sit(module, split, BATCH)
-        layer, features = self.site.layer(module), known[2]
+        layer, features = self.site.layer(module), known[1]
         if not _agrees(module, layer, split.images(slice(0, CHECKED)), features[:CHECKED]):
             return sit(module, split, BATCH)
         return Exam(_answers(layer, features, split.x.device), split.y.cpu())
@@ -59,7 +59,7 @@ class Examiner:
                 stack.callback(handle.remove)
             exam = sit(self.subject, split, BATCH)
         whole = torch.cat(seen) if seen else None
-        self.kept[id(split)] = split, exam, whole if whole is not None and whole.ndim == 2 and len(whole) == len(split) else None
+        self.kept[split] = exam, whole if whole is not None and whole.ndim == 2 and len(whole) == len(split) else None
         while len(self.kept) > SPLITS:
             del self.kept[next(iter(self.kept))]
         return exam
@@ -67,7 +67,7 @@ class Examiner:
 
 def _versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """What changes whenever a parameter or buffer is written to."""
-    return tuple((id(t), t._version) for t in _tensors(module))
+    return tuple((t.data_ptr(), t._version) for t in _tensors(module))
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import math
 import pickle
@@ -29,6 +28,7 @@ from airepair.errors import UsageError, one_line
 from airepair.evaluation.exam import Exam
 from airepair.evaluation.memory import noting, say
 from airepair.host import tensor_cache
+from airepair.host.digest import of_json, of_text
 from airepair.models import build
 from airepair.subjects.recipes import Training
 from airepair.training.loop import images_of
@@ -43,7 +43,7 @@ EARLY = "early."  # prefix of the early checkpoint's tensors in the file
 def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> dict[str, Any]:
     """What the weights of a baseline depend on, as JSON values."""
     facts = {
-        "architecture": hashlib.sha256(repr(module).encode()).hexdigest(),
+        "architecture": of_text(repr(module)),
         "train": digest(data.train),
         "fault": [training.fault, list(map(list, training.fault_options))],
         "recipe": dataclasses.asdict(training.recipe),
@@ -67,7 +67,7 @@ def trained(
         module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(dataset.train.x.device)
     mark(module, dataset.name, dataset.train.x.device)
     key = key_of(module, dataset, training, seed)
-    content = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    content = of_json(key)
     file = cache / f"{name}-s{seed}-{content[:16]}.safetensors"
     early, remarks = copy.deepcopy(module), list[str]()
 

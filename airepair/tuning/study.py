@@ -6,7 +6,6 @@ seed, on n and on the results known by then, so one process that is stopped and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -25,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from airepair.errors import UsageError
+from airepair.host import digest
 
 JOURNAL = "study.journal"
 
@@ -122,7 +122,7 @@ def me() -> list[Any]:
 
 
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
+    return digest.of_text(socket.gethostname())[:12]
 
 
 def _alive(worker: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Literal
 import airepair
 from airepair.errors import UsageError
 from airepair.host.atomic import write_atomically
+from airepair.host.digest import of_files
 from airepair.host.validation import checked
 from airepair.verification.judging import Repeated
 
@@ -48,15 +48,7 @@ def marked(files: Iterable[Path], records: int, sample: Iterable[Repeated], prob
     words = {r.word for r in found}
     word: Word = "contradicted" if wrong or "contradicted" in words else "reproduced" if "reproduced" in words else "reported"
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Mark(word, records, digest(files), now, airepair.__version__, found, wrong)
-
-
-def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the record files, in the order of their names."""
-    sha = hashlib.sha256()
-    for file in sorted(files):
-        sha.update(file.read_bytes())
-    return sha.hexdigest()
+    return Mark(word, records, of_files(files), now, airepair.__version__, found, wrong)
 
 
 def write(mark: Mark, folder: Path) -> Path:
@@ -76,4 +68,4 @@ def read(folder: Path) -> Mark | None:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}; accepted: what airepair verify --reproduce wrote") from None
     mark = checked(raw, Mark, str(path))
-    return mark if mark.digest == digest(folder.glob("*.jsonl")) else None
+    return mark if mark.digest == of_files(folder.glob("*.jsonl")) else None

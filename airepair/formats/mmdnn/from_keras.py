@@ -98,18 +98,18 @@ def _operations(model: Any) -> list[SimpleNamespace]:
         )
     nodes = [node for depth in sorted(functional._nodes_by_depth, reverse=True) for node in functional._nodes_by_depth[depth]]
     nodes.sort(key=lambda node: not node.is_input)
-    position: dict[int, int] = {}
+    position: dict[Any, int] = {}
     found: list[SimpleNamespace] = []
     for node in nodes:
         layer = node.operation
         kind = type(layer).__name__
         if not isinstance(layer, keras.layers.Layer) or not type(layer).__module__.startswith("keras.") or kind not in LAYERS:
             raise UsageError(f"layer {layer.name!r} ({kind}) cannot be converted; these can: {', '.join(sorted(LAYERS))}")
-        if id(layer) in position:
+        if layer in position:
             raise UsageError(f"layer {layer.name!r} is used twice; shared layers are not converted")
         _refuse_options(layer, kind)
-        position[id(layer)] = len(found)
-        parents = [position[id(parent.operation)] for parent in node.parent_nodes]
+        position[layer] = len(found)
+        parents = [position[parent.operation] for parent in node.parent_nodes]
         found.append(
             SimpleNamespace(layer=layer, parents=parents, inputs=[t.shape for t in node.input_tensors], output=node.outputs[0].shape)
         )

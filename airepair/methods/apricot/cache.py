@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from airepair.arithmetic.canary import arithmetic
 from airepair.arithmetic.precision import precision_of
 from airepair.host import tensor_cache
+from airepair.host.digest import of_json
 from airepair.methods.apricot.stack import Stack
 from airepair.types import Recipe, Split
 
@@ -40,7 +40,7 @@ def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recip
         "precision": precision_of(start),
         "arithmetic": arithmetic(train.x.device),
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return of_json(facts)
 
 
 def tensors_digest(tensors: Iterable[Tensor]) -> str:

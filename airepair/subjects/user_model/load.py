@@ -7,7 +7,6 @@ again, so that the file comes back fed as it was.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
@@ -30,6 +29,7 @@ from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
 from airepair.formats.heads import PROBED
 from airepair.formats.model_file import ModelFile
+from airepair.host.digest import of_files
 from airepair.models import MODELS
 from airepair.models.layouts import shape_in
 from airepair.models.names import model_name
@@ -278,13 +278,8 @@ def _origin(
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of the file, or of a folder's files in the order of their names."""
-    sha = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                sha.update(block)
-    return sha.hexdigest()
+    """Of the file, or of a folder's files."""
+    return of_files([p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path])
 
 
 def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
