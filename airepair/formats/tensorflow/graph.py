@@ -42,24 +42,8 @@ class Frozen:
     behind: tuple[str, ...] = ()
 
 
-def load(path: Path, kind: str, max_bytes: int) -> Frozen:
-    """The frozen graph in a .pb file or a SavedModel folder. UsageError for damage, for operations that are not allowed, for too much of anything."""
-    from google.protobuf.message import DecodeError
-
-    file, most = path / "saved_model.pb" if kind == "savedmodel" else path, min(max_bytes, 512 << 20)
-    if file.stat().st_size > most:
-        raise UsageError(f"{path}: the graph has {file.stat().st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are read")
-    try:
-        if kind == "savedmodel":
-            from airepair.formats.tensorflow.saved_model import saved
-
-            return saved(path, file.read_bytes())
-        return _frozen_file(path, file.read_bytes())
-    except DecodeError:
-        raise UsageError(f"{path} is damaged or truncated (its protobuf cannot be parsed)") from None
-
-
-def _frozen_file(path: Path, data: bytes) -> Frozen:
+def frozen_file(path: Path, data: bytes) -> Frozen:
+    """The graph of a frozen .pb file."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef.FromString(data)

@@ -13,7 +13,8 @@ from airepair.formats.fidelity import check_inputs
 from airepair.formats.mmdnn import ir as mmdnn
 from airepair.formats.mmdnn.from_tensorflow import from_tensorflow
 from airepair.formats.tensorflow.canonical import canonical
-from airepair.formats.tensorflow.graph import Frozen, load, run
+from airepair.formats.tensorflow.container import load
+from airepair.formats.tensorflow.graph import Frozen, run
 from airepair.formats.tensorflow.saved_model import rewrite
 
 
