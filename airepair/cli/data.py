@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all is well; 1 when a set could not be fetched, or is damaged, partial, altered, or named and absent."""
-
     given = [registered_name(name) for name in args.names]
     for name in given:
         if not name.startswith(("npz:", "folder:")):
@@ -46,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _listed(name: str, root: Path) -> bool:
-
     if name not in official.OFFICIAL:
         print(f"{name:<15} comes with a package")
         return True
@@ -56,13 +54,11 @@ def _listed(name: str, root: Path) -> bool:
 
 def _place(name: str, root: Path) -> str:
     """Where the set lies, without reading its images ("" if it is not found)."""
-
     found = place(name, root)
     return str(found) if found else ""
 
 
 def _got(name: str, root: Path) -> bool:
-
     moving, told = sys.stderr.isatty(), {"at": float("-inf")}
 
     def show(file: str, done: int, total: int) -> None:
@@ -86,7 +82,6 @@ def _got(name: str, root: Path) -> bool:
 
 def _checked(name: str, root: Path, *, asked: bool) -> bool:
     """Whether a set is whole and official; one that is absent is no fault where nobody named it."""
-
     try:
         found = data.load(name)
     except Unavailable as error:

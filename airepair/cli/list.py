@@ -72,7 +72,6 @@ def _shown(value: Any) -> str:
 
 def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Each method's card: category, paper, first sentence, options, needs."""
-
     found, broken = _each(METHODS, name, _card)
     if name is None:
         tools, torn = _tools()
@@ -82,7 +81,6 @@ def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]
 
 def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The external tools that are found, as methods."""
-
     found, broken = {}, {}
     for name in (f"tool:{folder}" for folder in installed()):
         try:
@@ -93,7 +91,6 @@ def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
 
 def _card(cls: Any) -> dict[str, Any]:
-
     text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
     return {
         "category": cls.category,
@@ -106,13 +103,11 @@ def _card(cls: Any) -> dict[str, Any]:
 
 def models(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The architectures with their places; `dataset/name` is for one data set."""
-
     return _each(MODELS, name, _sentence)
 
 
 def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The data sets with what their functions say."""
-
     return _each(DATASETS, name, _sentence)
 
 
@@ -125,7 +120,6 @@ def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]
 
 
 def _fault(cls: Any) -> dict[str, Any]:
-
     severity = next(o for o in describe(cls) if o.name == "severity")
     ends = f"{_end(severity.low, '-inf')}..{_end(severity.high, 'inf')}"
     return _sentence(cls) | {"severity": f"severity {severity.default:g} in {ends}: {severity.help}"}
@@ -137,7 +131,6 @@ def _sentence(thing: Any) -> dict[str, Any]:
 
 def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The metrics with title, unit, direction and source."""
-
     chosen = {k: e for k, e in entries().items() if name in (None, k)}
     if not chosen:
         raise UsageError(f"unknown metric {name!r}; accepted: {', '.join(entries())}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from airepair.cli.main import main
+from airepair.formats.keras.files import load_keras
 
 X = np.array([[[[1.0, 0.0]]]], dtype=np.float32)  # one image of 1 x 1 x 2
 
@@ -127,8 +127,8 @@ def test_the_text_says_what_was_proved(tmp_path: Path, capsys: pytest.CaptureFix
 def homogeneous(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     """A Keras file of ACAS Xu's shape (5 inputs, six layers of 50 units, 5 outputs) without biases, one input, and its features and logits."""
     pytest.importorskip("h5py")
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras")
+    pytest.importorskip("keras")
+    keras = load_keras()
     keras.utils.set_random_seed(3)
     layers = [keras.layers.Dense(50, activation="relu", use_bias=False) for _ in range(6)]
     model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(5, use_bias=False)])

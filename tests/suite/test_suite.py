@@ -313,7 +313,7 @@ def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Pa
     assert result.returncode == 0
     assert "2 skipped" in result.stdout
     assert "2 cells repaired" in result.stdout
-    assert result.stdout.rstrip().endswith(f"airepair: nothing was left to do: the records of all 2 cells stand ({tmp_path}/records.jsonl)")
+    assert result.stdout.rstrip().endswith(f"airepair: nothing to do: all 2 cells have finished records ({tmp_path}/records.jsonl)")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:

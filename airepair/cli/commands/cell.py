@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _result(spec: CellSpec, out: Path, keep: Keep) -> tuple[Record, bool]:
     """The cell's record, on disk, and whether it was there."""
-
     loader = Loader(cache())
     try:
         if (found := _standing(spec, loader, out)) is not None:
@@ -77,7 +76,6 @@ class _Filing(Deaf):
 
 
 def _run(spec: CellSpec, loader: Loader, out: Path, keep: Keep) -> Record:
-
     result = run_cell(spec, cache=cache(), events=_Filing(out, spec.case), load=loader)
     file_result(out, result, keep)
     return result.record

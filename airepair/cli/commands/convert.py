@@ -23,7 +23,6 @@ from airepair.models.user_code import OwnCode, is_own_code, own_code
 
 def run(args: argparse.Namespace) -> int:
     """Converts and prints; 0 when the written file is the same function."""
-
     shape = shape_of(args.shape)
     refuse_target(args.target)
     own = own_code(args.net_arch) if is_own_code(args.net_arch) else None
@@ -70,7 +69,6 @@ def shape_of(text: str | None) -> Shape | None:
 
 def _architecture(args: argparse.Namespace, shape: Shape | None, own: OwnCode | None) -> Any:
     """Tensors of the file -> the network with them; the last dense layer's size is the number of classes."""
-
     if own is not None:
         return lambda weights: own.load(weights, next((len(t) for t in reversed(weights.values()) if t.ndim == 2), 10))
     name = model_name(args.net_arch, args.depth, args.width) if args.net_arch else None

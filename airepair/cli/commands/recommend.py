@@ -14,7 +14,6 @@ from airepair.report.verdict import of_version
 
 def run(args: argparse.Namespace) -> int:
     """Prints a paragraph per subject; 0."""
-
     records, remarks = read(args.records)
     subjects = list(dict.fromkeys("-".join(column(r)) for r in records))
     for name in args.subject:

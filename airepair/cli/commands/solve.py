@@ -29,7 +29,6 @@ NEEDS = {"wins": "y", "second-best": "", "orders": "orders"}
 
 def run(args: argparse.Namespace) -> int:
     """Solves and prints."""
-
     for name in ("margin", "bound", "seconds", "entries", "first"):
         value = getattr(args, name)
         if value is not None and not (value > 0 or (name == "margin" and value == 0)):
@@ -49,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
-
     try:
         with np.load(args.inputs, allow_pickle=False) as file:
             found = {k: file[k] for k in file.files}
@@ -72,7 +70,6 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
 
 def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
     """The network, and x as it takes it: axes as its own, scaled as the file itself scales."""
-
     shape = tuple(int(n) for n in values.shape[1:])
     images = images_in(values)
     given = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])) if len(shape) == 3 else None
@@ -99,7 +96,6 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
 
 
 def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: ModelFile, x: Tensor) -> Tensor:
-
     with torch.no_grad():
         logits = exact(opened.module)(x)
     n, classes = logits.shape

@@ -31,7 +31,6 @@ from airepair.types import Dataset, Recipe
 
 def run(args: argparse.Namespace) -> int:
     """Trains and writes; 0 when it is done, 1 when --until-accuracy was not reached."""
-
     architecture, plus, fault = args.net_arch.partition("+")
     model = model_name(architecture, args.depth, args.width) + plus + fault
     plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
@@ -59,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | None:
     """Accuracies of the model that the same command left here; None where there is none. UsageError for another's: it is never overwritten."""
-
     file = folder / "model.pt"
     if not file.exists() or (folder / STATE).exists():
         return None
@@ -78,7 +76,6 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def plan_of(args: argparse.Namespace, training: Training) -> Plan:
     """The recipe with what was given in its place; UsageError for a value out of range."""
-
     given = _given(args)
     for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
         if value is not None and (not value > 0 or value == float("inf")):
@@ -132,7 +129,6 @@ def _train(
 
 def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
     """What a file says of itself beside its weights (plain values: it loads with weights_only)."""
-
     return {
         "arch": model,
         "classes": len(dataset.classes),

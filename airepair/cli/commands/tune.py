@@ -28,7 +28,6 @@ from airepair.tuning.trial import Bench, default_images, on, try_out
 
 def run(args: argparse.Namespace) -> int:
     """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
-
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
     seeds = seeds_of(args.seeds)
     for name in ("trials", "images", "seconds"):
@@ -51,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _words(option: str, text: str) -> list[str]:
-
     found = [w.strip() for w in text.split(",") if w.strip()]
     if not found:
         raise UsageError(f"{option} {text!r} names nothing; accepted: one name or several with commas")
@@ -63,7 +61,6 @@ def _words(option: str, text: str) -> list[str]:
 
 
 def _methods(text: str, only_open: bool) -> list[str]:
-
     named = [w.strip() for w in text.split(",") if w.strip()]
     for name in named:
         METHODS.check(name)
@@ -80,7 +77,6 @@ def _methods(text: str, only_open: bool) -> list[str]:
 
 
 def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
-
     if args.profile:
         profile(args.profile)
     shared = Shared(device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation")
@@ -90,7 +86,6 @@ def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int,
 
 def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
     """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
-
     name = f"{bench.dataset}-{bench.model}-{method}"
     facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
     facts |= {"open": True} if args.open else {}
@@ -111,13 +106,11 @@ def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, 
 
 def _default(bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any]:
     """What the default settings have for the options that are searched."""
-
     given = choose_options(bench.dataset, bench.model, method, bench.profile, {}).options
     return {name: given.get(name, option.default) for name, option in space.items()}
 
 
 def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
-
     finished, best = trials.finished(), trials.best()
     if len(finished) < args.trials:
         print(f"{trials.name}: {args.trials - len(finished)} of {args.trials} trials are still run by other processes; no row yet")
@@ -140,7 +133,6 @@ def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], arg
 
 
 def _finish(args: argparse.Namespace, rows: list[dict[str, Any]], failed: list[str]) -> int:
-
     places = [args.out / "tuned.toml", *([tuned_table()] if args.install else [])]
     for path in places:
         if rows:

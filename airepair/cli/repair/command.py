@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
-
     early: list[str] = []
     made: list[RunFolder] = []
 
@@ -75,7 +74,6 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     """The run as a file; the options of several models may differ and come from the tables again, those of one stand in it."""
-
     profile = args.profile or (None if wish.lenient else wish.shared.profile_of(targets[0].dataset))
     resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": wish.shared.device})
     methods = methods_for(wish, targets[0]) if not wish.lenient else list(wish.methods)
@@ -105,7 +103,6 @@ def _end(state: Run) -> int:
 
 
 def _test(args: argparse.Namespace, targets: list[Target], shared: Shared) -> int:
-
     results = []
     with showing(lambda _: None) as show:
         for target in targets:

@@ -23,7 +23,6 @@ MAX_JSON = 64 << 20  # of an architecture beside its weights
 
 def architecture_of(path: Path, kind: str) -> Architecture:
     """The configuration inside a .keras or .h5 file, or beside an .h5 file that holds weights only, as Keras 3 takes it."""
-
     beside = None
     if kind == "keras":
         with zipfile.ZipFile(path) as archive:
@@ -74,7 +73,6 @@ def _readable(path: Path) -> Iterator[None]:
 
 def check_file(path: Path, kind: str, config: Any, options: OpenOptions) -> None:
     """UsageError where the file holds links, too much, numbers that are not finite, or layers that are not Keras's own."""
-
     with _readable(path), h5py.File(hdf5_part(path, kind), "r") as file:
         _check_datasets(file, path, options.max_bytes)
     _check_config(config, path, options)
@@ -93,7 +91,6 @@ def _check_datasets(file: Any, path: Path, max_bytes: int) -> None:
 
 
 def _datasets(group: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-
     if depth > 40:
         raise UsageError(f"{path} is nested too deeply")
     for name in group:

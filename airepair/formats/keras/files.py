@@ -85,7 +85,6 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
 def load_keras() -> Any:
     """Keras; on its torch backend unless the user's program has loaded it with another one."""
-
     if "keras" not in sys.modules:
         before = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "torch"
@@ -105,7 +104,6 @@ def load_keras() -> Any:
 
 def _leave_tensorflow_out() -> None:
     """Keras on torch still imports TensorFlow, where it is installed, to compare types while it writes: seconds, and gigabytes of GPU memory."""
-
     from keras.src.utils import module_utils
 
     if "tensorflow" not in sys.modules and hasattr(module_utils.tensorflow, "_available"):
@@ -156,7 +154,6 @@ def _average_as_tensorflow(keras: Any, layer: Any) -> Any:
 
 def _loaded(keras: Any, path: Path, kind: str, config: dict[str, Any], folder: Path) -> Any:
     """A copy with the configuration in today's words, read by Keras. Groups of weights may keep their names: Keras goes by their order."""
-
     text = json.dumps(config)
     if kind == "keras":
         copy = folder / "model.keras"  # Keras goes by the ending

@@ -91,7 +91,6 @@ def _snake(name: str) -> str:
 
 def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> None:
     """A copy of the file with some datasets overwritten; everything else stays byte for byte."""
-
     if kind == "keras-h5":
         shutil.copyfile(path, out)
         with h5py.File(out, "r+") as file:
@@ -109,7 +108,6 @@ def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> 
 
 def has_optimizer(path: Path, kind: str) -> bool:
     """Whether the file keeps an optimizer's state."""
-
     with h5py.File(hdf5_part(path, kind), "r") as file:
         return "optimizer_weights" in file or bool(len(file.get("optimizer/vars", ())))
 

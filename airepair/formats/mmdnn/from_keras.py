@@ -48,7 +48,6 @@ def from_keras(model: Any) -> IRModel:
 
 def feed_of(model: Any) -> tuple[InputScaling | None, set[str]]:
     """The scaling layers right behind the input as one InputScaling, and their node names (k...); UsageError for one elsewhere."""
-
     operations = _operations(model)
     scale: Array = np.ones(1)
     offset: Array = np.zeros(1)

@@ -130,7 +130,6 @@ def _check(file: bytes, module: nn.Module, ends: Ends, what: str, images: Array 
 
 def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
     """A value of an ONNX file (default: its first output), by onnxruntime where it is installed, by onnx's evaluator, on fewer inputs, if not."""
-
     if output is not None:
         model = onnx.ModelProto.FromString(file)
         if output not in {o.name for o in model.graph.output}:  # what stands before an arg-max
@@ -149,7 +148,6 @@ def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
 
 
 def _by_evaluator(model: Any, inputs: Array, output: str | None) -> Array:
-
     evaluator = ReferenceEvaluator(in_order(model, "the file"))
     (image,) = (i for i in model.graph.input if i.name in evaluator.input_names)
     batch = image.type.tensor_type.shape.dim[0].dim_value or 1
@@ -160,7 +158,6 @@ def _by_evaluator(model: Any, inputs: Array, output: str | None) -> Array:
 
 def write(module: nn.Module, shape: Shape, out: Path) -> None:
     """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older exporter: the newer one folds them)."""
-
     torch.onnx.export(
         module,
         (torch.zeros(2, *shape),),

@@ -18,7 +18,6 @@ from airepair.formats.mmdnn.ir import Array
 
 def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
     """The model with all its numbers in it, and the files beside it that held some. UsageError for damage, custom operations, files elsewhere."""
-
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
@@ -38,7 +37,6 @@ def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
 
 def inlined(model: Any) -> Any:
     """The model with the bodies of its own functions (torch 2.1 to 2.5 wrote them) in their place."""
-
     return inline_local_functions(model) if model.functions else model
 
 
@@ -132,7 +130,6 @@ def unshared(model: Any) -> tuple[Any, int]:
 
 
 def array(tensor: Any, path: Path) -> Array:
-
     try:
         return np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:
@@ -140,6 +137,5 @@ def array(tensor: Any, path: Path) -> Array:
 
 
 def fill(tensor: Any, value: Array) -> None:
-
     name = tensor.name
     tensor.CopyFrom(numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name))

@@ -41,7 +41,6 @@ def in_terms(model: Any, path: object) -> Any:
 
 def _weights_in_place(model: Any) -> None:
     """Weights that a Constant node holds, or that are moved on their way to a layer, as initialisers."""
-
     held = {name: numpy_helper.to_array(tensor) for name, tensor in numbers(model).items()}
     initialisers = {t.name for t in model.graph.initializer}
     for node in model.graph.node:
@@ -61,7 +60,6 @@ def _weights_in_place(model: Any) -> None:
 
 def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
     """What the operation makes of constants."""
-
     names = list(node.input)
     values = [make_tensor_value_info(n, np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in zip(names, inputs, strict=True)]
     out = make_tensor_value_info(node.output[0], np_dtype_to_tensor_dtype(inputs[0].dtype), None)
@@ -72,7 +70,6 @@ def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
 
 def sizes(model: Any, batch: int | None) -> Sizes:
     """The sizes of all values that are known, of images in batches of `batch` (None: as the file has it)."""
-
     copy = copied(model)
     del copy.graph.value_info[:]
     if batch is not None:
@@ -95,7 +92,6 @@ def input_of(model: Any) -> Any:
 
 def _any_batch(model: Any) -> None:
     """Every Reshape says its sizes in numbers, with -1 for the batch: exporters compute them (Shape, Concat) or write a fixed batch in."""
-
     dims = input_of(model).type.tensor_type.shape.dim
     fixed = dims[0].dim_value
     first, second = (sizes(model, b) for b in ((None, None) if fixed else _BATCHES))
@@ -124,7 +120,6 @@ def _any_batch(model: Any) -> None:
 
 def _reshaped(model: Any, node: Any, wanted: list[int], by_image: bool) -> None:
     """The node as Flatten where it is one, else with its sizes as a constant of its own (and without allowzero)."""
-
     if len(wanted) == 2 and wanted[0] == -1 and by_image:
         del node.input[1:]
         _replaced(node, "Flatten", [helper.make_attribute("axis", 1)])
@@ -137,7 +132,6 @@ def _reshaped(model: Any, node: Any, wanted: list[int], by_image: bool) -> None:
 
 def _padded(model: Any) -> None:
     """Padding "same" in numbers."""
-
     known = sizes(model, _BATCHES[0])
     for node in model.graph.node:
         if node.op_type not in ("Conv", "MaxPool", "AveragePool"):
@@ -203,7 +197,6 @@ def _vector(tensor: Any) -> None:
 
 def _older(model: Any) -> None:
     """No operation in a form later than opset 17: of what an image classifier uses only the axes of a reduction became an input since."""
-
     later = [v for v in model.opset_import if v.domain in ("", "ai.onnx") and v.version > OPSET]
     for version in later:
         version.version = OPSET

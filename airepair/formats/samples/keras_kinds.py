@@ -146,7 +146,6 @@ def with_input_dim(config: Config) -> Config:
 
 def hdf5(folder: Path, age: Callable[[Config], Config] = keras2, model: Callable[[], Any] = convolutional) -> Path:
     """An .h5 file with the configuration of that age."""
-
     path = folder / "net.h5"
     with without_warnings():
         model().save(path)
@@ -158,7 +157,6 @@ def hdf5(folder: Path, age: Callable[[Config], Config] = keras2, model: Callable
 
 def archive(folder: Path, age: Callable[[Config], Config] = behind_an_input_layer) -> Path:
     """A .keras file as Keras 2.14 wrote it: its configuration, its modules, its group of weights."""
-
     new, path, weights = folder / "new.keras", folder / "net.keras", folder / "weights.tmp"
     convolutional().save(new)
     with zipfile.ZipFile(new) as old, zipfile.ZipFile(path, "w") as made:
@@ -179,7 +177,6 @@ def archive(folder: Path, age: Callable[[Config], Config] = behind_an_input_laye
 
 def weights_and_json(folder: Path) -> Path:
     """What `save_weights` of Keras 2 wrote, groups of layers at the top of the file, and `model.to_json()` beside it."""
-
     model, whole, path = convolutional(), folder / "whole.h5", folder / "weights.h5"
     with without_warnings():
         model.save(whole)
