@@ -232,6 +232,9 @@ RUNS = {
     "pytest benchmarks --model fc+clean": Run(more="--method noop --seeds 0"),
     "airepair list faults": Run(quick=True),
     "airepair train --dataset digits --net_arch fc+imbalanced": Run(more="--epochs 1"),
+    "pytest benchmarks --profile gpu -n auto": Run(more="--dataset digits --model fc --method noop --seeds 0"),
+    "pytest benchmarks --profile gpu -n auto --gpus 0,2 --workers-per-gpu 2": Run(code=4),  # refused in one line: there is no third GPU
+    "pytest benchmarks --gpus none": Run(more="--model fc --method noop --seeds 0"),
     "python -m benchmarks.campaign --state state --minutes 9": Run(replaced=(BRIEF,), code=3),
     "python -m benchmarks.campaign --state /tmp/state --profile smoke --stage digits-fc --minutes 2 -- --method noop,finetune --seeds 0": Run(
         replaced=(("/tmp/state", "rehearsal"), ("--minutes 2", "--minutes 12"))
