@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 LIBRARIES = ("torch", "numpy")  # scipy and scikit-learn import numpy
 SETTINGS = {
@@ -37,6 +36,8 @@ def settings() -> dict[str, str]:
 
 def _numpy_features() -> str:
     """The names differ by numpy's version, and it complains of those that it does not know."""
+    from importlib.metadata import PackageNotFoundError, version  # half of what `airepair --help` would take
+
     try:
         major, minor = map(int, version("numpy").split(".")[:2])
     except (PackageNotFoundError, ValueError):

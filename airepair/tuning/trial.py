@@ -16,6 +16,7 @@ from airepair.records import Record, append
 from airepair.runner.events import Events
 from airepair.runner.loading import Loader
 from airepair.runner.prepared import prepare
+from airepair.runner.provenance import device_name
 from airepair.runner.repair import task_of
 from airepair.runner.run import run_cell
 from airepair.runner.spec import CellSpec
@@ -83,6 +84,4 @@ def default_images(bench: Bench) -> int:
 
 def on(device: torch.device) -> str:
     """The device as an origin names it."""
-    from airepair.runner.provenance import device_name
-
     return device_name(device)
