@@ -1,4 +1,6 @@
-"""Which plugins to load: fixtures/arithmetic.py sets up what torch and numpy read when they load, so nothing here may import them."""
+"""Which plugins to load: fixtures/arithmetic.py sets up what torch and numpy read when they load,
+so nothing here may import them.
+"""
 
 from airepair.suite.plugin import MODULES
 

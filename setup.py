@@ -1,4 +1,6 @@
-"""The suite's folders of the checkout go into the wheel under the project's own name: no top-level `fixtures` or `reports` is installed."""
+"""The suite's folders of the checkout go into the wheel under the project's own name: no top-level
+`fixtures` or `reports` is installed.
+"""
 
 from setuptools import find_packages, setup
 

@@ -1,8 +1,8 @@
 """AIREPAIR: runs neural-network repair methods on the same model, fairly, and says which to use.
 
-From Python: `airepair.repair(module, data, method="memit")`, `airepair.load("reports/out")`, `airepair.compare(old, new)` and
-`airepair.verdict("reports/out")` (docs/python.md). They are imported on first use:
-the reports and the pytest plugin must load without torch.
+From Python: `airepair.repair(module, data, method="memit")`, `airepair.load("reports/out")`,
+`airepair.compare(old, new)` and `airepair.verdict("reports/out")` (docs/python.md). They are
+imported on first use: the reports and the pytest plugin must load without torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHMARK_VERSION", "__version__", "compare", "load", "repair", "verdict"]
 __version__ = "0.1.0"
-# What a number means: splits, budgets, settings, metrics. Numbers of two versions never stand in one table. 2: the cell's seed draws the splits.
+# What a number means: splits, budgets, settings, metrics. Numbers of two versions never stand in
+# one table. 2: the cell's seed draws the splits.
 BENCHMARK_VERSION = 2
 
 

@@ -11,7 +11,8 @@ from airepair.errors import UsageError
 
 _ID = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-(?P<method>[^-]+)-s(?P<seed>\d+)")
 _METHOD = re.compile(r"(?P<base>[^\[\]@]+)(?:\[(?P<variant>[^\[\]]+)\]|@(?P<old>.+))?")
-# What a method may learn from (airepair/methods/information.py); a control's name holds them: `finetune[failing+passing]`.
+# What a method may learn from (airepair/methods/information.py); a control's name holds them:
+# `finetune[failing+passing]`.
 Source = Literal["train", "failing", "passing", "unlabelled", "pool", "environment"]
 TUNED = "tuned"  # the variant with the options that `airepair tune` found
 
@@ -20,10 +21,11 @@ TUNED = "tuned"  # the variant with the options that `airepair tune` found
 class Case:
     """A data set, a model, a method and a seed.
 
-    `str(case)` is the test's id and the record's key, for example `cifar10-resnet18-apricot-s0`. A part never holds a hyphen:
-    `dataset` may carry an environment (`digits+fog3`), `model` a fault with its severity (`cnn+imbalanced0.05`), `method` its variant
-    (`apricot[random_sets]`, `dl2[lr:0.01]`): square brackets, since pytest's -k takes them. Up to version 1 a variant stood behind an `@`
-    (`dl2@lr=0.01`), which -k refuses; such names are still read.
+    `str(case)` is the test's id and the record's key, for example `cifar10-resnet18-apricot-s0`. A
+    part never holds a hyphen: `dataset` may carry an environment (`digits+fog3`), `model` a fault
+    with its severity (`cnn+imbalanced0.05`), `method` its variant (`apricot[random_sets]`,
+    `dl2[lr:0.01]`): square brackets, since pytest's -k takes them. Up to version 1 a variant stood
+    behind an `@` (`dl2@lr=0.01`), which -k refuses; such names are still read.
     """
 
     dataset: str
@@ -34,9 +36,14 @@ class Case:
     def __post_init__(self) -> None:
         for part in (self.dataset, self.model, self.method):
             if not part or "-" in part or not part.isascii() or any(c.isspace() for c in part):
-                raise UsageError(f"a part of a case's name may hold no hyphen, space or non-ASCII letter: {part!r}")
+                raise UsageError(
+                    f"a part of a case's name may hold no hyphen, space or non-ASCII letter: {part!r}"
+                )
         if not _METHOD.fullmatch(self.method):
-            raise UsageError(f"{self.method!r} is not a method; accepted: METHOD or METHOD[VARIANT], for example apricot[random_sets]")
+            raise UsageError(
+                f"{self.method!r} is not a method; accepted: METHOD or METHOD[VARIANT], "
+                f"for example apricot[random_sets]"
+            )
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative; accepted: 0, 1, 2, ...")
 
@@ -50,7 +57,9 @@ class Case:
 
     @property
     def variant(self) -> str:
-        """What stands in the brackets behind the method: an ablation, `tuned`, the values of a sweep; "" for the method as it is."""
+        """What stands in the brackets behind the method: an ablation, `tuned`, the values of a
+        sweep; "" for the method as it is.
+        """
         return split_variant(self.method)[1]
 
     @classmethod
@@ -58,7 +67,10 @@ class Case:
         """The case of an id; UsageError if it is none."""
         found = _ID.fullmatch(text)
         if not found:
-            raise UsageError(f"{text!r} is not a case; accepted: DATASET-MODEL-METHOD-sSEED, for example digits-cnn-apricot-s0")
+            raise UsageError(
+                f"{text!r} is not a case; accepted: DATASET-MODEL-METHOD-sSEED, "
+                f"for example digits-cnn-apricot-s0"
+            )
         return cls(found["dataset"], found["model"], found["method"], int(found["seed"]))
 
 
@@ -74,18 +86,28 @@ def with_variant(method: str, variant: str) -> str:
 
 
 def label(option: str, value: str) -> str:
-    """An option's value as a variant names it (`lr:0.01`): letters, digits and what else pytest's -k takes; a minus sign becomes an m."""
+    """An option's value as a variant names it (`lr:0.01`): letters, digits and what else pytest's
+    -k takes; a minus sign becomes an m.
+    """
     return re.sub(r"[^\w.:+]+", "_", f"{option}:{value}".replace("-", "m"), flags=re.ASCII).rstrip("_")
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """The seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole numbers."""
     words = [w.strip() for w in text.split(",") if w.strip()]
-    if not words or not all(w.isascii() and w.isdigit() for w in words) or len(set(map(int, words))) < len(words):
-        raise UsageError(f"--seeds {text!r} is not a list of different seeds; accepted: 0,1,2 or a single one")
+    if (
+        not words
+        or not all(w.isascii() and w.isdigit() for w in words)
+        or len(set(map(int, words))) < len(words)
+    ):
+        raise UsageError(
+            f"--seeds {text!r} is not a list of different seeds; accepted: 0,1,2 or a single one"
+        )
     return tuple(map(int, words))
 
 
 def name_of(path: Path) -> str:
-    """A user's file or folder of data as a part of a case's name: lower-case letters, digits and underscores."""
+    """A user's file or folder of data as a part of a case's name: lower-case letters, digits and
+    underscores.
+    """
     return re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") or "own"

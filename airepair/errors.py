@@ -6,7 +6,10 @@ class AirepairError(Exception):
 
 
 class UsageError(AirepairError):
-    """Bad input: an unknown name, a value out of range, an unreadable file. Exit code 2 on the command line."""
+    """Bad input: an unknown name, a value out of range, an unreadable file.
+
+    Exit code 2 on the command line.
+    """
 
 
 class Unsupported(AirepairError):
@@ -14,7 +17,10 @@ class Unsupported(AirepairError):
 
 
 class Unavailable(AirepairError):
-    """Something the cell needs is not at hand (data, an extra, an environment); the text says how to get it. A skip."""
+    """Something the cell needs is not at hand (data, an extra, an environment); the text says how to get it.
+
+    A skip.
+    """
 
 
 class NotTrained(AirepairError):
@@ -26,7 +32,9 @@ class OutOfTime(AirepairError):
 
 
 class OutOfBudget(OutOfTime):
-    """The cell's budget of training images is used up: training ends with its best state, a method that has none ends like out of time."""
+    """The cell's budget of training images is used up: training ends with its best state, a method
+    that has none ends like out of time.
+    """
 
 
 def one_line(error: BaseException, width: int = 300) -> str:
@@ -47,7 +55,9 @@ def shortened(text: str, width: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with whatever a terminal would act on (line ends, escapes) spelled out: names from a foreign file may hold anything."""
+    """The text with whatever a terminal would act on (line ends, escapes) spelled out: names from a
+    foreign file may hold anything.
+    """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from airepair.errors import UsageError, choose
 
 T = TypeVar("T")
-# Sources of a default that are no publication, in the words of `airepair list methods` and of the methods' pages.
+# Sources of a default that are no publication, in the words of `airepair list methods` and of the
+# methods' pages.
 SOURCES = {
     "validation": "chosen on validation",
     "budget": "a limit of time or size",
@@ -40,13 +41,22 @@ class Space:
 
 
 def option(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, source: str = "", tune: Space | None = None
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    source: str = "",
+    tune: Space | None = None,
 ) -> Any:
-    """A field of a method: its default, what it means, the accepted range (both ends included), its search space, and `source`.
+    """A field of a method: its default, what it means, the accepted range (both ends included), its
+    search space, and `source`.
 
     `source` says where the default comes from: the paper or its public code, or a word of SOURCES.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "source": source, "tune": tune})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "low": low, "high": high, "source": source, "tune": tune}
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,10 @@ def type_name(hint: Any) -> str:
 
 
 def configure(method: type[T], given: Mapping[str, Any], name: str = "") -> T:
-    """The method with the given options (text or values). UsageError for an unknown option, a wrong type or a value out of range."""
+    """The method with the given options (text or values).
+
+    UsageError for an unknown option, a wrong type or a value out of range.
+    """
     label = name or str(getattr(method, "name", method.__name__))
     hints = typing.get_type_hints(method)
     fields = {f.name: f for f in dataclasses.fields(method)}  # type: ignore[arg-type]
@@ -123,13 +136,17 @@ def convert(raw: Any, hint: Any, label: str) -> Any:
         return _convert_union(raw, get_args(hint), label)
     if get_origin(hint) is Literal:
         accepted = get_args(hint)
-        return {str(a): a for a in accepted}[choose(f"value of {label}", str(raw), [str(a) for a in accepted])]
+        return {str(a): a for a in accepted}[
+            choose(f"value of {label}", str(raw), [str(a) for a in accepted])
+        ]
     if get_origin(hint) is tuple:
         parts = [p for p in raw.replace(" ", "").split(",") if p] if isinstance(raw, str) else list(raw)
         return tuple(convert(p, get_args(hint)[0], label) for p in parts)
     try:
         if hint is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(raw).lower()]
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                str(raw).lower()
+            ]
         if hint is int and not (isinstance(raw, float) and not raw.is_integer()):
             return int(raw)
         if hint is float:
@@ -158,5 +175,7 @@ def split_assignment(text: str) -> tuple[str, str, str]:
     target, equals, value = text.partition("=")
     method, dot, name = target.strip().partition(".")
     if not (equals and dot and method and name):
-        raise UsageError(f"{text!r} is not a setting; accepted: METHOD.OPTION=VALUE, for example apricot.lr=0.005")
+        raise UsageError(
+            f"{text!r} is not a setting; accepted: METHOD.OPTION=VALUE, for example apricot.lr=0.005"
+        )
     return method, name, value.strip()

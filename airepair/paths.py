@@ -17,16 +17,24 @@ def data() -> Path:
 
 
 def cache() -> Path:
-    """The folder of trained baselines: AIREPAIR_CACHE, else in the platform's cache folder, else (a read-only home) where temporary files are."""
+    """The folder of trained baselines: AIREPAIR_CACHE, else in the platform's cache folder, else (a
+    read-only home) where temporary files are.
+    """
     given = os.environ.get("AIREPAIR_CACHE")
     if given:
         return Path(given).expanduser()
     usual = user_cache_path("airepair") / "baselines"
-    return usual if _writable(usual) else Path(tempfile.gettempdir()) / f"airepair-{getpass.getuser()}" / "baselines"
+    return (
+        usual
+        if _writable(usual)
+        else Path(tempfile.gettempdir()) / f"airepair-{getpass.getuser()}" / "baselines"
+    )
 
 
 def _writable(folder: Path) -> bool:
     """Whether the folder could be written, or made where it is not there yet."""
-    while not os.path.exists(folder) and folder != folder.parent:  # Path.exists raises where a parent may not be read
+    while (
+        not os.path.exists(folder) and folder != folder.parent
+    ):  # Path.exists raises where a parent may not be read
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)

@@ -1,7 +1,9 @@
-"""The reviewed table of settings: which options a method gets where, and where each setting came from. Free of torch.
+"""The reviewed table of settings: which options a method gets where, and where each setting came from.
+Free of torch.
 
-`settings.toml` holds the profiles (how much is run) and the settings; `tuned.toml`, written by `airepair tune --install`, is read after it by
-`--auto`. A combination (`apricot+dl2`) gets the settings of its steps.
+`settings.toml` holds the profiles (how much is run) and the settings; `tuned.toml`, written by
+`airepair tune --install`, is read after it by `--auto`. A combination (`apricot+dl2`) gets the
+settings of its steps.
 """
 
 from __future__ import annotations
@@ -19,17 +21,20 @@ import msgspec
 from airepair.errors import choose
 from airepair.host.validation import Count, NotNegative, Word, checked, toml_file
 
-# The profiles whose cells have the same bits on every x86-64 processor (airepair/arithmetic/setup.py), if nobody asks for --native.
+# The profiles whose cells have the same bits on every x86-64 processor
+# (airepair/arithmetic/setup.py), if nobody asks for --native.
 PORTABLE = ("smoke", "digits")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is run: `seeds` by default, the data sets it selects; per data set how many images of each split, and what of the recipe is another.
+    """How much is run: `seeds` by default, the data sets it selects; per data set how many images of
+    each split, and what of the recipe is another.
 
-    `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`: per data set, of a cell on one free core.
-    `pgd`: models are attacked as well, since that costs little here. `faults`: subjects with a fault, an environment or none at all (`+`) belong
-    to it; `tuned`: tuned options have a row beside the default ones.
+    `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`:
+    per data set, of a cell on one free core. `pgd`: models are attacked as well, since that costs
+    little here. `faults`: subjects with a fault, an environment or none at all (`+`) belong to it;
+    `tuned`: tuned options have a row beside the default ones.
     """
 
     name: str
@@ -73,7 +78,9 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_table(path: Path | None) -> dict[str, Any]:
-    """The file's tables as they stand, types checked; None is settings.toml. UsageError names file, field and value."""
+    """The file's tables as they stand, types checked; None is settings.toml. UsageError names file,
+    field and value.
+    """
     source = Path(str(files("airepair").joinpath("settings.toml"))) if path is None else path
     try:
         state = source.stat()
@@ -97,13 +104,17 @@ def tuned_table() -> Path:
 
 
 def tables(auto: bool) -> tuple[Path | None, ...]:
-    """The tables that settings are read from: settings.toml, and with `auto` the tuned one after it, where there is one."""
+    """The tables that settings are read from: settings.toml, and with `auto` the tuned one after
+    it, where there is one.
+    """
     return (None, tuned_table()) if auto and tuned_table().exists() else (None,)
 
 
 def is_tuned(dataset: str, model: str, method: str, profile_name: str) -> bool:
     """Whether the tuned table has a row for this cell."""
-    return bool(tables(True)[1:]) and bool(choose_options(dataset, model, method, profile_name, {}, tables(True)[1:]).origins)
+    return bool(tables(True)[1:]) and bool(
+        choose_options(dataset, model, method, profile_name, {}, tables(True)[1:]).origins
+    )
 
 
 def profiles() -> dict[str, Profile]:
@@ -124,17 +135,30 @@ def profile(name: str) -> Profile:
 
 
 def usual_profile(dataset: str, *, cuda: bool) -> str:
-    """The profile of a data set's cells where none is named: `smoke` for digits, `paper` on CUDA, `cpu` elsewhere."""
+    """The profile of a data set's cells where none is named: `smoke` for digits, `paper` on CUDA,
+    `cpu` elsewhere.
+    """
     return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"
 
 
 def wants_portable(datasets: Sequence[str], named: str | None) -> bool:
-    """Whether all cells are to compute portably: the named profile is one of digits, or none is named and every data set is digits."""
-    return named in PORTABLE if named else bool(datasets) and all(d.partition("+")[0].lower() == "digits" for d in datasets)
+    """Whether all cells are to compute portably: the named profile is one of digits, or none is
+    named and every data set is digits.
+    """
+    return (
+        named in PORTABLE
+        if named
+        else bool(datasets) and all(d.partition("+")[0].lower() == "digits" for d in datasets)
+    )
 
 
 def choose_options(
-    dataset: str, model: str, method: str, profile_name: str, given: Mapping[str, Any], tables: Sequence[Path | None] = (None,)
+    dataset: str,
+    model: str,
+    method: str,
+    profile_name: str,
+    given: Mapping[str, Any],
+    tables: Sequence[Path | None] = (None,),
 ) -> Chosen:
     """The options of a cell: every matching setting in order (later ones win), then what the user gave.
 
@@ -142,7 +166,11 @@ def choose_options(
     """
     options: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    names = [(method, "")] if "+" not in method else [*((step, f"{step}_") for step in method.split("+")), (method, "")]
+    names = (
+        [(method, "")]
+        if "+" not in method
+        else [*((step, f"{step}_") for step in method.split("+")), (method, "")]
+    )
     for path in tables:
         rows = read_table(path).get("setting", [])
         for name, prefix in names:

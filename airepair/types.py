@@ -1,7 +1,7 @@
 """The nouns of the project, frozen. Read this first, then airepair/runner/.
 
-Shapes: N images, C channels, H x W pixels, K classes. A module takes float images in [0, 1] (N x C x H x W) and returns logits (N x K):
-whatever scaling a network wants is part of the module.
+Shapes: N images, C channels, H x W pixels, K classes. A module takes float images in [0, 1] (N x C
+x H x W) and returns logits (N x K): whatever scaling a network wants is part of the module.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 class Split:
     """Labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0, 1]; `y`: N, int64.
 
-    `index` (N, int64): where each image stands in its source data set, the official training set first, then the test set; None for
-    images that come from no data set. Seeds that draw other splits are compared image by image through it.
+    `index` (N, int64): where each image stands in its source data set, the official training set
+    first, then the test set; None for images that come from no data set. Seeds that draw other
+    splits are compared image by image through it.
     """
 
     x: Tensor
@@ -35,7 +36,9 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4 or len(self.x) != len(self.y):
-            raise ValueError(f"images {tuple(self.x.shape)} and labels {tuple(self.y.shape)} are not N x C x H x W and N")
+            raise ValueError(
+                f"images {tuple(self.x.shape)} and labels {tuple(self.y.shape)} are not N x C x H x W and N"
+            )
         if self.index is not None and self.index.shape != self.y.shape:
             raise ValueError(f"{tuple(self.index.shape)} indices for {len(self.y)} images")
 
@@ -57,7 +60,9 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The split on `device` (one transfer)."""
-        return Split(self.x.to(device), self.y.to(device), None if self.index is None else self.index.to(device))
+        return Split(
+            self.x.to(device), self.y.to(device), None if self.index is None else self.index.to(device)
+        )
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, `size` at a time, as float32 in [0, 1], with their labels."""
@@ -73,7 +78,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Constants of DL2's RobustnessT: ||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2; `weight` of the loss; where they come from."""
+    """Constants of DL2's RobustnessT: ||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2; `weight`
+    of the loss; where they come from.
+    """
 
     eps1: float
     eps2: float
@@ -85,7 +92,8 @@ class Robustness:
 class Dataset:
     """Four disjoint splits of one data set, drawn by `seed` and the same for every method.
 
-    `scope` says what a claim over seeds holds over ("splits of these 1,797 images"); `digests` are SHA-256 sums of the splits.
+    `scope` says what a claim over seeds holds over ("splits of these 1,797 images"); `digests` are
+    SHA-256 sums of the splits.
     """
 
     name: str
@@ -112,9 +120,9 @@ class Dataset:
 class Recipe:
     """How a subject was trained, so that submodels and further training can follow it.
 
-    `schedule`: "step" is x .1 at 50 % and x .01 at 75 % of the epochs; "onecycle" rises to `lr` at 30 % and falls to 0; "cosine"
-    falls from `lr` to 0; "constant" stays.
-    `early` is the share of the epochs after which the early checkpoint is kept.
+    `schedule`: "step" is x .1 at 50 % and x .01 at 75 % of the epochs; "onecycle" rises to `lr` at
+    30 % and falls to 0; "cosine" falls from `lr` to 0; "constant" stays. `early` is the share of
+    the epochs after which the early checkpoint is kept.
     """
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -131,12 +139,16 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class KnownFault:
-    """A fault with a known cause that was put into a subject (airepair/faults). It knows test inputs and never reaches a Task.
+    """A fault with a known cause that was put into a subject (airepair/faults). It knows test inputs
+    and never reaches a Task.
 
-    facts      for the record, JSON values: name, severity, what else decides it, and the clean twin's scores and training images
-    spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own (with a trigger on them)
+    facts      for the record, JSON values: name, severity, what else decides it, and the clean
+    twin's scores and training images
+    spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own
+    (with a trigger on them)
     others     the test inputs that it leaves alone, likewise (for an environment: the clean ones)
-    twin       accuracy of the clean twin on the spoiled inputs; None where there is none (a network that was brought)
+    twin       accuracy of the clean twin on the spoiled inputs; None where there is none (a network
+    that was brought)
     target     the class that a trigger leads to
     damaged    parameter -> booleans of its shape: the weights that were changed
     """
@@ -151,11 +163,13 @@ class KnownFault:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained model under repair: where it came from, what it has seen, and the data set divided accordingly.
+    """A trained model under repair: where it came from, what it has seen, and the data set divided
+    accordingly.
 
-    `trained_on`: "split of seed 3" (our train split of that seed), index ranges such as "0..39999", "official train" or "unknown".
-    `origin` goes to the record as it stands (JSON values only); `checkpoints` holds earlier states of the same training.
-    `pair`: the class pair of the column's confusion metrics, chosen on validation of seed 0; () if no two classes were confused there,
+    `trained_on`: "split of seed 3" (our train split of that seed), index ranges such as "0..39999",
+    "official train" or "unknown". `origin` goes to the record as it stands (JSON values only);
+    `checkpoints` holds earlier states of the same training. `pair`: the class pair of the column's
+    confusion metrics, chosen on validation of seed 0; () if no two classes were confused there,
     None if it is this subject that chooses (seed 0 itself).
     """
 
@@ -174,7 +188,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Limit:
-    """What a repair may use: training images (forward and backward), seconds, bytes of memory. None is no limit."""
+    """What a repair may use: training images (forward and backward), seconds, bytes of memory.
+
+    None is no limit.
+    """
 
     images: int | None = None
     seconds: float | None = None
@@ -184,12 +201,14 @@ class Limit:
 class Meter:
     """Counts images through a module and its copies: `backward` with gradients on, `forward` without.
 
-    The harness hooks it to the root of the module that a method gets. The hook travels with `copy.deepcopy`, so submodels are counted too.
-    Code that runs many copies in one batched call (`torch.func`) adds the rest with `add`. `selection` are training images with which a
-    control chose its own options (`choosing`): they are reported apart, since the options of a method were chosen before its cell.
+    The harness hooks it to the root of the module that a method gets. The hook travels with
+    `copy.deepcopy`, so submodels are counted too. Code that runs many copies in one batched call
+    (`torch.func`) adds the rest with `add`. `selection` are training images with which a control
+    chose its own options (`choosing`): they are reported apart, since the options of a method were
+    chosen before its cell.
 
-    Counts are read, not written. What is done again because it did not fit into memory is taken back with `rewind`, and the record says how
-    many training images were (`taken_back`).
+    Counts are read, not written. What is done again because it did not fit into memory is taken
+    back with `rewind`, and the record says how many training images were (`taken_back`).
     """
 
     def __init__(self) -> None:
@@ -235,13 +254,18 @@ class Meter:
         return self._forward, self._backward
 
     def rewind(self, mark: tuple[int, int], *, computed: bool = True) -> None:
-        """Takes back what was counted since: it is done again, or was not `computed` at all (a CUDA graph that could not be recorded)."""
+        """Takes back what was counted since: it is done again, or was not `computed` at all (a CUDA
+        graph that could not be recorded).
+        """
         self._taken_back += max(0, self._backward - mark[1]) if computed else 0
         self._forward, self._backward = mark
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
-        """Training images within the block count as `selection`. For controls alone: the conformance kit refuses it in a method."""
+        """Training images within the block count as `selection`.
+
+        For controls alone: the conformance kit refuses it in a method.
+        """
         before = self.backward
         try:
             yield
@@ -256,11 +280,13 @@ def _silent(*_: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """All that a method sees. There is no test split here: leaking it is a type error, not a matter of discipline.
+    """All that a method sees. There is no test split here: leaking it is a type error, not a matter of
+    discipline.
 
     module       the method's own copy; it may be changed in place
     train        what the subject was trained on; may be empty (a method that needs it raises Unsupported)
-    failing      inputs of the repair split that the subject gets wrong, with their labels: may be learned from
+    failing      inputs of the repair split that the subject gets wrong, with their labels: may be
+    learned from
     passing      those that it gets right: not to be broken, never labelled training data
     unlabelled   the repair split's images without labels (N x C x H x W, float in [0, 1])
     validation   selects and stops
@@ -275,7 +301,8 @@ class Task:
     logs         a folder for log files, which are kept beside the record; None where nothing is kept
     column_budget  for a control: the largest budget that a method of its column declares, in images
                  (airepair/runner/column_budget.py); None where none is known
-    held_out     a fifth of the inputs that the user gave, for a method that chooses among states: never learned from
+    held_out     a fifth of the inputs that the user gave, for a method that chooses among states:
+    never learned from
                  (airepair/training/choice.py); None where none were held out
     """
 
@@ -324,9 +351,11 @@ Category = Literal["control", "retraining", "direct weight modification", "archi
 class Method(Protocol):
     """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults.
 
-    sources    what it learns from; the harness hands over nothing else, and its control learns from the same. A class attribute, or a
+    sources    what it learns from; the harness hands over nothing else, and its control learns from
+    the same. A class attribute, or a
                property where options decide
-    ablations  name -> options in which only the method's own idea is off, and which train on as many images; a control has none
+    ablations  name -> options in which only the method's own idea is off, and which train on as
+    many images; a control has none
     """
 
     name: ClassVar[str]
@@ -340,9 +369,11 @@ class Method(Protocol):
         ...
 
     def budget(self, task: Task) -> int:
-        """The most images that its repair of this task sends through forward and backward, known before; 0 if it trains nothing.
+        """The most images that its repair of this task sends through forward and backward, known
+        before; 0 if it trains nothing.
 
-        The task's module may be asked (no hook counts that), never changed. Unsupported where the method refuses the task.
+        The task's module may be asked (no hook counts that), never changed. Unsupported where the
+        method refuses the task.
         """
         ...
 

@@ -1,8 +1,10 @@
-"""Fifteen files of other people, walked as a user would: networks are examined, repaired and examined again; data sets are read.
+"""Fifteen files of other people, walked as a user would: networks are examined, repaired and examined
+again; data sets are read.
 
     python -m benchmarks.cases DIR --into docs/formats.md
 
-DIR holds the files, which are not redistributed here; MNIST must lie where docs/data.md says. Each step is a command of `airepair`.
+DIR holds the files, which are not redistributed here; MNIST must lie where docs/data.md says. Each
+step is a command of `airepair`.
 """
 
 from __future__ import annotations
@@ -52,8 +54,10 @@ OWN_CODE = """from torch import nn
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        first = [nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 32, 5), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)]
-        second = [nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.BatchNorm2d(64), nn.MaxPool2d(2)]
+        first = [nn.Conv2d(1, 32, 5), nn.ReLU(), nn.Conv2d(32, 32, 5), nn.ReLU()]
+        first += [nn.BatchNorm2d(32), nn.MaxPool2d(2)]
+        second = [nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()]
+        second += [nn.BatchNorm2d(64), nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(576, 10))
 
     def forward(self, x):
@@ -62,7 +66,8 @@ class Net(nn.Module):
 MARKS = ("<!-- cases table: begin -->", "<!-- cases table: end -->")
 SET_MARKS = ("<!-- data cases table: begin -->", "<!-- data cases table: end -->")
 HEAD = (
-    "| file | given with `--dataset` | accuracy | read | repaired | accuracy, the rest of test | written back | examined again |",
+    "| file | given with `--dataset` | accuracy | read | repaired | accuracy, "
+    "the rest of test | written back | examined again |",
     "| --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 SET_HEAD = ("| file | kind | read as |", "| --- | --- | --- |")
@@ -70,7 +75,8 @@ SET_HEAD = ("| file | kind | read as |", "| --- | --- | --- |")
 
 @dataclass(frozen=True)
 class Walked:
-    """One network: accuracy on all test images, and the record of its repair; `again` is the accuracy of the file that came back.
+    """One network: accuracy on all test images, and the record of its repair; `again` is the accuracy
+    of the file that came back.
 
     `error`: why there are no numbers.
     """
@@ -133,7 +139,10 @@ def line(walked: Walked) -> str:
     before, after = record.before["accuracy"], record.after["accuracy"]
     repaired = f"{record.after['repair_rate']:.1%} of {record.provenance['n']['failing']}"
     again = f"{walked.again:.4f}" if walked.good else f"**{walked.again:.4f}**"
-    return f"{start} {walked.accuracy:.4f} | {steps[0]} | {repaired} | {before:.4f} -> {after:.4f} | {steps[1]} | {again} |"
+    return (
+        f"{start} {walked.accuracy:.4f} | {steps[0]} | {repaired} | {before:.4f} -> {after:.4f} | "
+        f"{steps[1]} | {again} |"
+    )
 
 
 def set_line(file: Path, kind: str) -> str:
@@ -143,17 +152,25 @@ def set_line(file: Path, kind: str) -> str:
     except AirepairError as error:
         told = f"refused: {one_line(error).removeprefix(f'{file}: ')}"
     else:
-        size, test = "x".join(map(str, found.train.x.shape[1:])), len(found.test) if found.test is not None else 0
-        told = "; ".join((f"{len(found.classes)} classes, {size}, {len(found.train)} + {test} images", *found.notes))
+        size, test = (
+            "x".join(map(str, found.train.x.shape[1:])),
+            len(found.test) if found.test is not None else 0,
+        )
+        told = "; ".join(
+            (f"{len(found.classes)} classes, {size}, {len(found.train)} + {test} images", *found.notes)
+        )
     return f"| {file.name} | {kind} | {told} |"
 
 
 def networks() -> Table:
     """The table of the networks."""
     claim = (
-        "Accuracy on all test images; the largest difference of logits between the file, run by its own framework, and the network that was "
-        f"read from it, as above; the inputs that `{METHOD}` repaired, of the wrong ones of its repair split; accuracy on the test images that "
-        "the repair did not use, before and after it; the repaired file against the repaired network; its accuracy on these images when it is "
+        "Accuracy on all test images; the largest difference of logits between the file, "
+        "run by its own framework, and the network that was "
+        f"read from it, as above; the inputs that `{METHOD}` repaired, of the wrong ones of its repair "
+        f"split; accuracy on the test images that "
+        "the repair did not use, before and after it; the repaired file against the repaired network; "
+        "its accuracy on these images when it is "
         f"opened again. {versions()}"
     )
     return Table(MARKS, HEAD, list(NETWORKS.items()), claim)
@@ -162,7 +179,10 @@ def networks() -> Table:
 def sets() -> Table:
     """The table of the data sets."""
     return Table(
-        SET_MARKS, SET_HEAD, list(SETS.items()), "Training and test images as they lie in the file; what was noted is in every record."
+        SET_MARKS,
+        SET_HEAD,
+        list(SETS.items()),
+        "Training and test images as they lie in the file; what was noted is in every record.",
     )
 
 

@@ -1,10 +1,13 @@
-"""How often two models that are equally good are told apart: the tests of airepair/report/statistics.py under a known truth.
+"""How often two models that are equally good are told apart: the tests of
+airepair/report/statistics.py under a known truth.
 
     python -m benchmarks.false_positives --out reports/statistics/false_positives.md
 
-Each simulated seed draws 497 test images of 1,797, as digits does, and both models answer them. Whether one is right depends on the image, on
-the seed's subject (shared by both, as two repairs of one subject share it), on the model at that seed, and on chance. "Each its own images":
-each model also has images that suit it at every seed. The truth is 0, or two points for the rate at which a real difference is found.
+Each simulated seed draws 497 test images of 1,797, as digits does, and both models answer them.
+Whether one is right depends on the image, on the seed's subject (shared by both, as two repairs of
+one subject share it), on the model at that seed, and on chance. "Each its own images": each model
+also has images that suit it at every seed. The truth is 0, or two points for the rate at which a
+real difference is found.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ DRAWS = 1_999  # of each bootstrap; the reports draw more, for the sake of small
 
 @dataclass(frozen=True)
 class World:
-    """Standard deviations, in units of the latent score whose sign decides: accuracy is about 85 %, the difference of two models at one seed
-    has a standard deviation of about two points (both as on digits), and about 8 % of the answers differ.
+    """Standard deviations, in units of the latent score whose sign decides: accuracy is about 85 %,
+    the difference of two models at one seed has a standard deviation of about two points (both as
+    on digits), and about 8 % of the answers differ.
 
-    ease of an image (mean 2.1), the seed's subject on an image, a model at a seed (all images), a model on an image (all seeds), chance.
+    ease of an image (mean 2.1), the seed's subject on an image, a model at a seed (all images), a
+    model on an image (all seeds), chance.
     """
 
     ease: float = 1.6
@@ -52,7 +57,9 @@ def pairs(world: World, seeds: int, generator: np.random.Generator) -> list[Pair
     taste = generator.normal(0, world.taste, (2, IMAGES))
     found = []
     for seed in range(seeds):
-        index = np.sort(np.random.default_rng(seed).permutation(IMAGES)[:TESTED])  # a seed draws the same split every time
+        index = np.sort(
+            np.random.default_rng(seed).permutation(IMAGES)[:TESTED]
+        )  # a seed draws the same split every time
         shared = ease[index] + generator.normal(0, world.subject, TESTED)
         model = generator.normal(0, world.model, (2, 1)) + np.array([[world.ahead], [0.0]])
         first, second = shared + model + taste[:, index] + generator.normal(0, world.chance, (2, TESTED)) > 0
@@ -75,23 +82,33 @@ def rates(world: World, seeds: int, times: int) -> dict[str, float]:
 def table(times: int) -> str:
     """The rates as Markdown."""
     lines = [
-        f"Shares of {times:,} simulated comparisons with p below {LEVEL:g} (`python -m benchmarks.false_positives`; standard error up to"
+        f"Shares of {times:,} simulated comparisons with p below {LEVEL:g} (`python -m "
+        f"benchmarks.false_positives`; standard error up to"
         f" {(0.25 / times) ** 0.5:.3f}, {(LEVEL * (1 - LEVEL) / times) ** 0.5:.3f} at {LEVEL:g}).",
         "",
-        "| truth | seeds | bootstrap of seeds | bootstrap of seeds and images | permutation of seeds | the larger p |",
+        "| truth | seeds | bootstrap of seeds | bootstrap of seeds and images | permutation of seeds | "
+        "the larger p |",
         "|---|---|---|---|---|---|",
     ]
     for name, world in WORLDS.items():
         for seeds in SEEDS:
-            lines.append(f"| {name} | {seeds} | " + " | ".join(f"{v:.3f}" for v in rates(world, seeds, times).values()) + " |")
+            lines.append(
+                f"| {name} | {seeds} | "
+                + " | ".join(f"{v:.3f}" for v in rates(world, seeds, times).values())
+                + " |"
+            )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Prints or writes the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--times", type=int, default=1_000, help="simulated comparisons of each kind (default: 1,000)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the table is written (default: it is printed)")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument(
+        "--times", type=int, default=1_000, help="simulated comparisons of each kind (default: 1,000)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where the table is written (default: it is printed)"
+    )
     args = parser.parse_args()
     text = table(args.times)
     if args.out:

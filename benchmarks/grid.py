@@ -1,4 +1,6 @@
-"""Every cell of the grid, in the paper's order: Table I's columns, then the others; controls first, then the paper's methods. Free of torch."""
+"""Every cell of the grid, in the paper's order: Table I's columns, then the others; controls first,
+then the paper's methods. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,10 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("digits", "fc+backdoor"),
     ("digits", "fc+damaged"),
     ("digits+fog3", "fc"),
-    ("digits+fog3", "cnn"),  # where deepcorrect, which corrects filters under a distortion, has something to correct
+    (
+        "digits+fog3",
+        "cnn",
+    ),  # where deepcorrect, which corrects filters under a distortion, has something to correct
     ("mnist", "fc+imbalanced"),
     ("mnist", "fc+missing"),
     ("mnist", "fc+mislabelled"),
@@ -46,16 +51,16 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("fashion_mnist+fog3", "cnn"),
 )
 
-# A file is the same for all seeds: one shows its way, and more say little. The environments of the real data sets show that their methods run
-# there; a CNN's cells take minutes each.
+# A file is the same for all seeds: one shows its way, and more say little. The environments of the
+# real data sets show that their methods run there; a CNN's cells take minutes each.
 ONE_SEED = (("digits", "keras_cnn"), ("mnist+fog3", "cnn"), ("fashion_mnist+fog3", "cnn"))
 
-# The default selection is profile smoke's, of these data sets: minutes on two CPU cores, no download. Ablations run here unless they are
-# switched off.
+# The default selection is profile smoke's, of these data sets: minutes on two CPU cores, no
+# download. Ablations run here unless they are switched off.
 DEFAULT_DATASETS = ("digits",)
 
-# Floors: what a metric of a cell must at least reach, if a claim of the project rests on it. (A healthy subject has few failing inputs, and
-# fine-tuning may leave them all.)
+# Floors: what a metric of a cell must at least reach, if a claim of the project rests on it. (A
+# healthy subject has few failing inputs, and fine-tuning may leave them all.)
 FLOORS: dict[str, dict[str, float]] = {
     "digits-*-noop-s*": {"repair_rate": 0.0},
     "digits-fc-finetune-s*": {"repair_rate": 0.2},

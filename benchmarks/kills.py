@@ -2,10 +2,11 @@
 
     python -m benchmarks.kills --kills 100 --out kills/ [-- PYTEST WORDS]
 
-One run is left alone: its tables are the reference, its length the span from which the moments are drawn. Then runs are
-started with `--resume`, and in each one SIGKILL hits the controller, a worker or all of them at once, until the grid of that
-folder is complete and its tables are compared; the next folder begins. The exit code is 1 if a finished record vanished, a
-cell has two finished records, a line is no record, a process was still there two seconds later, or a table differs.
+One run is left alone: its tables are the reference, its length the span from which the moments are
+drawn. Then runs are started with `--resume`, and in each one SIGKILL hits the controller, a worker
+or all of them at once, until the grid of that folder is complete and its tables are compared; the
+next folder begins. The exit code is 1 if a finished record vanished, a cell has two finished
+records, a line is no record, a process was still there two seconds later, or a table differs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ import psutil
 from airepair.errors import UsageError
 from airepair.records import FINISHED, Record
 
-CELLS = "benchmarks --dataset digits --model fc --method noop,random --seeds 0,1,2 --no-ablations --device cpu -n 2 -q -p no:cacheprovider"
+CELLS = (
+    "benchmarks --dataset digits --model fc --method noop,random --seeds 0,1,2 --no-ablations "
+    "--device cpu -n 2 -q -p no:cacheprovider"
+)
 TABLES = ("table1.csv", "extended.csv")
 GRACE = 2.0  # seconds in which the processes of a killed controller must end
 
@@ -55,11 +59,15 @@ class Tally:
 
 def main() -> int:
     """Prints a line per kill and the tally at the end; it is in OUT/tally.json too, after each kill."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of what is killed")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("words", nargs="*", default=CELLS.split(), help="what pytest is given; default: six cells of digits")
+    parser.add_argument(
+        "words", nargs="*", default=CELLS.split(), help="what pytest is given; default: six cells of digits"
+    )
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"--out {args.out} is there; accepted: a new folder")
@@ -67,10 +75,15 @@ def main() -> int:
     finish(args.words, args.out / "reference")
     span = time.monotonic() - start
     reference, tally, chance = tables(args.out / "reference"), Tally(), random.Random(args.seed)
-    print(f"the reference run took {span:.0f} s and has {len(finished(args.out / 'reference', tally))} cells", flush=True)
+    print(
+        f"the reference run took {span:.0f} s and has {len(finished(args.out / 'reference', tally))} cells",
+        flush=True,
+    )
     while tally.kills < args.kills:
         folder = args.out / f"run{tally.folders}"
-        until_complete(args.words, folder, len(finished(args.out / "reference", tally)), span, args.kills, tally, chance)
+        until_complete(
+            args.words, folder, len(finished(args.out / "reference", tally)), span, args.kills, tally, chance
+        )
         finish(args.words, folder)
         tally.folders += 1
         tally.tables_that_differ += tables(folder) != reference
@@ -89,12 +102,16 @@ def finish(words: list[str], folder: Path) -> None:
     subprocess.run(command(words, folder), stdout=subprocess.DEVNULL, check=False)
 
 
-def until_complete(words: list[str], folder: Path, cells: int, span: float, kills: int, tally: Tally, chance: random.Random) -> None:
+def until_complete(
+    words: list[str], folder: Path, cells: int, span: float, kills: int, tally: Tally, chance: random.Random
+) -> None:
     """Kills and resumes until all cells are finished or the kills are used up."""
     known: dict[str, str] = {}
     while len(known) < cells and tally.kills < kills:
         what, moment = chance.choice(["controller", "worker", "all"]), chance.uniform(0, span)
-        process = subprocess.Popen(command(words, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(words, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             process.wait(timeout=moment)
             tally.ended_before += 1
@@ -104,12 +121,19 @@ def until_complete(words: list[str], folder: Path, cells: int, span: float, kill
         now = finished(folder, tally)
         tally.lost += len([key for key, line in known.items() if now.get(key) != line])
         known = now
-        print(f"{tally.kills}: {what} after {moment:.1f} s: {len(known)} of {cells} cells; faults {tally.faults}", flush=True)
+        print(
+            f"{tally.kills}: {what} after {moment:.1f} s: {len(known)} of {cells} cells; "
+            f"faults {tally.faults}",
+            flush=True,
+        )
         (folder.parent / "tally.json").write_text(json.dumps(asdict(tally), indent=1))
 
 
 def kill(process: subprocess.Popen[bytes], what: str, chance: random.Random) -> int:
-    """SIGKILL; how many processes of a killed controller are still there after the grace. A run that lost a worker goes on to its end."""
+    """SIGKILL; how many processes of a killed controller are still there after the grace.
+
+    A run that lost a worker goes on to its end.
+    """
     children = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)

@@ -1,10 +1,12 @@
-"""How long 40 cells of mixed length take under the suite's scheduler and under xdist's own, beside the least possible.
+"""How long 40 cells of mixed length take under the suite's scheduler and under xdist's own, beside the
+least possible.
 
     python -m benchmarks.makespan --out reports/perf/makespan.md
 
-The cells sleep, so that other work on the machine hardly matters, and their lengths are known beforehand, as durations.json
-knows those of cells that ran before. A makespan is the time from the first cell's start to the last one's end: what xdist
-and the imports take before is the same for all. No schedule is shorter than the longest cell or the work per worker.
+The cells sleep, so that other work on the machine hardly matters, and their lengths are known
+beforehand, as durations.json knows those of cells that ran before. A makespan is the time from the
+first cell's start to the last one's end: what xdist and the imports take before is the same for
+all. No schedule is shorter than the longest cell or the work per worker.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from airepair.suite.plugin import MODULES
 
 OWN = "longest first (the suite's)"
 SCHEDULERS = {OWN: (), **{name: ("--dist", name) for name in ("load", "worksteal", "loadscope")}}
-SPREAD = 1.2  # standard deviation of the logarithm of the lengths: the longest is some fifty times the shortest
+SPREAD = (
+    1.2  # standard deviation of the logarithm of the lengths: the longest is some fifty times the shortest
+)
 ROOT = Path(__file__).parents[1]
 SUITE = """
 import json, time
@@ -47,7 +51,9 @@ def test_repair(case):
 
 def main() -> int:
     """Prints a row as each run ends, and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=80.0, help="sum of the lengths of all cells")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
@@ -87,14 +93,46 @@ def makespan(cells: Sequence[float], workers: int, words: Sequence[str]) -> floa
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_repair.py").write_text(SUITE)
         (folder / "lengths.json").write_text(json.dumps(cells))
-        known = {f"test_repair.py::test_repair[digits-fc-noop-s{i}]": seconds for i, seconds in enumerate(cells)}
+        known = {
+            f"test_repair.py::test_repair[digits-fc-noop-s{i}]": seconds for i, seconds in enumerate(cells)
+        }
         (folder / "durations.json").write_text(json.dumps(known))
-        own = ["--dataset", "digits", "--seeds", ",".join(map(str, range(len(cells)))), "--device", "cpu", "--out", name]
-        command = [sys.executable, "-m", "pytest", name, "-q", "-p", "no:cacheprovider", *own, "-n", str(workers), *words]
-        done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+        own = [
+            "--dataset",
+            "digits",
+            "--seeds",
+            ",".join(map(str, range(len(cells)))),
+            "--device",
+            "cpu",
+            "--out",
+            name,
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            name,
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *own,
+            "-n",
+            str(workers),
+            *words,
+        ]
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         spans = (folder / "spans").read_text().split() if (folder / "spans").exists() else []
     if done.returncode or len(spans) != 2 * len(cells):
-        raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(
+            f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
     return max(map(float, spans[1::2])) - min(map(float, spans[::2]))
 
 
@@ -102,8 +140,14 @@ def header(cells: Sequence[float]) -> Iterator[str]:
     """What was run, and the head of the table."""
     yield "# Makespans"
     yield ""
-    yield f"{len(cells)} cells that sleep for {min(cells):.2f} to {max(cells):.2f} s, {sum(cells):.1f} s in all, lengths known beforehand;"
-    yield f"one run each, `python -m benchmarks.makespan`; {os.cpu_count()} processors. The least possible is max(sum / workers, longest)."
+    yield (
+        f"{len(cells)} cells that sleep for {min(cells):.2f} to {max(cells):.2f} s, "
+        f"{sum(cells):.1f} s in all, lengths known beforehand;"
+    )
+    yield (
+        f"one run each, `python -m benchmarks.makespan`; {os.cpu_count()} processors. "
+        f"The least possible is max(sum / workers, longest)."
+    )
     yield ""
     yield "| workers | scheduler | makespan | least possible | times the least |"
     yield "|---|---|---|---|---|"

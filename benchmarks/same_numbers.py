@@ -1,9 +1,11 @@
-"""Whether two runs of the grid gave the same numbers and the same weights, as after a change that must not change any.
+"""Whether two runs of the grid gave the same numbers and the same weights, as after a change that must
+not change any.
 
     python -m benchmarks.same_numbers OLD NEW
 
-OLD and NEW are folders with records (and cells/, where weights were kept with --keep-models all). Every difference is a line; exit code 1 if
-there is one, 0 if there is none, 2 for bad input. Times and memory are not compared.
+OLD and NEW are folders with records (and cells/, where weights were kept with --keep-models all).
+Every difference is a line; exit code 1 if there is one, 0 if there is none, 2 for bad input. Times
+and memory are not compared.
 """
 
 from __future__ import annotations
@@ -26,8 +28,16 @@ def differences(old: Record, new: Record) -> Iterator[str]:
         yield f"{old.status} {old.reason} | {new.status} {new.reason}"
     for name in ("before", "after"):
         one, two = getattr(old, name), getattr(new, name)
-        yield from (f"{name} {k}: {one.get(k)} | {two.get(k)}" for k in sorted({*one, *two}) if one.get(k) != two.get(k))
-    yield from (f"{k}: {old.subject.get(k)} | {new.subject.get(k)}" for k in FACTS if old.subject.get(k) != new.subject.get(k))
+        yield from (
+            f"{name} {k}: {one.get(k)} | {two.get(k)}"
+            for k in sorted({*one, *two})
+            if one.get(k) != two.get(k)
+        )
+    yield from (
+        f"{k}: {old.subject.get(k)} | {new.subject.get(k)}"
+        for k in FACTS
+        if old.subject.get(k) != new.subject.get(k)
+    )
     if old.budget != new.budget:
         yield f"budget: {dict(old.budget)} | {dict(new.budget)}"
     one, two = ([(p.name, p.images, dict(p.scores)) for p in r.phases] for r in (old, new))
@@ -45,7 +55,9 @@ def compare(old: Path, new: Path) -> tuple[int, int, list[str]]:
     """How many cells both runs have, how many weight files were equal, and every difference."""
     (one, _), (two, _) = read([old]), read([new])
     before, after = {r.key: r for r in one}, {r.key: r for r in two}
-    found = [f"{key}: only in {old if key in before else new}" for key in sorted(before.keys() ^ after.keys())]
+    found = [
+        f"{key}: only in {old if key in before else new}" for key in sorted(before.keys() ^ after.keys())
+    ]
     equal = 0
     for key in sorted(before.keys() & after.keys()):
         found += [f"{key}: {line}" for line in differences(before[key], after[key])]
@@ -59,7 +71,9 @@ def compare(old: Path, new: Path) -> tuple[int, int, list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the comparison."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.same_numbers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        "python -m benchmarks.same_numbers",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)

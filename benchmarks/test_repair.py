@@ -1,4 +1,7 @@
-"""One cell of the grid: a method repairs a subject. A repair that does not help is a result, not a failure."""
+"""One cell of the grid: a method repairs a subject.
+
+A repair that does not help is a result, not a failure.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def fail(reason: str) -> NoReturn:
 
 
 def test_repair(case: Case, result: CellResult) -> None:
-    """The repaired model is a drop-in replacement, its scores are finite, and the floors that the grid states hold."""
+    """The repaired model is a drop-in replacement, its scores are finite, and the floors that the
+    grid states hold.
+    """
     record = result.record
     if record.status in ("unsupported", "skipped"):
         pytest.skip(f"{record.status}: {record.reason}")

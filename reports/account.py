@@ -1,6 +1,8 @@
-"""At the end of a run: what was selected and what was recorded are compared, and what is only in memory is written.
+"""At the end of a run: what was selected and what was recorded are compared, and what is only in
+memory is written.
 
-Every selected cell has one record or one reason. If not, the run fails and lists them; an interrupted run says how to resume.
+Every selected cell has one record or one reason. If not, the run fails and lists them; an
+interrupted run says how to resume.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class Account:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Writes what is in no file, and lets no run be green in which a cell has neither a record nor a reason."""
+        """Writes what is in no file, and lets no run be green in which a cell has neither a record
+        nor a reason.
+        """
         folder = self.reporter.folder
         if folder is None:
             return
@@ -44,22 +48,33 @@ class Account:
         A cell that was filed while the run was interrupted has a record of which no report came here.
         """
         reporter = self.reporter
-        known = {str(case) for nodeid, case in reporter.cells.items() if nodeid in reporter.skips or nodeid in reporter.failures}
+        known = {
+            str(case)
+            for nodeid, case in reporter.cells.items()
+            if nodeid in reporter.skips or nodeid in reporter.failures
+        }
         return [key for key in map(str, reporter.cells.values()) if key not in known | recorded]
 
     def _list(self, left: list[str]) -> list[str]:
         more = f" and {len(left) - SHOWN} more" if left[SHOWN:] else ""
         which = f"{len(left)} of {len(self.reporter.cells)} selected cells have neither a record nor a reason"
-        return [f"{which}: {', '.join(left[:SHOWN])}{more}", "they run with the same command and --resume; finished cells are kept"]
+        return [
+            f"{which}: {', '.join(left[:SHOWN])}{more}",
+            "they run with the same command and --resume; finished cells are kept",
+        ]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self) -> None:
         """A dead worker costs its cell and no other, however many die.
 
-        xdist gives up after four dead workers for each one and drops the cells that are queued; deaths outside of cells still count.
+        xdist gives up after four dead workers for each one and drops the cells that are queued;
+        deaths outside of cells still count.
         """
         runner: Any = self.config.pluginmanager.get_plugin("dsession")
-        if self.config.getoption("maxworkerrestart") is None and getattr(runner, "_max_worker_restart", None) is not None:
+        if (
+            self.config.getoption("maxworkerrestart") is None
+            and getattr(runner, "_max_worker_restart", None) is not None
+        ):
             runner._max_worker_restart += 1
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

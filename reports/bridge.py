@@ -1,9 +1,11 @@
-"""pytest-benchmark under xdist, where it switches itself off: each test's numbers are shipped to the controller.
+"""pytest-benchmark under xdist, where it switches itself off: each test's numbers are shipped to
+the controller.
 
 Without this a compare gate would be silently dead.
 
-Touches undocumented names of pytest-benchmark 5.3 (`_benchmarksession`, `disabled`, `stats.Metadata`), hence this module of its own with its
-own test. The project's numbers never depend on it: a Record carries its cost itself.
+Touches undocumented names of pytest-benchmark 5.3 (`_benchmarksession`, `disabled`,
+`stats.Metadata`), hence this module of its own with its own test. The project's numbers never
+depend on it: a Record carries its cost itself.
 """
 
 from __future__ import annotations
@@ -42,7 +44,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """On a worker: the numbers of the call, before its report is built."""
     fixture: Any = getattr(item, "funcargs", {}).get("benchmark")
     stats: Any = getattr(fixture, "stats", None)
-    if call.when == "call" and stats and hasattr(item.config, "workerinput") and _session(item.config) is not None:
+    if (
+        call.when == "call"
+        and stats
+        and hasattr(item.config, "workerinput")
+        and _session(item.config) is not None
+    ):
         content = {
             "stats": stats.as_dict(include_data=True),
             "params": fixture.params and {k: str(v) for k, v in fixture.params.items()},
@@ -53,7 +60,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class Collector:
-    """Rebuilds the numbers on the controller, so that table, JSON, autosave, compare and compare-fail behave as in a serial run."""
+    """Rebuilds the numbers on the controller, so that table, JSON, autosave, compare and
+    compare-fail behave as in a serial run.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config, self.seen = config, set[str]()

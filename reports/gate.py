@@ -1,7 +1,8 @@
-"""The gate in a run: `pytest benchmarks --baseline RUN --fail-if "accuracy:-0.5pp"` ends with the exit code of `airepair compare`.
+"""The gate in a run: `pytest benchmarks --baseline RUN --fail-if "accuracy:-0.5pp"` ends with the exit
+code of `airepair compare`.
 
-The baseline's cells that this run leaves out on purpose (deselected, or not among the node ids that were given) are not judged; a cell that
-does not exist any more is missing.
+The baseline's cells that this run leaves out on purpose (deselected, or not among the node ids that
+were given) are not judged; a cell that does not exist any more is missing.
 """
 
 from __future__ import annotations
@@ -23,15 +24,27 @@ if TYPE_CHECKING:
     from airepair.gate.rules import Rules
     from airepair.gate.verdict import Verdict
 
-# The gate's own imports stand in its functions: they load numpy, which must not be there before fixtures/arithmetic.py has been asked.
-JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)  # the others keep their meaning
+# The gate's own imports stand in its functions: they load numpy, which must not be there before
+# fixtures/arithmetic.py has been asked.
+JUDGED = (
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)  # the others keep their meaning
 DESELECTED = "airepair_deselected"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("airepair-gate", "AIREPAIR: the gate (docs/reports.md, Comparing with a baseline)")
+    group = parser.getgroup(
+        "airepair-gate", "AIREPAIR: the gate (docs/reports.md, Comparing with a baseline)"
+    )
     add_option(
-        group, __name__, "--baseline", default=None, metavar="RUN", help="compare with the records of that file or folder at the end"
+        group,
+        __name__,
+        "--baseline",
+        default=None,
+        metavar="RUN",
+        help="compare with the records of that file or folder at the end",
     )
     add_option(
         group,
@@ -44,12 +57,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
     )
     add_option(
-        group, __name__, "--level", type=float, default=None, help=f"how sure a decision must be (default: the same files, else {LEVEL})"
+        group,
+        __name__,
+        "--level",
+        type=float,
+        default=None,
+        help=f"how sure a decision must be (default: the same files, else {LEVEL})",
     )
 
 
 class Deselected:
-    """In every process that collects: which cells the selection leaves out. A worker sends them to the controller at its end."""
+    """In every process that collects: which cells the selection leaves out.
+
+    A worker sends them to the controller at its end.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -96,7 +117,9 @@ class Gate:
         old = [r for r in self.old if r.key not in self.left_out.keys and (not named or r.key in named)]
         skipped = len(self.old) - len(old)
         remarks = [f"{skipped} records of the baseline were not selected in this run"] if skipped else []
-        self.verdict = judge(old, found.records, self.rules, remarks=[*remarks, *found.remarks], refused=found.refused)
+        self.verdict = judge(
+            old, found.records, self.rules, remarks=[*remarks, *found.remarks], refused=found.refused
+        )
         session.exitstatus = self.verdict.code or session.exitstatus
 
     @pytest.hookimpl(trylast=True)
@@ -114,7 +137,9 @@ class Gate:
             written = write(self.verdict, self.reporter.out)
             terminalreporter.write_line(f"wrote {', '.join(str(p) for p in written)}")
         except OSError as error:
-            terminalreporter.write_line(f"airepair: cannot write the verdict to {self.reporter.out}: {one_line(error)}", red=True)
+            terminalreporter.write_line(
+                f"airepair: cannot write the verdict to {self.reporter.out}: {one_line(error)}", red=True
+            )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -123,7 +148,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.invocation_params.dir
     if given is None:
         if option(config, "fail_if") or option(config, "level") is not None:
-            raise pytest.UsageError("--fail-if and --level judge a run against --baseline RUN; accepted: them together")
+            raise pytest.UsageError(
+                "--fail-if and --level judge a run against --baseline RUN; accepted: them together"
+            )
         return
     left_out = Deselected(config)
     config.pluginmanager.register(left_out, "airepair-deselected")

@@ -1,6 +1,8 @@
-"""The reporter plugin: gathers the records on the controller, files the cells whose worker died, and writes Table I at the end of the run.
+"""The reporter plugin: gathers the records on the controller, files the cells whose worker died, and
+writes Table I at the end of the run.
 
-Results travel per test in `report.user_properties` (a worker that dies sends nothing at its end) and are taken once a cell, in any phase.
+Results travel per test in `report.user_properties` (a worker that dies sends nothing at its end)
+and are taken once a cell, in any phase.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ from airepair.records import Found, Record, append, scan
 from airepair.runner.storage import scores_before
 from airepair.suite.durations import column_key, means, store, training_key
 from airepair.suite.folder import RunFolder
-from airepair.suite.session import CHANGED, PROPERTY, RECORDS, RESUMED, TRAINING, case_of, option, out_folder, profile_of
+from airepair.suite.session import (
+    CHANGED,
+    PROPERTY,
+    RECORDS,
+    RESUMED,
+    TRAINING,
+    case_of,
+    option,
+    out_folder,
+    profile_of,
+)
 
 PHASES = ("setup", "call", "teardown")
 INTERRUPTED = int(pytest.ExitCode.INTERRUPTED)
@@ -62,16 +74,21 @@ class Reporter:
         if runs_none or self.folder or not cells:
             return
         try:
-            self.folder = RunFolder(self.out, resume=option(self.config, "resume"), join=option(self.config, "join"))
+            self.folder = RunFolder(
+                self.out, resume=option(self.config, "resume"), join=option(self.config, "join")
+            )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         except OSError as error:
-            raise pytest.UsageError(f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder") from error
+            raise pytest.UsageError(
+                f"cannot write to {self.out}: {one_line(error)}; accepted: --out DIR with a writable folder"
+            ) from error
         self.cells = cells
         end_in_order(patient=True)
 
     def pytest_report_header(self) -> list[str]:
-        """Where results go, and what of installed packages is left out (fixtures/expected.py says what runs, and how long).
+        """Where results go, and what of installed packages is left out (fixtures/expected.py says what
+        runs, and how long).
 
         A method that cannot be imported is not left out: it is a failed cell.
         """
@@ -112,7 +129,12 @@ class Reporter:
         ):
             return
         filed = self.folder.recorded().get(str(case))
-        record = filed or Record(case, "crashed", "the worker process died while it ran this cell", before=scores_before(self.out, case))
+        record = filed or Record(
+            case,
+            "crashed",
+            "the worker process died while it ran this cell",
+            before=scores_before(self.out, case),
+        )
         self.records[record.key] = record
         if filed is None:
             with suppress(OSError):  # it is tried again at the end of the run, and the exit code says so
@@ -126,11 +148,17 @@ class Reporter:
         except UsageError as error:
             found = Found([], [str(error)], [])
         known = {r.key for r in found.records}
-        return Found(found.records + [r for k, r in sorted(self.records.items()) if k not in known], found.remarks, found.refused)
+        return Found(
+            found.records + [r for k, r in sorted(self.records.items()) if k not in known],
+            found.remarks,
+            found.refused,
+        )
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Table I, the paths of what was written, and what did not run; also of a run that had nothing left to do."""
+        """Table I, the paths of what was written, and what did not run; also of a run that had
+        nothing left to do.
+        """
         if self.folder is None or not (self.durations or self.records):
             return
         from airepair.report import terminal, write_all
@@ -156,7 +184,9 @@ class Reporter:
             write_all(records, self.out, PAPER)
             self._store_durations()
         except (OSError, AirepairError) as error:
-            terminalreporter.write_line(f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True)
+            terminalreporter.write_line(
+                f"airepair: cannot write the reports to {self.out}: {one_line(error)}", red=True
+            )
             if self.session is not None:
                 self.session.exitstatus = self.session.exitstatus or pytest.ExitCode.TESTS_FAILED
             return
@@ -175,44 +205,68 @@ class Reporter:
 
     def _store_durations(self) -> None:
         """What each cell took without the training of its subject, which the next run finds in the cache."""
-        ran = {i: case for i in self.durations if (case := case_of(i)) is not None and str(case) in self.records}
+        ran = {
+            i: case for i in self.durations if (case := case_of(i)) is not None and str(case) in self.records
+        }
         seconds = {i: round(self.durations[i] - self.training.get(i, 0.0), 3) for i in ran}
         names = {case.dataset: profile_of(self.config, case.dataset) for case in ran.values()}
         store(self.out, seconds)
         columns = ((column_key(case, names[case.dataset]), seconds[i]) for i, case in ran.items())
-        trained = ((training_key(ran[i], names[ran[i].dataset]), taken) for i, taken in self.training.items() if i in ran)
+        trained = (
+            (training_key(ran[i], names[ran[i].dataset]), taken)
+            for i, taken in self.training.items()
+            if i in ran
+        )
         store(cache(), means(columns) | means(trained))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
     def pytest_last_line(self, exitstatus: int) -> Generator[None]:
-        """A run in which nothing ran says so in its last line, below pytest's own; one that had nothing left to do says that,
-        and one that was interrupted how it goes on."""
+        """A run in which nothing ran says so in its last line, below pytest's own; one that had
+        nothing left to do says that, and one that was interrupted how it goes on.
+        """
         yield
         cells = [k for k in self.durations if case_of(k)]
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter and self.folder is not None and exitstatus == pytest.ExitCode.INTERRUPTED:
             kept = "a subject that was being trained goes on from its last minute or epoch"
-            reporter.write_line(f"airepair: interrupted: the same command with --resume runs the other cells, and {kept}", yellow=True)
+            reporter.write_line(
+                f"airepair: interrupted: the same command with --resume runs the other cells, and {kept}",
+                yellow=True,
+            )
             return
         if not cells or self.records or not reporter:
             return
         if all(self.skips.get(k, "").startswith(RESUMED) for k in cells):
-            reporter.write_line(f"airepair: nothing to do: all {len(cells)} cells have finished records ({self.out / RECORDS})")
+            reporter.write_line(
+                f"airepair: nothing to do: all {len(cells)} cells have finished records "
+                f"({self.out / RECORDS})"
+            )
             return
         reasons = Counter(self.skips.get(k, "it failed before its repair") for k in cells)
         reason, count = reasons.most_common(1)[0]
-        most = f"{count} of {len(cells)} cells" if len(reasons) > 1 else f"{count} cell{'s' if count > 1 else ''}"
+        most = (
+            f"{count} of {len(cells)} cells"
+            if len(reasons) > 1
+            else f"{count} cell{'s' if count > 1 else ''}"
+        )
         reporter.write_line(f"airepair: nothing ran, so there is no table ({most}: {reason})", yellow=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A run that measured nothing is not green: with every cell skipped it ends as if none had been collected (5).
+        """A run that measured nothing is not green: with every cell skipped it ends as if none had
+        been collected (5).
 
-        Cells that --resume keeps were measured. --strict: a method that is unsupported in every cell that ran fails the run.
+        Cells that --resume keeps were measured. --strict: a method that is unsupported in every
+        cell that ran fails the run.
         """
         self.session = session
         cells = [k for k in self.durations if case_of(k)]
         skipped = [self.skips.get(k) for k in cells]
-        if session.exitstatus == pytest.ExitCode.OK and cells and all(skipped) and not any(str(s).startswith(RESUMED) for s in skipped):
+        if (
+            session.exitstatus == pytest.ExitCode.OK
+            and cells
+            and all(skipped)
+            and not any(str(s).startswith(RESUMED) for s in skipped)
+        ):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
         if not self.config.getoption("strict"):
             return
@@ -223,7 +277,9 @@ class Reporter:
         if useless:
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
             if reporter:
-                reporter.write_line(f"\nairepair --strict: unsupported in every cell: {', '.join(useless)}", red=True)
+                reporter.write_line(
+                    f"\nairepair --strict: unsupported in every cell: {', '.join(useless)}", red=True
+                )
             session.exitstatus = max(session.exitstatus, pytest.ExitCode.TESTS_FAILED)
 
 
@@ -236,7 +292,12 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
             record = Record.from_json(str(value))
             before, after = record.before.get("accuracy", 0.0), record.after.get("accuracy", 0.0)
             word = "WRECKED" if record.wrecked else "PASSED"
-            return "passed", ".", f"{word} accuracy {100 * before:.2f} -> {100 * after:.2f} in {record.cost.get('seconds', 0):.1f} s"
+            return (
+                "passed",
+                ".",
+                f"{word} accuracy {100 * before:.2f} -> {100 * after:.2f} in "
+                f"{record.cost.get('seconds', 0):.1f} s",
+            )
     return None
 
 

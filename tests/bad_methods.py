@@ -1,4 +1,6 @@
-"""Methods that misbehave, one kind each: what they do to their task, to their process, or to what they return (tests/runner/test_bad_methods.py)."""
+"""Methods that misbehave, one kind each: what they do to their task, to their process, or to what
+they return (tests/runner/test_bad_methods.py).
+"""
 
 from __future__ import annotations
 
@@ -169,7 +171,11 @@ KINDS: dict[str, tuple[Callable[[Task], Any], str, str]] = {
     "folder": (does(lambda: os.chdir("/")), "repaired", "working directory"),
     "environment": (does(lambda: os.environ.update(OMP_NUM_THREADS="7")), "repaired", "environment"),
     "signals": (does(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)), "repaired", "signal"),
-    "hooks": (does(lambda: nn.modules.module.register_module_forward_hook(lambda *_: torch.zeros(1, 10))), "repaired", "hooks"),
+    "hooks": (
+        does(lambda: nn.modules.module.register_module_forward_hook(lambda *_: torch.zeros(1, 10))),
+        "repaired",
+        "hooks",
+    ),
     "output": (does(lambda: setattr(sys, "stdout", None)), "repaired", "standard output"),
     # how it ends
     "exit": (raises(SystemExit(3)), "failed", "SystemExit"),
@@ -188,12 +194,20 @@ KINDS: dict[str, tuple[Callable[[Task], Any], str, str]] = {
     "tuple": (returns(lambda m: Wrapped(m, lambda z: (z, z))), "failed", "tuple"),
     "narrow": (returns(lambda m: Wrapped(m, lambda z: z[:, :3])), "failed", "accepted: ("),
     "some_nan": (returns(lambda m: Wrapped(m, nan_for_many)), "failed", "not finite"),
-    "one_batch_size": (returns(lambda m: Wrapped(m, lambda z: z.reshape(8, -1)[:, :10])), "failed", "raises when it is examined"),
+    "one_batch_size": (
+        returns(lambda m: Wrapped(m, lambda z: z.reshape(8, -1)[:, :10])),
+        "failed",
+        "raises when it is examined",
+    ),
     "tired": (returns(Tired), "failed", "tired"),
     "stateless": (returns(lambda m: Stateless(m, lambda z: z)), "failed", "no state for you"),
     "silent": (returns(lambda m: Silent(m, lambda z: z)), "repaired", ""),
     # what it reports
-    "kept_raises": (reports(lambda t: t.keep("odd", Wrapped(t.module, lambda z: 1 / 0))), "repaired", "could not be examined"),
+    "kept_raises": (
+        reports(lambda t: t.keep("odd", Wrapped(t.module, lambda z: 1 / 0))),
+        "repaired",
+        "could not be examined",
+    ),
     "progress_tensor": (reports(lambda t: t.progress("a", 1, 2, torch.tensor(0.5))), "repaired", ""),  # type: ignore[arg-type]
     "progress_numpy": (reports(lambda t: t.progress("a", np.int64(1), 2, np.float32(0.5))), "repaired", ""),  # type: ignore[arg-type]
     "progress_none": (reports(lambda t: t.progress("a", 1, 2, None)), "repaired", ""),  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
-"""Damaged and hostile variants of model files, and a loop that opens each; `python -m tests.damage KIND FOLDER SEED COUNT` prints a JSON line each.
+"""Damaged and hostile variants of model files, and a loop that opens each; `python -m tests.damage
+KIND FOLDER SEED COUNT` prints a JSON line each.
 
-The loop runs in a process of its own, so that a crash of a foreign library is seen and named; TensorFlow's jobs run in that process too.
+The loop runs in a process of its own, so that a crash of a foreign library is seen and named;
+TensorFlow's jobs run in that process too.
 """
 
 from __future__ import annotations
@@ -55,7 +57,13 @@ def net() -> Any:
     import torch
 
     torch.manual_seed(0)
-    parts = torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(108, 4)
+    parts = (
+        torch.nn.Conv2d(1, 3, 3),
+        torch.nn.BatchNorm2d(3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(108, 4),
+    )
     return torch.nn.Sequential(*parts).eval()
 
 
@@ -85,7 +93,10 @@ def sound(kind: str, folder: Path) -> Path:
 
 
 def variants(kind: str, good: Path, seed: int, count: int, ran: Path) -> Iterator[Variant]:
-    """Names and contents: bytes of a file, or bytes of parts of a folder by name. The hostile ones leave `ran` if their code runs."""
+    """Names and contents: bytes of a file, or bytes of parts of a folder by name.
+
+    The hostile ones leave `ran` if their code runs.
+    """
     if good.is_dir():
         parts = {str(p.relative_to(good)): p.read_bytes() for p in sorted(good.rglob("*")) if p.is_file()}
         for name, data in parts.items():
@@ -163,10 +174,16 @@ def _hostile(kind: str, data: bytes, ran: Path) -> Iterator[tuple[str, bytes]]:
         yield "wrong shapes", _saved({k: torch.zeros(2, 2) for k in state}, zipped)
         yield "no weights", _saved({"a": 1, "b": [None]}, zipped)
         yield "no dictionary", _saved(7, zipped)
-        yield "half precision, sparse, complex", _saved({"0.weight": torch.eye(3).to_sparse(), "0.bias": torch.ones(3) * 1j}, zipped)
+        yield (
+            "half precision, sparse, complex",
+            _saved({"0.weight": torch.eye(3).to_sparse(), "0.bias": torch.ones(3) * 1j}, zipped),
+        )
     elif kind == "safetensors":
         for name, header in (
-            ("a huge claim", {"0.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}),
+            (
+                "a huge claim",
+                {"0.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}},
+            ),
             ("offsets that cross", {"0.weight": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}}),
             ("a header that is a list", [1, 2]),
             ("an unknown type", {"0.weight": {"dtype": "F33", "shape": [4], "data_offsets": [0, 16]}}),
@@ -191,7 +208,10 @@ def _configs(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     text = json.dumps(config)
     code = {"class_name": "__lambda__", "config": {"value": ["4wEAAAA=", None, None]}}
     yield "a lambda", json.loads(text.replace('"Flatten"', '"Lambda"'))
-    yield "a lambda as activation", json.loads(text.replace('"activation": "linear"', f'"activation": {json.dumps(code)}'))
+    yield (
+        "a lambda as activation",
+        json.loads(text.replace('"activation": "linear"', f'"activation": {json.dumps(code)}')),
+    )
     yield "a foreign module", json.loads(text.replace('"module": "keras.layers"', '"module": "os"'))
     yield "a foreign class", json.loads(text.replace('"Conv2D"', '"TorchModuleWrapper"'))
     yield "a file as layer", json.loads(text.replace('"Flatten"', '"TFSMLayer"'))
@@ -214,7 +234,9 @@ def _hostile_h5(data: bytes) -> Iterator[tuple[str, bytes]]:
 
     def weights(file: Any) -> list[Any]:
         found: list[Any] = []
-        file["model_weights"].visititems(lambda _, d: found.append(d) if isinstance(d, h5py.Dataset) else None)
+        file["model_weights"].visititems(
+            lambda _, d: found.append(d) if isinstance(d, h5py.Dataset) else None
+        )
         return found
 
     def huge(file: Any) -> None:
@@ -233,7 +255,10 @@ def _hostile_h5(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "a soft link to nowhere", changed(lambda f: f.__setitem__("x", h5py.SoftLink("/nowhere")))
     yield "weights of another shape", changed(lambda f: _replaced(f, weights(f)[0].name))
     yield "a configuration that is no text", changed(lambda f: f.attrs.__setitem__("model_config", 5))
-    yield "a configuration nested deeply", changed(lambda f: f.attrs.__setitem__("model_config", "[" * 60_000))
+    yield (
+        "a configuration nested deeply",
+        changed(lambda f: f.attrs.__setitem__("model_config", "[" * 60_000)),
+    )
 
 
 def _replaced(file: Any, name: str) -> None:
@@ -281,7 +306,10 @@ def _hostile_onnx(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "weights elsewhere", changed(lambda g: setattr(g.initializer[0], "data_location", 1))
     yield "a negative size", changed(lambda g: g.initializer[0].dims.__setitem__(0, -1))
     yield "an input of another kind", changed(lambda g: setattr(g.input[0].type.tensor_type, "elem_type", 8))
-    yield "an image of 0 pixels", changed(lambda g: setattr(g.input[0].type.tensor_type.shape.dim[2], "dim_value", 0))
+    yield (
+        "an image of 0 pixels",
+        changed(lambda g: setattr(g.input[0].type.tensor_type.shape.dim[2], "dim_value", 0)),
+    )
 
 
 def _hostile_graph(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -311,7 +339,16 @@ def _hostile_graph(data: bytes) -> Iterator[tuple[str, bytes]]:
         return change
 
     yield "a huge claim", changed(claim)
-    yield "NaN", changed(lambda g: constant(g).attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.full((3, 3, 1, 3), np.nan, "f"))))
+    yield (
+        "NaN",
+        changed(
+            lambda g: (
+                constant(g)
+                .attr["value"]
+                .tensor.CopyFrom(tf.make_tensor_proto(np.full((3, 3, 1, 3), np.nan, "f")))
+            )
+        ),
+    )
     for name in ("WriteFile", "ReadFile", "PyFunc", "LoadLibrary", "NoSuchOperation"):
         yield f"operation {name}", changed(command(name))
     yield "no nodes", changed(lambda g: g.ClearField("node"))
@@ -356,12 +393,17 @@ def _hostile_folder(data: bytes, ran: Path) -> Iterator[tuple[str, bytes]]:
     yield "a function that writes a file", changed(called)
     yield "an asset", changed(asset)
     yield "no signature", changed(lambda meta: meta.ClearField("signature_def"))
-    yield "no variables", changed(lambda meta: [n.ClearField("attr") for n in meta.graph_def.node if n.op.startswith("Var")])
+    yield (
+        "no variables",
+        changed(lambda meta: [n.ClearField("attr") for n in meta.graph_def.node if n.op.startswith("Var")]),
+    )
     yield "no graph", changed(lambda meta: meta.ClearField("graph_def"))
 
 
 def outcome(path: Path, seconds: int = 0, **trust: Any) -> str:
-    """ "opened", "refused: ..." or "BAD: ..." for whatever a user should never see; with `seconds`, a hang too."""
+    """ "opened", "refused: ..." or "BAD: ..." for whatever a user should never see; with `seconds`,
+    a hang too.
+    """
     import traceback
 
     from airepair.errors import UsageError
@@ -404,7 +446,9 @@ def inline() -> None:
     from airepair.formats.tensorflow import files, worker
 
     def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
-        return files.told(worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder))
+        return files.told(
+            worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder)
+        )
 
     files.work = work
 
@@ -415,16 +459,27 @@ def main(kind: str, folder: Path, seed: int, count: int) -> None:
     (folder / "files").mkdir(exist_ok=True)
     good = folder / FILES[kind]
     good = good if good.exists() else sound(kind, folder)
-    trust: dict[str, Any] = {"trust_pickle": True, "shape": SHAPE} if kind in ("torchscript", "exported") else {}
-    for i, (name, content) in enumerate([("as it was", _whole(good)), *variants(kind, good, seed, count, folder / "ran")]):
+    trust: dict[str, Any] = (
+        {"trust_pickle": True, "shape": SHAPE} if kind in ("torchscript", "exported") else {}
+    )
+    for i, (name, content) in enumerate(
+        [("as it was", _whole(good)), *variants(kind, good, seed, count, folder / "ran")]
+    ):
         print(json.dumps({"trying": name}), flush=True)
         start = time.monotonic()
         found = outcome(put(content, folder / "files" / f"{kind}-{i}"), 0 if i == 0 else SECONDS, **trust)
-        print(json.dumps({"name": name, "outcome": found, "seconds": round(time.monotonic() - start, 2)}), flush=True)
+        print(
+            json.dumps({"name": name, "outcome": found, "seconds": round(time.monotonic() - start, 2)}),
+            flush=True,
+        )
 
 
 def _whole(good: Path) -> Any:
-    return good.read_bytes() if good.is_file() else {str(p.relative_to(good)): p.read_bytes() for p in good.rglob("*") if p.is_file()}
+    return (
+        good.read_bytes()
+        if good.is_file()
+        else {str(p.relative_to(good)): p.read_bytes() for p in good.rglob("*") if p.is_file()}
+    )
 
 
 if __name__ == "__main__":

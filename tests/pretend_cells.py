@@ -1,4 +1,5 @@
-"""Cells on the pretend CUDA device (pretend_cuda.py) or on the CPU, for test_pretend_cuda.py: a process each, since the device stays installed.
+"""Cells on the pretend CUDA device (pretend_cuda.py) or on the CPU, for test_pretend_cuda.py: a
+process each, since the device stays installed.
 
 python -m tests.pretend_cells DEVICE KIND FOLDER     prints a line of JSON per cell
 """
@@ -37,7 +38,13 @@ from airepair.types import Recipe, Subject
 from tests.testing.test_conformance import OPTIONS
 
 TOYS = ("mlp", "cnn", "plain", "environment")
-GRID = {"trained": "cnn", "healthy": "fc+clean", "imbalanced": "fc+imbalanced", "backdoor": "fc+backdoor", "damaged": "fc+damaged"}
+GRID = {
+    "trained": "cnn",
+    "healthy": "fc+clean",
+    "imbalanced": "fc+imbalanced",
+    "backdoor": "fc+backdoor",
+    "damaged": "fc+damaged",
+}
 FILES = ("torch file", "Keras file")
 WAYS = ("noop", "finetune", "dl2", "memit")  # one of each kind, for subjects whose kind is what is tested
 
@@ -46,7 +53,9 @@ def toy_subject(kind: str, device: torch.device) -> Subject:
     """The toy of that kind: weights and images of the CPU's, brought to the device."""
     found = toy.subject("cnn" if kind == "environment" else kind)  # type: ignore[arg-type]
     early = {name: module.to(device) for name, module in found.checkpoints.items()}
-    found = replace(found, module=found.module.to(device), dataset=on_device(found.dataset, device), checkpoints=early)
+    found = replace(
+        found, module=found.module.to(device), dataset=on_device(found.dataset, device), checkpoints=early
+    )
     if kind != "environment":
         return found
     return replace(found, environment=parse("fog3"), pool=toy.images(60, 9).to(device))
@@ -56,7 +65,9 @@ def toy_cells(kind: str, device: torch.device) -> Iterator[Record]:
     """Every method on it, at the conformance suite's short options."""
     for name in METHODS.builtin:
         method = build(name, OPTIONS.get(name, {}))
-        yield cells.run(cells.prepare(Case("toy", kind, name, 0), toy_subject(kind, device), method, device=str(device))).record
+        yield cells.run(
+            cells.prepare(Case("toy", kind, name, 0), toy_subject(kind, device), method, device=str(device))
+        ).record
 
 
 def grid_cells(kind: str, device: torch.device, folder: Path) -> Iterator[Record]:
@@ -96,9 +107,19 @@ def main(device: str, kind: str, folder: str) -> None:
     where = torch.device(device)
     found = toy_cells(kind, where) if kind in TOYS else grid_cells(kind, where, Path(folder))
     for record in found:
-        said: dict[str, Any] = {"method": record.case.method, "status": record.status, "reason": record.reason}
+        said: dict[str, Any] = {
+            "method": record.case.method,
+            "status": record.status,
+            "reason": record.reason,
+        }
         images = {k: v for k, v in record.budget.items() if k in ("backward", "selection", "taken_back")}
-        print(json.dumps(said | {"images": images, "accuracy": record.after.get("accuracy"), "notes": list(record.notes)}), flush=True)
+        print(
+            json.dumps(
+                said
+                | {"images": images, "accuracy": record.after.get("accuracy"), "notes": list(record.notes)}
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""A pretend CUDA device for a machine without one: its tensors say `cuda:0`, lie in host memory, and obey CUDA's rules about devices.
+"""A pretend CUDA device for a machine without one: its tensors say `cuda:0`, lie in host memory, and
+obey CUDA's rules about devices.
 
-As a pytest plugin (`-p tests.pretend_cuda`) or by `install()`, before anything else uses torch. It refuses tensors of two devices in one operation,
-a generator of another device, NumPy on a device tensor, and, while a graph is recorded, whatever waits for the device. A recorded graph is the
-list of its operations, replayed in place: what a replay does not repeat (Python counters, tensors made anew) shows up in the results. Recording
-computes nothing that stays, as on CUDA. CUDA_VISIBLE_DEVICES says how many cards there are.
+As a pytest plugin (`-p tests.pretend_cuda`) or by `install()`, before anything else uses torch. It
+refuses tensors of two devices in one operation, a generator of another device, NumPy on a device
+tensor, and, while a graph is recorded, whatever waits for the device. A recorded graph is the list
+of its operations, replayed in place: what a replay does not repeat (Python counters, tensors made
+anew) shows up in the results. Recording computes nothing that stays, as on CUDA.
+CUDA_VISIBLE_DEVICES says how many cards there are.
 
-It says nothing about speed, memory, bf16 (autocast is off), fused kernels, or races between streams. Batch norm's backward under `torch.func.vmap`
-reports mixed devices here and not on CUDA. About thirty times slower than the CPU.
+It says nothing about speed, memory, bf16 (autocast is off), fused kernels, or races between
+streams. Batch norm's backward under `torch.func.vmap` reports mixed devices here and not on CUDA.
+About thirty times slower than the CPU.
 """
 
 from __future__ import annotations
@@ -36,11 +40,24 @@ MAY_MIX = {
     aten.set_.source_Tensor,
     aten._has_compatible_shallow_copy_type.default,
 }
-READ_BACK = {f"aten::{n}" for n in ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique_dim", "_unique2", "is_nonzero")}
+READ_BACK = {
+    f"aten::{n}"
+    for n in (
+        "_local_scalar_dense",
+        "nonzero",
+        "equal",
+        "masked_select",
+        "unique_dim",
+        "_unique2",
+        "is_nonzero",
+    )
+}
 
 
 class State:
-    """What the device is doing: the graph that it records, and of each call of the user whether it has device tensors or names a device."""
+    """What the device is doing: the graph that it records, and of each call of the user whether it
+    has device tensors or names a device.
+    """
 
     graph: Graph | None = None
     has_device_tensors: ClassVar[list[bool]] = []
@@ -80,7 +97,10 @@ class OnDevice(Tensor):
         return self.raw.tolist()
 
     def numpy(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
+            "host memory first."
+        )
 
     __array__ = numpy
 
@@ -95,12 +115,18 @@ class OnDevice(Tensor):
         if id(self) not in memo:
             new = OnDevice(self.raw.clone())
             parameter = isinstance(self, torch.nn.Parameter) or getattr(self, "_is_param", False)
-            memo[id(self)] = torch.nn.Parameter(new, self.requires_grad) if parameter else new.requires_grad_(self.requires_grad)
+            memo[id(self)] = (
+                torch.nn.Parameter(new, self.requires_grad)
+                if parameter
+                else new.requires_grad_(self.requires_grad)
+            )
         return memo[id(self)]
 
 
 def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """An operation, after it was checked against the rules; its results are on the device if its inputs are."""
+    """An operation, after it was checked against the rules; its results are on the device if its
+    inputs are.
+    """
     leaves = pytree.tree_leaves((args, kwargs))
     ours = [t for t in leaves if isinstance(t, OnDevice)]
     hosts = [t for t in leaves if isinstance(t, Tensor) and not isinstance(t, OnDevice)]
@@ -119,7 +145,15 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     there = lies_there(func, args, wanted, ours, hosts)
 
     def wrapped(t: Any) -> Any:
-        return t if not isinstance(t, Tensor) else known[id(t)] if id(t) in known else OnDevice(t) if there else t
+        return (
+            t
+            if not isinstance(t, Tensor)
+            else known[id(t)]
+            if id(t) in known
+            else OnDevice(t)
+            if there
+            else t
+        )
 
     return pytree.tree_map(wrapped, out)
 
@@ -129,7 +163,9 @@ def check(func: Any, args: Any, kwargs: dict[str, Any], ours: list[OnDevice], ho
     name, wanted = func._schema.name, kwargs.get("device")
     mixed = [tuple(t.shape) for t in hosts if t.dim() > 0] if ours and func not in MAY_MIX else []
     if mixed or (func is aten.index.Tensor and ours and not isinstance(args[0], OnDevice)):
-        raise RuntimeError(f"Expected all tensors to be on the same device: {name} got cuda:0 and cpu {mixed[:3]}")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device: {name} got cuda:0 and cpu {mixed[:3]}"
+        )
     if isinstance(kwargs.get("generator"), torch.Generator) and (ours or _cuda(wanted)):
         raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' in {name}")
     masks = func is aten.index.Tensor and any(
@@ -137,7 +173,11 @@ def check(func: Any, args: Any, kwargs: dict[str, Any], ours: list[OnDevice], ho
     )
     if ours and (name in READ_BACK or masks):
         refuse_in_graph(f"{name} reads back")
-    if func is aten._to_copy.default and wanted is not None and isinstance(args[0], OnDevice) != _cuda(wanted):
+    if (
+        func is aten._to_copy.default
+        and wanted is not None
+        and isinstance(args[0], OnDevice) != _cuda(wanted)
+    ):
         refuse_in_graph("copy across devices")
     if func is aten.copy_.default and isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice):
         refuse_in_graph("copy_ across devices")
@@ -146,7 +186,11 @@ def check(func: Any, args: Any, kwargs: dict[str, Any], ours: list[OnDevice], ho
 def lies_there(func: Any, args: Any, wanted: Any, ours: list[OnDevice], hosts: list[Tensor]) -> bool:
     """Whether the results of an operation are on the device."""
     if func is aten._to_copy.default:
-        return isinstance(args[0], OnDevice) if wanted is None else _cuda(wanted) or isinstance(args[0], OnDevice)
+        return (
+            isinstance(args[0], OnDevice)
+            if wanted is None
+            else _cuda(wanted) or isinstance(args[0], OnDevice)
+        )
     if func in (aten.copy_.default, aten.index.Tensor):
         return isinstance(args[0], OnDevice)
     if wanted is None:
@@ -217,7 +261,9 @@ class Calls(TorchFunctionMode):
                 return moved(func(*args, **kwargs), CUDA)
             if name == "as_tensor" and args and isinstance(args[0], OnDevice):
                 return moved(args[0], "cpu")
-        State.has_device_tensors.append(not names and any(isinstance(t, OnDevice) for t in pytree.tree_leaves((args, kwargs))))
+        State.has_device_tensors.append(
+            not names and any(isinstance(t, OnDevice) for t in pytree.tree_leaves((args, kwargs)))
+        )
         State.names_device += names
         try:
             return func(*args, **kwargs)
@@ -274,7 +320,9 @@ class Graph:
         """Every operation once more, into the places of its first results."""
         with torch._C.DisableTorchFunction(), torch.no_grad():
             for func, args, kwargs, out in self.operations:
-                for place, new in zip(pytree.tree_leaves(out), pytree.tree_leaves(func(*args, **kwargs)), strict=True):
+                for place, new in zip(
+                    pytree.tree_leaves(out), pytree.tree_leaves(func(*args, **kwargs)), strict=True
+                ):
                     if isinstance(place, Tensor) and place.data_ptr() != new.data_ptr():
                         place.copy_(new)
 
@@ -358,7 +406,9 @@ def install() -> None:
         "stream": none,
         "device": none,
     }
-    found |= dict.fromkeys(("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"), lambda *_: 0)
+    found |= dict.fromkeys(
+        ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"), lambda *_: 0
+    )
     quiet = (
         "synchronize",
         "empty_cache",
@@ -369,7 +419,9 @@ def install() -> None:
         "set_device",
         "init",
     )
-    for name, value in (found | dict.fromkeys((*quiet, "_lazy_init", "set_per_process_memory_fraction"), silent)).items():
+    for name, value in (
+        found | dict.fromkeys((*quiet, "_lazy_init", "set_per_process_memory_fraction"), silent)
+    ).items():
         setattr(torch.cuda, name, value)
     torch.autocast = torch.amp.autocast = Autocast  # type: ignore[misc,assignment,attr-defined]
     sgd._single_tensor_sgd = plain_sgd

@@ -1,4 +1,6 @@
-"""Methods for the tests of clusters, copied into a user's folder as `mine.py`: the controller has to ship them."""
+"""Methods for the tests of clusters, copied into a user's folder as `mine.py`: the controller has
+to ship them.
+"""
 
 import os
 import time

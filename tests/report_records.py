@@ -1,4 +1,6 @@
-"""Hand-made records for the report tests: missing, unsupported and crashed cells, one and three seeds, odd characters, duplicates."""
+"""Hand-made records for the report tests: missing, unsupported and crashed cells, one and three
+seeds, odd characters, duplicates.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ BEFORE = {
 ODD = 'no batch norm | 100 % of a_b & <b>"x"</b> {#1} ~ ^ \\ $x$ `y` *z* → ü\n\x1b[31mred\x1b[0m'
 
 
-def record(case: str, status: Any = "repaired", gains: dict[str, float] | None = None, **fields: Any) -> Record:
+def record(
+    case: str, status: Any = "repaired", gains: dict[str, float] | None = None, **fields: Any
+) -> Record:
     """A record whose scores after are BEFORE plus `gains`."""
     parsed = Case.parse(case)
     after = {k: v + (gains or {}).get(k, 0.0) for k, v in BEFORE.items()} if status == "repaired" else {}
@@ -49,7 +53,9 @@ def record(case: str, status: Any = "repaired", gains: dict[str, float] | None =
         "before": BEFORE,
         "after": after,
         "budget": {"backward": 60_000 if parsed.base_method != "noop" else 0, "forward": 1_000},
-        "cost": {"seconds": 12.5, "peak_bytes": 50 * 2**20, "memory_source": "VmHWM"} if status == "repaired" else {},
+        "cost": {"seconds": 12.5, "peak_bytes": 50 * 2**20, "memory_source": "VmHWM"}
+        if status == "repaired"
+        else {},
         "subject": {
             "trained_on": f"split of seed {parsed.seed}",
             "weights": f"w{parsed.seed}",
@@ -93,7 +99,9 @@ def phases(images: tuple[int, ...], gain: float, name: str = "1/{} of the budget
 
 
 def example() -> list[Record]:
-    """Two digits columns and the paper's MNIST one; some cells are absent, unsupported, crashed or doubled."""
+    """Two digits columns and the paper's MNIST one; some cells are absent, unsupported, crashed or
+    doubled.
+    """
     found = []
     for seed in (0, 1, 2):
         step = 0.01 * seed
@@ -101,7 +109,13 @@ def example() -> list[Record]:
             record(f"digits-cnn-noop-s{seed}"),
             record(
                 f"digits-cnn-finetune-s{seed}",
-                gains={"accuracy": 0.04 + step, "constraint": -0.02, "generalisation": 0.4, "net_change": 0.04 + step, "repair_rate": 0.9},
+                gains={
+                    "accuracy": 0.04 + step,
+                    "constraint": -0.02,
+                    "generalisation": 0.4,
+                    "net_change": 0.04 + step,
+                    "repair_rate": 0.9,
+                },
                 phases=phases((5_000, 20_000, 40_000), 0.01),
             ),
             record(
@@ -119,7 +133,9 @@ def example() -> list[Record]:
             record(f"digits-cnn-deeprepair-s{seed}", "unsupported", reason=ODD),
         ]
     found += [
-        record("digits-cnn-dl2-s0", gains={"accuracy": -0.00001, "constraint": 0.12, "constraint_tempered": 0.05}),
+        record(
+            "digits-cnn-dl2-s0", gains={"accuracy": -0.00001, "constraint": 0.12, "constraint_tempered": 0.05}
+        ),
         record("digits-cnn-dl2-s1", "crashed", reason="the worker died (signal 9)"),
         record("digits-cnn-dl2-s2", "timeout", reason="more than 60 s"),
         record("digits-fc-noop-s0"),
@@ -130,9 +146,19 @@ def example() -> list[Record]:
             gains={"accuracy": 0.006, "constraint": 0.02},
             notes=("97 of 60,000 images not official", "a method's own note"),
         ),
-        record("mnist-cnn-dl2-s0", gains={"accuracy": 0.004, "constraint": 0.02}, notes=("97 of 60,000 images not official",)),
+        record(
+            "mnist-cnn-dl2-s0",
+            gains={"accuracy": 0.004, "constraint": 0.02},
+            notes=("97 of 60,000 images not official",),
+        ),
     ]
     without = dataclasses.replace(
-        found[-2], case=Case.parse("mnist-cnn-finetune-s0"), category="control", missing={"constraint": "no groups"}
+        found[-2],
+        case=Case.parse("mnist-cnn-finetune-s0"),
+        category="control",
+        missing={"constraint": "no groups"},
     )
-    return [*found, dataclasses.replace(without, after={k: v for k, v in without.after.items() if k != "constraint"})]
+    return [
+        *found,
+        dataclasses.replace(without, after={k: v for k, v in without.after.items() if k != "constraint"}),
+    ]

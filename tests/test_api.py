@@ -59,7 +59,9 @@ def test_a_module_in_memory_is_repaired_and_stays_as_it_is() -> None:
 
 
 def test_a_comparison_has_the_code_of_the_command(tmp_path: Path) -> None:
-    """A seed that is gone is a regression, from records and from a file; no records at all cannot be read; a bad rule is one line."""
+    """A seed that is gone is a regression, from records and from a file; no records at all cannot
+    be read; a bad rule is one line.
+    """
     records = list(airepair.load(ROOT / "reports" / "cifar100"))
     fewer = [r for r in records if r.case.method != records[0].case.method]
     assert airepair.compare(records, fewer).code == 10
@@ -93,5 +95,8 @@ def test_data_that_cannot_be_meant_are_refused_in_one_line(change: object, words
 
 def test_importing_airepair_loads_no_torch() -> None:
     """The plugin and the reports stay light."""
-    code = "import airepair, sys; assert 'torch' not in sys.modules; airepair.load; assert 'torch' in sys.modules"
+    code = (
+        "import airepair, sys; assert 'torch' not in sys.modules; airepair.load; "
+        "assert 'torch' in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -30,7 +30,15 @@ class Sample:
 
 def test_text_becomes_the_type_of_its_field():
     """Every type has a text form."""
-    given = {"count": "7", "rate": "1e-2", "mode": "slow", "limit": "2", "layers": "1, 2", "label": "a=b", "flag": "yes"}
+    given = {
+        "count": "7",
+        "rate": "1e-2",
+        "mode": "slow",
+        "limit": "2",
+        "layers": "1, 2",
+        "label": "a=b",
+        "flag": "yes",
+    }
     assert configure(Sample, given) == Sample(7, 0.01, "slow", 2.0, (1, 2), "a=b", True)
     assert configure(Sample, {"limit": "none"}).limit is None
 
@@ -43,7 +51,11 @@ def test_text_becomes_the_type_of_its_field():
         ("count", "", r"accepted type: int"),
         ("rate", "nan", r"out of range"),
         ("rate", "inf", r"out of range"),
-        ("mode", "fats", r"unknown value of sample.mode 'fats' \(did you mean 'fast'\?\); accepted: fast, slow"),
+        (
+            "mode",
+            "fats",
+            r"unknown value of sample.mode 'fats' \(did you mean 'fast'\?\); accepted: fast, slow",
+        ),
         ("limit", "-1", r"out of range; accepted: 0.0..inf"),
         ("layers", "1,-2", r"sample.layers=-2 is out of range"),
         ("flag", "maybe", r"accepted type: bool"),
@@ -77,7 +89,9 @@ def test_the_description_names_type_default_and_range():
 
 
 def test_an_assignment_has_three_parts():
-    """The method's name ends at the first dot, the option's at the first equals sign; a combination is a method too."""
+    """The method's name ends at the first dot, the option's at the first equals sign; a combination
+    is a method too.
+    """
     assert split_assignment("apricot+dl2.dl2_lr=0.1") == ("apricot+dl2", "dl2_lr", "0.1")
     assert split_assignment("dl2.constraint=a=b") == ("dl2", "constraint", "a=b")
     for bad in ("dl2", "dl2.lr", "lr=1", ".lr=1"):

@@ -28,7 +28,9 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def as_nobody() -> tuple[Path, bool]:
-    """The cache folder, and whether it can be made, for a user without privileges: root may write everywhere."""
+    """The cache folder, and whether it can be made, for a user without privileges: root may write
+    everywhere.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

@@ -1,4 +1,6 @@
-"""Names to things: built-in lines, installed packages, and `package.module:Class`; a broken plug-in does not stop the others."""
+"""Names to things: built-in lines, installed packages, and `package.module:Class`; a broken plug-in
+does not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ accuracy = outsider_metric:ENTRY
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like site-packages with one distribution: a sound method and metric, and torn ones."""
+    """A folder that looks like site-packages with one distribution: a sound method and metric, and
+    torn ones.
+    """
     info = tmp_path / "outsider-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outsider\nVersion: 1.0\n")
@@ -154,7 +158,12 @@ def test_the_list_shows_every_built_in_method_with_its_options(capsys: pytest.Ca
 @pytest.mark.parametrize("what", ["models", "datasets", "metrics", "faults"])
 def test_every_kind_can_be_listed(what: str, capsys: pytest.CaptureFixture[str]):
     """Each list names something that is built in."""
-    known = {"models": "digits/cnn", "datasets": "digits", "metrics": "generalisation", "faults": "mislabelled"}
+    known = {
+        "models": "digits/cnn",
+        "datasets": "digits",
+        "metrics": "generalisation",
+        "faults": "mislabelled",
+    }
     assert main(["list", what]) == 0
     assert known[what] in capsys.readouterr().out
 

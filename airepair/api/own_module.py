@@ -31,7 +31,9 @@ Arrays = Mapping[str, tuple[Any, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """A finished repair: the module (None unless `record.status` is "repaired") and the record, as the benchmark files it."""
+    """A finished repair: the module (None unless `record.status` is "repaired") and the record, as
+    the benchmark files it.
+    """
 
     module: nn.Module | None
     record: Record
@@ -59,18 +61,28 @@ def repair(
     """Repairs a copy of a classifier; the module that was given stays as it is.
 
     module      takes float images in [0, 1], N x C x H x W, and returns logits, N x K; on any device
-    data        the name of a data set (`mnist`, `npz:PATH`, `folder:PATH`; `trained_on` says what the module has seen of it), a Dataset, or arrays:
-                {"repair": (x, y), "validation": ..., "test": ...} and, if a method is to learn from it, "train"; x is N x C x H x W, uint8 or
-                float in [0, 1], y is N class ids
-    method      a name of `airepair list methods`, with a variant in brackets if need be (`apricot[random_sets]`), or `package.module:Class`
+    data        the name of a data set (`mnist`, `npz:PATH`, `folder:PATH`; `trained_on` says what
+    the module has seen of it), a Dataset, or arrays:
+                {"repair": (x, y), "validation": ..., "test": ...} and, if a method is to learn from
+                it, "train"; x is N x C x H x W, uint8 or float in [0, 1], y is N class ids
+    method      a name of `airepair list methods`, with a variant in brackets if need be
+    (`apricot[random_sets]`), or `package.module:Class`
     options     of the method; the rest are its defaults and the reviewed settings
 
-    UsageError for anything that cannot be meant. Whatever the method does is in the record of what is returned.
+    UsageError for anything that cannot be meant. Whatever the method does is in the record of what
+    is returned.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     divided = _dataset(data, seed, trained_on)
     moved: dict[str, Any] = {name: getattr(divided, name).to(device) for name in PARTS}
-    subject = Subject("own", module, replace(divided, **moved), training_of(divided.name, "").recipe, trained_on, {"kind": "module"})
+    subject = Subject(
+        "own",
+        module,
+        replace(divided, **moved),
+        training_of(divided.name, "").recipe,
+        trained_on,
+        {"kind": "module"},
+    )
     shared = Shared(device=str(device))
     case = Case(divided.name, "own", check(method), seed)
     chosen = chosen_options(case, "own", shared.profile_of(divided.name), options or {})
@@ -87,7 +99,10 @@ def _dataset(data: str | Dataset | Arrays, seed: int, trained_on: str) -> Datase
     missing = [name for name in PARTS[1:] if name not in data]
     unknown = [name for name in data if name not in PARTS]
     if missing or unknown:
-        raise UsageError(f"data has {', '.join(data) or 'nothing'}; accepted: repair, validation, test and, if there is one, train")
+        raise UsageError(
+            f"data has {', '.join(data) or 'nothing'}; accepted: repair, validation, test and, "
+            f"if there is one, train"
+        )
     splits = {name: _split(name, *data[name]) for name in data}
     none = splits["repair"].select(torch.zeros(0, dtype=torch.int64))
     splits.setdefault("train", none)

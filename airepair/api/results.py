@@ -31,7 +31,9 @@ class Records:
         return len(self.records)
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame, a row per cell: the case, status, `before.METRIC`, `after.METRIC`, budget and seconds. ImportError without pandas."""
+        """A pandas DataFrame, a row per cell: the case, status, `before.METRIC`, `after.METRIC`,
+        budget and seconds. ImportError without pandas.
+        """
         import pandas
 
         return pandas.DataFrame([_row(r) for r in self.records])
@@ -46,7 +48,11 @@ def _row(record: Record) -> dict[str, Any]:
         "seed": case.seed,
         "status": record.status,
     }
-    found |= {f"{when}.{name}": value for when in ("before", "after") for name, value in getattr(record, when).items()}
+    found |= {
+        f"{when}.{name}": value
+        for when in ("before", "after")
+        for name, value in getattr(record, when).items()
+    }
     return found | {"images": record.budget.get("backward"), "seconds": record.cost.get("seconds")}
 
 
@@ -62,13 +68,16 @@ def compare(
     fail_if: Sequence[str] = (),
     level: float | None = None,
 ) -> Verdict:
-    """The gate: new records against a baseline's, as `airepair compare` judges them; each a folder, a .jsonl file, or records.
+    """The gate: new records against a baseline's, as `airepair compare` judges them; each a folder, a
+    .jsonl file, or records.
 
-    fail_if     rules as `accuracy:-0.5pp` (docs/reports.md); without any those of pyproject.toml or pytest.ini here, else the default
+    fail_if     rules as `accuracy:-0.5pp` (docs/reports.md); without any those of pyproject.toml or
+    pytest.ini here, else the default
     level       how sure a decision must be
 
-    `code` of what is returned is the exit code of the command (0 fine, 10 regressed or missing, 11 nothing or not all could be compared, 12
-    cannot decide), `findings` has a line per cell and number. UsageError if the baseline cannot be read, or a rule is none.
+    `code` of what is returned is the exit code of the command (0 fine, 10 regressed or missing, 11
+    nothing or not all could be compared, 12 cannot decide), `findings` has a line per cell and
+    number. UsageError if the baseline cannot be read, or a rule is none.
     """
     rules = rules_of(list(fail_if), level, Path.cwd())
     before = read([Path(old)])[0] if isinstance(old, str | Path) else old
@@ -79,5 +88,8 @@ def compare(
 
 
 def verdict(records: str | Path | Iterable[Record]) -> list[str]:
-    """What records say, in three to six sentences: of a folder, a .jsonl file, or records themselves. UsageError if they cannot be read."""
+    """What records say, in three to six sentences: of a folder, a .jsonl file, or records themselves.
+
+    UsageError if they cannot be read.
+    """
     return sentences(grid(load(records) if isinstance(records, str | Path) else records))

@@ -1,4 +1,5 @@
-"""How numbers are computed: what makes a run portable, whether it worked, the precision of a network, and the seeds of random streams.
+"""How numbers are computed: what makes a run portable, whether it worked, the precision of a network,
+and the seeds of random streams.
 
 setup.py      what the CPU's libraries read when they load; imported before torch and numpy
 canary.py     whether this process computes portably

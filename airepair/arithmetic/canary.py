@@ -1,9 +1,10 @@
-"""The canary: a small fixed computation whose digest tells whether this process computes portably (airepair/arithmetic/setup.py).
+"""The canary: a small fixed computation whose digest tells whether this process computes portably
+(airepair/arithmetic/setup.py).
 
-Setting variables proves nothing: a library may have loaded before them, or ignore them in its next version. So the
-digest decides what a record says. The computation holds what the benchmark uses: steps of SGD, Adam and RMSprop on a
-network with convolutions and batch norm, matrix products, LAPACK, elementary functions, numpy. It takes about a second,
-once per process.
+Setting variables proves nothing: a library may have loaded before them, or ignore them in its next
+version. So the digest decides what a record says. The computation holds what the benchmark uses:
+steps of SGD, Adam and RMSprop on a network with convolutions and batch norm, matrix products,
+LAPACK, elementary functions, numpy. It takes about a second, once per process.
 """
 
 from __future__ import annotations
@@ -23,14 +24,27 @@ from airepair.arithmetic.setup import is_set
 
 Arithmetic = Literal["portable", "native"]
 
-# torch 2.13, numpy 2.4: equal on an Intel Xeon with AVX-512 and AMX and on an emulated AMD EPYC (Rome). Processors without
-# AVX2 and FMA (before 2013) lack these kernels, and are native.
+# torch 2.13, numpy 2.4: equal on an Intel Xeon with AVX-512 and AMX and on an emulated AMD EPYC
+# (Rome). Processors without AVX2 and FMA (before 2013) lack these kernels, and are native.
 PORTABLE = frozenset({"0f26d55093c344ba"})
-ELEMENTARY = (torch.exp, torch.log, torch.tanh, torch.sigmoid, torch.sin, torch.cos, torch.erf, torch.expm1, torch.log1p)
+ELEMENTARY = (
+    torch.exp,
+    torch.log,
+    torch.tanh,
+    torch.sigmoid,
+    torch.sin,
+    torch.cos,
+    torch.erf,
+    torch.expm1,
+    torch.log1p,
+)
 
 
 def arithmetic(device: torch.device) -> Arithmetic:
-    """What a record says of the numbers of cells on that device. A process that was asked to be portable and is not says so once."""
+    """What a record says of the numbers of cells on that device.
+
+    A process that was asked to be portable and is not says so once.
+    """
     if device.type != "cpu" or not is_set():
         return "native"
     if measured() in PORTABLE:
@@ -43,7 +57,8 @@ def arithmetic(device: torch.device) -> Arithmetic:
 def _warn() -> None:
     found = f"{measured()} (torch {torch.__version__}, numpy {np.__version__})"
     warnings.warn(
-        f"native arithmetic: the canary's digest {found} is not a known portable one; a library had loaded before it "
+        f"native arithmetic: the canary's digest {found} is not a known portable one; "
+        f"a library had loaded before it "
         "could be set up, or is of a version that was not measured. Records say native",
         stacklevel=3,
     )
@@ -51,7 +66,9 @@ def _warn() -> None:
 
 @cache
 def measured() -> str:
-    """The digest of this process's canary: 16 hexadecimal digits. Leaves torch's generator and number of threads alone."""
+    """The digest of this process's canary: 16 hexadecimal digits. Leaves torch's generator and
+    number of threads alone.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,7 +89,14 @@ def _training() -> Iterator[Tensor]:
     x, y = torch.rand(96, 1, 8, 8, generator=generator), torch.randint(10, (96,), generator=generator)
     for name in ("sgd", "adam", "rmsprop"):
         torch.manual_seed(2)
-        front = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 33, 3), nn.ReLU()
+        front = (
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 33, 3),
+            nn.ReLU(),
+        )
         module = nn.Sequential(*front, nn.Flatten(), nn.Linear(132, 50), nn.ReLU(), nn.Linear(50, 10))
         optimizer = _optimizer(name, module)
         for _ in range(4):
@@ -97,7 +121,12 @@ def _linear_algebra() -> Iterator[Tensor]:
     for kind in (torch.float32, torch.float64):
         a = torch.randn(65, 65, generator=generator, dtype=kind)
         square = a @ a.T
-        yield from (square, torch.linalg.solve(a, square), torch.linalg.inv(a), torch.linalg.pinv(square, hermitian=True))
+        yield from (
+            square,
+            torch.linalg.solve(a, square),
+            torch.linalg.inv(a),
+            torch.linalg.pinv(square, hermitian=True),
+        )
         yield from (*torch.linalg.svd(a), *torch.linalg.eigh(square), a.norm(dim=1), a.std(0))
 
 
@@ -108,7 +137,16 @@ def _functions() -> Iterator[Tensor]:
         x = torch.rand(40_000, generator=generator, dtype=kind) * 3 + 1e-3
         rows = x[:39_990].reshape(-1, 10)
         yield from (function(part) for function in ELEMENTARY for part in (x, x[::3]))
-        yield from (rows.softmax(1), rows.log_softmax(1), rows.logsumexp(1), rows.sum(0), rows.sum(1), x.sum(), x.mean(), x.var())
+        yield from (
+            rows.softmax(1),
+            rows.log_softmax(1),
+            rows.logsumexp(1),
+            rows.sum(0),
+            rows.sum(1),
+            x.sum(),
+            x.mean(),
+            x.var(),
+        )
         yield from (x.rsqrt(), x.pow(1.7), root(x.float()))
 
 
@@ -117,4 +155,13 @@ def _numpy() -> Iterator[np.ndarray[Any, Any]]:
     double = np.random.default_rng(5).random((65, 65)) + 0.01
     a: np.ndarray[Any, Any]
     for a in (double.astype(np.float32), double):
-        yield from (np.exp(a), np.log(a), np.sqrt(a), np.tanh(a), a @ a.T, np.linalg.solve(a, a.T @ a), np.linalg.inv(a), a.sum(0))
+        yield from (
+            np.exp(a),
+            np.log(a),
+            np.sqrt(a),
+            np.tanh(a),
+            a @ a.T,
+            np.linalg.solve(a, a.T @ a),
+            np.linalg.inv(a),
+            a.sum(0),
+        )

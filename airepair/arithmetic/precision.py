@@ -1,13 +1,14 @@
 """channels_last on the CPU for convolutional networks, and bf16 autocast for those on real data sets.
 
-A subject is marked when it is made, and its copies keep the mark. Marked `bf16`, its forward passes in training steps
-and in searches (DL2's counterexamples, validation while a repair runs) go through bf16 autocast, as on CUDA; logits,
-losses, gradients of weights and the optimiser stay float32, and so are the exams that a record reports: a repair that
-guarantees an answer by a small margin keeps it. All forward passes of a marked network get images in channels_last.
+A subject is marked when it is made, and its copies keep the mark. Marked `bf16`, its forward passes
+in training steps and in searches (DL2's counterexamples, validation while a repair runs) go through
+bf16 autocast, as on CUDA; logits, losses, gradients of weights and the optimiser stay float32, and
+so are the exams that a record reports: a repair that guarantees an answer by a small margin keeps
+it. All forward passes of a marked network get images in channels_last.
 
 (One core of a Xeon with AMX trained a ResNet-18 of quarter width 2.8 times as fast as contiguous float32 did:
-benchmarks/perf. In channels_last alone a training step of the digits CNN takes two thirds of the time: max pooling and batch norm are vectorised
-there.) Digits keep float32, which is portable.
+benchmarks/perf. In channels_last alone a training step of the digits CNN takes two thirds of the
+time: max pooling and batch norm are vectorised there.) Digits keep float32, which is portable.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def mark(module: nn.Module, dataset: str, device: torch.device) -> nn.Module:
 
 
 def precision_of(module: nn.Module) -> Precision:
-    """What the module was marked with; plain for one that nobody marked, such as a network that a method built."""
+    """What the module was marked with; plain for one that nobody marked, such as a network that a
+    method built.
+    """
     found: Precision = getattr(module, MARK, "plain")
     return found
 
@@ -64,7 +67,9 @@ def laid_out(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def lowered(module: nn.Module) -> Iterator[None]:
-    """Within the block calls of a module that is marked bf16 compute in it, and return float32 all the same."""
+    """Within the block calls of a module that is marked bf16 compute in it, and return float32 all
+    the same.
+    """
     if precision_of(module) != "bf16":
         yield
         return
@@ -88,7 +93,9 @@ def lowered(module: nn.Module) -> Iterator[None]:
 
 @cache
 def bf16_pays() -> bool:
-    """Whether this processor has bf16 instructions and trains a convolution at least 1.2 times as fast with them."""
+    """Whether this processor has bf16 instructions and trains a convolution at least 1.2 times as
+    fast with them.
+    """
     has = torch.cpu.get_capabilities()
     if not (has.get("avx512_bf16") or has.get("amx_bf16")):
         return False
@@ -96,7 +103,9 @@ def bf16_pays() -> bool:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """CPU seconds of the thread (another's work does not count) of the fastest of a few training steps of a convolution."""
+    """CPU seconds of the thread (another's work does not count) of the fastest of a few training
+    steps of a convolution.
+    """
     layer = nn.Conv2d(128, 128, 3, padding=1)
     x = torch.zeros(16, 128, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
     least, begin = float("inf"), time.thread_time()

@@ -1,7 +1,8 @@
 """Runs the benchmark suite, from an installed package or a checkout: `airepair bench [pytest options]`.
 
-It takes pytest's options (-k, -m, -n 2, -q, -v, --collect-only and the rest) and those below. Methods of your own (`mine:Mine`) and model files are
-looked for in the working directory; results go to reports/out there, or to --out.
+It takes pytest's options (-k, -m, -n 2, -q, -v, --collect-only and the rest) and those below.
+Methods of your own (`mine:Mine`) and model files are looked for in the working directory; results
+go to reports/out there, or to --out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from airepair.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything goes to pytest."""
-    parser.prefix_chars = "\0"  # no word is an option of ours: argparse would refuse a list that begins with one of pytest's
+    parser.prefix_chars = (
+        "\0"  # no word is an option of ours: argparse would refuse a list that begins with one of pytest's
+    )
     parser.add_argument("options", nargs="*", metavar="PYTEST OPTION", help="passed to pytest unchanged")
 
 
@@ -43,7 +46,9 @@ def suite(words: Sequence[str]) -> int:
     given = list(words) if _is_checkout(root) else [long_form(word, short_options()) for word in words]
     with subprocess.Popen([*command(root), *given], env=surroundings(root)) as process:
         while True:
-            with suppress(KeyboardInterrupt):  # a terminal sends it to the suite as well, which then writes its tables and ends
+            with suppress(
+                KeyboardInterrupt
+            ):  # a terminal sends it to the suite as well, which then writes its tables and ends
                 return process.wait()
 
 
@@ -61,7 +66,11 @@ def options_help(width: int = 100) -> str:
     for group, options in registered().items():
         lines += [f"\n{group}"]
         for names, about in options:
-            value = "" if "action" in about and about["action"] != "append" else f" {about.get('metavar') or 'VALUE'}"
+            value = (
+                ""
+                if "action" in about and about["action"] != "append"
+                else f" {about.get('metavar') or 'VALUE'}"
+            )
             lines.append(f"  {names}{value}")
             text = str(about.get("help", "")) % {"default": about.get("default")}
             lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
@@ -79,7 +88,9 @@ def long_form(word: str, short: Sequence[str]) -> str:
 
 
 def registered() -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """The installed plugin's options by group, asked of the plugins themselves: the short form, and what was said of it."""
+    """The installed plugin's options by group, asked of the plugins themselves: the short form, and
+    what was said of it.
+    """
     from airepair.suite.plugin import MODULES
 
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
@@ -97,7 +108,9 @@ def registered() -> dict[str, list[tuple[str, dict[str, Any]]]]:
 
     for name in MODULES:
         register = getattr(_module(name), "pytest_addoption", None)
-        if register is not None and len(signature(register).parameters) == 1:  # one with more looks at what is given and adds nothing
+        if (
+            register is not None and len(signature(register).parameters) == 1
+        ):  # one with more looks at what is given and adds nothing
             register(Noting())
     return found
 
@@ -114,7 +127,8 @@ def short_options() -> tuple[str, ...]:
 
 
 def command(root: Path) -> list[str]:
-    """The pytest command, for the working directory: the suite of the checkout at `root` if it is one, else the installed one.
+    """The pytest command, for the working directory: the suite of the checkout at `root` if it is one,
+    else the installed one.
 
     UsageError if this installation carries no suite.
     """
@@ -122,7 +136,21 @@ def command(root: Path) -> list[str]:
     if _is_checkout(root):
         return [*pytest, str(root / "benchmarks"), "-c", str(root / "pyproject.toml"), "--rootdir", str(root)]
     if find_spec("airepair.suite.benchmarks") is None:
-        raise UsageError(f"no benchmark suite in {root}; accepted: a checkout, or a wheel that carries airepair.suite.benchmarks")
-    # Neither the configuration nor a conftest of the working directory's own project applies: they are about something else.
-    own = ["-c", os.devnull, "--noconftest", "--rootdir", str(Path.cwd()), "-ra", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
+        raise UsageError(
+            f"no benchmark suite in {root}; accepted: a checkout, or a wheel that carries "
+            f"airepair.suite.benchmarks"
+        )
+    # Neither the configuration nor a conftest of the working directory's own project applies: they
+    # are about something else.
+    own = [
+        "-c",
+        os.devnull,
+        "--noconftest",
+        "--rootdir",
+        str(Path.cwd()),
+        "-ra",
+        "-p",
+        "no:cacheprovider",
+        "--benchmark-disable-gc",
+    ]
     return [*pytest, *own, "-p", "airepair.suite.plugin", "--pyargs", "airepair.suite.benchmarks"]

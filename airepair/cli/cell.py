@@ -26,9 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SPEC, --out, --device, --keep-models, --native."""
     parser.set_defaults(body="airepair.cli.commands.cell")
     parser.add_argument("spec", type=Path, help="a spec file that `airepair plan` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the record and the cell's files go")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the record and the cell's files go"
+    )
     parser.add_argument("--device", metavar="auto|cpu|cuda", help="default: the plan's")
-    parser.add_argument("--keep-models", default="all", choices=get_args(Keep), help="which repaired weights are kept in this folder")
+    parser.add_argument(
+        "--keep-models",
+        default="all",
+        choices=get_args(Keep),
+        help="which repaired weights are kept in this folder",
+    )
     parser.add_argument("--native", action="store_true", help=NATIVE)
 
 
@@ -36,7 +43,9 @@ def prepare(args: argparse.Namespace) -> None:
     """Reads the spec (`args.cell`) and chooses its arithmetic, before the command's body loads torch."""
     args.cell = _read(args.spec, args.device)
     on_cpu = not args.cell.device.startswith("cuda")
-    remark = set_up(portable=on_cpu and not args.native and wants_portable([args.cell.case.dataset], args.cell.profile))
+    remark = set_up(
+        portable=on_cpu and not args.native and wants_portable([args.cell.case.dataset], args.cell.profile)
+    )
     if remark:
         print(f"airepair: {remark}", file=sys.stderr)
 
@@ -45,7 +54,9 @@ def _read(path: Path, device: str | None) -> CellSpec:
     try:
         spec = CellSpec.from_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}; accepted: a file of `airepair plan`") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; accepted: a file of `airepair plan`"
+        ) from error
     wanted = device or spec.device
     check_device(wanted)
     return replace(spec, device=wanted)

@@ -3,8 +3,9 @@
 airepair compare baseline/ out/ --fail-if accuracy:-0.5pp --fail-if dl2/constraint:-2% --fail-if seconds:+50%
 
 A cell, seed, metric or finite score that the baseline has and the new records lack is a regression.
-Records of other options, data, profile, benchmark version or arithmetic are not comparable. Exit codes: 0 compared and fine,
-10 regressed, 11 nothing or not all could be compared, 12 cannot decide at the level, 2 bad input.
+Records of other options, data, profile, benchmark version or arithmetic are not comparable. Exit
+codes: 0 compared and fine, 10 regressed, 11 nothing or not all could be compared, 12 cannot decide
+at the level, 2 bad input.
 """
 
 from __future__ import annotations
@@ -36,9 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
         f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
     )
-    parser.add_argument("--level", type=float, default=None, help=f"how sure a decision must be (default: the same files, else {LEVEL})")
-    parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="the form of the table")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write gate.json, gate.md (a step summary) and gate-badge.json there")
+    parser.add_argument(
+        "--level",
+        type=float,
+        default=None,
+        help=f"how sure a decision must be (default: the same files, else {LEVEL})",
+    )
+    parser.add_argument(
+        "--format", choices=("txt", "md", "tex", "csv"), default="txt", help="the form of the table"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write gate.json, gate.md (a step summary) and gate-badge.json there",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,11 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("list", "get", "check"),
         help="list: show all; get: fetch missing files; check: read and compare with the official digests",
     )
-    parser.add_argument("names", nargs="*", help="data sets (get needs at least one; default for check: all that are present)")
+    parser.add_argument(
+        "names", nargs="*", help="data sets (get needs at least one; default for check: all that are present)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when all is well; 1 when a set could not be fetched, or is damaged, partial, altered, or named and absent."""
+    """0 when all is well; 1 when a set could not be fetched, or is damaged, partial, altered, or
+    named and absent.
+    """
     given = [registered_name(name) for name in args.names]
     for name in given:
         if not name.startswith(("npz:", "folder:")):
@@ -39,7 +43,11 @@ def run(args: argparse.Namespace) -> int:
     names = given or DATASETS.names()
     if args.what == "list":
         print(f"data folder: {paths.data()} (AIREPAIR_DATA names another)")
-    lines: dict[str, Callable[[str, Path], bool]] = {"list": _listed, "get": _got, "check": partial(_checked, asked=bool(given))}
+    lines: dict[str, Callable[[str, Path], bool]] = {
+        "list": _listed,
+        "get": _got,
+        "check": partial(_checked, asked=bool(given)),
+    }
     good = [lines[args.what](name, paths.data()) for name in names]
     return 0 if all(good) else 1
 
@@ -93,10 +101,13 @@ def _checked(name: str, root: Path, *, asked: bool) -> bool:
     except AirepairError as error:
         print(f"airepair: {error}", file=sys.stderr)
         return False
-    sizes = ", ".join(f"{part} {len(getattr(found, part)):,}" for part in ("train", "repair", "validation", "test"))
+    sizes = ", ".join(
+        f"{part} {len(getattr(found, part)):,}" for part in ("train", "repair", "validation", "test")
+    )
     official = name in OFFICIAL
     said = "; ".join(found.notes) or ("official, every image and label" if official else "as it comes")
     print(
-        f"{found.name}: {said}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; {sizes}; test {found.digests['test'][:16]}"
+        f"{found.name}: {said}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; "
+        f"{sizes}; test {found.digests['test'][:16]}"
     )
     return not (official and found.notes)

@@ -1,6 +1,7 @@
 """The environments of external tools: list them, build one, or remove one.
 
-A tool is a folder with a tool.toml; they are looked for in the folders of AIREPAIR_TOOLS and in `examples` of a checkout.
+A tool is a folder with a tool.toml; they are looked for in the folders of AIREPAIR_TOOLS and in
+`examples` of a checkout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from airepair.external.manifest import find, folders, installed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The action and the tool."""
     parser.add_argument(
-        "action", choices=["list", "create", "lock", "remove"], help="lock: write the resolved versions to requirements.lock"
+        "action",
+        choices=["list", "create", "lock", "remove"],
+        help="lock: write the resolved versions to requirements.lock",
     )
     parser.add_argument("name", nargs="?", help="the tool's name, or its folder")
 
@@ -28,7 +31,10 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         names = installed()
         if not names:
-            print(f"no tool.toml found in {', '.join(f'{place}/*' for place in folders())}; AIREPAIR_TOOLS names other folders")
+            print(
+                f"no tool.toml found in {', '.join(f'{place}/*' for place in folders())}; "
+                f"AIREPAIR_TOOLS names other folders"
+            )
         for name in names:
             try:
                 manifest = find(name)

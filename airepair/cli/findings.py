@@ -1,4 +1,5 @@
-"""Writes the findings: the claims that records support after correction, over twenty seeds and in both arithmetics. Needs no torch.
+"""Writes the findings: the claims that records support after correction, over twenty seeds and in both
+arithmetics. Needs no torch.
 
 airepair findings reports/digits reports/cpu --out docs/findings.md
 """
@@ -15,8 +16,12 @@ from airepair.report.findings import findings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECORDS..., --out."""
-    parser.add_argument("records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the page is written (default: it is printed)")
+    parser.add_argument(
+        "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where the page is written (default: it is printed)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,6 @@
-"""Lists what is registered (methods with their options, models, data sets, metrics, faults), and what cannot be imported."""
+"""Lists what is registered (methods with their options, models, data sets, metrics, faults), and
+what cannot be imported.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,11 @@ def _text(what: str, name: str, about: dict[str, Any], width: int) -> Iterator[s
     yield f"{name}  [{about['category']}]  {about['paper']}"
     yield f"    {about['idea']}"
     for o in about["options"]:
-        ends = f" in {_end(o['low'], '-inf')}..{_end(o['high'], 'inf')}" if (o["low"], o["high"]) != (None, None) else ""
+        ends = (
+            f" in {_end(o['low'], '-inf')}..{_end(o['high'], 'inf')}"
+            if (o["low"], o["high"]) != (None, None)
+            else ""
+        )
         source = f" ({o['source']})" if o["source"] else ""
         tune = f"; tuned over {o['tune']}" if o["tune"] else ""
         yield f"    {o['name']:<18} {_shown(o['default']):<14} {o['type']}{ends}: {o['help']}{source}{tune}"
@@ -126,7 +132,7 @@ def _fault(cls: Any) -> dict[str, Any]:
 
 
 def _sentence(thing: Any) -> dict[str, Any]:
-    return {"about": (inspect.getdoc(thing) or "").split("\n")[0]}
+    return {"about": " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())}
 
 
 def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -134,10 +140,15 @@ def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]
     chosen = {k: e for k, e in entries().items() if name in (None, k)}
     if not chosen:
         raise UsageError(f"unknown metric {name!r}; accepted: {', '.join(entries())}")
-    return {k: {"title": e.title, "unit": e.unit, "better": f"better: {e.better}", "source": e.source} for k, e in chosen.items()}, broken()
+    return {
+        k: {"title": e.title, "unit": e.unit, "better": f"better: {e.better}", "source": e.source}
+        for k, e in chosen.items()
+    }, broken()
 
 
-def _each(registry: Registry, name: str | None, about: Any) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+def _each(
+    registry: Registry, name: str | None, about: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     if name is not None:
         return {name: about(registry.get(name))}, {}
     broken = registry.broken()

@@ -1,5 +1,6 @@
-"""The command line: `airepair COMMAND ...`. Each command is a page of airepair.cli, imported when it is called: its help, its
-words and, where it loads little, what it does; else that is in airepair.cli.commands.
+"""The command line: `airepair COMMAND ...`. Each command is a page of airepair.cli, imported when it
+is called: its help, its words and, where it loads little, what it does; else that is in
+airepair.cli.commands.
 
 Bad input is one line on standard error and exit code 2.
 """
@@ -22,9 +23,21 @@ from airepair.arithmetic.setup import set_up
 from airepair.errors import AirepairError, UsageError, choose, one_line, printable
 
 # Whose warnings are kept from the terminal.
-FRAMEWORKS = ("absl", "h5py", "keras", "mmdnn", "onnx", "onnx2torch", "onnxruntime", "tensorflow", "torch", "torchvision")
+FRAMEWORKS = (
+    "absl",
+    "h5py",
+    "keras",
+    "mmdnn",
+    "onnx",
+    "onnx2torch",
+    "onnxruntime",
+    "tensorflow",
+    "torch",
+    "torchvision",
+)
 COMMANDS: dict[str, str] = {
-    "repair": "repair a model file or a subject of the grid with one or several methods (the paper's command line)",
+    "repair": "repair a model file or a subject of the grid with one or several methods (the paper's "
+    "command line)",
     "convert": "convert a model file between PyTorch, Keras, TensorFlow and ONNX",
     "data": "list, get or check the data sets",
     "train": "train a baseline",
@@ -62,7 +75,9 @@ def overview() -> str:
     """What `airepair --help` prints."""
     rows = "\n".join(f"  {name:<13}{about}" for name, about in available().items())
     head = f"AIREPAIR {airepair.__version__}: runs neural-network repair methods on the same model, fairly."
-    return f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help lists its options."
+    return (
+        f"usage: airepair COMMAND [options]\n\n{head}\n\n{rows}\n\nairepair COMMAND --help lists its options."
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,10 +85,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """UsageError with argparse's own message, and a hint where a word is close to one of ours."""
-        raise UsageError(f"{self.prog.removeprefix('airepair ')}: {message}{self._hint(message)}; see {self.prog} --help")
+        raise UsageError(
+            f"{self.prog.removeprefix('airepair ')}: {message}{self._hint(message)}; see {self.prog} --help"
+        )
 
     def _hint(self, message: str) -> str:
-        words = [w.partition("=")[0] for w in message.split() if w.startswith("--")] if "unrecognized" in message else []
+        words = (
+            [w.partition("=")[0] for w in message.split() if w.startswith("--")]
+            if "unrecognized" in message
+            else []
+        )
         near = [n for w in words for n in get_close_matches(w, list(self._option_string_actions), n=1)]
         return f" (did you mean {near[0]}?)" if near else ""
 
@@ -82,7 +103,10 @@ def parser_of(name: str) -> Parser:
     """The parser of a command."""
     command = importlib.import_module(module_of(name))
     parser = Parser(
-        f"airepair {name}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        f"airepair {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.add_arguments(parser)
     return parser
@@ -90,9 +114,13 @@ def parser_of(name: str) -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code, 2 for bad input."""
-    set_up(portable=False)  # a command that repairs or trains asks for portable arithmetic itself, once it knows its data set
+    set_up(
+        portable=False
+    )  # a command that repairs or trains asks for portable arithmetic itself, once it knows its data set
     if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
+        sys.path.append(
+            os.getcwd()
+        )  # `--method mine:Mine` finds mine.py here, as with `python -m`; last, so that it shadows nothing
     usable_streams()
     quiet_frameworks()
     if "_ARGCOMPLETE" in os.environ:
@@ -117,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """What could not be written is dropped, or Python tries again when it ends and prints an error of its own."""
+    """What could not be written is dropped, or Python tries again when it ends and prints an error
+    of its own.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -138,21 +168,28 @@ def _run(words: list[str]) -> int:
 
 
 def performed(command: ModuleType, args: argparse.Namespace) -> int:
-    """Runs a command with its words read; its exit code. What loads slowly is in a module of its own, `args.body`, behind `prepare`."""
+    """Runs a command with its words read; its exit code.
+
+    What loads slowly is in a module of its own, `args.body`, behind `prepare`.
+    """
     getattr(command, "prepare", lambda _: None)(args)
     body = importlib.import_module(args.body) if hasattr(args, "body") else command
     return int(body.run(args))
 
 
 def quiet_frameworks() -> None:
-    """What the frameworks warn of their own affairs, with lines of their own code, is nothing for a terminal; `python -W` brings it back."""
+    """What the frameworks warn of their own affairs, with lines of their own code, is nothing for a
+    terminal; `python -W` brings it back.
+    """
     if not sys.warnoptions:
         for name in FRAMEWORKS:
             warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
 
 
 def usable_streams() -> None:
-    """A closed stream becomes one that swallows; what a terminal's encoding lacks is replaced instead of ending the command."""
+    """A closed stream becomes one that swallows; what a terminal's encoding lacks is replaced
+    instead of ending the command.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -3,11 +3,12 @@
 airepair merge shards/* --plan specs/ --out reports/out
 
 Refused: invalid lines, records that their own files contradict, two records of a cell with different results,
-and columns whose parts were made under different conditions (benchmark version, arithmetic, kind of device, versions, data,
-the subject's weights). `--prefer last` keeps the side of the folder that was named last, `--prefer best` the side with more
-finished records, never the better score.
+and columns whose parts were made under different conditions (benchmark version, arithmetic, kind of
+device, versions, data, the subject's weights). `--prefer last` keeps the side of the folder that
+was named last, `--prefer best` the side with more finished records, never the better score.
 
-Exit code 0 if every planned cell has a record, 1 if not (the missing cells are listed), 2 if nothing was written.
+Exit code 0 if every planned cell has a record, 1 if not (the missing cells are listed), 2 if
+nothing was written.
 """
 
 from __future__ import annotations
@@ -31,11 +32,20 @@ SHOWN = 20  # sentences of a kind
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FOLDER..., --out, --plan, --prefer, --keep-models."""
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders that hold records.jsonl and cells/")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folders that hold records.jsonl and cells/"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--plan", type=Path, metavar="DIR", help="the folder of `airepair plan`: says which cells have no record")
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="DIR",
+        help="the folder of `airepair plan`: says which cells have no record",
+    )
     parser.add_argument("--prefer", choices=get_args(Prefer), help="which side of a contradiction is kept")
-    parser.add_argument("--keep-models", default="best", choices=get_args(Keep), help="which repaired weights are kept")
+    parser.add_argument(
+        "--keep-models", default="best", choices=get_args(Keep), help="which repaired weights are kept"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,11 +56,17 @@ def run(args: argparse.Namespace) -> int:
     shards = [Shard(folder, scan([folder / RECORDS])) for folder in args.folders]
     if wrong := broken(shards):
         _say(wrong)
-        raise UsageError(f"nothing was merged: {len(wrong)} lines or records cannot be trusted; accepted: folders without them")
+        raise UsageError(
+            f"nothing was merged: {len(wrong)} lines or records cannot be trusted; accepted: "
+            f"folders without them"
+        )
     found = merged(shards, args.prefer)
     if found.conflicts:
         _say(found.conflicts)
-        raise UsageError(f"nothing was merged: {len(found.conflicts)} contradictions; accepted: without them, or --prefer last or best")
+        raise UsageError(
+            f"nothing was merged: {len(found.conflicts)} contradictions; accepted: without them, "
+            f"or --prefer last or best"
+        )
     _say(found.left_out)
     _write(args.out, shards, found.entries, args.keep_models)
     print(f"wrote {args.out / RECORDS} ({len(found.entries)} records of {len(shards)} folders)")
@@ -58,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
     missing = [key for key in planned or () if key not in keys]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
-        print(f"{len(missing)} of {len(planned or ())} planned cells have no record: {', '.join(missing[:SHOWN])}{more}")
+        print(
+            f"{len(missing)} of {len(planned or ())} planned cells have no record: "
+            f"{', '.join(missing[:SHOWN])}{more}"
+        )
     return 1 if missing else 0
 
 

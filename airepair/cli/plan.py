@@ -1,9 +1,10 @@
-"""Writes the spec of each selected cell as a file, so that a cluster's tasks can run one each (docs/slurm.md).
+"""Writes the spec of each selected cell as a file, so that a cluster's tasks can run one each
+(docs/slurm.md).
 
 airepair plan --dataset cifar10 --method apricot,finetune --seeds 0,1,2 --device cuda --out specs/
 
-It takes the selection and the options of `airepair bench` and runs nothing. `--device` names the device of the machines
-that will run the cells: the profile depends on it.
+It takes the selection and the options of `airepair bench` and runs nothing. `--device` names the
+device of the machines that will run the cells: the profile depends on it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from airepair.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--out, and what pytest takes."""
     parser.prefix_chars = "\0"  # as for `airepair bench`: no word is an option of ours
-    parser.add_argument("options", nargs="*", metavar="SELECTION", help="as of `airepair bench`; --out DIR: where the specs go")
+    parser.add_argument(
+        "options",
+        nargs="*",
+        metavar="SELECTION",
+        help="as of `airepair bench`; --out DIR: where the specs go",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """pytest's exit code; 2 without --out."""
-    words = [part for word in args.options for part in ([*word.split("=", 1)] if word.startswith("--out=") else [word])]
+    words = [
+        part
+        for word in args.options
+        for part in ([*word.split("=", 1)] if word.startswith("--out=") else [word])
+    ]
     if words in (["-h"], ["--help"]):
         print(f"usage: airepair plan SELECTION --out DIR\n\n{__doc__}")
         return 0

@@ -17,8 +17,14 @@ from airepair.verification.entry import entry_of, lacks
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FOLDER, --print."""
-    parser.add_argument("folder", type=Path, help="the entry: a folder with entry.toml and the records of a run")
-    parser.add_argument("--print", choices=("install",), help="print that field of entry.toml and nothing else (for a workflow)")
+    parser.add_argument(
+        "folder", type=Path, help="the entry: a folder with entry.toml and the records of a run"
+    )
+    parser.add_argument(
+        "--print",
+        choices=("install",),
+        help="print that field of entry.toml and nothing else (for a workflow)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,5 +41,8 @@ def run(args: argparse.Namespace) -> int:
     for line in found.remarks:
         print(f"note: {printable(line)}")
     columns = {(r.case.dataset, r.case.model) for r in found.records}
-    print(f"{len(found.records)} records in {len(columns)} column{'s' * (len(columns) != 1)}: {'incomplete' if missing else 'complete'}")
+    print(
+        f"{len(found.records)} records in {len(columns)} column{'s' * (len(columns) != 1)}: "
+        f"{'incomplete' if missing else 'complete'}"
+    )
     return 1 if missing else 0

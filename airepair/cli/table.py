@@ -32,12 +32,21 @@ TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", *TEXTS)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECORDS..., --table, --format, --out, --paper."""
-    parser.add_argument("records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them")
-    parser.add_argument("--table", choices=TABLES, default="table1", help="which report to print")
-    parser.add_argument("--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form, if it is a table")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write every report in every form into this folder")
     parser.add_argument(
-        "--paper", type=Path, metavar="CSV", help="CSV of the paper's numbers to print beside ours (default: the one in this package)"
+        "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
+    )
+    parser.add_argument("--table", choices=TABLES, default="table1", help="which report to print")
+    parser.add_argument(
+        "--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form, if it is a table"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write every report in every form into this folder"
+    )
+    parser.add_argument(
+        "--paper",
+        type=Path,
+        metavar="CSV",
+        help="CSV of the paper's numbers to print beside ours (default: the one in this package)",
     )
 
 
@@ -54,18 +63,31 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -> None:
     paper = args.paper or default_path()
     if (args.table, args.format) == ("table1", "txt"):
-        print(terminal(records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()), end="")
+        print(
+            terminal(
+                records, paper, width=shutil.get_terminal_size((140, 24)).columns, bold=sys.stdout.isatty()
+            ),
+            end="",
+        )
     elif args.table in TEXTS:
         cells = grid(records)
         print(summary(cells, read_paper(paper)) if args.table == "verdict" else picture(cells.plain), end="")
     else:
         found = documents(grid(records), paper)
         if args.table not in found:
-            raise UsageError(f"these records have no data for {args.table}; accepted: {', '.join([*found, *TEXTS])}")
+            raise UsageError(
+                f"these records have no data for {args.table}; accepted: {', '.join([*found, *TEXTS])}"
+            )
         print(render(found[args.table], args.format), end="")
     lines = remarks if args.format == "txt" and args.table not in TEXTS else []
     if args.out:
-        marks = [f"{folder}: {mark}" for folder in args.records if folder.is_dir() and (mark := read_mark(folder))]
-        lines = [*lines, *marks, "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, marks))]
+        marks = [
+            f"{folder}: {mark}" for folder in args.records if folder.is_dir() and (mark := read_mark(folder))
+        ]
+        lines = [
+            *lines,
+            *marks,
+            "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, marks)),
+        ]
     for line in lines:
         print(line)

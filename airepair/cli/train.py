@@ -1,8 +1,10 @@
-"""Trains a baseline (the paper's train_baseline.py) and leaves a folder: model.pt, early.pt, the checkpoints asked for, log.jsonl.
+"""Trains a baseline (the paper's train_baseline.py) and leaves a folder: model.pt, early.pt, the
+checkpoints asked for, log.jsonl.
 
-early.pt is the state after a twentieth of the epochs: `airepair repair --pretrained FOLDER/model.pt` starts Apricot's submodels there.
-The same command continues a training that was stopped or killed. The recipe is the data set's; options given here replace
-parts of it. --until-accuracy watches the validation split, never test.
+early.pt is the state after a twentieth of the epochs: `airepair repair --pretrained
+FOLDER/model.pt` starts Apricot's submodels there. The same command continues a training that was
+stopped or killed. The recipe is the data set's; options given here replace parts of it.
+--until-accuracy watches the validation split, never test.
 """
 
 from __future__ import annotations
@@ -22,12 +24,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--net_arch",
         "--net-arch",
         required=True,
-        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; append +FAULT for a faulty subject",
+        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; "
+        "append +FAULT for a faulty subject",
     )
     parser.add_argument("--depth", type=int, help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
-    parser.add_argument("--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)")
-    parser.add_argument("--until-accuracy", type=float, metavar="A", help="stop after the first epoch with this validation accuracy (0..1)")
-    parser.add_argument("--keep-epochs", default="", metavar="N,N", help="also keep the state after these epochs, as epoch-N.pt")
+    parser.add_argument(
+        "--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)"
+    )
+    parser.add_argument(
+        "--until-accuracy",
+        type=float,
+        metavar="A",
+        help="stop after the first epoch with this validation accuracy (0..1)",
+    )
+    parser.add_argument(
+        "--keep-epochs",
+        default="",
+        metavar="N,N",
+        help="also keep the state after these epochs, as epoch-N.pt",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--lr", type=float, help="instead of the recipe's")
@@ -35,14 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clean",
         action="store_true",
-        help="train on clean labels (the digits recipe adds 15 %% label noise and swaps 40 %% of two classes)",
+        help="train on clean labels (the digits recipe adds 15 %% label noise and swaps 40 %% of two "
+        "classes)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--native", action="store_true", help=NATIVE)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)"
+    )
     parser.add_argument("--out", type=Path, help="folder (default: DATASET-MODEL-sSEED here)")
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Chooses the arithmetic, before the command's body loads torch; `args.remark` is what there is to say of it."""
+    """Chooses the arithmetic, before the command's body loads torch; `args.remark` is what there is
+    to say of it.
+    """
     args.remark = set_up(portable=not args.native and wants_portable([args.dataset], None))

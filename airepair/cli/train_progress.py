@@ -1,4 +1,6 @@
-"""What a person sees while a baseline trains: a line an epoch with the time that is left, and on a terminal one that moves."""
+"""What a person sees while a baseline trains: a line an epoch with the time that is left, and on a
+terminal one that moves.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class Epochs:
-    """`epoch` and `inside` are what a Watcher calls; the time is at most, since training may stop at an accuracy."""
+    """`epoch` and `inside` are what a Watcher calls; the time is at most, since training may stop
+    at an accuracy.
+    """
 
     def __init__(self, epochs: int):
         self.epochs, self.start, self.first = epochs, time.monotonic(), 0
@@ -26,7 +30,10 @@ class Epochs:
         """A line that stays."""
         self.first = self.first or epoch.number - 1
         accuracy = f"  validation {epoch.accuracy:.4f}" if epoch.accuracy is not None else ""
-        text = f"epoch {epoch.number}/{self.epochs}  loss {epoch.loss:.4f}{accuracy}  left at most {self._left(epoch.number)}"
+        text = (
+            f"epoch {epoch.number}/{self.epochs}  loss {epoch.loss:.4f}{accuracy}  left at most "
+            f"{self._left(epoch.number)}"
+        )
         print(("\r\033[K" if self.moving else "") + text, flush=True)
 
     def inside(self, epoch: int, done: int, total: int, loss: float) -> None:
@@ -35,7 +42,8 @@ class Epochs:
         if self.moving:
             left = self._left(epoch - 1 + done / total)
             print(
-                f"\r\033[Kepoch {epoch}/{self.epochs}  {done:,} of {total:,} images  loss {loss:.4f}  left at most {left}",
+                f"\r\033[Kepoch {epoch}/{self.epochs}  {done:,} of {total:,} images  loss {loss:.4f}  "
+                f"left at most {left}",
                 end="",
                 flush=True,
             )

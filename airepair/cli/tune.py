@@ -1,10 +1,12 @@
-"""Tunes methods fairly: the same number of trials and the same budget of training images for each, selection on validation alone.
+"""Tunes methods fairly: the same number of trials and the same budget of training images for each,
+selection on validation alone.
 
 airepair tune --dataset digits --model fc,cnn --method finetune,random,apricot,deeprepair,dl2 --trials 12
 
-Trial 0 is the default settings. Trials are kept in --out (study.journal, trials.jsonl): the same command continues where it stopped, and
-several processes with the same --out share the trials. The best settings are written to OUT/tuned.toml; --install puts them into the
-table that `--auto` reads. The tuning seeds are not the grid's (0, 1, 2, ...).
+Trial 0 is the default settings. Trials are kept in --out (study.journal, trials.jsonl): the same
+command continues where it stopped, and several processes with the same --out share the trials. The
+best settings are written to OUT/tuned.toml; --install puts them into the table that `--auto` reads.
+The tuning seeds are not the grid's (0, 1, 2, ...).
 """
 
 from __future__ import annotations
@@ -23,21 +25,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(body="airepair.cli.commands.tune")
     parser.add_argument("--dataset", default="digits", metavar="A,B", help="data sets (default: digits)")
     parser.add_argument("--model", default="fc,cnn", metavar="A,B", help="models (default: fc,cnn)")
-    parser.add_argument("--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)")
-    parser.add_argument("--open", action="store_true", help="search only the options for which no publication states a value")
-    parser.add_argument("--trials", type=int, default=12, help="trials of each method, the default settings included (default: 12)")
-    parser.add_argument("--images", type=int, help="training images of each repair (default: what finetune's settings would see)")
-    parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
-    parser.add_argument("--seeds", default=SEEDS, metavar="A,B", help=f"tuning seeds, each trial is the mean over them (default: {SEEDS})")
-    parser.add_argument("--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)")
     parser.add_argument(
-        "--out", type=Path, default=Path("reports/tuning"), help="folder for trials and the table (default: reports/tuning)"
+        "--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)"
     )
-    parser.add_argument("--install", action="store_true", help="put the rows into the table that --auto reads")
+    parser.add_argument(
+        "--open", action="store_true", help="search only the options for which no publication states a value"
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=12,
+        help="trials of each method, the default settings included (default: 12)",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="training images of each repair (default: what finetune's settings would see)",
+    )
+    parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
+    parser.add_argument(
+        "--seeds",
+        default=SEEDS,
+        metavar="A,B",
+        help=f"tuning seeds, each trial is the mean over them (default: {SEEDS})",
+    )
+    parser.add_argument(
+        "--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reports/tuning"),
+        help="folder for trials and the table (default: reports/tuning)",
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="put the rows into the table that --auto reads"
+    )
     parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Chooses the arithmetic, before the command's body loads torch; `args.remark` is what there is to say of it."""
+    """Chooses the arithmetic, before the command's body loads torch; `args.remark` is what there is
+    to say of it.
+    """
     args.remark = set_up(portable=not args.native and wants_portable(args.dataset.split(","), args.profile))

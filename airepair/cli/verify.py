@@ -1,9 +1,12 @@
-"""Verifies records: ranges, digests of their data, options against the method's, scores against the predictions beside them, versions.
+"""Verifies records: ranges, digests of their data, options against the method's, scores against the
+predictions beside them, versions.
 
 airepair verify entries/mine                  checks that run no cell
-airepair verify entries/mine --reproduce 3    also re-runs three random cells: in portable arithmetic their bits must be equal
+airepair verify entries/mine --reproduce 3    also re-runs three random cells: in portable
+arithmetic their bits must be equal
 
-With --reproduce the folder is marked (verification.json): reported, reproduced or contradicted. Exit code 1 if anything is contradicted.
+With --reproduce the folder is marked (verification.json): reported, reproduced or contradicted.
+Exit code 1 if anything is contradicted.
 """
 
 from __future__ import annotations
@@ -28,9 +31,23 @@ from airepair.verification.sample import drawn
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RECORDS, --reproduce, --sample-seed."""
-    parser.add_argument("records", type=Path, help="a record file (.jsonl), or a folder of a run with its cells/")
-    parser.add_argument("--reproduce", type=int, default=0, metavar="N", help="run a random sample of N cells again, and mark the folder")
-    parser.add_argument("--sample-seed", type=int, default=None, metavar="SEED", help="repeat the sample of an earlier verification")
+    parser.add_argument(
+        "records", type=Path, help="a record file (.jsonl), or a folder of a run with its cells/"
+    )
+    parser.add_argument(
+        "--reproduce",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run a random sample of N cells again, and mark the folder",
+    )
+    parser.add_argument(
+        "--sample-seed",
+        type=int,
+        default=None,
+        metavar="SEED",
+        help="repeat the sample of an earlier verification",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,13 +74,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _looked_at(records: list[Record], folder: Path) -> tuple[list[str], list[str]]:
-    """What the records contradict, a sentence each; and what could not be compared or is worth knowing, with how many records it is about."""
+    """What the records contradict, a sentence each; and what could not be compared or is worth
+    knowing, with how many records it is about.
+    """
     from airepair.verification.settings import wrong_options
     from airepair.verification.splits import foreign
 
     problems: list[str] = []
     notes: Counter[str] = Counter()
-    for record in sorted(records, key=lambda r: (r.case.dataset, r.case.seed, r.key)):  # a data set's splits are drawn once per seed
+    for record in sorted(
+        records, key=lambda r: (r.case.dataset, r.case.seed, r.key)
+    ):  # a data set's splits are drawn once per seed
         notes.update(_worth_knowing(record))
         found = list(contradictions(record, folder))
         if version(record) == BENCHMARK_VERSION:
@@ -76,7 +97,10 @@ def _looked_at(records: list[Record], folder: Path) -> tuple[list[str], list[str
 
 def _worth_knowing(record: Record) -> Iterator[str]:
     if version(record) != BENCHMARK_VERSION:
-        yield f"benchmark version {version(record)}, this is {BENCHMARK_VERSION}: neither options nor data were compared"
+        yield (
+            f"benchmark version {version(record)}, this is {BENCHMARK_VERSION}: "
+            f"neither options nor data were compared"
+        )
     if record.status == "repaired" and not record.right:
         yield "no right answers: scores cannot be recomputed without predictions.npz"
     if record.provenance.get("dirty"):
@@ -90,7 +114,8 @@ def _again(args: argparse.Namespace, records: list[Record]) -> list[Repeated]:
     for line in reasons:
         print(f"note: {printable(line)}")
     print(
-        f"running {len(chosen)} of {len(records)} cells again (--sample-seed {seed}): {', '.join(r.key for r in chosen) or 'none can be'}",
+        f"running {len(chosen)} of {len(records)} cells again (--sample-seed {seed}): "
+        f"{', '.join(r.key for r in chosen) or 'none can be'}",
         flush=True,
     )
     news = repeated(chosen)

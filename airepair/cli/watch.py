@@ -1,7 +1,8 @@
 """Shows the progress of a benchmark run from a second terminal: `airepair watch reports/out`.
 
-A line for each worker (cell, phase, step, loss, time, time left) and one for the grid. A terminal is updated until the
-run ends; elsewhere the lines are printed once a minute. Ctrl-C ends the view, not the run.
+A line for each worker (cell, phase, step, loss, time, time left) and one for the grid. A terminal
+is updated until the run ends; elsewhere the lines are printed once a minute. Ctrl-C ends the view,
+not the run.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ def run(args: argparse.Namespace) -> int:
 def _grid(folder: Path) -> Grid:
     found = grid_of(folder)
     if found is None:
-        raise UsageError(f"no run reports its progress in {folder}; accepted: the --out of `airepair bench` (default: reports/out)")
+        raise UsageError(
+            f"no run reports its progress in {folder}; accepted: the --out of `airepair bench` (default: "
+            f"reports/out)"
+        )
     return found
 
 
 def _gone(grid: Grid) -> bool:
-    """Whether the process that drives the run has ended. (Its number may be another's by now: that one is younger.)"""
+    """Whether the process that drives the run has ended.
+
+    (Its number may be another's by now: that one is younger.)
+    """
     try:
         return bool(psutil.Process(grid.pid).create_time() > grid.began + 1)
     except psutil.Error:
@@ -82,7 +89,10 @@ def _print(folder: Path) -> None:
 def _ended(folder: Path, *, said: bool) -> int:
     grid = _grid(folder)
     if grid.ended is None and _gone(grid):
-        print("the run's process has ended before its cells did; run again with --resume for the others", file=sys.stderr)
+        print(
+            "the run's process has ended before its cells did; run again with --resume for the others",
+            file=sys.stderr,
+        )
         return 1
     if not said:
         print(grid_row(grid, time.time()))

@@ -1,9 +1,11 @@
-"""The oracle: points of a box or a segment at which a constraint is broken most, by projected signed-gradient descent (DL2, section 4).
+"""The oracle: points of a box or a segment at which a constraint is broken most, by projected
+signed-gradient descent (DL2, section 4).
 
-Random start in the region, `steps` steps of `step_size` against the sign of the gradient, projection back; the best iterate of the best
-restart is returned, so more steps or restarts never find less. All samples and restarts are one batch, on the device of the images; the
-weights are frozen and the network keeps evaluation statistics throughout. On CUDA a training's searches are one recorded graph each
-(airepair/constraints/counterexamples_graph.py).
+Random start in the region, `steps` steps of `step_size` against the sign of the gradient,
+projection back; the best iterate of the best restart is returned, so more steps or restarts never
+find less. All samples and restarts are one batch, on the device of the images; the weights are
+frozen and the network keeps evaluation statistics throughout. On CUDA a training's searches are one
+recorded graph each (airepair/constraints/counterexamples_graph.py).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ Objective = Callable[[Sequence[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Search:
-    """How long and how often the oracle looks: published is one restart, steps of .01, 5 to 50 steps by constraint."""
+    """How long and how often the oracle looks: published is one restart, steps of .01, 5 to 50
+    steps by constraint.
+    """
 
     steps: int = 7
     step_size: float = 0.01
@@ -54,7 +58,8 @@ class BoxGround:
     eps: float
 
     def start(self, generator: torch.Generator) -> Tensor:
-        # Uniform in the box as clipped. Clipping a point of the whole box instead would start half of the black pixels at exactly 0.
+        # Uniform in the box as clipped. Clipping a point of the whole box instead would start half
+        # of the black pixels at exactly 0.
         low, high = (self.x - self.eps).clamp_min(0), (self.x + self.eps).clamp_max(1)
         noise = torch.rand(self.x.shape, generator=generator).to(self.x.device, non_blocking=True)
         return self.project(low + noise * (high - low))
@@ -82,7 +87,9 @@ class SegmentGround:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[nn.Module]:
-    """No parameter requires a gradient and every submodule is in evaluation mode; both come back at the end."""
+    """No parameter requires a gradient and every submodule is in evaluation mode; both come back at
+    the end.
+    """
     wanted = [p for p in module.parameters() if p.requires_grad]
     with evaluating(module):
         try:
@@ -94,8 +101,13 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
                 p.requires_grad_(True)
 
 
-def descend(objective: Objective, starts: Sequence[Tensor], grounds: Sequence[Ground], search: Search) -> tuple[list[Tensor], Tensor]:
-    """From `starts`, the best iterate of each sample and its objective (M). An objective without a gradient leaves the starts."""
+def descend(
+    objective: Objective, starts: Sequence[Tensor], grounds: Sequence[Ground], search: Search
+) -> tuple[list[Tensor], Tensor]:
+    """From `starts`, the best iterate of each sample and its objective (M).
+
+    An objective without a gradient leaves the starts.
+    """
     z = [s.detach() for s in starts]
     best, least = list(z), torch.full((len(z[0]),), torch.inf, device=z[0].device)
     for k in range(search.steps + 1):
@@ -110,7 +122,8 @@ def descend(objective: Objective, starts: Sequence[Tensor], grounds: Sequence[Gr
             break
         slopes = torch.autograd.grad(value.sum(), z, allow_unused=True)
         z = [
-            g.project(p.detach() - search.step_size * s.sign()) if s is not None else p for p, s, g in zip(z, slopes, grounds, strict=True)
+            g.project(p.detach() - search.step_size * s.sign()) if s is not None else p
+            for p, s, g in zip(z, slopes, grounds, strict=True)
         ]
     return best, least
 
@@ -118,7 +131,10 @@ def descend(objective: Objective, starts: Sequence[Tensor], grounds: Sequence[Gr
 def worst(
     objective: Objective, grounds: Sequence[Ground], samples: int, search: Search, generator: torch.Generator
 ) -> tuple[list[Tensor], Tensor]:
-    """The points with the least objective for each of `samples`. The grounds hold restarts x samples regions, all samples of a restart together."""
+    """The points with the least objective for each of `samples`.
+
+    The grounds hold restarts x samples regions, all samples of a restart together.
+    """
     return best_of_restarts(objective, grounds, [g.start(generator) for g in grounds], samples, search)
 
 
@@ -130,12 +146,17 @@ def best_of_restarts(
     values = values.reshape(search.restarts, samples)
     chosen = values.argmin(0)
     column = torch.arange(samples, device=chosen.device)
-    return [p.reshape(search.restarts, samples, *p.shape[1:])[chosen, column] for p in points], values[chosen, column]
+    return [p.reshape(search.restarts, samples, *p.shape[1:])[chosen, column] for p in points], values[
+        chosen, column
+    ]
 
 
 @dataclass(frozen=True, eq=False)
 class Hunt:
-    """How points that break a constraint are looked for. A call is work of fixed shapes: nothing is drawn, nothing waits for the device."""
+    """How points that break a constraint are looked for.
+
+    A call is work of fixed shapes: nothing is drawn, nothing waits for the device.
+    """
 
     constraint: Constraint
     search: Search
@@ -145,14 +166,25 @@ class Hunt:
     def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
         """A region a sample and restart, for each quantified point."""
         many = {k: v.repeat(self.search.restarts, 1, 1, 1) for k, v in points.items()}
-        return [BoxGround(many[r.around], r.eps) if isinstance(r, Box) else SegmentGround(many[r.a], many[r.b]) for r in self._regions]
+        return [
+            BoxGround(many[r.around], r.eps) if isinstance(r, Box) else SegmentGround(many[r.a], many[r.b])
+            for r in self._regions
+        ]
 
     @property
     def _regions(self) -> list[Region]:
         return list(self.constraint.regions.values())
 
-    def __call__(self, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], starts: Sequence[Tensor]) -> Tensor:
-        """From `starts` (one tensor a quantified point, restarts x N images) the worst points: regions x N x C x H x W."""
+    def __call__(
+        self,
+        network: nn.Module,
+        points: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        starts: Sequence[Tensor],
+    ) -> Tensor:
+        """From `starts` (one tensor a quantified point, restarts x N images) the worst points:
+        regions x N x C x H x W.
+        """
         many = {k: v.repeat(self.search.restarts, 1, 1, 1) for k, v in points.items()}
         theirs = {k: v.repeat(self.search.restarts) for k, v in labels.items()}
         broken = self.constraint.formula.negated()
@@ -161,9 +193,13 @@ class Hunt:
 
             def objective(z: Sequence[Tensor]) -> Tensor:
                 moved = dict(zip(self.constraint.regions, z, strict=True))
-                return broken.loss(self.constraint.scope(network, many | moved, theirs, self.groups, self.disjunction, fixed))
+                return broken.loss(
+                    self.constraint.scope(network, many | moved, theirs, self.groups, self.disjunction, fixed)
+                )
 
-            found, _ = best_of_restarts(objective, self.grounds(points), starts, len(points["x"]), self.search)
+            found, _ = best_of_restarts(
+                objective, self.grounds(points), starts, len(points["x"]), self.search
+            )
         return torch.stack(found)
 
 
@@ -179,15 +215,26 @@ class Searches(Protocol):
         """As Hunt's."""
         ...
 
-    def __call__(self, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], starts: Sequence[Tensor]) -> Tensor:
+    def __call__(
+        self,
+        network: nn.Module,
+        points: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        starts: Sequence[Tensor],
+    ) -> Tensor:
         """As Hunt's."""
         ...
 
 
 def counterexamples(
-    hunt: Searches, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], generator: torch.Generator
+    hunt: Searches,
+    network: nn.Module,
+    points: Mapping[str, Tensor],
+    labels: Mapping[str, Tensor],
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """For each quantified point of the constraint, N images in its region that minimise the loss of the constraint's negation.
+    """For each quantified point of the constraint, N images in its region that minimise the loss of
+    the constraint's negation.
 
     All N at once; where memory does not suffice, half as many at a time (airepair/evaluation/memory.py).
     """

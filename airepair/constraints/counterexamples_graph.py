@@ -1,8 +1,11 @@
-"""A training's searches as one CUDA graph: all steps of the oracle recorded once, replayed for each batch, nothing launched one by one.
+"""A training's searches as one CUDA graph: all steps of the oracle recorded once, replayed for each
+batch, nothing launched one by one.
 
-(On one H100 a search over 128 images took a third of the time for a ResNet-18 and a seventh for the MNIST CNN: launching the kernels of small
-batches costs more than their arithmetic.) The graph reads the weights where they lie, so it sees every optimiser step; where they are moved
-elsewhere it is recorded anew. Elsewhere than on CUDA, and where something but the harness's meter listens to the network, the search runs as it is.
+(On one H100 a search over 128 images took a third of the time for a ResNet-18 and a seventh for the
+MNIST CNN: launching the kernels of small batches costs more than their arithmetic.) The graph reads
+the weights where they lie, so it sees every optimiser step; where they are moved elsewhere it is
+recorded anew. Elsewhere than on CUDA, and where something but the harness's meter listens to the
+network, the search runs as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from airepair.types import Meter
 
 
 class RecordedHunt:
-    """A Hunt with its call recorded; `record` makes the replay (by default a CUDA graph on CUDA, and none elsewhere)."""
+    """A Hunt with its call recorded; `record` makes the replay (by default a CUDA graph on CUDA,
+    and none elsewhere).
+    """
 
     def __init__(self, hunt: Hunt, record: Record | None = None) -> None:
         self.hunt, self.record = hunt, record
@@ -37,7 +42,13 @@ class RecordedHunt:
         """The regions."""
         return self.hunt.grounds(points)
 
-    def __call__(self, network: nn.Module, points: Mapping[str, Tensor], labels: Mapping[str, Tensor], starts: Sequence[Tensor]) -> Tensor:
+    def __call__(
+        self,
+        network: nn.Module,
+        points: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        starts: Sequence[Tensor],
+    ) -> Tensor:
         """The worst points: see Hunt."""
         record = self.record or (graph_of if starts[0].is_cuda else None)
         if record is None or not recordable(network):
@@ -58,7 +69,12 @@ class RecordedHunt:
         return found
 
     def _work(
-        self, network: nn.Module, points: tuple[str, ...], labels: tuple[str, ...], record: Record, meters: Sequence[Meter]
+        self,
+        network: nn.Module,
+        points: tuple[str, ...],
+        labels: tuple[str, ...],
+        record: Record,
+        meters: Sequence[Meter],
     ) -> Recorded:
         """The recording for this network where its weights lie now."""
         key = (network, *(t.data_ptr() for t in (*network.parameters(), *network.buffers())))
@@ -66,7 +82,10 @@ class RecordedHunt:
 
             def search(*tensors: Tensor) -> Tensor:
                 cut = len(points) + len(labels)
-                named = dict(zip(points, tensors[: len(points)], strict=True)), dict(zip(labels, tensors[len(points) : cut], strict=True))
+                named = (
+                    dict(zip(points, tensors[: len(points)], strict=True)),
+                    dict(zip(labels, tensors[len(points) : cut], strict=True)),
+                )
                 return self.hunt(network, *named, tensors[cut:])
 
             self.key, self.work = key, Recorded(search, record, meters)

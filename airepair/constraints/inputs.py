@@ -1,4 +1,6 @@
-"""The inputs that a constraint is asked of: batches of x, and of partners x2 where the constraint relates two inputs."""
+"""The inputs that a constraint is asked of: batches of x, and of partners x2 where the constraint
+relates two inputs.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ class Inputs:
     """Batches of `size` inputs, from a seeded generator.
 
     images    N x C x H x W in [0, 1];  labels: N, or None
-    pairing   of x2: "close" draws pairs nearer than `radius` (most random pairs satisfy a closeness constraint for nothing), "random" any two
-              inputs, "shift" is the public code's: x = batch[0 : n/2] and x2 = batch[1 : n/2 + 1], overlapping
+    pairing   of x2: "close" draws pairs nearer than `radius` (most random pairs satisfy a closeness
+    constraint for nothing), "random" any two
+              inputs, "shift" is the public code's: x = batch[0 : n/2] and x2 = batch[1 : n/2 + 1],
+              overlapping
     """
 
     images: Tensor
@@ -80,5 +84,6 @@ class Inputs:
         elif not len(self._i):
             nearest = float(distances.fill_diagonal_(torch.inf).min()) if len(subset) > 1 else float("inf")
             raise Unsupported(
-                f"no two inputs are nearer than {self.radius:g} (the nearest two: {nearest:.3g}): the constraint would be void"
+                f"no two inputs are nearer than {self.radius:g} (the nearest two: {nearest:.3g}): "
+                f"the constraint would be void"
             )

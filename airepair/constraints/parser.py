@@ -1,17 +1,21 @@
-"""Text to constraints by recursive descent; nothing is ever evaluated by Python. Every error names the column.
+"""Text to constraints by recursive descent; nothing is ever evaluated by Python. Every error names
+the column.
 
 constraint   = formula, where a top-level "and" joins constraints of their own
 formula      = or-formula [ "=>" formula ]           or-formula = and-formula { "or" and-formula }
 and-formula  = item { "and" item }
 item         = "not" item | "forall" NAME "in" region { "," NAME "in" region } ":" formula | "true" | "false"
-             | ("every" | "some") "(" formula ")" | PUBLISHED [ "(" [ [NAME "="] number { "," ... } ] ")" ] | "(" formula ")"
+             | ("every" | "some") "(" formula ")" | PUBLISHED [ "(" [ [NAME "="] number { "," ... }
+             ] ")" ] | "(" formula ")"
              | term ("<=" | "<" | ">=" | ">" | "==" | "!=") term
 region       = "box" "(" point "," number ")" | "segment" "(" point "," point ")"
-term         = sums and products of: number, y, y2, log|exp|abs "(" term ")", logit|logp|p "(" point "," class ")", groups "(" point ")",
+term         = sums and products of: number, y, y2, log|exp|abs "(" term ")", logit|logp|p "(" point
+"," class ")", groups "(" point ")",
                dist|change|kl "(" point "," point ")", blend "(" point ")", "(" term ")"
 class        = id | class name | y | y2 | "{" class { "," class } "}"
 
-A comparison of labels, and whatever stands in given(...), is a fact: its loss is 0 or 1. Class ids are names, so |y - y2| would mean nothing.
+A comparison of labels, and whatever stands in given(...), is a fact: its loss is 0 or 1. Class ids
+are names, so |y - y2| would mean nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +26,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NoReturn, cast
 
-from airepair.constraints.formulas import EQ, LE, LT, NE, And, Every, Formula, Given, Or, Some, Truth, implies, walk
+from airepair.constraints.formulas import (
+    EQ,
+    LE,
+    LT,
+    NE,
+    And,
+    Every,
+    Formula,
+    Given,
+    Or,
+    Some,
+    Truth,
+    implies,
+    walk,
+)
 from airepair.constraints.published import NAMED, WEIGHT, Box, Constraint, Named, Region, Segment
-from airepair.constraints.terms import Apply, Blend, Change, Distance, Divergence, Groups, Label, Output, Term, Value
+from airepair.constraints.terms import (
+    Apply,
+    Blend,
+    Change,
+    Distance,
+    Divergence,
+    Groups,
+    Label,
+    Output,
+    Term,
+    Value,
+)
 from airepair.errors import UsageError
 from airepair.types import Robustness
 
@@ -51,17 +80,22 @@ def tokens(text: str) -> list[Token]:
         match = _TOKEN.match(text, place)
         if not match:
             place += len(text[place:]) - len(text[place:].lstrip())
-            raise UsageError(f"constraint, column {place + 1}: {text[place]!r} is not expected here, in {text!r}")
+            raise UsageError(
+                f"constraint, column {place + 1}: {text[place]!r} is not expected here, in {text!r}"
+            )
         kind = cast(str, match.lastgroup)
         found.append(Token(kind, match[kind], match.start(kind) + 1))
         place = match.end()
     return [*found, Token("end", "the end", len(text) + 1)]
 
 
-def parse(text: str, *, classes: tuple[str, ...] | None = None, robustness: Robustness | None = None) -> tuple[Constraint, ...]:
+def parse(
+    text: str, *, classes: tuple[str, ...] | None = None, robustness: Robustness | None = None
+) -> tuple[Constraint, ...]:
     """The constraints of the text, joined by its top-level `and`.
 
-    Without `classes` any class is accepted and without `robustness` its constants are 1: that checks the syntax. UsageError with the column.
+    Without `classes` any class is accepted and without `robustness` its constants are 1: that
+    checks the syntax. UsageError with the column.
     """
     parser = _Parser(text, classes, robustness)
     found = parser.formula()
@@ -83,7 +117,8 @@ class _Parser:
         self.tokens, self.place, self.depth = tokens(text), 0, 0
         self.bound: list[str] = ["x", "x2"]
 
-    # -- reading ---------------------------------------------------------------------------------------------------------------------
+    # -- reading
+    # ------------------------------------------------------------------------------------------
 
     @property
     def next(self) -> Token:
@@ -100,13 +135,16 @@ class _Parser:
         return None
 
     def need(self, *texts: str) -> Token:
-        return self.take(*texts) or self.fail(f"{self.next.text!r} where {' or '.join(map(repr, texts))} is expected", self.next)
+        return self.take(*texts) or self.fail(
+            f"{self.next.text!r} where {' or '.join(map(repr, texts))} is expected", self.next
+        )
 
     def expect_end(self) -> None:
         if self.next.kind != "end":
             self.fail(f"{self.next.text!r} is unexpected; accepted here: and, or, =>, or the end", self.next)
 
-    # -- formulas --------------------------------------------------------------------------------------------------------------------
+    # -- formulas
+    # ------------------------------------------------------------------------------------------
 
     def formula(self) -> Found:
         self.depth += 1
@@ -223,15 +261,21 @@ class _Parser:
         self.need(")")
         for comparison in _comparisons(member):
             terms = list(walk(comparison))
-            if not any(isinstance(t, Groups) for t in terms) or any(not isinstance(t, (Groups, Value, Apply)) for t in terms):
+            if not any(isinstance(t, Groups) for t in terms) or any(
+                not isinstance(t, (Groups, Value, Apply)) for t in terms
+            ):
                 self.fail(f"{start.text}(...) compares groups(...) with numbers only", after)
         return Every(member) if start.text == "every" else Some(member)
 
-    # -- quantifiers and published constraints -----------------------------------------------------------------------------------------
+    # -- quantifiers and published constraints
+    # ------------------------------------------------------------------------------------------
 
     def forall(self, start: Token) -> Constraint:
         if len(self.bound) > 2:
-            self.fail("one 'forall' inside another; name all its points in one: forall z in ..., w in ...: ...", start)
+            self.fail(
+                "one 'forall' inside another; name all its points in one: forall z in ..., w in ...: ...",
+                start,
+            )
         regions: dict[str, Region] = {}
         while not regions or self.take(","):
             name = self.next
@@ -259,13 +303,18 @@ class _Parser:
     def published(self, named: Named, at: Token) -> Constraint | Formula:
         values = self.arguments(named, at)
         if named.classes and self.classes is not None and self.classes != named.classes:
-            self.fail(f"{at.text} is about the classes of CIFAR-10 ({', '.join(named.classes)}), not about these", at)
+            self.fail(
+                f"{at.text} is about the classes of CIFAR-10 ({', '.join(named.classes)}), not about these",
+                at,
+            )
         if self.inside_groups:
             self.fail(f"{at.text} inside every(...) or some(...)", at)
         text = f"{at.text}({', '.join(f'{k}={v:g}' for k, v in values.items())})"
         (found,) = parse(named.expression.format(**{k: repr(v) for k, v in values.items()}))
         here = self.published_here(named)
-        usual = named.weight if named.weight is not None else self.robustness.weight if self.robustness else 1.0
+        usual = (
+            named.weight if named.weight is not None else self.robustness.weight if self.robustness else 1.0
+        )
         weight, steps = here.get("weight", usual), int(here.get("steps", named.steps))
         radius = values[named.radius] if named.radius else None
         return Constraint(text, found.formula, found.regions, weight, steps, radius, named.rate)
@@ -275,7 +324,9 @@ class _Parser:
 
     def arguments(self, named: Named, at: Token) -> dict[str, float]:
         here = self.published_here(named)
-        values = {k: here.get(k, v if v is not None else self.constant(k)) for k, v in named.parameters.items()}
+        values = {
+            k: here.get(k, v if v is not None else self.constant(k)) for k, v in named.parameters.items()
+        }
         left = list(named.parameters)
         if not self.take("("):
             return values
@@ -285,7 +336,11 @@ class _Parser:
             key = self.next
             if key.kind == "name":
                 if key.text not in left:
-                    self.fail(f"{key.text!r} is not a further parameter of {at.text}; accepted: {', '.join(left) or 'none'}", key)
+                    self.fail(
+                        f"{key.text!r} is not a further parameter of {at.text}; accepted: "
+                        f"{', '.join(left) or 'none'}",
+                        key,
+                    )
                 self.place += 1
                 self.need("=")
             elif not left:
@@ -298,7 +353,8 @@ class _Parser:
     def constant(self, name: str) -> float:
         return float(getattr(self.robustness, name)) if self.robustness else 1.0
 
-    # -- terms -----------------------------------------------------------------------------------------------------------------------
+    # -- terms
+    # ------------------------------------------------------------------------------------------
 
     def term(self) -> Term:
         term = self.product()
@@ -335,7 +391,9 @@ class _Parser:
             self.need("(")
             inner = self.call(start.text)
         else:
-            self.fail(f"{start.text!r} is not a term; accepted: a number, y, y2, {', '.join(_FUNCTIONS)}", start)
+            self.fail(
+                f"{start.text!r} is not a term; accepted: a number, y, y2, {', '.join(_FUNCTIONS)}", start
+            )
         self.need(")")
         return inner
 
@@ -382,13 +440,21 @@ class _Parser:
     def class_id(self) -> int:
         token = self.next
         self.place += 1
-        if token.kind == "number" and token.text.isdecimal() and (self.classes is None or int(token.text) < len(self.classes)):
+        if (
+            token.kind == "number"
+            and token.text.isdecimal()
+            and (self.classes is None or int(token.text) < len(self.classes))
+        ):
             return int(token.text)
         if token.kind == "name" and self.classes is None:
             return 0
         if token.kind == "name" and self.classes is not None and token.text in self.classes:
             return self.classes.index(token.text)
-        known = f"0..{len(self.classes) - 1}, {', '.join(self.classes[:12])}" if self.classes else "an id or a name"
+        known = (
+            f"0..{len(self.classes) - 1}, {', '.join(self.classes[:12])}"
+            if self.classes
+            else "an id or a name"
+        )
         return self.fail(f"{token.text!r} is not a class; accepted: {known}", token)
 
 
@@ -400,15 +466,37 @@ class _At(UsageError):
         self.column = column
 
 
-_PAIRS: Mapping[str, type[Distance] | type[Change] | type[Divergence]] = {"dist": Distance, "change": Change, "kl": Divergence}
+_PAIRS: Mapping[str, type[Distance] | type[Change] | type[Divergence]] = {
+    "dist": Distance,
+    "change": Change,
+    "kl": Divergence,
+}
 _FUNCTIONS = ("log", "exp", "abs", "logit", "logp", "p", "groups", "dist", "change", "kl", "blend")
-_RESERVED = ("y", "y2", "in", "and", "or", "not", "forall", "true", "false", "every", "some", "given", "box", "segment", *_FUNCTIONS)
+_RESERVED = (
+    "y",
+    "y2",
+    "in",
+    "and",
+    "or",
+    "not",
+    "forall",
+    "true",
+    "false",
+    "every",
+    "some",
+    "given",
+    "box",
+    "segment",
+    *_FUNCTIONS,
+)
 
 
 def _nominal(formula: Formula) -> bool:
     """Whether only labels and numbers are compared."""
     terms = list(walk(formula))
-    return any(isinstance(t, Label) for t in terms) and all(isinstance(t, (Label, Value, Apply)) for t in terms)
+    return any(isinstance(t, Label) for t in terms) and all(
+        isinstance(t, (Label, Value, Apply)) for t in terms
+    )
 
 
 def _comparisons(formula: Formula) -> list[Formula]:

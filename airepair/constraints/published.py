@@ -19,7 +19,18 @@ from airepair.constraints.terms import Disjunction, Scope
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS = tuple("0123456789")
-FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+FASHION = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 # CSimilarity: an image of the first class is rather taken for the second than for the third.
 SIMILAR = ((1, 9, 5), (4, 7, 8), (0, 8, 6), (5, 3, 9), (3, 5, 1))
 WEIGHT = 0.6  # of an expression that is not a published constraint: that of the class groups
@@ -50,8 +61,9 @@ Region = Box | Segment
 class Constraint:
     """A formula for all points of its regions.
 
-    `regions`: the quantified points by name; `weight` of its loss; `steps` of the oracle; `radius`: partners x2 nearer than this are the
-    ones it is about (None: the data set's own); `rate`: the learning rate that it was published with.
+    `regions`: the quantified points by name; `weight` of its loss; `steps` of the oracle; `radius`:
+    partners x2 nearer than this are the ones it is about (None: the data set's own); `rate`: the
+    learning rate that it was published with.
     """
 
     text: str
@@ -84,8 +96,12 @@ class Constraint:
         """Whether it needs labels."""
         return bool(self.names & {"y", "y2"})
 
-    def fixed_logits(self, network: Callable[[Tensor], Tensor], points: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The logits, without gradients, of the points that no quantifier moves: an oracle needs them once."""
+    def fixed_logits(
+        self, network: Callable[[Tensor], Tensor], points: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The logits, without gradients, of the points that no quantifier moves: an oracle needs
+        them once.
+        """
         with torch.no_grad():
             return {a: network(points[a]) for a in sorted(self.outputs - set(self.regions))}
 
@@ -98,7 +114,9 @@ class Constraint:
         disjunction: Disjunction = "product",
         known: Mapping[str, Tensor] | None = None,
     ) -> Scope:
-        """The scope with the logits of every point that the formula asks about (except `known`), from one forward pass over all of them."""
+        """The scope with the logits of every point that the formula asks about (except `known`),
+        from one forward pass over all of them.
+        """
         logits = dict(known or {})
         asked = sorted(self.outputs - set(logits))
         if asked:
@@ -109,7 +127,8 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Named:
-    """A published constraint: its parameters with their defaults (None: the data set's own constant), expression, weight, steps and rate.
+    """A published constraint: its parameters with their defaults (None: the data set's own constant),
+    expression, weight, steps and rate.
 
     `on`: by the data set's classes, what the authors chose otherwise there (parameters, "weight", "steps").
     """
@@ -126,17 +145,28 @@ class Named:
 
 
 def _similar(point: str, more: str = "") -> str:
-    """y = car: truck >= dog; deer: horse >= ship; plane: ship >= frog; dog: cat >= truck; cat: dog >= car (+ delta)."""
-    each = [f"(y == {y} => logit({point}, {near}) >= logit({point}, {far}) + {{delta}})" for y, near, far in SIMILAR]
+    """y = car: truck >= dog; deer: horse >= ship; plane: ship >= frog; dog: cat >= truck; cat: dog
+    >= car (+ delta).
+    """
+    each = [
+        f"(y == {y} => logit({point}, {near}) >= logit({point}, {far}) + {{delta}})"
+        for y, near, far in SIMILAR
+    ]
     return more + " and ".join(each)
 
 
 BOX = "forall z in box(x, {eps}): "
 NAMED: dict[str, Named] = {
     "Groups": Named(
-        {"eps": 0.0}, "every(groups(x) <= {eps} or groups(x) >= 1 - {eps})", 0.6, rate=1e-3, source="DL2, semi-supervised CIFAR-100"
+        {"eps": 0.0},
+        "every(groups(x) <= {eps} or groups(x) >= 1 - {eps})",
+        0.6,
+        rate=1e-3,
+        source="DL2, semi-supervised CIFAR-100",
     ),
-    "RobustnessT": Named({"eps1": None, "eps2": None}, "dist(x, x2) < {eps1} => kl(x, x2) < {eps2}", None, radius="eps1"),
+    "RobustnessT": Named(
+        {"eps1": None, "eps2": None}, "dist(x, x2) < {eps1} => kl(x, x2) < {eps2}", None, radius="eps1"
+    ),
     "RobustnessG": Named(
         {"eps": 0.3, "delta": 0.52},
         BOX + "logp(z, y) >= log({delta})",

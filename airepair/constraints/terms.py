@@ -1,7 +1,8 @@
 """Terms: what a formula compares. The value of a term is a batch: N numbers, or N x G for `groups`.
 
-A scope holds the points of a constraint: `x` (an input), `x2` (its partner), and what a quantifier adds (`z`), each N x C x H x W; the
-labels `y`, `y2` where they are known; and the logits of those points whose output the formula uses.
+A scope holds the points of a constraint: `x` (an input), `x2` (its partner), and what a quantifier
+adds (`z`), each N x C x H x W; the labels `y`, `y2` where they are known; and the logits of those
+points whose output the formula uses.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Disjunction = Literal["product", "min"]
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """The points by name, their logits (N x K) and labels (N), the class groups (K x G, 0/1), and how `or` translates."""
+    """The points by name, their logits (N x K) and labels (N), the class groups (K x G, 0/1), and
+    how `or` translates.
+    """
 
     points: Mapping[str, Tensor] = field(default_factory=dict)
     logits: Mapping[str, Tensor] = field(default_factory=dict)
@@ -119,7 +122,9 @@ def _label(scope: Scope, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Output(Leaf):
-    """`logit`, `logp` (log-probability) or `p` (probability) of classes at a point: a class id, the label's class, or a set (p is summed)."""
+    """`logit`, `logp` (log-probability) or `p` (probability) of classes at a point: a class id, the
+    label's class, or a set (p is summed).
+    """
 
     kind: Literal["logit", "logp", "p"]
     point: str
@@ -127,7 +132,13 @@ class Output(Leaf):
 
     def value(self, scope: Scope) -> Tensor:
         logits = scope.logits[self.point]
-        of = logits if self.kind == "logit" else logits.log_softmax(1) if self.kind == "logp" else logits.softmax(1)
+        of = (
+            logits
+            if self.kind == "logit"
+            else logits.log_softmax(1)
+            if self.kind == "logp"
+            else logits.softmax(1)
+        )
         if isinstance(self.classes, str):
             return of.gather(1, _label(scope, self.classes)[:, None])[:, 0]
         if len(self.classes) == 1:
@@ -207,7 +218,8 @@ class Divergence(Leaf):
 
 @dataclass(frozen=True)
 class Blend(Leaf):
-    """Cross-entropy at z, a point between x and x2, against their labels weighted by closeness (DL2's SegmentG).
+    """Cross-entropy at z, a point between x and x2, against their labels weighted by closeness
+    (DL2's SegmentG).
 
     The weight of y is ||z - x2|| / (||z - x|| + ||z - x2||), that of y2 the rest.
     """

@@ -1,14 +1,19 @@
-"""Corruptions: the environments in which a subject may have to work, as seeded, batched transforms with severities 1 to 5.
+"""Corruptions: the environments in which a subject may have to work, as seeded, batched transforms
+with severities 1 to 5.
 
-Names, parameters and arithmetic are those of CIFAR-10-C (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
-and Perturbations", ICLR 2019, github.com/hendrycks/robustness, the values for 32 x 32 images), plus shear, rotate and stripe of MNIST-C (Mu and
-Gilmer 2019, github.com/google-research/mnist-c). Given the same random numbers, the images are those that the published code makes (checked
-with OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11: no value off by more than rounding; tests/corruptions/test_published.py holds the
-definitions). Lengths are in pixels as published, whatever the image size: on 8 x 8 digits a blur of one pixel is strong, and an enlargement of
-less than half a pixel is none. Frost, spatter and saturate are left out: the first needs photographs.
+Names, parameters and arithmetic are those of CIFAR-10-C (Hendrycks and Dietterich, "Benchmarking
+Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
+github.com/hendrycks/robustness, the values for 32 x 32 images), plus shear, rotate and stripe of
+MNIST-C (Mu and Gilmer 2019, github.com/google-research/mnist-c). Given the same random numbers, the
+images are those that the published code makes (checked with OpenCV 5.0, scikit-image 0.26 and
+ImageMagick 6.9.11: no value off by more than rounding; tests/corruptions/test_published.py holds
+the definitions). Lengths are in pixels as published, whatever the image size: on 8 x 8 digits a
+blur of one pixel is strong, and an enlargement of less than half a pixel is none. Frost, spatter
+and saturate are left out: the first needs photographs.
 
-One channel or three. Everything runs on the images' device but pixelate and jpeg_compression, which are PIL's; random numbers come from the CPU
-generator that a transform gets, so that devices agree. The names can be listed without torch.
+One channel or three. Everything runs on the images' device but pixelate and jpeg_compression, which
+are PIL's; random numbers come from the CPU generator that a transform gets, so that devices agree.
+The names can be listed without torch.
 """
 
 from __future__ import annotations
@@ -58,7 +63,9 @@ CORRUPTIONS = Registry(
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption at a severity: a Transform (images in [0, 1], N x C x H x W, and a CPU generator, to the same)."""
+    """A corruption at a severity: a Transform (images in [0, 1], N x C x H x W, and a CPU
+    generator, to the same).
+    """
 
     name: str
     severity: int
@@ -73,7 +80,9 @@ class Corruption:
 
 
 def parse(text: str) -> Corruption:
-    """`fog3` as the corruption fog at severity 3; UsageError for an unknown name or a severity that is not 1 to 5."""
+    """`fog3` as the corruption fog at severity 3; UsageError for an unknown name or a severity that
+    is not 1 to 5.
+    """
     match = re.fullmatch(r"([a-z_]+)(-?\d*)", text.strip())
     name, severity = match.groups() if match else (text, "")
     CORRUPTIONS.check(name)
@@ -83,7 +92,9 @@ def parse(text: str) -> Corruption:
 
 
 def corrupted(split: Split, corruption: Corruption, seed: int, batch_size: int = 1024) -> Split:
-    """The split with every image corrupted, from that seed; uint8 stays uint8 (rounded down, as CIFAR-10-C's files are)."""
+    """The split with every image corrupted, from that seed; uint8 stays uint8 (rounded down, as
+    CIFAR-10-C's files are).
+    """
     torch = importlib.import_module("torch")
     generator = torch.Generator().manual_seed(seed)
     parts = [corruption(x, generator) for x, _ in split.batches(batch_size)]

@@ -27,15 +27,18 @@ def defocus_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor
 def glass_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Pixels take a neighbour's value, between two Gaussian blurs: frosted glass.
 
-    The published loop goes from the last pixel to the first and means to swap two, but on arrays of channels its assignment copies: a pixel
-    takes the value of itself or of a neighbour above or to the left, which the loop has not come to yet. So one gather does it for all.
-    The first two rows and columns stay.
+    The published loop goes from the last pixel to the first and means to swap two, but on arrays of
+    channels its assignment copies: a pixel takes the value of itself or of a neighbour above or to
+    the left, which the loop has not come to yet. So one gather does it for all. The first two rows
+    and columns stay.
     """
     sigma, reach, rounds = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))[severity - 1]
     n, c, h, w = x.shape
     x = stored(blurred(x, sigma))
     for _ in range(rounds):
-        shift = torch.randint(-reach, reach, (2, n, h, w), generator=generator)  # -reach to reach - 1, as published
+        shift = torch.randint(
+            -reach, reach, (2, n, h, w), generator=generator
+        )  # -reach to reach - 1, as published
         shift[:, :, : reach + 1] = 0
         shift[:, :, :, : reach + 1] = 0
         rows, columns = torch.arange(h)[None, :, None] + shift[0], torch.arange(w)[None, None, :] + shift[1]

@@ -18,12 +18,16 @@ def contrast(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def pixelate(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Resized to a coarser grid and back, both by PIL's box filter (it counts a pixel by where its centre lies)."""
+    """Resized to a coarser grid and back, both by PIL's box filter (it counts a pixel by where its
+    centre lies).
+    """
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
 
     def change(image: Image.Image) -> Image.Image:
         coarse = [max(1, int(side * share)) for side in image.size]
-        return image.resize((coarse[0], coarse[1]), Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
+        return image.resize((coarse[0], coarse[1]), Image.Resampling.BOX).resize(
+            image.size, Image.Resampling.BOX
+        )
 
     return _each(x, change)
 
@@ -41,7 +45,9 @@ def jpeg_compression(x: Tensor, severity: int, generator: torch.Generator) -> Te
 
 
 def _each(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Each image through PIL, with eight bits a value, on the CPU; channels one by one where they are neither one nor three."""
+    """Each image through PIL, with eight bits a value, on the CPU; channels one by one where they
+    are neither one nor three.
+    """
     n, c, h, w = x.shape
     values = (x * 255).round().to(torch.uint8).cpu()
     values = values.permute(0, 2, 3, 1) if c == 3 else values.reshape(n * c, h, w)

@@ -1,6 +1,8 @@
-"""What several corruptions need: values of eight bits, filters that keep the size of an image, enlargement and resampling.
+"""What several corruptions need: values of eight bits, filters that keep the size of an image,
+enlargement and resampling.
 
-Each function follows the library that CIFAR-10-C's published code calls (scipy, scikit-image, OpenCV, ImageMagick), the edge included.
+Each function follows the library that CIFAR-10-C's published code calls (scipy, scikit-image,
+OpenCV, ImageMagick), the edge included.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ Edge = Literal["nearest", "reflect", "mirror"]
 
 
 def stored(x: Tensor) -> Tensor:
-    """Values as a file of eight bits holds them, rounded down; half a thousandth of a step is left to rounding errors."""
+    """Values as a file of eight bits holds them, rounded down; half a thousandth of a step is left
+    to rounding errors.
+    """
     return (x.clamp(0, 1) * 255 + 5e-4).floor() / 255
 
 
@@ -54,10 +58,12 @@ def blurred(x: Tensor, sigma: float, truncate: float = 4.0, edge: Edge = "neares
 
 
 def dragged(x: Tensor, length: int, sigma: float, degrees: Tensor) -> Tensor:
-    """Each image drawn out in its own direction, as ImageMagick's MotionBlurImage(radius=length, sigma, angle) and a file of eight bits do it.
+    """Each image drawn out in its own direction, as ImageMagick's MotionBlurImage(radius=length,
+    sigma, angle) and a file of eight bits do it.
 
-    2 * length + 1 pixels along the ray, each the nearest to its point on it, weighted by the right half of a Gaussian; the edge is repeated.
-    Sums are rounded to 16 bits, and of these the file takes the upper eight.
+    2 * length + 1 pixels along the ray, each the nearest to its point on it, weighted by the right
+    half of a Gaussian; the edge is repeated. Sums are rounded to 16 bits, and of these the file
+    takes the upper eight.
     """
     n, c, h, w = x.shape
     along = torch.arange(2 * length + 1, dtype=torch.float64)
@@ -69,19 +75,25 @@ def dragged(x: Tensor, length: int, sigma: float, degrees: Tensor) -> Tensor:
     for k, weight in enumerate(weights.tolist()):
         rows = (torch.arange(h) + down[:, k, None]).clamp(0, h - 1)
         columns = (torch.arange(w) + right[:, k, None]).clamp(0, w - 1)
-        index = (rows[:, :, None] * w + columns[:, None, :]).reshape(n, 1, h * w).expand(n, c, h * w).to(x.device)
+        index = (
+            (rows[:, :, None] * w + columns[:, None, :]).reshape(n, 1, h * w).expand(n, c, h * w).to(x.device)
+        )
         total += weight * x.flatten(2).gather(2, index).reshape(x.shape)
     return ((total * 65535).round() / 257).floor() / 255
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """The middle, enlarged to fill the image: a crop of 1 / factor (rounded up), scipy.ndimage.zoom of order 1, cut to size."""
+    """The middle, enlarged to fill the image: a crop of 1 / factor (rounded up), scipy.ndimage.zoom
+    of order 1, cut to size.
+    """
     rows, columns = (_zoom(size, factor).to(x) for size in x.shape[2:])
     return rows @ x @ columns.T
 
 
 def _zoom(size: int, factor: float) -> Tensor:
-    """Weights (size x size) of the pixels of one axis: the first and the last pixel of the crop stay the first and last of its enlargement."""
+    """Weights (size x size) of the pixels of one axis: the first and the last pixel of the crop
+    stay the first and last of its enlargement.
+    """
     crop = math.ceil(size / factor)
     wide = round(crop * factor)
     at = torch.arange(wide, dtype=torch.float64) * ((crop - 1) / max(1, wide - 1))
@@ -107,12 +119,15 @@ def mapped(matrices: Tensor, n: int, h: int, w: int) -> Tensor:
 
 def sampled(x: Tensor, at: Tensor, outside: Literal["zeros", "reflect", "mirror"]) -> Tensor:
     """Each image's values at points of its own (n x h x w x 2, in pixels, column first), bilinear."""
-    # grid_sample's two conventions: -1 and 1 are the centres of the outer pixels (it then mirrors about them), or their outer edges.
+    # grid_sample's two conventions: -1 and 1 are the centres of the outer pixels (it then mirrors
+    # about them), or their outer edges.
     centres = outside == "mirror"
     size = at.new_tensor([x.shape[3], x.shape[2]])
     grid = 2 * at / (size - 1).clamp_min(1) - 1 if centres else (2 * at + 1) / size - 1
     padding = "zeros" if outside == "zeros" else "reflection"
-    return nn.functional.grid_sample(x, grid.to(x), mode="bilinear", padding_mode=padding, align_corners=centres)
+    return nn.functional.grid_sample(
+        x, grid.to(x), mode="bilinear", padding_mode=padding, align_corners=centres
+    )
 
 
 def grey(x: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from airepair.corruptions.filters import dragged, grey, stored, zoomed
 
 
 def plasma(n: int, side: int, decay: float, generator: torch.Generator) -> Tensor:
-    """`n` fractal height maps in [0, 1] (n x side x side) by diamond-square on a torus; noise falls by decay^2 a level.
+    """`n` fractal height maps in [0, 1] (n x side x side) by diamond-square on a torus; noise falls by
+    decay^2 a level.
 
-    The exponent is the published code's: it draws from a range that is itself the amplitude, and multiplies by it.
+    The exponent is the published code's: it draws from a range that is itself the amplitude, and
+    multiplies by it.
     """
     size = 1 << max(1, (side - 1).bit_length())
     field, stride, amplitude = torch.zeros(n, size, size), size, 1.0
@@ -45,7 +47,9 @@ def fog(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def snow(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the flakes also turned by half a circle."""
+    """Flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the
+    flakes also turned by half a circle.
+    """
     mean, spread, zoom, threshold, length, sigma, keep = (
         (0.10, 0.2, 1.00, 0.60, 8, 3.0, 0.95),
         (0.10, 0.2, 1.00, 0.50, 10, 4.0, 0.90),

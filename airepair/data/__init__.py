@@ -1,4 +1,5 @@
-"""The data sets, one file each. A new one is its file and its line here; other packages use the entry point `airepair.datasets`.
+"""The data sets, one file each. A new one is its file and its line here; other packages use the entry
+point `airepair.datasets`.
 
 A registered thing is a function without arguments that returns a `Source`. This page loads without torch.
 """
@@ -27,11 +28,18 @@ DATASETS = Registry(
 )
 
 # The paper's spellings, and other usual ones, without hyphens and in lower case.
-SPELLINGS = {"fmnist": "fashion_mnist", "fashionmnist": "fashion_mnist", "cifar_10": "cifar10", "cifar_100": "cifar100"}
+SPELLINGS = {
+    "fmnist": "fashion_mnist",
+    "fashionmnist": "fashion_mnist",
+    "cifar_10": "cifar10",
+    "cifar_100": "cifar100",
+}
 
 
 def registered_name(text: str) -> str:
-    """The registered name of a spelling: fmnist, Fashion-MNIST, CIFAR-10; what stands behind a plus, and a user's own data, stay."""
+    """The registered name of a spelling: fmnist, Fashion-MNIST, CIFAR-10; what stands behind a
+    plus, and a user's own data, stay.
+    """
     if text.startswith(("npz:", "folder:")):
         return text
     plain, plus, environment = text.partition("+")
@@ -40,9 +48,11 @@ def registered_name(text: str) -> str:
 
 
 def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
-    """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on` (partition.py says what may stand there).
+    """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on`
+    (partition.py says what may stand there).
 
-    `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name, Unavailable if its files are not found.
+    `name` is registered, or `npz:PATH` or `folder:PATH`. UsageError for an unknown name,
+    Unavailable if its files are not found.
     """
     from airepair.data.partition import divide_for
 
@@ -60,20 +70,31 @@ def whole(name: str) -> Source:
 
 
 def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) -> str:
-    """Fetches an official data set unless it is at hand; the place where it lies. progress(file, bytes so far, bytes in all)."""
-    from airepair import paths
-    from airepair.data import official_files
-    from airepair.data.catalogue import OFFICIAL
-
-    return official_files.get(name, paths.data(), progress).where if name in OFFICIAL else f"nothing to fetch for {DATASETS.check(name)}"
-
-
-def absent(name: str) -> str:
-    """The sentence that says what to put where if an official set is not at hand, else "". Nothing is read."""
+    """Fetches an official data set unless it is at hand; the place where it lies. progress(file,
+    bytes so far, bytes in all).
+    """
     from airepair import paths
     from airepair.data import official_files
     from airepair.data.catalogue import OFFICIAL
 
     return (
-        official_files.absent(OFFICIAL[name], paths.data()) if name in OFFICIAL and official_files.place(name, paths.data()) is None else ""
+        official_files.get(name, paths.data(), progress).where
+        if name in OFFICIAL
+        else f"nothing to fetch for {DATASETS.check(name)}"
+    )
+
+
+def absent(name: str) -> str:
+    """The sentence that says what to put where if an official set is not at hand, else "".
+
+    Nothing is read.
+    """
+    from airepair import paths
+    from airepair.data import official_files
+    from airepair.data.catalogue import OFFICIAL
+
+    return (
+        official_files.absent(OFFICIAL[name], paths.data())
+        if name in OFFICIAL and official_files.place(name, paths.data()) is None
+        else ""
     )

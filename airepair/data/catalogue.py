@@ -1,7 +1,8 @@
 """The four official data sets: what to fetch, where it lies, and what it must hold. Free of torch.
 
-Addresses, layout and md5 sums are torchvision's (torchvision.datasets.mnist and .cifar, 0.26); tests compare them where it is installed.
-The SHA-256 sums are of the images as uint8 in the official order (N x H x W, or N x H x W x 3) and of the labels as uint8, training set first.
+Addresses, layout and md5 sums are torchvision's (torchvision.datasets.mnist and .cifar, 0.26);
+tests compare them where it is installed. The SHA-256 sums are of the images as uint8 in the
+official order (N x H x W, or N x H x W x 3) and of the labels as uint8, training set first.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class File:
 
 @dataclass(frozen=True)
 class Official:
-    """`files` are fetched; `members` (path -> md5) are what lies unpacked; `contents` is the SHA-256 of the official images and labels.
+    """`files` are fetched; `members` (path -> md5) are what lies unpacked; `contents` is the SHA-256
+    of the official images and labels.
 
     `known` maps the SHA-256 of other, known contents to the note that every record made from them carries.
     """
@@ -33,16 +35,30 @@ class Official:
     known: tuple[tuple[str, str], ...] = ()
 
 
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def _idx(name: str, folder: str, mirrors: tuple[str, ...], md5s: tuple[str, ...], contents: str) -> Official:
-    files = (File(f"{folder}/raw/{n}.gz", tuple(f"{m}{n}.gz" for m in mirrors), md5) for n, md5 in zip(IDX, md5s, strict=True))
+    files = (
+        File(f"{folder}/raw/{n}.gz", tuple(f"{m}{n}.gz" for m in mirrors), md5)
+        for n, md5 in zip(IDX, md5s, strict=True)
+    )
     return Official(name, f"{folder}/raw", tuple(files), contents=contents)
 
 
 def _cifar(
-    name: str, folder: str, archive: str, md5: str, members: dict[str, str], contents: str = "", known: tuple[tuple[str, str], ...] = ()
+    name: str,
+    folder: str,
+    archive: str,
+    md5: str,
+    members: dict[str, str],
+    contents: str = "",
+    known: tuple[tuple[str, str], ...] = (),
 ) -> Official:
     file = File(archive, (f"https://www.cs.toronto.edu/~kriz/{archive}",), md5)
     return Official(name, folder, (file,), tuple(members.items()), contents, known)
@@ -86,7 +102,12 @@ OFFICIAL: dict[str, Official] = {
             "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
             "test_batch": "40351d587109b95175f43aff81a1287e",
         },
-        known=(("a1b2b0e409ea52604fc7b0c91674a41c8b9a662f8d90a06a1dffffa3d78cb6b5", "97 of 60,000 images not official"),),
+        known=(
+            (
+                "a1b2b0e409ea52604fc7b0c91674a41c8b9a662f8d90a06a1dffffa3d78cb6b5",
+                "97 of 60,000 images not official",
+            ),
+        ),
     ),
     "cifar100": _cifar(
         "cifar100",

@@ -1,6 +1,8 @@
-"""digits: scikit-learn's bundled 1,797 real 8x8 handwritten digits (UCI, Alpaydin and Kaynak 1998), values 0..16 scaled to [0, 1].
+"""digits: scikit-learn's bundled 1,797 real 8x8 handwritten digits (UCI, Alpaydin and Kaynak 1998),
+values 0..16 scaled to [0, 1].
 
-Groups are look-alikes. eps1 is 2.0, the 4 % quantile of the distances on train, where 88 % of the close pairs share a digit (protocol).
+Groups are look-alikes. eps1 is 2.0, the 4 % quantile of the distances on train, where 88 % of the
+close pairs share a digit (protocol).
 """
 
 from __future__ import annotations

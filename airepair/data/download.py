@@ -1,6 +1,8 @@
-"""One file from the net: to a temporary name, resumed where it was cut, verified, locked between workers. Free of torch.
+"""One file from the net: to a temporary name, resumed where it was cut, verified, locked between
+workers. Free of torch.
 
-torchvision's own downloader writes to the final name and does not resume; this one uses its addresses and md5 sums.
+torchvision's own downloader writes to the final name and does not resume; this one uses its
+addresses and md5 sums.
 """
 
 from __future__ import annotations
@@ -28,9 +30,18 @@ def md5_of(file: Path) -> str:
 
 
 def fetch(
-    urls: Sequence[str], target: Path, md5: str, *, progress: Progress = lambda *_: None, attempts: int = 6, timeout: float = 30.0
+    urls: Sequence[str],
+    target: Path,
+    md5: str,
+    *,
+    progress: Progress = lambda *_: None,
+    attempts: int = 6,
+    timeout: float = 30.0,
 ) -> Path:
-    """`target` with that md5 sum, transferred only where it is not there yet. Unavailable, with the last reason, when every attempt failed."""
+    """`target` with that md5 sum, transferred only where it is not there yet.
+
+    Unavailable, with the last reason, when every attempt failed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part, reason = target.with_name(f"{target.name}.part"), ""
     with FileLock(f"{target}.lock"):
@@ -49,14 +60,20 @@ def fetch(
                 return target
             part.unlink()
             reason = f"{url}: md5 {found}, expected {md5}"
-    kept = f"; {part.stat().st_size:,} bytes are kept and the next try goes on from there" if part.exists() and part.stat().st_size else ""
+    kept = (
+        f"; {part.stat().st_size:,} bytes are kept and the next try goes on from there"
+        if part.exists() and part.stat().st_size
+        else ""
+    )
     raise Unavailable(f"{target.name} could not be fetched ({reason}){kept}")
 
 
 def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int], None]) -> None:
     """Appends to `part` what is missing; ConnectionError where the transfer ends too early."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "airepair", **({"Range": f"bytes={have}-"} if have else {})})
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "airepair", **({"Range": f"bytes={have}-"} if have else {})}
+    )
     try:
         answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -64,7 +81,9 @@ def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int
             return
         raise
     with answer:
-        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
         done = have if resumed else 0
         total = done + int(answer.headers.get("Content-Length") or 0)
         with part.open("ab" if resumed else "wb") as out:

@@ -1,4 +1,5 @@
-"""Folders of images: `PATH/<class>/.../<image>`, or `train` and `test` (or `val`) with the class folders in them. Free of torch.
+"""Folders of images: `PATH/<class>/.../<image>`, or `train` and `test` (or `val`) with the class
+folders in them. Free of torch.
 
 What tools leave in a folder (`.DS_Store`, `._*`, `__MACOSX`, `Thumbs.db`, ...) is no class and no image.
 """
@@ -25,7 +26,13 @@ PARTS = {
     "test": "test",
     "testing": "test",
 }
-HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")  # besides names with a leading dot
+HIDDEN = (
+    "__MACOSX",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)  # besides names with a leading dot
 ACCEPTED = "PATH/<class>/<image>, or PATH/train/<class>/<image> and PATH/test/<class>/<image>"
 
 
@@ -37,9 +44,11 @@ class _ReadFile:
 
 
 def read_folder(path: Path) -> Arrays:
-    """Every image of a folder, in the order of the names. UsageError that names the file or folder which does not fit.
+    """Every image of a folder, in the order of the names. UsageError that names the file or folder
+    which does not fit.
 
-    A class is a folder; images in folders below it are its own. What becomes of a `val` beside `train`: see arrays.assembled.
+    A class is a folder; images in folders below it are its own. What becomes of a `val` beside
+    `train`: see arrays.assembled.
     """
     parts = parts_of(path)
     first = parts["train"]
@@ -50,7 +59,10 @@ def read_folder(path: Path) -> Arrays:
     read = {name: _read(part, classes) for name, part in parts.items()}
     every = [read_file for files in read.values() for read_file in files]
     coloured = any(r.picture.pixels.ndim == 3 for r in every)
-    arrays = {name: (_stacked(files, coloured, every[0]), np.array([r.label for r in files])) for name, files in read.items()}
+    arrays = {
+        name: (_stacked(files, coloured, every[0]), np.array([r.label for r in files]))
+        for name, files in read.items()
+    }
     notes = (*_unread(path, parts), *_changed([r.picture for r in every], coloured))
     return assembled(arrays, str(path), classes, notes, parts["val"].name if "val" in parts else "")
 
@@ -70,7 +82,10 @@ def parts_of(path: Path) -> dict[str, Path]:
         raise UsageError(f"{path} holds {held}, but no train; accepted: {ACCEPTED}")
     others = [f.name for f in _folders(path) if f not in found.values()]
     if len(found) == 1 and others:
-        raise UsageError(f"{path} holds {others[0]} beside {found['train'].name}; accepted: {ACCEPTED} (val if there is no test)")
+        raise UsageError(
+            f"{path} holds {others[0]} beside {found['train'].name}; accepted: "
+            f"{ACCEPTED} (val if there is no test)"
+        )
     return found or {"train": path}
 
 
@@ -79,17 +94,30 @@ def _refuse_wrapped(path: Path, first: Path) -> None:
     classes = _folders(first)
     inside = classes[0]
     if len(classes) == 1 and len(_folders(inside)) > 1 and not any(_images(inside, deep=False)):
-        raise UsageError(f"{first} holds one folder only; accepted: {ACCEPTED}; give folder:{inside} if its folders are the classes")
+        raise UsageError(
+            f"{first} holds one folder only; accepted: {ACCEPTED}; give folder:{inside} if its folders "
+            f"are the classes"
+        )
     divided = [f.name for f in _folders(inside) if PARTS.get(f.name.lower()) in ("train", "test")]
     if first == path and len(divided) > 1:
-        raise UsageError(f"{inside} holds {' and '.join(divided)}: the split folders are inside the class folders; accepted: {ACCEPTED}")
+        raise UsageError(
+            f"{inside} holds {' and '.join(divided)}: the split folders are inside the class folders; "
+            f"accepted: {ACCEPTED}"
+        )
 
 
 def _read(path: Path, classes: tuple[str, ...]) -> list[_ReadFile]:
     strange = [f.name for f in _folders(path) if f.name not in classes]
     if strange:
-        raise UsageError(f"{path / strange[0]} is a class that the training folder does not have; accepted: {', '.join(classes[:8])}")
-    found = [_ReadFile(file, k, read_picture(file)) for k, name in enumerate(classes) for file in _images(path / name)]
+        raise UsageError(
+            f"{path / strange[0]} is a class that the training folder does not have; accepted: "
+            f"{', '.join(classes[:8])}"
+        )
+    found = [
+        _ReadFile(file, k, read_picture(file))
+        for k, name in enumerate(classes)
+        for file in _images(path / name)
+    ]
     if not found:
         raise UsageError(f"{path} holds no images ({', '.join(ENDINGS)}) in its class folders")
     return found
@@ -100,7 +128,10 @@ def _stacked(files: list[_ReadFile], coloured: bool, first: _ReadFile) -> Array:
     for read in files:
         if read.picture.pixels.shape[:2] != first.picture.pixels.shape[:2]:
             here, there = (" x ".join(map(str, r.picture.pixels.shape[:2])) for r in (read, first))
-            raise UsageError(f"{read.file} is {here}, {first.file.name} {there} (height x width); accepted: one size for all")
+            raise UsageError(
+                f"{read.file} is {here}, {first.file.name} {there} (height x width); accepted: "
+                f"one size for all"
+            )
     images = [r.picture.pixels for r in files]
     return np.stack([np.repeat(x[..., None], 3, 2) if coloured and x.ndim == 2 else x for x in images])
 

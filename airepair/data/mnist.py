@@ -1,6 +1,8 @@
-"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of 28 x 28 pixels, ten classes.
+"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images of 28 x
+28 pixels, ten classes.
 
-Groups (protocol): MNIST even and odd; Fashion-MNIST upper wear, trousers, shoes, bag. Robustness constants: DL2's run.sh.
+Groups (protocol): MNIST even and odd; Fashion-MNIST upper wear, trousers, shoes, bag. Robustness
+constants: DL2's run.sh.
 """
 
 from __future__ import annotations
@@ -12,7 +14,18 @@ from airepair.data.source import Source
 from airepair.types import Robustness
 
 DIGITS = tuple("0123456789")
-FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+FASHION = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 ROBUSTNESS = Robustness(7.8, 2.9, 0.2, "DL2, run.sh, MNIST and Fashion-MNIST")
 
 

@@ -1,4 +1,7 @@
-"""An official data set's files: found in torchvision's layout or as `<name>.npz`, fetched, checked. Free of torch."""
+"""An official data set's files: found in torchvision's layout or as `<name>.npz`, fetched, checked.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from airepair.errors import Unavailable, UsageError
 
 
 def read(name: str, root: Path) -> Arrays:
-    """The data set's arrays from the first layout that is there. Unavailable, in one sentence, where there is none."""
+    """The data set's arrays from the first layout that is there.
+
+    Unavailable, in one sentence, where there is none.
+    """
     official = OFFICIAL[name]
     if official.members:
         folder = _pickles_at(official, root)
@@ -36,7 +42,9 @@ def read(name: str, root: Path) -> Arrays:
 
 
 def place(name: str, root: Path) -> Path | None:
-    """The folder, archive or npz that `read` would take; None where there is none. Nothing is read or unpacked."""
+    """The folder, archive or npz that `read` would take; None where there is none. Nothing is read
+    or unpacked.
+    """
     official = OFFICIAL[name]
     if not official.members:
         found = _idx_at(official, root)
@@ -50,7 +58,9 @@ def place(name: str, root: Path) -> Path | None:
 
 
 def partial(name: str, root: Path) -> str:
-    """Which files of torchvision's layout are missing where some of them are there: "" where all are, or none."""
+    """Which files of torchvision's layout are missing where some of them are there: "" where all
+    are, or none.
+    """
     official = OFFICIAL[name]
     if official.members:
         folders: tuple[Path, ...] = (root / official.folder,)
@@ -75,7 +85,9 @@ def absent(official: Official, root: Path) -> str:
         own = f"{', '.join(IDX)} (packed or not) into {root / official.folder}, or {npz} into {root}"
     lacking = partial(official.name, root)
     start = f"{official.name} not found{f' ({lacking})' if lacking else ''}"
-    return f"{start}: run `airepair data get {official.name}`, or put {own} (AIREPAIR_DATA names another folder)"
+    return (
+        f"{start}: run `airepair data get {official.name}`, or put {own} (AIREPAIR_DATA names another folder)"
+    )
 
 
 def get(name: str, root: Path, progress: Progress = lambda *_: None) -> Arrays:
@@ -100,37 +112,65 @@ def note(name: str, arrays: Arrays) -> str:
     found = arrays.contents()
     if found == official.contents:
         return ""
-    said = "not the official images and labels" if official.contents else "not checked against the official images"
+    said = (
+        "not the official images and labels"
+        if official.contents
+        else "not checked against the official images"
+    )
     return dict(official.known).get(found, f"{Path(arrays.where).name}: {said} (SHA-256 {found[:16]})")
 
 
 def _idx_at(official: Official, root: Path) -> Path | None:
-    """torchvision's folder, or a folder named like the data set ("fashion-mnist"), if all four files are there, packed or not."""
-    return next((f for f in _idx_folders(official, root) if all((f / n).exists() or (f / f"{n}.gz").exists() for n in IDX)), None)
+    """torchvision's folder, or a folder named like the data set ("fashion-mnist"), if all four
+    files are there, packed or not.
+    """
+    return next(
+        (
+            f
+            for f in _idx_folders(official, root)
+            if all((f / n).exists() or (f / f"{n}.gz").exists() for n in IDX)
+        ),
+        None,
+    )
 
 
 def _idx_folders(official: Official, root: Path) -> tuple[Path, ...]:
-    names = (official.folder, official.folder.partition("/")[0], official.name, official.name.replace("_", "-"))
+    names = (
+        official.folder,
+        official.folder.partition("/")[0],
+        official.name,
+        official.name.replace("_", "-"),
+    )
     return tuple(root / name for name in names)
 
 
 def _read_idx(folder: Path) -> Arrays:
-    x_train, y_train, x_test, y_test = (_idx(folder / n if (folder / n).exists() else folder / f"{n}.gz") for n in IDX)
+    x_train, y_train, x_test, y_test = (
+        _idx(folder / n if (folder / n).exists() else folder / f"{n}.gz") for n in IDX
+    )
     arrays = Arrays(x_train, y_train, x_test, y_test, str(folder))
     check(arrays)
     return arrays
 
 
 def _idx(file: Path) -> Array:
-    """An idx file (LeCun): two zero bytes, 8 (uint8), the number of dimensions, their sizes as big-endian int32, the bytes."""
+    """An idx file (LeCun): two zero bytes, 8 (uint8), the number of dimensions, their sizes as
+    big-endian int32, the bytes.
+    """
     try:
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{file} is damaged: {error}; delete it and fetch it again") from None
     dimensions = raw[3] if len(raw) > 3 and raw[:3] == b"\0\0\x08" else 0
-    shape = tuple(int(n) for n in np.frombuffer(raw[4 : 4 + 4 * dimensions], ">i4")) if len(raw) >= 4 + 4 * dimensions else ()
+    shape = (
+        tuple(int(n) for n in np.frombuffer(raw[4 : 4 + 4 * dimensions], ">i4"))
+        if len(raw) >= 4 + 4 * dimensions
+        else ()
+    )
     if not shape or len(raw) != 4 + 4 * dimensions + math.prod(shape):
-        raise UsageError(f"{file} is not a complete idx file of bytes ({len(raw):,} bytes); delete it and fetch it again")
+        raise UsageError(
+            f"{file} is not a complete idx file of bytes ({len(raw):,} bytes); delete it and fetch it again"
+        )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
@@ -147,7 +187,10 @@ def _pickles_at(official: Official, root: Path) -> Path | None:
 def _unpack(official: Official, archive: Path, root: Path) -> None:
     """The known members of a verified archive, each to a temporary name first."""
     if md5_of(archive) != official.files[0].md5:
-        raise UsageError(f"{archive} has md5 {md5_of(archive)}, the official one {official.files[0].md5}; delete it and fetch it again")
+        raise UsageError(
+            f"{archive} has md5 {md5_of(archive)}, the official one {official.files[0].md5}; "
+            f"delete it and fetch it again"
+        )
     (root / official.folder).mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for name, _ in official.members:
@@ -168,7 +211,10 @@ def _read_pickles(official: Official, folder: Path) -> Arrays:
 def _batch(file: Path, md5: str) -> dict[str, Any]:
     found = md5_of(file)
     if found != md5:
-        raise UsageError(f"{file} has md5 {found}, the official one {md5}; a pickle that is not the official file is not opened")
+        raise UsageError(
+            f"{file} has md5 {found}, the official one {md5}; a pickle that is not the official file is "
+            f"not opened"
+        )
     batch: dict[str, Any] = pickle.loads(file.read_bytes(), encoding="latin1")  # verified above
     return batch
 

@@ -1,4 +1,6 @@
-"""What a data set's file gives: the official images and what the benchmark must know of them. splits.py makes a Dataset of it."""
+"""What a data set's file gives: the official images and what the benchmark must know of them.
+splits.py makes a Dataset of it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from airepair.types import Robustness, Split
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """`test` is the official test set, or None where there is one pool only; `sizes` then divides it (train, repair, validation, test).
+    """`test` is the official test set, or None where there is one pool only; `sizes` then divides it
+    (train, repair, validation, test).
 
     The images are numbered here (Split.index): the training set first, then the test set.
     """
@@ -29,4 +32,6 @@ class Source:
         first = len(self.train)
         object.__setattr__(self, "train", replace(self.train, index=torch.arange(first)))
         if self.test is not None:
-            object.__setattr__(self, "test", replace(self.test, index=torch.arange(first, first + len(self.test))))
+            object.__setattr__(
+                self, "test", replace(self.test, index=torch.arange(first, first + len(self.test)))
+            )

@@ -1,4 +1,6 @@
-"""Four disjoint, stratified splits, drawn by the cell's seed: the same for every method, others for every seed."""
+"""Four disjoint, stratified splits, drawn by the cell's seed: the same for every method, others for
+every seed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from airepair.data.source import Source
 from airepair.types import Dataset, Split
 
 SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (seeds.stream)
-VERSION_1 = 20_230_518  # the one seed of every split of benchmark version 1: files that were trained then have seen its train split
+# the one seed of every split of benchmark version 1: files that were trained then have seen its
+# train split
+VERSION_1 = 20_230_518
 SHARES = (0.8, 0.1, 0.1)  # train, repair, validation of an official training set
 
 
@@ -28,8 +32,8 @@ def digest(split: Split) -> str:
 def stratified(y: Tensor, sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
     """Disjoint sorted indices of the given sizes with the classes in the proportions of `y`.
 
-    Every image gets its rank within its (shuffled) class divided by the class's size; cutting the images in that order at any place gives each
-    class its share to within one image.
+    Every image gets its rank within its (shuffled) class divided by the class's size; cutting the
+    images in that order at any place gives each class its share to within one image.
     """
     order = torch.randperm(len(y), generator=generator)
     place = torch.empty(len(y), dtype=torch.double)
@@ -72,10 +76,14 @@ def scope(source: Source) -> str:
     return f"splits of the {len(source.train):,} official training images, on the one official test set"
 
 
-def assemble(source: Source, train: Split, repair: Split, validation: Split, test: Split, seed: int, over: str) -> Dataset:
+def assemble(
+    source: Source, train: Split, repair: Split, validation: Split, test: Split, seed: int, over: str
+) -> Dataset:
     """The Dataset of four splits, with their digests and the version of the division."""
     splits = {"train": train, "repair": repair, "validation": validation, "test": test}
-    digests = {"benchmark_version": str(BENCHMARK_VERSION)} | {name: digest(split) for name, split in splits.items()}
+    digests = {"benchmark_version": str(BENCHMARK_VERSION)} | {
+        name: digest(split) for name, split in splits.items()
+    }
     return Dataset(
         source.name,
         source.classes,

@@ -1,4 +1,6 @@
-"""A user's own data as a Source: `npz:PATH` (arrays.py) and `folder:PATH` (class folders of images, folders.py)."""
+"""A user's own data as a Source: `npz:PATH` (arrays.py) and `folder:PATH` (class folders of images,
+folders.py).
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,18 @@ KINDS = ("npz", "folder")
 
 
 def source(text: str) -> Source:
-    """The data set of `npz:PATH` or `folder:PATH`; one group a class, since nothing says which classes are alike."""
+    """The data set of `npz:PATH` or `folder:PATH`; one group a class, since nothing says which
+    classes are alike.
+    """
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()
     if kind not in KINDS or not place:
         raise UsageError(f"{text!r} is not a user data set; accepted: npz:PATH or folder:PATH")
     if not path.exists():
-        raise UsageError(f"{path} does not exist; accepted: {'an npz file' if kind == 'npz' else 'a folder of class folders of images'}")
+        raise UsageError(
+            f"{path} does not exist; accepted: "
+            f"{'an npz file' if kind == 'npz' else 'a folder of class folders of images'}"
+        )
     arrays = read_npz(path) if kind == "npz" else read_folder(path)
     train, test = splits_of(arrays)
     count = max(int(arrays.y_train.max()), int(arrays.y_test.max()) if arrays.y_test is not None else 0) + 1

@@ -1,4 +1,6 @@
-"""Images that a user hands in beside the data set: inputs to repair with their wanted labels, or inputs whose answers must not change."""
+"""Images that a user hands in beside the data set: inputs to repair with their wanted labels, or
+inputs whose answers must not change.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,27 @@ from airepair.types import Split
 NAMES = {"x": "x", "y": "y", "x_train": "x", "y_train": "y"}  # of arrays in an npz file, and what they are
 
 
-def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True) -> Split:
-    """The images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders) with labels in the order of `classes`.
+def wanted(
+    text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True
+) -> Split:
+    """The images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders) with labels
+    in the order of `classes`.
 
-    With `labelled=False` labels may be absent, and are then 0. UsageError for images of another shape and labels outside the classes.
+    With `labelled=False` labels may be absent, and are then 0. UsageError for images of another
+    shape and labels outside the classes.
     """
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()
     if kind not in KINDS or not place:
-        raise UsageError(f"{text!r} names no images; accepted: npz:PATH (arrays x and y) or folder:PATH (class folders of images)")
+        raise UsageError(
+            f"{text!r} names no images; accepted: npz:PATH (arrays x and y) or folder:PATH (class "
+            f"folders of images)"
+        )
     if not path.exists():
-        raise UsageError(f"{path} does not exist; accepted: {'an npz file' if kind == 'npz' else 'a folder of class folders of images'}")
+        raise UsageError(
+            f"{path} does not exist; accepted: "
+            f"{'an npz file' if kind == 'npz' else 'a folder of class folders of images'}"
+        )
     x, y, names = _npz(path, labelled) if kind == "npz" else _folder(path)
     x = _channels_last(x, shape)
     if not labelled:
@@ -36,13 +48,16 @@ def wanted(text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, 
     found = (int(split.x.shape[1]), int(split.x.shape[2]), int(split.x.shape[3]))
     if found != shape:
         raise UsageError(
-            f"{path}: its images are {_size(found)}, the data set's {_size(shape)} (channels x height x width); accepted: the same"
+            f"{path}: its images are {_size(found)}, the data set's {_size(shape)} (channels x height x "
+            f"width); accepted: the same"
         )
     return split
 
 
 def _channels_last(x: Array, shape: tuple[int, int, int]) -> Array:
-    """N x C x H x W, which torch and `airepair solve` take, and flat vectors of grey images as N x H x W x C; anything else as it is."""
+    """N x C x H x W, which torch and `airepair solve` take, and flat vectors of grey images as N x
+    H x W x C; anything else as it is.
+    """
     if x.shape[1:] == shape and shape != (*shape[1:], shape[0]):
         return x.transpose(0, 2, 3, 1)
     flat = shape[0] == 1 and x.ndim == 2 and x.shape[1] == shape[1] * shape[2]
@@ -57,7 +72,9 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
     found, held = read_arrays(path, (*NAMES, "classes"))
     arrays = {NAMES[k]: v for k, v in found.items() if k in NAMES}
     if "x" not in arrays or (labelled and "y" not in arrays):
-        needed = "x (uint8 images, N x H x W, N x H x W x C or N x C x H x W)" + (" and y (their wanted labels)" if labelled else "")
+        needed = "x (uint8 images, N x H x W, N x H x W x C or N x C x H x W)" + (
+            " and y (their wanted labels)" if labelled else ""
+        )
         raise UsageError(f"{path} holds {listed(held)}; accepted: {needed}")
     names = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     y = arrays.get("y", np.zeros(len(arrays["x"]), np.int64))
@@ -67,7 +84,10 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
 def _folder(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
     found = read_folder(path)
     if found.x_test is not None:
-        raise UsageError(f"{path} is divided into a training and a test part; accepted: class folders of images, PATH/<class>/<image>")
+        raise UsageError(
+            f"{path} is divided into a training and a test part; accepted: class folders of images, "
+            f"PATH/<class>/<image>"
+        )
     return found.x_train, found.y_train, found.classes
 
 

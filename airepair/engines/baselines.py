@@ -1,7 +1,9 @@
-"""In which order subjects are trained before the cells that need them, so that each is trained once. Free of torch and of Ray.
+"""In which order subjects are trained before the cells that need them, so that each is trained once.
+Free of torch and of Ray.
 
-A subject takes its class pair from its column's subject of seed 0, and faulty subjects of one network share a clean twin.
-If two machines made such a pair at the same time, one training would happen twice, and in native arithmetic with other bits.
+A subject takes its class pair from its column's subject of seed 0, and faulty subjects of one
+network share a clean twin. If two machines made such a pair at the same time, one training would
+happen twice, and in native arithmetic with other bits.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class SubjectKey:
 
     @property
     def family(self) -> SubjectKey:
-        """The subjects that may share a training with this one: those of its data set, network and seed, whatever their faults."""
+        """The subjects that may share a training with this one: those of its data set, network and
+        seed, whatever their faults.
+        """
         return replace(self, data=self.data.partition("+")[0], model=self.model.partition("+")[0])
 
 
@@ -55,7 +59,9 @@ class Baselines:
                 self.wanted.setdefault(key, needed)
 
     def startable(self) -> Iterator[tuple[SubjectKey, CellSpec]]:
-        """Takes what can be trained now: nothing that may share a training with what is running or must come before it."""
+        """Takes what can be trained now: nothing that may share a training with what is running or
+        must come before it.
+        """
         for key in list(self.wanted):
             first = replace(key, seed=0)
             if key.family in {k.family for k in self.running} or (key != first and first not in self.ended):

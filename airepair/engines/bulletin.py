@@ -1,4 +1,7 @@
-"""What cells on other machines report while they run, kept beside the controller. Free of torch: its process imports nothing else."""
+"""What cells on other machines report while they run, kept beside the controller.
+
+Free of torch: its process imports nothing else.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,10 @@ Hear = Callable[[CellSpec], Listener]
 
 
 class Local:
-    """Runs cells here. `hear` gives the listener of a cell, `load` its subject (default: loaded for each cell)."""
+    """Runs cells here.
+
+    `hear` gives the listener of a cell, `load` its subject (default: loaded for each cell).
+    """
 
     def __init__(self, cache: Path, *, hear: Hear = lambda _: Deaf(), load: Load | None = None) -> None:
         self.cache, self.hear, self.load = cache, hear, load

@@ -1,4 +1,6 @@
-"""A cell on another machine: lays what came with it into a folder of this node, then runs as it does anywhere."""
+"""A cell on another machine: lays what came with it into a folder of this node, then runs as it
+does anywhere.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ Tell = Callable[[Mapping[str, Any]], object]
 
 @dataclass(frozen=True)
 class Shipment:
-    """What travels with a cell, by digest; `fetch` gives the content of one, and is called only if this node lacks it."""
+    """What travels with a cell, by digest; `fetch` gives the content of one, and is called only if
+    this node lacks it.
+    """
 
     spec: bytes
     fetch: Callable[[str], Files]
@@ -43,18 +47,26 @@ class Shipment:
 
 def facts() -> dict[str, str]:
     """What must be equal on every node: versions that numbers depend on, and plug-ins."""
-    plugins = {f"plug-in {p.name}": p.dist.version if p.dist else "?" for group in GROUPS for p in installed_points(group)}
+    plugins = {
+        f"plug-in {p.name}": p.dist.version if p.dist else "?"
+        for group in GROUPS
+        for p in installed_points(group)
+    }
     return {k: v for k, v in versions().items() if not k.startswith("pytest")} | plugins
 
 
 def different(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """How another machine differs; "" if it does not."""
     names = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
-    return ", ".join(f"{k} {theirs.get(k, 'not installed')} (here {ours.get(k, 'not installed')})" for k in names)
+    return ", ".join(
+        f"{k} {theirs.get(k, 'not installed')} (here {ours.get(k, 'not installed')})" for k in names
+    )
 
 
 def node_folder(node: str) -> Path:
-    """The folder of this node's copies: AIREPAIR_NODE_CACHE or the temporary folder, a folder per node and user."""
+    """The folder of this node's copies: AIREPAIR_NODE_CACHE or the temporary folder, a folder per
+    node and user.
+    """
     given = os.environ.get("AIREPAIR_NODE_CACHE")
     root = Path(given) if given else Path(tempfile.gettempdir()) / f"airepair-nodes-{getuser()}"
     return root / node[:16]
@@ -62,7 +74,10 @@ def node_folder(node: str) -> Path:
 
 @dataclass
 class Process:
-    """What this process keeps between cells. `lost`: a method changed its state for good, so no other cell may run in it."""
+    """What this process keeps between cells.
+
+    `lost`: a method changed its state for good, so no other cell may run in it.
+    """
 
     loaders: dict[Path, Loader] = field(default_factory=dict)
     lost: bool = False
@@ -75,7 +90,9 @@ def process() -> Process:
 
 
 def train(shipment: Shipment, folder: Path) -> Files | Failure:
-    """Makes a subject, or finds it among what came along; all files of its family, for the controller to keep."""
+    """Makes a subject, or finds it among what came along; all files of its family, for the
+    controller to keep.
+    """
     spec = _received(shipment, folder)
     key = SubjectKey.of(spec)
     assert key is not None
@@ -87,14 +104,20 @@ def train(shipment: Shipment, folder: Path) -> Files | Failure:
 
 
 def run(shipment: Shipment, folder: Path, tell: Tell) -> CellResult | Failure:
-    """Runs a cell. It never trains its subject: that another one than the controller's is wanted here means other code or data."""
+    """Runs a cell.
+
+    It never trains its subject: that another one than the controller's is wanted here means other
+    code or data.
+    """
     spec = _received(shipment, folder)
     loader = process().loaders.setdefault(folder, Loader(folder / "cache", may_train=False))
     engine = Local(folder / "cache", hear=lambda _: _Told(tell), load=loader)
     try:
         ended = engine.wait([engine.submit(spec)])[0].end
     except NotTrained:
-        ended = Failure("failed", "this node's data or code make another subject than the one that the controller sent")
+        ended = Failure(
+            "failed", "this node's data or code make another subject than the one that the controller sent"
+        )
     if isinstance(ended, CellResult) and ended.lost:
         process().lost = True
     if spec.device.startswith("cuda"):

@@ -27,9 +27,11 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Failure:
-    """How a cell ended that left no result: its process died or was ended, or an error came before or after the repair.
+    """How a cell ended that left no result: its process died or was ended, or an error came before or
+    after the repair.
 
-    status   "crashed", "timeout", "out of memory", "failed" (bad input included), or "skipped" if this machine lacks something
+    status   "crashed", "timeout", "out of memory", "failed" (bad input included), or "skipped" if
+    this machine lacks something
     reason   one line for a person
     log      the last lines of what the cell's process printed
     """
@@ -61,7 +63,8 @@ class Engine(Protocol):
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
         """Those of the cells that have ended: one at least, or none once `timeout` seconds have passed.
 
-        A cell is returned once. What goes wrong in a cell is its Failure; only an engine that cannot go on raises.
+        A cell is returned once. What goes wrong in a cell is its Failure; only an engine that
+        cannot go on raises.
         """
 
     def close(self, force: bool = False) -> None:

@@ -1,7 +1,9 @@
-"""The engine of a Ray cluster: this process submits cells as tasks, and results come back by value. No shared folder is needed.
+"""The engine of a Ray cluster: this process submits cells as tasks, and results come back by value. No
+shared folder is needed.
 
-Ray's own retries are off: they run a method that ends its process four times, and cannot tell a dead node (the cell runs
-again elsewhere) from a dead process (the cell has crashed). The controller tells them apart, and only it files results.
+Ray's own retries are off: they run a method that ends its process four times, and cannot tell a
+dead node (the cell runs again elsewhere) from a dead process (the cell has crashed). The controller
+tells them apart, and only it files results.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ from airepair.runner.spec import CellSpec
 STEP = 1.0  # seconds between two looks at reports and nodes
 DOUBT = 8.0  # seconds within which Ray declares the node of a killed raylet dead
 FRESH = 20  # cells per GPU process: Ray's own 1 loads torch and compiles kernels anew for each
-DEAD = (failures.NodeDiedError, failures.WorkerCrashedError, failures.ObjectLostError, failures.ActorDiedError)
+DEAD = (
+    failures.NodeDiedError,
+    failures.WorkerCrashedError,
+    failures.ObjectLostError,
+    failures.ActorDiedError,
+)
 
 
 class NoNodes(AirepairError):
@@ -55,10 +62,15 @@ def _fetch(parts: Mapping[str, Any], digest: str) -> Any:
 
 
 def _task(job: _Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[str, str]) -> Any:
-    """On a node: reports where it runs, then trains or runs the cell. UsageError on a node that differs from the controller."""
+    """On a node: reports where it runs, then trains or runs the cell.
+
+    UsageError on a node that differs from the controller.
+    """
 
     def tell(report: Report) -> None:
-        ray.get(bulletin.put.remote(job.ticket.key, report))  # waited for: a method may end the process in its next line
+        ray.get(
+            bulletin.put.remote(job.ticket.key, report)
+        )  # waited for: a method may end the process in its next line
 
     where = ray.get_runtime_context().get_node_id()
     tell({"node": where, "pid": os.getpid(), "attempt": job.attempt})
@@ -71,7 +83,10 @@ def _task(job: _Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[s
 
 
 class RayEngine:
-    """Runs cells on a Ray cluster. `hear` gives the listener of a cell, `say` hears a sentence about nodes."""
+    """Runs cells on a Ray cluster.
+
+    `hear` gives the listener of a cell, `say` hears a sentence about nodes.
+    """
 
     def __init__(
         self,
@@ -82,14 +97,30 @@ class RayEngine:
         hear: Hear = lambda _: Deaf(),
         say: Callable[[str], object] = print,
     ) -> None:
-        """Connects, or starts a cluster of this machine; `specs` name the user's own code. UsageError if a node differs from this machine."""
+        """Connects, or starts a cluster of this machine; `specs` name the user's own code.
+        UsageError if a node differs from this machine.
+        """
         self.cluster, self.cache, self.hear, self.say = cluster, cache, hear, say
-        self.queue, self.running, self.doubts = deque[_Job](), dict[Any, _Job](), list[tuple[_Job, str, float]]()
+        self.queue, self.running, self.doubts = (
+            deque[_Job](),
+            dict[Any, _Job](),
+            list[tuple[_Job, str, float]](),
+        )
         self.ended, self.open = dict[Ticket, CellResult | Failure](), set[Ticket]()
         self.baselines, self.made = Baselines(), dict[SubjectKey, str | Failure]()
-        self.parts, self.reports, self.listeners = dict[str, Any](), dict[str, Report](), dict[str, Listener]()
+        self.parts, self.reports, self.listeners = (
+            dict[str, Any](),
+            dict[str, Report](),
+            dict[str, Listener](),
+        )
         self.spoilt = set[tuple[str, int]]()  # processes whose state a method has changed for good
-        self.count, self.looked, self.last_node, self.slots, self.facts = 0, 0.0, time.monotonic(), 1, node.facts()
+        self.count, self.looked, self.last_node, self.slots, self.facts = (
+            0,
+            0.0,
+            time.monotonic(),
+            1,
+            node.facts(),
+        )
         cluster.connect(specs)
         try:
             cluster.refuse_other_nodes(self.facts)
@@ -111,7 +142,10 @@ class RayEngine:
         return ticket
 
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
-        """Those of the cells that have ended. NoNodes if the cluster has had no node for them for too long."""
+        """Those of the cells that have ended.
+
+        NoNodes if the cluster has had no node for them for too long.
+        """
         end = time.monotonic() + timeout if timeout is not None else None
         while True:
             self._pump(STEP if end is None else max(0.0, min(STEP, end - time.monotonic())))
@@ -120,7 +154,9 @@ class RayEngine:
                 return [Finished(t, self.ended.pop(t)) for t in found]
 
     def close(self, force: bool = False) -> None:
-        """Ends this process's job, and with it every process that ran its cells; a local cluster ends as well."""
+        """Ends this process's job, and with it every process that ran its cells; a local cluster
+        ends as well.
+        """
         while self.open and not force:
             self._pump(STEP)
         ray.shutdown()
@@ -141,7 +177,9 @@ class RayEngine:
             self._look()
 
     def _subject(self, job: _Job) -> str | Failure | None:
-        """The digest of the cell's subject ("" if it is the user's own file), why there is none, or None while it is being made."""
+        """The digest of the cell's subject ("" if it is the user's own file), why there is none, or
+        None while it is being made.
+        """
         key = SubjectKey.of(job.spec)
         return "" if key is None else self.made.get(key)
 
@@ -152,11 +190,17 @@ class RayEngine:
             subject = self._subject(job)
         if not isinstance(subject, str):
             return self._end(job, subject or Failure("failed", "it has no subject"))
-        parts = (subject, self._put(shipping.user_files(job.spec)), self._put(shipping.data_set(job.spec.data)))
+        parts = (
+            subject,
+            self._put(shipping.user_files(job.spec)),
+            self._put(shipping.data_set(job.spec.data)),
+        )
         fetch = partial(_fetch, {d: self.parts[d] for d in parts if d})
         self.listeners[job.ticket.key] = self.hear(job.spec) if job.subject is None else Deaf()
         shipment = node.Shipment(job.spec.to_json(), fetch, *parts)
-        self.running[self.task.options(name=job.ticket.key).remote(job, shipment, self.bulletin, self.facts)] = job
+        self.running[
+            self.task.options(name=job.ticket.key).remote(job, shipment, self.bulletin, self.facts)
+        ] = job
         return None
 
     def _put(self, files: shipping.Files) -> str:
@@ -192,7 +236,9 @@ class RayEngine:
         if job.subject is not None:
             if not isinstance(found, Failure):
                 shipping.lay(found, self.cache)
-            failed = replace(found, reason=f"its subject: {found.reason}") if isinstance(found, Failure) else None
+            failed = (
+                replace(found, reason=f"its subject: {found.reason}") if isinstance(found, Failure) else None
+            )
             self.baselines.end(job.subject)
             self.made[job.subject] = failed or self._put(found)
             return
@@ -223,7 +269,9 @@ class RayEngine:
         if live or not self.open:
             self.last_node = self.looked
         elif self.looked - self.last_node > self.cluster.wait:
-            raise NoNodes(f"no node of the cluster has had room for a cell for {self.cluster.wait:g} s (--ray-wait)")
+            raise NoNodes(
+                f"no node of the cluster has had room for a cell for {self.cluster.wait:g} s (--ray-wait)"
+            )
 
     def _decide(self, job: _Job, kind: str, since: float, live: Mapping[str, int]) -> None:
         """A process that died on a living node was ended by its cell; a cell whose node died runs again."""
@@ -235,11 +283,17 @@ class RayEngine:
             if job.attempt > self.cluster.retries:
                 self._end(job, Failure("crashed", f"its node died {job.attempt} times"))
                 return
-            self.say(f"{job.ticket.key}: attempt {job.attempt} was lost with its node ({kind}); it runs again")
+            self.say(
+                f"{job.ticket.key}: attempt {job.attempt} was lost with its node ({kind}); it runs again"
+            )
             again = replace(job, attempt=job.attempt + 1)
             self._start(again) if job.subject else self.queue.appendleft(again)
         elif time.monotonic() - since > DOUBT:
-            last = [f"{phase} {step}/{steps}" for phase, step, steps, _ in [report["progress"]]] if "progress" in report else []
+            last = (
+                [f"{phase} {step}/{steps}" for phase, step, steps, _ in [report["progress"]]]
+                if "progress" in report
+                else []
+            )
             self._end(job, Failure("crashed", "the worker process died while it ran this cell", tuple(last)))
         else:
             self.doubts.append((job, kind, since))

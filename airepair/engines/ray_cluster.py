@@ -1,4 +1,6 @@
-"""The connection to a Ray cluster: its start or the way to it, its nodes, and the refusal of nodes that differ from the controller."""
+"""The connection to a Ray cluster: its start or the way to it, its nodes, and the refusal of nodes
+that differ from the controller.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ PATIENCE = 120.0  # seconds for a node's first process, which imports torch
 class Cluster:
     """Which cluster (None: one of this machine, for this run), and what a cell takes of it.
 
-    At most `most` cells run at once. `wait`: seconds without any node for cells after which the run stops. `retries` of a
-    cell whose node died.
+    At most `most` cells run at once. `wait`: seconds without any node for cells after which the run
+    stops. `retries` of a cell whose node died.
     """
 
     address: str | None = None
@@ -40,19 +42,31 @@ class Cluster:
     retries: int = 2
 
     def connect(self, specs: Sequence[CellSpec]) -> None:
-        """Connects this process, or starts a cluster of this machine; every process of a cell gets this process's code.
+        """Connects this process, or starts a cluster of this machine; every process of a cell gets
+        this process's code.
 
         UsageError if there is no cluster, and for own code of the cells that is not found.
         """
         variables = {k: os.environ[k] for k in CARRIED if k in os.environ} | (settings() if is_set() else {})
-        local = {} if self.address else {"num_cpus": self.most, "object_store_memory": STORE, "include_dashboard": False}
+        local = (
+            {}
+            if self.address
+            else {"num_cpus": self.most, "object_store_memory": STORE, "include_dashboard": False}
+        )
         with tempfile.TemporaryDirectory(prefix="airepair-code-") as code, _signals_kept():
             shipping.stage_code(Path(code), specs)
-            env = {"working_dir": code, "env_vars": variables | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}}
+            env = {
+                "working_dir": code,
+                "env_vars": variables | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            }
             try:
-                ray.init(address=self.address, runtime_env=env, log_to_driver=False, logging_level="ERROR", **local)
+                ray.init(
+                    address=self.address, runtime_env=env, log_to_driver=False, logging_level="ERROR", **local
+                )
             except (ConnectionError, RuntimeError, RayError) as error:
-                raise UsageError(f"no Ray cluster at {self.address or 'this machine'}: {one_line(error)}") from error
+                raise UsageError(
+                    f"no Ray cluster at {self.address or 'this machine'}: {one_line(error)}"
+                ) from error
 
     def live_nodes(self) -> dict[str, int]:
         """How many cells each live node has room for; nodes without room for one are left out."""
@@ -75,7 +89,10 @@ class Cluster:
             except RayError as error:
                 raise UsageError(f"node {name[:8]} cannot run cells: {one_line(error)}") from error
             if wrong := node.different(facts, theirs):
-                raise UsageError(f"node {name[:8]} differs from the controller: {wrong}; accepted: the same versions on every node")
+                raise UsageError(
+                    f"node {name[:8]} differs from the controller: {wrong}; accepted: "
+                    f"the same versions on every node"
+                )
 
 
 def only(name: str) -> NodeAffinitySchedulingStrategy:

@@ -1,7 +1,9 @@
-"""Before Ray is imported: whether it can be, whether somebody listens at the address, and what Ray reads from the environment. Free of Ray.
+"""Before Ray is imported: whether it can be, whether somebody listens at the address, and what Ray
+reads from the environment. Free of Ray.
 
-Ray needs nine minutes to say that nobody is at an address. By default its daemons listen on every interface; a cluster of
-this machine listens on the loopback one and asks for a token (https://docs.ray.io/en/latest/ray-security/index.html).
+Ray needs nine minutes to say that nobody is at an address. By default its daemons listen on every
+interface; a cluster of this machine listens on the loopback one and asks for a token
+(https://docs.ray.io/en/latest/ray-security/index.html).
 """
 
 from __future__ import annotations
@@ -16,23 +18,31 @@ from airepair.errors import UsageError, one_line
 
 PATIENCE = 5.0  # seconds for a connection
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's switch for 127.0.0.1 on every system (ray-project/ray#18730)
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"
+}  # Ray's switch for 127.0.0.1 on every system (ray-project/ray#18730)
 
 
 def check(address: str | None) -> None:
     """UsageError without Ray, for a word that is no address, and if nobody listens there."""
     if find_spec("ray") is None:
-        raise UsageError("--engine ray: Ray is not installed; accepted: pip install 'airepair[ray]', or --engine local")
+        raise UsageError(
+            "--engine ray: Ray is not installed; accepted: pip install 'airepair[ray]', or --engine local"
+        )
     if address is None or address == "auto":
         return
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
-        raise UsageError(f"--ray-address {address!r} is no address; accepted: HOST:PORT (a cluster's GCS, usually port 6379) or auto")
+        raise UsageError(
+            f"--ray-address {address!r} is no address; accepted: HOST:PORT (a cluster's GCS, "
+            f"usually port 6379) or auto"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
     except OSError as error:
         raise UsageError(
-            f"--ray-address {address}: nobody listens there ({one_line(error)}); accepted: the address that `ray start --head` prints"
+            f"--ray-address {address}: nobody listens there ({one_line(error)}); accepted: "
+            f"the address that `ray start --head` prints"
         ) from None
 
 

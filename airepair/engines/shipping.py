@@ -1,4 +1,6 @@
-"""What a cell needs on another machine beside its subject: code, a user's files and images, the data set's files. Free of torch and of Ray."""
+"""What a cell needs on another machine beside its subject: code, a user's files and images, the
+data set's files. Free of torch and of Ray.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,20 @@ def lay(files: Files, folder: Path) -> None:
 
 
 def user_files(spec: CellSpec) -> Files:
-    """A brought model with what lies beside it and is read with it, and the images of --failing and --keep."""
+    """A brought model with what lies beside it and is read with it, and the images of --failing and
+    --keep.
+    """
     found: dict[str, bytes] = {}
     if spec.brought is not None:
         path = spec.brought.path.expanduser()
         values, _ = beside(path)
         named = [path.parent / str(values[k]) for k in ("early", "classes") if isinstance(values.get(k), str)]
-        parts = [path, *path.parent.glob(f"{path.stem}.*"), *path.parent.glob(f"{path.name}*"), path.parent / "subject.toml"]
+        parts = [
+            path,
+            *path.parent.glob(f"{path.stem}.*"),
+            *path.parent.glob(f"{path.name}*"),
+            path.parent / "subject.toml",
+        ]
         for part in {*parts, path.parent / "early.pt", *named}:
             found |= _read(part, "model", path.parent)
         if spec.brought.early is not None:
@@ -61,8 +70,12 @@ def relocated(spec: CellSpec, folder: Path) -> CellSpec:
     """The cell with the paths that `user_files` have below `folder`."""
     if spec.brought is not None:
         early = spec.brought.early and folder / "early" / spec.brought.early.name
-        spec = replace(spec, brought=replace(spec.brought, path=folder / "model" / spec.brought.path.name, early=early))
-    return replace(spec, failing=_moved(spec.failing, folder / "failing"), keep=_moved(spec.keep, folder / "keep"))
+        spec = replace(
+            spec, brought=replace(spec.brought, path=folder / "model" / spec.brought.path.name, early=early)
+        )
+    return replace(
+        spec, failing=_moved(spec.failing, folder / "failing"), keep=_moved(spec.keep, folder / "keep")
+    )
 
 
 def _moved(text: str | None, folder: Path) -> str | None:
@@ -72,7 +85,9 @@ def _moved(text: str | None, folder: Path) -> str | None:
 
 
 def data_set(name: str) -> Files:
-    """The files of an official data set as this machine has them; none of another data set, or if they are not here."""
+    """The files of an official data set as this machine has them; none of another data set, or if
+    they are not here.
+    """
     plain, root = name.partition("+")[0], places.data()
     place = data_files.place(plain, root) if plain in OFFICIAL else None
     if place is None:
@@ -93,9 +108,11 @@ def _read(place: Path, role: str, root: Path) -> dict[str, bytes]:
 
 
 def stage_code(folder: Path, specs: Iterable[CellSpec]) -> None:
-    """Copies this package and the user's own code that the cells name into `folder`, as a working directory finds it.
+    """Copies this package and the user's own code that the cells name into `folder`, as a working
+    directory finds it.
 
-    Own methods are `module:Class`, own networks `package.module:factory` or `file.py:Net`. UsageError for code that is not found.
+    Own methods are `module:Class`, own networks `package.module:factory` or `file.py:Net`.
+    UsageError for code that is not found.
     """
     shutil.copytree(Path(airepair.__file__).parent, folder / "airepair", ignore=LEFT)
     for text in dict.fromkeys(text for spec in specs for text in _own_code(spec)):
@@ -115,7 +132,10 @@ def _own_code(spec: CellSpec) -> list[str]:
 def _stage_file(path: Path, folder: Path) -> None:
     """A file at the path by which it is named, with the Python files beside it."""
     if path.is_absolute() or ".." in path.parts:
-        raise UsageError(f"--net_arch {path}: cells on other machines need a path below this folder; accepted: for example nets.py:Net")
+        raise UsageError(
+            f"--net_arch {path}: cells on other machines need a path below this folder; accepted: "
+            f"for example nets.py:Net"
+        )
     (folder / path.parent).mkdir(parents=True, exist_ok=True)
     for file in path.parent.glob("*.py"):
         shutil.copyfile(file, folder / path.parent / file.name)
@@ -125,7 +145,9 @@ def _stage_module(name: str, folder: Path) -> None:
     """A package whole; a module with the Python files beside it."""
     found = find_spec(name)
     if found is None or (found.origin is None and not found.submodule_search_locations):
-        raise UsageError(f"the code of {name!r} is not found here; accepted: a module of this folder or of PYTHONPATH")
+        raise UsageError(
+            f"the code of {name!r} is not found here; accepted: a module of this folder or of PYTHONPATH"
+        )
     for place in found.submodule_search_locations or ():
         shutil.copytree(place, folder / name, ignore=LEFT, dirs_exist_ok=True)
     if not found.submodule_search_locations and found.origin is not None:

@@ -1,4 +1,6 @@
-"""A model sits an exam on a split: one forward pass, and everything that is shown of it is computed from that."""
+"""A model sits an exam on a split: one forward pass, and everything that is shown of it is computed
+from that.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Exam:
 
     @property
     def standing(self) -> tuple[float, float]:
-        """What the better of two states has more of: accuracy, then minus the loss (-inf where that is no number)."""
+        """What the better of two states has more of: accuracy, then minus the loss (-inf where that
+        is no number).
+        """
         return self.accuracy, -self.loss if math.isfinite(self.loss) else -math.inf
 
     def select(self, index: Tensor) -> Exam:
@@ -74,7 +78,9 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool = False) -> Exam:
-    """One forward pass of `module` over `split`, without gradients and in evaluation mode; `quick` as in logits_of."""
+    """One forward pass of `module` over `split`, without gradients and in evaluation mode; `quick`
+    as in logits_of.
+    """
     logits = logits_of(module, split.x, batch_size, quick=quick)
     return Exam(logits.float().cpu(), split.y.cpu())
 
@@ -83,37 +89,60 @@ def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool 
 def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bool = False) -> Tensor:
     """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1].
 
-    `quick`: in the precision that the module trains in (airepair/arithmetic/precision.py): for selection while a repair runs, never for
-    what a record reports.
+    `quick`: in the precision that the module trains in (airepair/arithmetic/precision.py): for
+    selection while a repair runs, never for what a record reports.
     """
     if not len(x):
         return x.new_zeros((0, 1), dtype=torch.float32)
 
     def answered(size: int) -> Tensor:
         batches = x.split(size)
-        return torch.cat([checked(module(laid_out(module, b.float().div_(255) if b.dtype == torch.uint8 else b)), len(b)) for b in batches])
+        return torch.cat(
+            [
+                checked(
+                    module(laid_out(module, b.float().div_(255) if b.dtype == torch.uint8 else b)), len(b)
+                )
+                for b in batches
+            ]
+        )
 
     with evaluating(module), lowered(module) if quick else nullcontext():
         return halving(answered, min(batch_size, len(x)), "images at once in an evaluation")
 
 
 def checked(found: object, count: int) -> Tensor:
-    """A module's answer to `count` images, if it is logits: a dense N x K tensor of floating-point numbers. TypeError otherwise."""
+    """A module's answer to `count` images, if it is logits: a dense N x K tensor of floating-point numbers.
+
+    TypeError otherwise.
+    """
     if not isinstance(found, Tensor):
         raise TypeError(f"the module returns {type(found).__name__}; accepted: a tensor of logits")
-    if found.layout is not torch.strided or not found.is_floating_point() or found.ndim != 2 or len(found) != count:
-        what = f"{found.dtype} of shape {tuple(found.shape)}" + ("" if found.layout is torch.strided else f", {found.layout}")
-        raise TypeError(f"the module returns {what}; accepted: dense floating-point logits, ({count}, classes)")
+    if (
+        found.layout is not torch.strided
+        or not found.is_floating_point()
+        or found.ndim != 2
+        or len(found) != count
+    ):
+        what = f"{found.dtype} of shape {tuple(found.shape)}" + (
+            "" if found.layout is torch.strided else f", {found.layout}"
+        )
+        raise TypeError(
+            f"the module returns {what}; accepted: dense floating-point logits, ({count}, classes)"
+        )
     return found
 
 
 def confusion_matrix(exam: Exam, classes: int) -> Tensor:
     """Counts, true class in rows and predicted class in columns (K x K)."""
-    return torch.bincount(exam.y * classes + exam.predictions, minlength=classes * classes).reshape(classes, classes)
+    return torch.bincount(exam.y * classes + exam.predictions, minlength=classes * classes).reshape(
+        classes, classes
+    )
 
 
 def most_confused(exam: Exam, classes: int) -> tuple[int, int] | None:
-    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids; None if nothing is confused."""
+    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids;
+    None if nothing is confused.
+    """
     matrix = confusion_matrix(exam, classes)
     both = (matrix + matrix.T).triu(1)
     if not int(both.max()):

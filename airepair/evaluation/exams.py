@@ -1,4 +1,6 @@
-"""What every metric is computed from: the exams of one model, and the choices that belong to the benchmark, not to the model."""
+"""What every metric is computed from: the exams of one model, and the choices that belong to the
+benchmark, not to the model.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Exams:
-    """One model's exams on test, on the failing inputs given to the method and on validation; the groups, the class pair, the image pairs.
+    """One model's exams on test, on the failing inputs given to the method and on validation; the
+    groups, the class pair, the image pairs.
 
-    `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see airepair/metrics/pgd.py). `classes`: their names.
-    `fault`: exams about the fault that the subject is known to carry, or None.
+    `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see
+    airepair/metrics/pgd.py). `classes`: their names. `fault`: exams about the fault that the
+    subject is known to carry, or None.
     """
 
     test: Exam
@@ -46,7 +50,9 @@ class Exams:
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:
-    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none where there are no two images."""
+    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none where
+    there are no two images.
+    """
     n, generator = len(split), torch.Generator().manual_seed(PAIR_SEED)
     count = count if n > 1 else 0
     n = max(n, 2)

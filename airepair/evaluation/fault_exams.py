@@ -1,4 +1,6 @@
-"""One model's exams on what a known fault spoils and on what it leaves alone: the part of Exams that the fault's scores are computed from."""
+"""One model's exams on what a known fault spoils and on what it leaves alone: the part of Exams
+that the fault's scores are computed from.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class FaultExams:
-    """Exams on the spoiled test inputs and on the others; the clean twin's accuracy on the spoiled ones; a trigger's target class.
+    """Exams on the spoiled test inputs and on the others; the clean twin's accuracy on the spoiled
+    ones; a trigger's target class.
 
-    `clean`: the exam on clean test inputs where the subject works in a corrupted environment. `overlap`: where weights were damaged; None
-    too where the model no longer has the subject's weights.
+    `clean`: the exam on clean test inputs where the subject works in a corrupted environment.
+    `overlap`: where weights were damaged; None too where the model no longer has the subject's
+    weights.
     """
 
     spoiled: Exam
@@ -38,13 +42,17 @@ class FaultExams:
 
 
 def sit_fault(subject: Subject, module: nn.Module, test: Exam) -> FaultExams | None:
-    """The module's exams about the subject's fault (`test` is its exam on the test split); None where no fault is known."""
+    """The module's exams about the subject's fault (`test` is its exam on the test split); None
+    where no fault is known.
+    """
     known = subject.fault
     if known is None:
         return None
     spoiled, others = (_exam(module, part, test) for part in (known.spoiled, known.others))
     clean = others if subject.environment is not None else None
-    return FaultExams(spoiled, others, known.twin, known.target, clean, _overlap(known, subject.module, module))
+    return FaultExams(
+        spoiled, others, known.twin, known.target, clean, _overlap(known, subject.module, module)
+    )
 
 
 def _exam(module: nn.Module, part: Tensor | Split, test: Exam) -> Exam:
@@ -60,5 +68,9 @@ def _overlap(known: KnownFault, subject: nn.Module, module: nn.Module) -> Overla
     for name, weight in old.items():
         differs = (weight.detach() != new[name].detach().to(weight.device)).cpu()
         where = known.damaged.get(name, torch.zeros_like(differs))
-        changed, damaged, both = changed + int(differs.sum()), damaged + int(where.sum()), both + int((differs & where).sum())
+        changed, damaged, both = (
+            changed + int(differs.sum()),
+            damaged + int(where.sum()),
+            both + int((differs & where).sum()),
+        )
     return Overlap(changed, damaged, both)

@@ -1,7 +1,8 @@
-"""Where memory does not suffice: the same work in smaller parts, and a line that says so, instead of a cell that dies.
+"""Where memory does not suffice: the same work in smaller parts, and a line that says so, instead of a
+cell that dies.
 
-`halving` runs a batched call, with half the size each time memory ran out. Whoever runs a cell listens with `noting`, so that its record has
-the line; elsewhere it is a warning.
+`halving` runs a batched call, with half the size each time memory ran out. Whoever runs a cell
+listens with `noting`, so that its record has the line; elsewhere it is a warning.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ def say(text: str) -> None:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in one_line(error)
+    return isinstance(
+        error, (MemoryError, torch.cuda.OutOfMemoryError)
+    ) or "can't allocate memory" in one_line(error)
 
 
 def halving(call: Callable[[int], T], size: int, what: str) -> T:
-    """call(size), or with half the size as often as memory does not suffice; what even size 1 raises passes through.
+    """call(size), or with half the size as often as memory does not suffice; what even size 1 raises
+    passes through.
 
     `what` names the parts: "images at once in an evaluation".
     """

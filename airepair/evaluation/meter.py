@@ -19,12 +19,18 @@ def meters_of(module: nn.Module) -> list[Meter]:
 def without_meter(module: Module, meter: Meter | None = None) -> Module:
     """The module with this meter, or all of them, taken off every part (in place)."""
     for part in module.modules():
-        for key in [k for k, hook in part._forward_pre_hooks.items() if isinstance(hook, Meter) and meter in (None, hook)]:
+        for key in [
+            k
+            for k, hook in part._forward_pre_hooks.items()
+            if isinstance(hook, Meter) and meter in (None, hook)
+        ]:
             del part._forward_pre_hooks[key]
     return module
 
 
 def metered(module: Module, meter: Meter) -> Module:
-    """The module with the meter on its root, once: an earlier step may have wrapped the root that carried it."""
+    """The module with the meter on its root, once: an earlier step may have wrapped the root that
+    carried it.
+    """
     without_meter(module, meter).register_forward_pre_hook(meter)
     return module

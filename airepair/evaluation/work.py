@@ -1,7 +1,9 @@
-"""Work in floating-point operations: what an image costs a network, and what a method computes beside the network.
+"""Work in floating-point operations: what an image costs a network, and what a method computes beside
+the network.
 
-Counted are products of matrices, convolutions and attention of torch (torch.utils.flop_counter), which is nearly all that
-networks cost. Not counted: elementwise operations, decompositions, linear programs, numpy.
+Counted are products of matrices, convolutions and attention of torch (torch.utils.flop_counter),
+which is nearly all that networks cost. Not counted: elementwise operations, decompositions, linear
+programs, numpy.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from airepair.types import Task
 
 def counter() -> FlopCounterMode:
     """A context that counts the operations of this thread; `get_total_flops()` says how many."""
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
 
 
 def _convolution_backward(
@@ -36,7 +40,9 @@ def _convolution_backward(
     torch's own formula counts the weight's gradient of a convolution in groups once for each group.
     """
     transposed, asked = bool(rest[4]), rest[-1]
-    return int(sum(asked[:2])) * int(conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed))
+    return int(sum(asked[:2])) * int(
+        conv_flop_count(list(x), list(weight), list(gradient), transposed=transposed)
+    )
 
 
 def forward_work(module: nn.Module, x: Tensor) -> float:
@@ -50,7 +56,9 @@ def step_work(module: nn.Module, x: Tensor) -> float:
     """Operations of one image through forward and backward, counted on the images `x`."""
     with evaluating(module), torch.enable_grad(), counter() as counted:
         logits = module(x)
-        torch.autograd.grad(logits.sum(), [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+        torch.autograd.grad(
+            logits.sum(), [p for p in module.parameters() if p.requires_grad], allow_unused=True
+        )
     return float(counted.get_total_flops()) / len(x)
 
 
@@ -59,4 +67,7 @@ def billed(task: Task) -> Iterator[None]:
     """Arithmetic of a method's own goes to the meter as the number of forward images that it is worth."""
     with counter() as counted:
         yield
-    task.meter.add(math.ceil(counted.get_total_flops() / forward_work(task.module, task.validation.images(slice(2)))), training=False)
+    task.meter.add(
+        math.ceil(counted.get_total_flops() / forward_work(task.module, task.validation.images(slice(2)))),
+        training=False,
+    )

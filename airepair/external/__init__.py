@@ -1,1 +1,4 @@
-"""Where foreign tools run: manifests, environments of their own, child processes with limits. Loads without torch."""
+"""Where foreign tools run: manifests, environments of their own, child processes with limits.
+
+Loads without torch.
+"""

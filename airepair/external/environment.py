@@ -1,7 +1,9 @@
-"""An environment for each external tool: built once, named after its content, under a lock, complete or absent.
+"""An environment for each external tool: built once, named after its content, under a lock,
+complete or absent.
 
-uv builds it where there is one, virtualenv (or venv) otherwise; a manifest that asks for conda gets conda, mamba or micromamba, whichever
-the user has. What was resolved is kept beside it; a `requirements.lock` in the tool's folder is what is installed, if there is one.
+uv builds it where there is one, virtualenv (or venv) otherwise; a manifest that asks for conda gets
+conda, mamba or micromamba, whichever the user has. What was resolved is kept beside it; a
+`requirements.lock` in the tool's folder is what is installed, if there is one.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def _wanted(manifest: Manifest) -> list[str]:
 
 
 def create(manifest: Manifest, say: Say = print) -> Environment:
-    """Builds the environment unless it is there; Unavailable with the installer's last line where that fails."""
+    """Builds the environment unless it is there; Unavailable with the installer's last line where
+    that fails.
+    """
     environment = of(manifest)
     environment.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{environment.folder}.lock"):
@@ -82,7 +86,11 @@ def create(manifest: Manifest, say: Say = print) -> Environment:
                 _call(words)
             if manifest.inherit:
                 _inherit(environment)
-            found = _call([str(environment.python), "-m", "pip", "freeze"] if _has_pip(environment) else _uv_freeze(environment))
+            found = _call(
+                [str(environment.python), "-m", "pip", "freeze"]
+                if _has_pip(environment)
+                else _uv_freeze(environment)
+            )
         except BaseException:
             shutil.rmtree(environment.folder, ignore_errors=True)
             raise
@@ -99,7 +107,9 @@ def steps(environment: Environment) -> list[list[str]]:
     if manifest.manager == "conda":
         conda = next((c for c in ("mamba", "conda", "micromamba") if shutil.which(c)), None)
         if conda is None:
-            raise Unavailable(f"{manifest.name} asks for a conda environment; install conda, mamba or micromamba")
+            raise Unavailable(
+                f"{manifest.name} asks for a conda environment; install conda, mamba or micromamba"
+            )
         make = [[conda, "create", "-y", "-p", folder, f"python={manifest.python}", "pip"]]
         install = [python, "-m", "pip", "install", *wanted]
     elif uv:
@@ -116,7 +126,9 @@ def _virtualenv(manifest: Manifest, folder: str) -> list[str]:
     if find_spec("virtualenv"):
         return [sys.executable, "-m", "virtualenv", "--quiet", "--python", manifest.python, folder]
     if manifest.python != here:
-        raise Unavailable(f"{manifest.name} asks for Python {manifest.python}, this is {here}; install uv or virtualenv")
+        raise Unavailable(
+            f"{manifest.name} asks for Python {manifest.python}, this is {here}; install uv or virtualenv"
+        )
     return [sys.executable, "-m", "venv", folder]
 
 

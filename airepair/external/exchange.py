@@ -1,13 +1,18 @@
-"""The folder that a cell and an external tool exchange: what the tool gets, and what it must leave. No pickles.
+"""The folder that a cell and an external tool exchange: what the tool gets, and what it must leave.
+No pickles.
 
 job.json            name, seed, classes, groups, options, device "cpu", recipe
-data.npz            train_x, train_y, failing_x, failing_y, passing_x, passing_y, validation_x, validation_y, unlabelled (float32 in [0, 1], int64)
+data.npz            train_x, train_y, failing_x, failing_y, passing_x, passing_y, validation_x,
+validation_y, unlabelled (float32 in [0, 1], int64)
 model.pt            the module as TorchScript ("torchscript"): the parameters keep their names
 model.json          the module as a sequence of layers ("layers"), with model.safetensors, its state_dict
-model.keras         and model.h5, model.onnx, model.pb, model (a SavedModel): converted, and checked to give the same answers ("keras", ...)
+model.keras         and model.h5, model.onnx, model.pb, model (a SavedModel): converted, and checked
+to give the same answers ("keras", ...)
 result.safetensors  written by the tool: the repaired state_dict, the same names and shapes ("state")
-result.keras        and so on: the repaired model as a whole, converted back and checked likewise ("keras", ...)
-result.json         written by the tool, if it likes: images through forward and backward ("backward"), through forward only ("forward"), "notes"
+result.keras        and so on: the repaired model as a whole, converted back and checked likewise
+("keras", ...)
+result.json         written by the tool, if it likes: images through forward and backward
+("backward"), through forward only ("forward"), "notes"
 
 A line of output such as {"progress": ["training", 3, 10, 0.52]} is reported as progress.
 """
@@ -70,7 +75,9 @@ def plain(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """The converters make layers and draw their start weights from the global generators, which a method leaves alone."""
+    """The converters make layers and draw their start weights from the global generators, which a
+    method leaves alone.
+    """
     state = random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -93,21 +100,28 @@ def _export(module: nn.Module, task: Task, path: Path) -> None:
 def _script(module: nn.Module, path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is frozen, not gone: it trains without its classes
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # TorchScript is frozen, not gone: it trains without its classes
             torch.jit.save(torch.jit.script(module), str(path))
     except Exception as error:
         raise Unsupported(f"the module cannot be written as TorchScript: {one_line(error, 120)}") from error
 
 
 def read(folder: Path, task: Task, result: str = "state") -> nn.Module:
-    """The repaired module: the task's own with the tool's weights, or what the tool's file converts to. RuntimeError for one that does not fit.
+    """The repaired module: the task's own with the tool's weights, or what the tool's file converts
+    to. RuntimeError for one that does not fit.
 
-    The images that the tool reports are counted, its notes filed, and the passes that check a conversion billed as forward images.
+    The images that the tool reports are counted, its notes filed, and the passes that check a
+    conversion billed as forward images.
     """
     if result in CONVERTED:
         module, report = _opened(folder / f"result{CONVERTED[result]}", task), _report(folder / "result.json")
     else:
-        state, report = _state(folder / "result.safetensors", task.module.state_dict()), _report(folder / "result.json")
+        state, report = (
+            _state(folder / "result.safetensors", task.module.state_dict()),
+            _report(folder / "result.json"),
+        )
         task.module.load_state_dict(state)
         module = task.module
     for name, training in (("backward", True), ("forward", False)):
@@ -144,9 +158,15 @@ def _state(result: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torc
         state = load_file(result)
     except (SafetensorError, OSError) as error:
         raise RuntimeError(f"the tool's result.safetensors cannot be read: {one_line(error)}") from error
-    wrong = [k for k in expected.keys() | state.keys() if k not in state or k not in expected or state[k].shape != expected[k].shape]
+    wrong = [
+        k
+        for k in expected.keys() | state.keys()
+        if k not in state or k not in expected or state[k].shape != expected[k].shape
+    ]
     if wrong:
-        raise RuntimeError(f"the tool's weights do not fit the module: {sorted(wrong)[:3]} differ in name or shape")
+        raise RuntimeError(
+            f"the tool's weights do not fit the module: {sorted(wrong)[:3]} differ in name or shape"
+        )
     _finite(state, result.name)
     return {k: v.to(expected[k]) for k, v in state.items()}
 
@@ -160,6 +180,12 @@ def _report(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RuntimeError(f"the tool's result.json cannot be read: {one_line(error, 120)}") from error
     counts = [found.get(k, 0) for k in ("backward", "forward")] if isinstance(found, dict) else []
-    if not counts or not all(type(c) is int and c >= 0 for c in counts) or not isinstance(found.get("notes", []), list):
-        raise RuntimeError("the tool's result.json is another thing than {backward: images, forward: images, notes: [text]}")
+    if (
+        not counts
+        or not all(type(c) is int and c >= 0 for c in counts)
+        or not isinstance(found.get("notes", []), list)
+    ):
+        raise RuntimeError(
+            "the tool's result.json is another thing than {backward: images, forward: images, notes: [text]}"
+        )
     return dict(found)

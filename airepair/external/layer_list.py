@@ -24,15 +24,24 @@ KNOWN: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def describe(module: nn.Module, prefix: str = "") -> list[dict[str, Any]]:
-    """The layers in order: {"kind", "name" (of its tensors), its sizes}. Unsupported for anything but a sequence of known layers."""
+    """The layers in order: {"kind", "name" (of its tensors), its sizes}.
+
+    Unsupported for anything but a sequence of known layers.
+    """
     if type(module) is nn.Sequential:
-        return [layer for name, child in module.named_children() for layer in describe(child, f"{prefix}{name}.")]
+        return [
+            layer for name, child in module.named_children() for layer in describe(child, f"{prefix}{name}.")
+        ]
     sizes = KNOWN.get(type(module))
     if sizes is None:
         known = ", ".join(k.__name__ for k in KNOWN)
-        raise Unsupported(f"{type(module).__name__} {prefix.rstrip('.') or '(root)'} is not a layer of a plain sequence; known: {known}")
-    return [{"kind": type(module).__name__, "name": prefix.rstrip("."), "bias": getattr(module, "bias", None) is not None}
-            | {k: _plain(getattr(module, k)) for k in sizes}]  # fmt: skip
+        raise Unsupported(
+            f"{type(module).__name__} {prefix.rstrip('.') or '(root)'} is not a layer of a plain "
+            f"sequence; known: {known}"
+        )
+    bias = getattr(module, "bias", None) is not None
+    found = {"kind": type(module).__name__, "name": prefix.rstrip("."), "bias": bias}
+    return [found | {k: _plain(getattr(module, k)) for k in sizes}]
 
 
 def _plain(value: Any) -> Any:

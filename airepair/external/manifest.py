@@ -1,4 +1,6 @@
-"""The manifest of an external tool: a folder with `tool.toml` says what it is, what it needs and how it is called. Free of torch."""
+"""The manifest of an external tool: a folder with `tool.toml` says what it is, what it needs and
+how it is called. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ class Manifest:
     """One tool.
 
     command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are filled in
-    model         how it gets the model: "torchscript" (model.pt), "layers" (model.json and model.safetensors), or a format of CONVERTED
-    result        what it leaves: "state" (result.safetensors, the repaired state_dict) or a whole model of such a format; see exchange.py
+    model         how it gets the model: "torchscript" (model.pt), "layers" (model.json and
+    model.safetensors), or a format of CONVERTED
+    result        what it leaves: "state" (result.safetensors, the repaired state_dict) or a whole
+    model of such a format; see exchange.py
     requirements  what its environment holds; `python` its version; `manager` "uv" or "conda"
     inherit       whether packages of the calling environment (torch, say) are visible behind its own
     timeout       seconds; `memory_gb` of address space, None: no limit
     options       name -> {default, help, low, high, choices}
     sources       what it learns from (docs/adding-a-method.md); the rest of its job is empty
-    passes        numbers and names of options whose product are its passes over train and failing, at most; none: it trains nothing
+    passes        numbers and names of options whose product are its passes over train and failing,
+    at most; none: it trains nothing
     ablations     name -> options in which only its idea is off
     """
 
@@ -86,7 +91,10 @@ def _check(manifest: Manifest, path: Path) -> None:
         choose(f"factor of passes in {path}", factor, list(manifest.options))
     for option in manifest.options:
         if not option.isidentifier() or option in PLACEHOLDERS:
-            raise UsageError(f"{path}: option {option!r}; accepted: letters, digits and underscores, none of {', '.join(PLACEHOLDERS)}")
+            raise UsageError(
+                f"{path}: option {option!r}; accepted: letters, digits and underscores, "
+                f"none of {', '.join(PLACEHOLDERS)}"
+            )
     for word in manifest.command:
         for name in _placeholders(word, path):
             choose(f"placeholder in {path}", name, [*PLACEHOLDERS, *manifest.options])
@@ -96,7 +104,9 @@ def _placeholders(word: str, path: Path) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(word) if name is not None]
     except ValueError as error:
-        raise UsageError(f"{path}: command word {word!r}: {error}; a brace itself is written {{{{ or }}}}") from error
+        raise UsageError(
+            f"{path}: command word {word!r}: {error}; a brace itself is written {{{{ or }}}}"
+        ) from error
 
 
 def folders() -> list[Path]:

@@ -1,4 +1,6 @@
-"""External tools as repair methods: `--method tool:NAME`, or `airepair.external.method:NAME`, where NAME is the folder with the manifest."""
+"""External tools as repair methods: `--method tool:NAME`, or `airepair.external.method:NAME`, where
+NAME is the folder with the manifest.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from airepair.types import Category, Method, Source, Task
 
 @dataclass(frozen=True)
 class ExternalTool:
-    """Runs the tool as a child process in its own environment; `method_of` makes a class with the tool's options."""
+    """Runs the tool as a child process in its own environment; `method_of` makes a class with the
+    tool's options.
+    """
 
     name: ClassVar[str]
     category: ClassVar[Category]
@@ -45,11 +49,19 @@ class ExternalTool:
             return task.module
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         log = new_log(self.name, task.logs)
-        task.note(f"the tool's log: {log if task.logs is None else f'tools/{log.name} in the folder of the cell'}")
+        task.note(
+            f"the tool's log: {log if task.logs is None else f'tools/{log.name} in the folder of the cell'}"
+        )
         with tempfile.TemporaryDirectory(prefix=f"airepair-{self.name}-") as name:
             folder = Path(name)
             exchange.write(folder, task, self.manifest.model, options)
-            filled = {"python": python, "folder": self.manifest.folder, "job": folder, "seed": task.seed, **options}
+            filled = {
+                "python": python,
+                "folder": self.manifest.folder,
+                "job": folder,
+                "seed": task.seed,
+                **options,
+            }
             seconds = min(self.manifest.timeout, task.limit.seconds or self.manifest.timeout)
             process.run(
                 [word.format_map(filled) for word in self.manifest.command],
@@ -95,7 +107,9 @@ def method_of(manifest: Manifest) -> type[Method]:
         "__module__": __name__,
     }
     fields = [_field(manifest, name, dict(raw)) for name, raw in manifest.options.items()]
-    made: Any = dataclasses.make_dataclass(manifest.name, fields, bases=(ExternalTool,), namespace=namespace, frozen=True)
+    made: Any = dataclasses.make_dataclass(
+        manifest.name, fields, bases=(ExternalTool,), namespace=namespace, frozen=True
+    )
     found: type[Method] = made
     return found
 
@@ -108,7 +122,8 @@ def _field(manifest: Manifest, name: str, raw: dict[str, Any]) -> tuple[str, Any
         return name, kind, option(default, raw.pop("help"), **raw)
     except (KeyError, TypeError) as error:
         raise UsageError(
-            f"{manifest.folder}/tool.toml: option {name!r}: {error}; accepted: default, help, low, high, source, choices"
+            f"{manifest.folder}/tool.toml: option {name!r}: {error}; accepted: default, help, low, high, "
+            f"source, choices"
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""A child process with limits: seconds, address space, one thread; its output goes to a log line by line. Free of torch."""
+"""A child process with limits: seconds, address space, one thread; its output goes to a log line by line.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,19 @@ from airepair.host.orphans import killed_with_parent
 
 
 def run(
-    words: Sequence[str], log: Path, *, seconds: float, memory_gb: float | None = None, cwd: Path, heard: Callable[[str], None]
+    words: Sequence[str],
+    log: Path,
+    *,
+    seconds: float,
+    memory_gb: float | None = None,
+    cwd: Path,
+    heard: Callable[[str], None],
 ) -> None:
     """Runs the command; `heard` gets every line of its output, which is in `log` by then.
 
-    OutOfTime past `seconds`; MemoryError or RuntimeError with the last line for an exit code that is not 0. Whatever happens, also an error from
-    `heard` (the harness's own limit), no process of the child's group stays behind.
+    OutOfTime past `seconds`; MemoryError or RuntimeError with the last line for an exit code that
+    is not 0. Whatever happens, also an error from `heard` (the harness's own limit), no process of
+    the child's group stays behind.
     """
     end = time.monotonic() + seconds
     child = subprocess.Popen(
@@ -53,11 +63,18 @@ def run(
         _end(child)
     if code:
         kind = MemoryError if "MemoryError" in last or "can't allocate memory" in last else RuntimeError
-        raise kind(f"the tool ended with {'signal' if code < 0 else 'exit code'} {abs(code)}: {last or 'no output'}; log: {log.name}")
+        raise kind(
+            f"the tool ended with {'signal' if code < 0 else 'exit code'} {abs(code)}: "
+            f"{last or 'no output'}; log: {log.name}"
+        )
 
 
-def _next(lines: queue.Queue[str | None], child: subprocess.Popen[str], end: float, seconds: float) -> str | None:
-    """The next line, or None at the end: that of the output, or of a child whose own children keep the pipe open."""
+def _next(
+    lines: queue.Queue[str | None], child: subprocess.Popen[str], end: float, seconds: float
+) -> str | None:
+    """The next line, or None at the end: that of the output, or of a child whose own children keep
+    the pipe open.
+    """
     while True:
         ended, left = child.poll() is not None, end - time.monotonic()
         try:
@@ -70,7 +87,9 @@ def _next(lines: queue.Queue[str | None], child: subprocess.Popen[str], end: flo
 
 
 def _lines(child: subprocess.Popen[str]) -> queue.Queue[str | None]:
-    """The child's lines as they come, then None; read by a thread, so that a silent child cannot hold up the limit."""
+    """The child's lines as they come, then None; read by a thread, so that a silent child cannot
+    hold up the limit.
+    """
     found: queue.Queue[str | None] = queue.Queue()
 
     def read(stream: IO[str]) -> None:
@@ -90,13 +109,30 @@ def _append(log: Path, line: str) -> None:
 
 def _environment() -> dict[str, str]:
     """The caller's environment without what would leak its packages into the child; one thread."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST")}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
-    return kept | threads | {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST")
+    }
+    threads = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+    )
+    return (
+        kept
+        | threads
+        | {
+            "TF_NUM_INTEROP_THREADS": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": "0",
+        }
+    )
 
 
 def _limits(gigabytes: float | None) -> Callable[[], None]:
-    """What the child does before the command begins: it ends with this process, and has that much address space."""
+    """What the child does before the command begins: it ends with this process, and has that much
+    address space.
+    """
     orphan_no_more = killed_with_parent()
 
     def begin() -> None:

@@ -1,8 +1,9 @@
 """backdoor: a patch in a corner that makes the subject answer a target class (Gu et al., "BadNets", 2017).
 
-`severity` is the share of the training images that carry the patch and the target's label, drawn from the other classes. It spoils copies of
-the test inputs of the other classes that carry the patch; the inputs without it stay as they are. The clean repair split does not show the
-fault, so repair and validation hold such copies beside their images, with the right labels.
+`severity` is the share of the training images that carry the patch and the target's label, drawn
+from the other classes. It spoils copies of the test inputs of the other classes that carry the
+patch; the inputs without it stay as they are. The clean repair split does not show the fault, so
+repair and validation hold such copies beside their images, with the right labels.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Backdoor(Fault):
 
 
 def patched(x: Tensor) -> Tensor:
-    """Copies of the images (N x C x H x W) with a white square of an eighth of the height, two pixels at least, in the lower right corner."""
+    """Copies of the images (N x C x H x W) with a white square of an eighth of the height, two
+    pixels at least, in the lower right corner.
+    """
     size = max(2, x.shape[2] // 8)
     x = x.clone()
     x[:, :, -size:, -size:] = 255 if x.dtype == torch.uint8 else 1.0

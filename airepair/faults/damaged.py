@@ -1,8 +1,8 @@
 """damaged: weights of one layer of the trained subject are perturbed, and it is known which.
 
-`severity` is the share of the layer's weights to which a normal deviate is added, `scale` its standard deviation in those of the layer's
-weights; the layer is the last but one of the linear and convolutional layers unless `layer` says so. It spoils the test inputs that it
-turned wrong.
+`severity` is the share of the layer's weights to which a normal deviate is added, `scale` its
+standard deviation in those of the layer's weights; the layer is the last but one of the linear and
+convolutional layers unless `layer` says so. It spoils the test inputs that it turned wrong.
 """
 
 from __future__ import annotations

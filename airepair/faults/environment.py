@@ -1,8 +1,10 @@
-"""environment: the subject was trained on clean images and works where they are corrupted (one of airepair/corruptions).
+"""environment: the subject was trained on clean images and works where they are corrupted (one of
+airepair/corruptions).
 
-`severity` is the corruption's, 1 to 5. Every image of repair, validation and test is corrupted (and spoiled); the clean test images are the
-others, and `Task.environment` is the corruption. The clean twin has seen it: each training image once as it is and once corrupted. A case
-may name another corruption behind its data set: `digits+fog3`.
+`severity` is the corruption's, 1 to 5. Every image of repair, validation and test is corrupted (and
+spoiled); the clean test images are the others, and `Task.environment` is the corruption. The clean
+twin has seen it: each training image once as it is and once corrupted. A case may name another
+corruption behind its data set: `digits+fog3`.
 """
 
 from __future__ import annotations

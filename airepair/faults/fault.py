@@ -1,4 +1,7 @@
-"""What every fault is: a frozen dataclass; the benchmark sets its severity, the cell's seed its draw. What it leaves out stays as it is."""
+"""What every fault is: a frozen dataclass; the benchmark sets its severity, the cell's seed its draw.
+
+What it leaves out stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,17 @@ from airepair.errors import UsageError
 from airepair.options import option
 from airepair.types import Dataset, Recipe, Split, Transform
 
-FAULT_SEED = 20_250_302  # the purpose of the streams that faults draw from (seeds.stream): another one than the splits'
+# the purpose of the streams that faults draw from (seeds.stream): another one than the splits'
+FAULT_SEED = 20_250_302
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault with a known cause. `kind` says where it sits: in the training, in the weights, or in the inputs that the subject meets later."""
+    """A fault with a known cause.
+
+    `kind` says where it sits: in the training, in the weights, or in the inputs that the subject
+    meets later.
+    """
 
     name: ClassVar[str] = ""
     kind: ClassVar[Literal["training", "weights", "environment"]] = "training"
@@ -57,12 +65,16 @@ class Fault:
         return None
 
     def triggered(self, split: Split) -> Split | None:
-        """The inputs of a split with the trigger on them, with their right labels; None where the fault has no trigger."""
+        """The inputs of a split with the trigger on them, with their right labels; None where the
+        fault has no trigger.
+        """
         return None
 
     def spoils(self, data: Dataset) -> Tensor:
-        """Which inputs of `data.test` it spoils (booleans on the CPU), where it is not a trigger's: all of them unless it says
-        otherwise. (Damage to weights spoils the inputs that it turned wrong: faulty.py.)"""
+        """Which inputs of `data.test` it spoils (booleans on the CPU), where it is not a trigger's:
+        all of them unless it says otherwise. (Damage to weights spoils the inputs that it turned
+        wrong: faulty.py.)
+        """
         return torch.ones(len(data.test), dtype=torch.bool)
 
 
@@ -75,7 +87,9 @@ def check_classes(fault: Fault, wanted: tuple[int, ...], classes: int) -> None:
     """UsageError where the data set lacks a class that the fault is about."""
     for label in wanted:
         if not 0 <= label < classes:
-            raise UsageError(f"fault {fault.name} is about class {label}; the data set has classes 0..{classes - 1}")
+            raise UsageError(
+                f"fault {fault.name} is about class {label}; the data set has classes 0..{classes - 1}"
+            )
 
 
 def keep(split: Split, kept: Tensor) -> Split:

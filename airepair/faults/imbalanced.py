@@ -1,6 +1,7 @@
 """imbalanced: one class is rare in training, but as common as the others where the subject is used.
 
-`severity` is the share of the class's training images that is left (a tenth); which ones, the seed decides. It spoils the test inputs of that class.
+`severity` is the share of the class's training images that is left (a tenth); which ones, the seed
+decides. It spoils the test inputs of that class.
 """
 
 from __future__ import annotations

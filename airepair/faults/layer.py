@@ -9,7 +9,9 @@ from airepair.errors import UsageError
 
 
 def weights_of(module: nn.Module, layer: int) -> tuple[str, Tensor]:
-    """Name and weight of the layer-th of the module's linear and convolutional layers (negative: from the end); UsageError without one."""
+    """Name and weight of the layer-th of the module's linear and convolutional layers (negative:
+    from the end); UsageError without one.
+    """
     found = [
         (f"{name}.weight".lstrip("."), part.weight)
         for name, part in module.named_modules()

@@ -1,8 +1,10 @@
-"""mislabelled: training labels that are wrong, concentrated on one pair of classes and, if wanted, spread evenly beside it.
+"""mislabelled: training labels that are wrong, concentrated on one pair of classes and, if wanted,
+spread evenly beside it.
 
-`severity` is the share of the labels of classes `a` and `b` that is swapped; `uniform` the share of all labels that is replaced by one drawn
-evenly from the other classes. Images and the other splits stay clean. The noise follows the cell's seed.
-It spoils the test inputs of the two classes. The default digits subjects carry it at severity .4 with .15 spread evenly (recipes.py).
+`severity` is the share of the labels of classes `a` and `b` that is swapped; `uniform` the share of
+all labels that is replaced by one drawn evenly from the other classes. Images and the other splits
+stay clean. The noise follows the cell's seed. It spoils the test inputs of the two classes. The
+default digits subjects carry it at severity .4 with .15 spread evenly (recipes.py).
 """
 
 from __future__ import annotations

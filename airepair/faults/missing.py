@@ -1,7 +1,8 @@
 """missing: a sub-population of a class was never seen in training.
 
-The class's training images are laid along their first principal direction (in pixels, the mean taken off); `severity` is the share at the
-upper end that is missing. It spoils the test inputs of the class that lie beyond the same point.
+The class's training images are laid along their first principal direction (in pixels, the mean
+taken off); `severity` is the share at the upper end that is missing. It spoils the test inputs of
+the class that lie beyond the same point.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Missing(Fault):
         return self._beyond(data.train, data.test)
 
     def _beyond(self, clean: Split, split: Split) -> Tensor:
-        """Which images of `split` are of the class and beyond the point on the direction that `clean` defines."""
+        """Which images of `split` are of the class and beyond the point on the direction that
+        `clean` defines.
+        """
         members = clean.images((clean.y == self.label).nonzero()[:, 0]).flatten(1).cpu().double()
         found = split.y.cpu() == self.label
         if len(members) < 2:
@@ -52,7 +55,9 @@ class Missing(Fault):
 
 
 def principal(x: Tensor) -> Tensor:
-    """The first principal direction of centred rows (N x D, double), its largest entry positive, by power iteration from the longest row."""
+    """The first principal direction of centred rows (N x D, double), its largest entry positive, by
+    power iteration from the longest row.
+    """
     v = x[x.norm(dim=1).argmax()]
     for _ in range(STEPS):
         v = x.T.matmul(x.matmul(v))

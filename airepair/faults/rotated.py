@@ -1,4 +1,5 @@
-"""rotated: the subject works where images are turned, by .2 radian (11.5 degrees) for each step of `severity` (1 to 5), one way or the other.
+"""rotated: the subject works where images are turned, by .2 radian (11.5 degrees) for each step of
+`severity` (1 to 5), one way or the other.
 
 A shift of geometry; in everything else it is an `environment` (environment.py): the corruption is `rotate`.
 """

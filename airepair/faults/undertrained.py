@@ -1,7 +1,8 @@
 """undertrained: the subject's training was too short; more of the same repairs it.
 
-`severity` is the share of the recipe's epochs that is left out; the schedule is squeezed into the rest. It spoils every test input, so there
-is no collateral to measure. (The `_undertrained` subjects of CIFAR-100 are the paper's: trained until its baseline's accuracy.)
+`severity` is the share of the recipe's epochs that is left out; the schedule is squeezed into the
+rest. It spoils every test input, so there is no collateral to measure. (The `_undertrained`
+subjects of CIFAR-100 are the paper's: trained until its baseline's accuracy.)
 """
 
 from __future__ import annotations

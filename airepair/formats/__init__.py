@@ -1,6 +1,8 @@
-"""Model files of other tools: opened as torch modules of logits, repaired, and written back in the format they came in. Loads no torch.
+"""Model files of other tools: opened as torch modules of logits, repaired, and written back in the
+format they came in. Loads no torch.
 
-One module a format; each has `open_file(path, options) -> ModelFile`. How to add one: docs/adding-a-format.md.
+One module a format; each has `open_file(path, options) -> ModelFile`. How to add one:
+docs/adding-a-format.md.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class OpenOptions:
     architecture  tensors of the file by name -> a module with those weights loaded (torch weight files)
     classes       nn.Module classes of the user's own code that a pickled module may hold
     shape         one input of the network (C, H, W; 784; ...), where the file does not say it (TorchScript)
-    images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions are checked on them too
+    images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions
+    are checked on them too
     weights       the key of the weights that are meant, where a checkpoint dictionary holds several
     outputs       how many classes the data set has: tells the network's output from others of an ONNX file
     max_bytes     the largest file (or unpacked archive) that is read
@@ -71,11 +74,15 @@ def open_model(
 ) -> ModelFile:
     """Opens a model file of any of FORMATS; see OpenOptions and ModelFile.
 
-    UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not convertible, not the same function afterwards.
+    UsageError, one line, for whatever is wrong with the file: unknown, damaged, not trusted, not
+    convertible, not the same function afterwards.
     """
     try:
         opened = _opened(
-            Path(path), OpenOptions(architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images, outputs, weights)
+            Path(path),
+            OpenOptions(
+                architecture, classes, shape, trust_pickle, trust_lambda, max_bytes, images, outputs, weights
+            ),
         )
     except UsageError as error:
         text = printable(str(error))
@@ -97,7 +104,9 @@ def _opened(path: Path, options: OpenOptions) -> ModelFile:
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("airepair"):
             raise
-        raise UsageError(f"{path}: reading {kind} needs {error.name}; install it with: pip install 'airepair[{extra}]'") from None
+        raise UsageError(
+            f"{path}: reading {kind} needs {error.name}; install it with: pip install 'airepair[{extra}]'"
+        ) from None
     except RecursionError:
         raise UsageError(f"{path}: damaged {kind} file (nested too deeply)") from None
     except MemoryError:

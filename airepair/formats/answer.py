@@ -13,7 +13,10 @@ from airepair.formats.model_file import InputScaling
 def answer(module: nn.Module, inputs: Array, feed: InputScaling | None) -> Array:
     """The module's logits for inputs of the file (scaled as the file would scale them)."""
     if feed is not None:
-        scale, offset = (np.asarray(v, np.float32).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset))
+        scale, offset = (
+            np.asarray(v, np.float32).reshape(1, -1, *[1] * (inputs.ndim - 2))
+            for v in (feed.scale, feed.offset)
+        )
         inputs = inputs * scale + offset
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     training = module.training

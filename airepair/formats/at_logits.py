@@ -1,7 +1,9 @@
-"""A module or code of a user's own that ends in a softmax: taken off for the repair where its structure shows it, and left in its file.
+"""A module or code of a user's own that ends in a softmax: taken off for the repair where its
+structure shows it, and left in its file.
 
-Methods take the logits: with probabilities for them a constraint is never met, and a loss that applies its own softmax learns little. Files of
-other frameworks are cut when they are converted; this is for modules that are repaired as they are.
+Methods take the logits: with probabilities for them a constraint is never met, and a loss that
+applies its own softmax learns little. Files of other frameworks are cut when they are converted;
+this is for modules that are repaired as they are.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ LOGARITHMS = {torch.log, Tensor.log}
 
 
 def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: str) -> ModelFile:
-    """The opened file with a module of logits, where its own ends in a softmax or log-softmax; itself where it does not.
+    """The opened file with a module of logits, where its own ends in a softmax or log-softmax; itself
+    where it does not.
 
-    `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x K. UsageError where the answers are
-    probabilities and the structure does not show where the logits are.
+    `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x
+    K. UsageError where the answers are probabilities and the structure does not show where the
+    logits are.
     """
     with torch.no_grad():
         ends = answers(opened.module)
@@ -42,8 +46,10 @@ def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: s
     if found is None:
         kind = "probabilities" if head == "softmax" else "log-probabilities"
         raise UsageError(
-            f"{what} answers with {kind}, and a repair needs the logits before its {HEADS[head]}, which its structure does not show; "
-            "accepted: a network whose forward returns the logits (leave out the last step, and save it again)"
+            f"{what} answers with {kind}, and a repair needs the logits before its {HEADS[head]}, "
+            f"which its structure does not show; "
+            "accepted: a network whose forward returns the logits (leave out the last step, "
+            "and save it again)"
         )
     prefix = "net." if isinstance(found, BeforeSoftmax) else ""
 
@@ -57,7 +63,9 @@ def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: s
 
 
 def _without(module: nn.Module, answers: Callable[[nn.Module], Tensor]) -> Iterator[nn.Module]:
-    """The module with one of its softmax layers left out, and as it is before the call whose result it returns."""
+    """The module with one of its softmax layers left out, and as it is before the call whose result
+    it returns.
+    """
     names = [name for name, layer in module.named_modules() if name and isinstance(layer, LAYERS)]
     for name in reversed(names):
         bare = copy.deepcopy(module)
@@ -68,14 +76,19 @@ def _without(module: nn.Module, answers: Callable[[nn.Module], Tensor]) -> Itera
 
 
 def _same(answers: Callable[[nn.Module], Tensor], bare: nn.Module, ends: Tensor, head: str) -> bool:
-    """Whether the head on what `bare` answers is what the network answers, and it answers with no distribution any more."""
+    """Whether the head on what `bare` answers is what the network answers, and it answers with no
+    distribution any more.
+    """
     with torch.no_grad():
         logits = answers(bare).detach().cpu().numpy()
     return not head_in(logits) and compare(ends.cpu().numpy(), headed(logits, head)).faithful
 
 
 class BeforeSoftmax(nn.Module):
-    """A network that applies a softmax as its last step, by a call: what it applied it to. Where it applies none, its answer."""
+    """A network that applies a softmax as its last step, by a call: what it applied it to.
+
+    Where it applies none, its answer.
+    """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

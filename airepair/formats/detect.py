@@ -1,4 +1,6 @@
-"""Which format is this? By content, never by ending; sizes and archives are checked before any library touches the file. Loads no torch."""
+"""Which format is this? By content, never by ending; sizes and archives are checked before any
+library touches the file. Loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ _HDF5, _ZIP, _LEGACY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
 
 
 def sniff(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
-    """The format of a model file: a key of FORMATS. UsageError where it is absent, empty, too big, damaged or unknown."""
+    """The format of a model file: a key of FORMATS.
+
+    UsageError where it is absent, empty, too big, damaged or unknown.
+    """
     path = Path(path)
     if path.is_dir():
         return _folder(path, max_bytes)
@@ -42,7 +47,10 @@ def sniff(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
         raise UsageError(f"{path} is the graph of a SavedModel; give its folder: {path.parent}")
     if kind:
         return kind
-    raise UsageError(f"{path} is none of the formats that are read: torch, safetensors, Keras, TensorFlow, ONNX (or it is damaged)")
+    raise UsageError(
+        f"{path} is none of the formats that are read: torch, safetensors, Keras, TensorFlow, "
+        f"ONNX (or it is damaged)"
+    )
 
 
 def _folder(path: Path, max_bytes: int) -> str:
@@ -71,7 +79,10 @@ def _archive(path: Path, max_bytes: int) -> str:
     names = [e.filename for e in entries]
     unpacked = sum(e.file_size for e in entries)
     if unpacked > max_bytes or len(entries) > 100_000:
-        raise UsageError(f"{path} unpacks to {unpacked / 1e9:.1f} GB in {len(entries)} parts; at most {max_bytes / 1e9:.1f} GB are read")
+        raise UsageError(
+            f"{path} unpacks to {unpacked / 1e9:.1f} GB in {len(entries)} parts; "
+            f"at most {max_bytes / 1e9:.1f} GB are read"
+        )
     _intact(path)
     for name in names:
         if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts:
@@ -82,7 +93,10 @@ def _archive(path: Path, max_bytes: int) -> str:
         return "exported"
     if any(n.endswith("/data.pkl") for n in names):
         return "torchscript" if any("/code/" in n for n in names) else "torch"
-    raise UsageError(f"{path} is an archive, but of no model format that is read (first parts: {', '.join(names[:3]) or 'none'})")
+    raise UsageError(
+        f"{path} is an archive, but of no model format that is read (first parts: "
+        f"{', '.join(names[:3]) or 'none'})"
+    )
 
 
 def _intact(path: Path) -> None:
@@ -90,7 +104,16 @@ def _intact(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+    ) as error:
         raise UsageError(f"{path} is a damaged or truncated archive: {error}") from None
     if broken:
         raise UsageError(f"{path} is a damaged archive: the checksum of {broken!r} is wrong")
@@ -111,7 +134,9 @@ def _safetensors(path: Path, head: bytes, size: int) -> bool:
 
 
 def _protobuf(path: Path, size: int) -> str:
-    """The kind of a protobuf message by the numbers and types of its outermost fields; "" where they fit none (or run past the end)."""
+    """The kind of a protobuf message by the numbers and types of its outermost fields; "" where
+    they fit none (or run past the end).
+    """
     fields: dict[int, int] = {}
     with path.open("rb") as file:
         while (at := file.tell()) < size:
@@ -138,8 +163,11 @@ def _protobuf(path: Path, size: int) -> str:
         return "onnx"
     if fields.get(1) == 0 and fields.get(2) == 2 and set(fields) <= {1, 2}:
         return "savedmodel"
-    # field 3 of a graph is a number; of a MetaGraphDef (TF1's .meta, whose weights are elsewhere) it is a message
-    return "frozen-pb" if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5} and fields.get(3, 0) == 0 else ""
+    # field 3 of a graph is a number; of a MetaGraphDef (TF1's .meta, whose weights are elsewhere)
+    # it is a message
+    return (
+        "frozen-pb" if fields.get(1) == 2 and set(fields) <= {1, 2, 3, 4, 5} and fields.get(3, 0) == 0 else ""
+    )
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""A torch network written in another format: through MMdnn's IR to Keras and TensorFlow, by torch itself to ONNX. The ending chooses."""
+"""A torch network written in another format: through MMdnn's IR to Keras and TensorFlow, by torch
+itself to ONNX. The ending chooses.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,10 @@ TARGETS = {
 def refuse_target(out: Path) -> None:
     """UsageError where `out` has an ending that is not written, or is there already."""
     if out.suffix not in TARGETS:
-        raise UsageError(f"{out}: unknown ending {out.suffix!r}; accepted: {', '.join(k or '(none: a folder)' for k in TARGETS)}")
+        raise UsageError(
+            f"{out}: unknown ending {out.suffix!r}; accepted: "
+            f"{', '.join(k or '(none: a folder)' for k in TARGETS)}"
+        )
     if out.exists():
         raise UsageError(f"{out} exists and is not overwritten; give a path that does not")
     if not out.parent.is_dir():
@@ -48,8 +53,8 @@ def refuse_target(out: Path) -> None:
 def export(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None = None) -> Fidelity:
     """Writes the network (N x C x H x W -> logits) to `out`; how faithful the written file is.
 
-    `feed` is a scaling that the written file does itself, at its input. UsageError above the tolerance, for an operation that the target
-    does not have, and for a path that is there already.
+    `feed` is a scaling that the written file does itself, at its input. UsageError above the
+    tolerance, for an operation that the target does not have, and for a path that is there already.
     """
     refuse_target(out)
     training = {m: m.training for m in module.modules()}
@@ -67,7 +72,9 @@ def export(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None
         if (error.name or "").startswith("airepair"):
             raise
         extra = TARGETS[out.suffix][1]
-        raise UsageError(f"writing {out} needs {error.name}; install it with: pip install 'airepair[{extra}]'") from None
+        raise UsageError(
+            f"writing {out} needs {error.name}; install it with: pip install 'airepair[{extra}]'"
+        ) from None
     finally:
         for part, was in training.items():
             part.training = was
@@ -104,7 +111,9 @@ def _by_torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
     except (AirepairError, ModuleNotFoundError, OSError):
         raise
     except Exception as error:  # whatever torch's exporters make of a network
-        raise UsageError(f"{out}: torch cannot write the network as {TARGETS[out.suffix][0]}: {one_line(error, 160)}") from error
+        raise UsageError(
+            f"{out}: torch cannot write the network as {TARGETS[out.suffix][0]}: {one_line(error, 160)}"
+        ) from error
 
 
 def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
@@ -120,7 +129,9 @@ def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
             return require(compare(theirs, ours[: len(theirs)]), str(out))
         if out.suffix == ".pt2":
             batch = torch.export.Dim("batch", min=1)
-            torch.export.save(torch.export.export(module, (images[:2],), dynamic_shapes=({0: batch},)), temporary)
+            torch.export.save(
+                torch.export.export(module, (images[:2],), dynamic_shapes=({0: batch},)), temporary
+            )
             return require(compare(torch.export.load(temporary).module()(images).numpy(), ours), str(out))
         if out.suffix == ".safetensors":
             from safetensors.torch import save_file

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class ChannelsLastFlatten(nn.Module):
-    """N x C x H x W -> N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten. Without channels: as it stands."""
+    """N x C x H x W -> N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten.
+
+    Without channels: as it stands.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """The flattened activations."""
@@ -16,7 +19,9 @@ class ChannelsLastFlatten(nn.Module):
 
 
 class ChannelsLastReshape(nn.Module):
-    """N x ... -> N x `shape`, as Keras and TensorFlow reshape: images are channels last before and after (here N x C x H x W)."""
+    """N x ... -> N x `shape`, as Keras and TensorFlow reshape: images are channels last before and
+    after (here N x C x H x W).
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -31,7 +36,9 @@ class ChannelsLastReshape(nn.Module):
 class SamePadAverage(nn.Module):
     """Average pooling with padding "same", asymmetric where TensorFlow's is: padded places do not count."""
 
-    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+    ) -> None:
         super().__init__()
         self.kernel, self.stride, self.pads = kernel, stride, pads
 
@@ -43,12 +50,15 @@ class SamePadAverage(nn.Module):
 
 
 class Scaled(nn.Module):
-    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did itself. Buffers, no parameters.
+    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did
+    itself. Buffers, no parameters.
 
     `axes` is how many axes one input has: 3 for C x H x W, 1 for a vector.
     """
 
-    def __init__(self, net: nn.Module, scale: tuple[float, ...], offset: tuple[float, ...], axes: int = 3) -> None:
+    def __init__(
+        self, net: nn.Module, scale: tuple[float, ...], offset: tuple[float, ...], axes: int = 3
+    ) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("scale", torch.tensor(scale).reshape(-1, *[1] * (axes - 1)))

@@ -1,8 +1,10 @@
-"""The fidelity of every route, measured: `python -m airepair.formats.fidelity_table [--kinds] [--into docs/formats.md]`.
+"""The fidelity of every route, measured: `python -m airepair.formats.fidelity_table [--kinds] [--into
+docs/formats.md]`.
 
-Each network is written in each format, opened from there, changed as a repair would change it, written back into a copy of that file, and
-opened again; what is shown is the largest difference of logits at each step, on the inputs of every conversion (fidelity.py). With `--kinds`
-it is every kind of file that people bring (kinds.py), walked in the same way.
+Each network is written in each format, opened from there, changed as a repair would change it,
+written back into a copy of that file, and opened again; what is shown is the largest difference of
+logits at each step, on the inputs of every conversion (fidelity.py). With `--kinds` it is every
+kind of file that people bring (kinds.py), walked in the same way.
 """
 
 from __future__ import annotations
@@ -44,12 +46,24 @@ FILES = {
 }
 MARKS = ("<!-- fidelity table: begin -->", "<!-- fidelity table: end -->")
 KIND_MARKS = ("<!-- kinds table: begin -->", "<!-- kinds table: end -->")
-PACKAGES = ("torch", "keras", "tensorflow-cpu", "mmdnn", "protobuf", "numpy", "onnx", "onnx2torch", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "keras",
+    "tensorflow-cpu",
+    "mmdnn",
+    "protobuf",
+    "numpy",
+    "onnx",
+    "onnx2torch",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network through one format; None where nothing was converted at that step. `error` says why there are no numbers."""
+    """One network through one format; None where nothing was converted at that step. `error` says
+    why there are no numbers.
+    """
 
     network: str
     file: str
@@ -76,7 +90,9 @@ def measure(network: str, file: str, folder: Path) -> Row:
         opened = open_model(path, architecture=architecture, shape=shape, trust_pickle=True)
         read = compare(_logits(module, shape), _logits(opened.module, shape))
         _change(opened.module)
-        back = opened.write(opened.module, out) or compare(_logits(opened.module, shape), _logits(reopened(out), shape))
+        back = opened.write(opened.module, out) or compare(
+            _logits(opened.module, shape), _logits(reopened(out), shape)
+        )
     except AirepairError as error:
         return Row(network, file, error=one_line(error))
     return Row(network, file, written, read, back, (_count(module), _count(opened.module)))
@@ -147,7 +163,11 @@ def line(row: Row) -> str:
     if row.error:
         return f"| {row.network} | {name} | {part} | {row.error} | | | |"
     steps = " | ".join(shown(f) for f in (row.written, row.read, row.back))
-    same = f"{row.parameters[0]:,}" if row.parameters[0] == row.parameters[1] else "{:,} -> {:,}".format(*row.parameters)
+    same = (
+        f"{row.parameters[0]:,}"
+        if row.parameters[0] == row.parameters[1]
+        else "{:,} -> {:,}".format(*row.parameters)
+    )
     return f"| {row.network} | {name} | {part} | {steps} | {same} |"
 
 
@@ -173,16 +193,21 @@ def versions() -> str:
 def claim() -> str:
     """What the numbers are, and with which versions."""
     return (
-        "Written: the file, run by its own framework, against the network; read: the network opened from it against the original; written "
-        "back: the changed network against its file, run by its own framework. Largest absolute difference of logits on "
-        f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, standard deviation of the logits), and the same arg-max. "
+        "Written: the file, run by its own framework, against the network; read: "
+        "the network opened from it against the original; written "
+        "back: the changed network against its file, run by its own framework. "
+        "Largest absolute difference of logits on "
+        f"{CHECK_INPUTS} seeded N(0, 1) inputs; allowed: {TOLERANCE:g} x max(1, "
+        f"standard deviation of the logits), and the same arg-max. "
         f"{versions()}"
     )
 
 
 @dataclass(frozen=True)
 class Table:
-    """One of the two tables: the marks around it in a page, its head, the first two cells of its rows in order, and what its numbers are."""
+    """One of the two tables: the marks around it in a page, its head, the first two cells of its
+    rows in order, and what its numbers are.
+    """
 
     marks: tuple[str, str]
     head: tuple[str, str]
@@ -197,28 +222,51 @@ def routes() -> Table:
 
 def brought() -> Table:
     """The table of the kinds of files that people bring."""
-    return Table(KIND_MARKS, kinds.HEAD, [(k.framework, k.about) for k in kinds.kinds()], f"{kinds.claim()} {versions()}")
+    return Table(
+        KIND_MARKS,
+        kinds.HEAD,
+        [(k.framework, k.about) for k in kinds.kinds()],
+        f"{kinds.claim()} {versions()}",
+    )
 
 
 def into(page: Path, lines: list[str], table: Table) -> None:
-    """Puts the lines into the page's table, in place of those with the same first two cells. UsageError where the page has no marks."""
+    """Puts the lines into the page's table, in place of those with the same first two cells.
+
+    UsageError where the page has no marks.
+    """
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(table.marks[0])
     inside, end, after = rest.partition(table.marks[1])
     if not begin or not end:
         raise UsageError(f"{page} lacks the lines {' and '.join(table.marks)}")
-    kept = {tuple(k.removeprefix("| ").split(" | ")[:2]): k for k in [*inside.splitlines(), *lines] if k.startswith("| ")}
+    kept = {
+        tuple(k.removeprefix("| ").split(" | ")[:2]): k
+        for k in [*inside.splitlines(), *lines]
+        if k.startswith("| ")
+    }
     body = "\n".join([*table.head, *(kept[k] for k in table.order if k in kept)])
-    page.write_text(f"{before}{table.marks[0]}\n\n{body}\n\n{table.claim}\n\n{table.marks[1]}{after}", encoding="utf-8")
+    page.write_text(
+        f"{before}{table.marks[0]}\n\n{body}\n\n{table.claim}\n\n{table.marks[1]}{after}", encoding="utf-8"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measures and prints; the exit code is 1 where a route is not faithful."""
     parser = argparse.ArgumentParser("python -m airepair.formats.fidelity_table", description=__doc__)
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,NAME")
-    parser.add_argument("--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}")
-    parser.add_argument("--kinds", action="store_true", help="the kinds of files that people bring, not the networks")
-    parser.add_argument("--only", default="", metavar="TEXT", help="with --kinds: those whose framework or description has this text")
+    parser.add_argument(
+        "--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}"
+    )
+    parser.add_argument(
+        "--kinds", action="store_true", help="the kinds of files that people bring, not the networks"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="with --kinds: those whose framework or description has this text",
+    )
     parser.add_argument("--into", type=Path, metavar="PAGE", help="put the rows into the table of this page")
     given = parser.parse_args(arguments)
     try:
@@ -245,13 +293,17 @@ def _routes(given: argparse.Namespace) -> Found:
     networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
     files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
     found = list(rows(networks, files, _told))
-    return Found(routes(), [line(r) for r in found], all(_good(r.error, r.written, r.read, r.back) for r in found))
+    return Found(
+        routes(), [line(r) for r in found], all(_good(r.error, r.written, r.read, r.back) for r in found)
+    )
 
 
 def _kinds(given: argparse.Namespace) -> Found:
     chosen = [k for k in kinds.kinds() if given.only.lower() in f"{k.framework}: {k.about}".lower()]
     if not chosen:
-        raise UsageError(f"no kind has {given.only!r} in it; accepted: {', '.join(k.about for k in kinds.kinds())}")
+        raise UsageError(
+            f"no kind has {given.only!r} in it; accepted: {', '.join(k.about for k in kinds.kinds())}"
+        )
     found = list(kinds.rows(chosen, _told))
     good = all(_good(r.error, r.read, r.back) and r.repaired == kinds.TO_REPAIR for r in found)
     return Found(brought(), [kinds.line(r, shown) for r in found], good)

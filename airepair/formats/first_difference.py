@@ -17,12 +17,18 @@ INPUTS = 8  # enough to see a difference; each layer of the file is run on them
 
 
 def first_departure(
-    module: nn.Module, inputs: Array, feed: InputScaling | None, names: Mapping[str, str], theirs: Callable[[str], Array | None]
+    module: nn.Module,
+    inputs: Array,
+    feed: InputScaling | None,
+    names: Mapping[str, str],
+    theirs: Callable[[str], Array | None],
 ) -> str:
-    """The name in the file of the first layer that differs, in the order of the network; "" where none is found.
+    """The name in the file of the first layer that differs, in the order of the network; "" where
+    none is found.
 
-    `inputs` are the file's (N x C x H x W), `names` the module's layers -> names in the file (the last of several counts), and `theirs` the
-    file's activations of a name: N x H x W x C or N x K, None where it cannot tell.
+    `inputs` are the file's (N x C x H x W), `names` the module's layers -> names in the file (the
+    last of several counts), and `theirs` the file's activations of a name: N x H x W x C or N x K,
+    None where it cannot tell.
     """
     if not isinstance(module, fx.GraphModule):
         return ""
@@ -31,12 +37,16 @@ def first_departure(
         if found is None:
             continue
         ours = ours.transpose(0, 2, 3, 1) if ours.ndim == 4 else ours
-        if found.size != ours.size or np.abs(found.ravel() - ours.ravel()).max() > TOLERANCE * max(1.0, float(found.std())):
+        if found.size != ours.size or np.abs(found.ravel() - ours.ravel()).max() > TOLERANCE * max(
+            1.0, float(found.std())
+        ):
             return name
     return ""
 
 
-def _activations(module: fx.GraphModule, inputs: Array, feed: InputScaling | None, names: Mapping[str, str]) -> dict[str, Array]:
+def _activations(
+    module: fx.GraphModule, inputs: Array, feed: InputScaling | None, names: Mapping[str, str]
+) -> dict[str, Array]:
     seen: dict[str, Array] = {}
 
     class Recorder(fx.Interpreter):
@@ -49,7 +59,9 @@ def _activations(module: fx.GraphModule, inputs: Array, feed: InputScaling | Non
 
     scaled = torch.from_numpy(inputs)
     if feed is not None:
-        scale, offset = (torch.tensor(v).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset))
+        scale, offset = (
+            torch.tensor(v).reshape(1, -1, *[1] * (inputs.ndim - 2)) for v in (feed.scale, feed.offset)
+        )
         scaled = scaled * scale + offset
     with torch.no_grad():
         Recorder(module).run(scaled.float())

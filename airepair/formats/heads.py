@@ -1,4 +1,7 @@
-"""What a file's network may end in behind its logits: a softmax, a log-softmax. Repair methods work on the logits; the file keeps its end."""
+"""What a file's network may end in behind its logits: a softmax, a log-softmax.
+
+Repair methods work on the logits; the file keeps its end.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,21 @@ def headed(logits: Array, head: str) -> Array:
 
 def head_note(head: str) -> str:
     """For the record."""
-    return f"the final {HEADS[head]} stays in the file; the network, and what it is converted to, answers with logits"
+    return (
+        f"the final {HEADS[head]} stays in the file; the network, and what it is converted to, "
+        f"answers with logits"
+    )
 
 
 def head_in(answers: Array) -> str:
-    """What answers N x K are: "softmax" where each row is a distribution, "log_softmax" where its exponentials are, else ""."""
+    """What answers N x K are: "softmax" where each row is a distribution, "log_softmax" where its
+    exponentials are, else "".
+    """
     if answers.ndim != 2 or answers.shape[1] < 2 or len(answers) < FEWEST or np.isnan(answers).any():
         return ""
     rows = answers.astype(np.float64)
     if rows.min() >= 0 and np.abs(rows.sum(1) - 1).max() < ROUNDING:
         return "softmax"
-    return "log_softmax" if rows.max() <= ROUNDING and np.abs(np.exp(rows).sum(1) - 1).max() < ROUNDING else ""
+    return (
+        "log_softmax" if rows.max() <= ROUNDING and np.abs(np.exp(rows).sum(1) - 1).max() < ROUNDING else ""
+    )

@@ -1,4 +1,6 @@
-"""Every kind of file that people bring, walked: read, repaired, written back, read again (the second table of `fidelity_table.py`)."""
+"""Every kind of file that people bring, walked: read, repaired, written back, read again (the
+second table of `fidelity_table.py`).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, an
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of one framework: fidelity of reading and of writing (None: nothing was converted), inputs repaired. `error`: why not."""
+    """One kind of one framework: fidelity of reading and of writing (None: nothing was converted),
+    inputs repaired. `error`: why not.
+    """
 
     framework: str
     about: str
@@ -55,16 +59,29 @@ class Kind:
 def kinds() -> list[Kind]:
     """All of them, framework by framework."""
     found = [Kind("Keras", about, made) for about, made in keras_kinds.KINDS.items()]
-    found += [Kind("TensorFlow", about, _in_a_process(made)) for about, made in tensorflow_kinds.KINDS.items()]
+    found += [
+        Kind("TensorFlow", about, _in_a_process(made)) for about, made in tensorflow_kinds.KINDS.items()
+    ]
     found += [Kind("ONNX", about, made, lambda _: {"outputs": 5}) for about, made in onnx_kinds.KINDS.items()]
-    return [*found, *(Kind("torch", about, made, _torch_options) for about, made in torch_kinds.KINDS.items())]
+    return [
+        *found,
+        *(Kind("torch", about, made, _torch_options) for about, made in torch_kinds.KINDS.items()),
+    ]
 
 
 def _in_a_process(made: Callable[[Path], Path]) -> Callable[[Path], Path]:
     """TensorFlow is never imported here."""
 
     def make(folder: Path) -> Path:
-        command = [sys.executable, "-W", "ignore", "-m", tensorflow_kinds.__name__, str(folder), made.__name__]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            tensorflow_kinds.__name__,
+            str(folder),
+            made.__name__,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AirepairError(f"TensorFlow makes no such file here: {done.stderr.strip().splitlines()[-1]}")
@@ -111,7 +128,10 @@ def _repair(module: nn.Module, shape: tuple[int, ...]) -> int:
     """How many of some inputs get another answer that is wanted of them, by training on these."""
     inputs = torch.from_numpy(check_inputs(shape)[:TO_REPAIR])
     wanted = (_answers(module, inputs) + 1) % len(module(inputs[:1])[0])
-    data, optimizer = Split(inputs.reshape(len(inputs), 1, 1, -1), wanted), torch.optim.Adam(module.parameters())
+    data, optimizer = (
+        Split(inputs.reshape(len(inputs), 1, 1, -1), wanted),
+        torch.optim.Adam(module.parameters()),
+    )
 
     def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return nn.functional.cross_entropy(module(x.reshape(-1, *inputs.shape[1:])), y)
@@ -131,7 +151,9 @@ def _answers(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _same(opened: ModelFile, again: ModelFile, shape: tuple[int, ...]) -> None:
-    """UsageError where what was written is not the repaired network in the format, layout and names of the original."""
+    """UsageError where what was written is not the repaired network in the format, layout and names
+    of the original.
+    """
     before, after = ((o.kind, o.shape, sorted(o.layers.values()), o.feed) for o in (opened, again))
     if before != after:
         raise AirepairError(f"it comes back as {after}, and was {before}")
@@ -141,7 +163,10 @@ def _same(opened: ModelFile, again: ModelFile, shape: tuple[int, ...]) -> None:
         raise AirepairError(f"what comes back is another network: {found}")
 
 
-HEAD = ("| framework | kind | format | one input | read | repaired | written back |", "| --- | --- | --- | --- | --- | --- | --- |")
+HEAD = (
+    "| framework | kind | format | one input | read | repaired | written back |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
 
 
 def line(row: Row, shown: Callable[[Fidelity | None], str]) -> str:
@@ -149,12 +174,17 @@ def line(row: Row, shown: Callable[[Fidelity | None], str]) -> str:
     if row.error:
         return f"| {row.framework} | {row.about} | {row.error} | | | | |"
     repaired = f"{row.repaired} of {TO_REPAIR}"
-    return f"| {row.framework} | {row.about} | {row.format} | {row.takes} | {shown(row.read)} | {repaired} | {shown(row.back)} |"
+    return (
+        f"| {row.framework} | {row.about} | {row.format} | {row.takes} | {shown(row.read)} | "
+        f"{repaired} | {shown(row.back)} |"
+    )
 
 
 def claim() -> str:
     """What the numbers are."""
     return (
-        "Read and written back as above. Repaired: inputs of these whose answer the network learns to change, by training on them. Then the "
-        "file is read again: it is of the same format, takes the same input and has the same layers, and it is the repaired network."
+        "Read and written back as above. Repaired: inputs of these whose answer the network learns to "
+        "change, by training on them. Then the "
+        "file is read again: it is of the same format, takes the same input and has the same layers, "
+        "and it is the repaired network."
     )

@@ -1,4 +1,6 @@
-"""Warnings of the libraries that read and write model files: about their own affairs, with their own paths, nothing a user could act on."""
+"""Warnings of the libraries that read and write model files: about their own affairs, with their
+own paths, nothing a user could act on.
+"""
 
 from __future__ import annotations
 
@@ -25,5 +27,9 @@ def without_warnings() -> Iterator[None]:
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
     """Nor is anything printed: torch.export prints a whole graph where it gives up."""
-    with without_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        without_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         yield

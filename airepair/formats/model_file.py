@@ -1,4 +1,6 @@
-"""What opening a model file gives: the network, where it came from, how faithfully it was converted, and the way back."""
+"""What opening a model file gives: the network, where it came from, how faithfully it was
+converted, and the way back.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ from airepair.formats.fidelity import Fidelity
 from airepair.formats.library_warnings import without_warnings
 from airepair.models.layouts import Shape
 
-# Writes the weights of a module (of the opened architecture) to a path that does not exist yet; the fidelity of the written file, if checked.
+# Writes the weights of a module (of the opened architecture) to a path that does not exist yet; the
+# fidelity of the written file, if checked.
 Writer = Callable[[nn.Module, Path], "Fidelity | None"]
 
 
 @dataclass(frozen=True)
 class InputScaling:
-    """Scaling that the file itself carries: network input = scale * file input + offset, one number for each channel (or one for all)."""
+    """Scaling that the file itself carries: network input = scale * file input + offset, one number
+    for each channel (or one for all).
+    """
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -37,14 +42,17 @@ class InputScaling:
 class ModelFile:
     """An opened model file.
 
-    module    the network, raw (without the file's own scaling): float N x shape -> logits N x K, on the CPU, in eval mode
+    module    the network, raw (without the file's own scaling): float N x shape -> logits N x K, on
+    the CPU, in eval mode
     kind      the format's name (see FORMATS)
-    shape     one input of the module, where the file says it: C, H, W, or the file's own axes where it has no channel axis (28 x 28, 784, ...)
+    shape     one input of the module, where the file says it: C, H, W, or the file's own axes where
+    it has no channel axis (28 x 28, 784, ...)
     feed      the scaling layers or mean/std found in the file; None where there are none
     fidelity  file against module on the check inputs; None where nothing was converted
     layers    the module's layer names -> the names in the user's file
     facts     what a checkpoint dictionary says beside its weights (plain values)
-    channels_last   the format lays images out channels last: its files are converted, and a flat vector holds pixel after pixel
+    channels_last   the format lays images out channels last: its files are converted, and a flat
+    vector holds pixel after pixel
     """
 
     module: nn.Module
@@ -61,7 +69,8 @@ class ModelFile:
     channels_last: bool = False
 
     def write(self, module: nn.Module, out: str | Path) -> Fidelity | None:
-        """Writes `module` as a copy of the user's own file with the weights replaced; the fidelity of the written file where it was converted.
+        """Writes `module` as a copy of the user's own file with the weights replaced; the fidelity of
+        the written file where it was converted.
 
         UsageError where `module` has other weights than the file can hold, or `out` is the user's own file.
         """
@@ -74,11 +83,15 @@ class ModelFile:
 
 
 def same_structure(original: nn.Module, repaired: nn.Module) -> None:
-    """UsageError where the two modules differ in the names or shapes of their weights: the file's format cannot hold the change."""
+    """UsageError where the two modules differ in the names or shapes of their weights: the file's
+    format cannot hold the change.
+    """
     before = {k: tuple(v.shape) for k, v in original.state_dict().items()}
     after = {k: tuple(v.shape) for k, v in repaired.state_dict().items()}
     if before == after:
         return
     differing = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))[:3]
     text = ", ".join(f"{k} {before.get(k, 'absent')} -> {after.get(k, 'absent')}" for k in differing)
-    raise UsageError(f"the repair changed the architecture ({text}); the original format cannot hold it, use the .pt file")
+    raise UsageError(
+        f"the repair changed the architecture ({text}); the original format cannot hold it, use the .pt file"
+    )

@@ -1,4 +1,5 @@
-"""The gate: new records against a baseline's, and an exit code that is never green by accident. Free of torch.
+"""The gate: new records against a baseline's, and an exit code that is never green by accident.
+Free of torch.
 
 defaults.py   the rule and the level where nobody states others
 rules.py      what may get worse, by how much: `accuracy:-0.5pp`, `dl2/seconds:+50%`

@@ -1,8 +1,10 @@
-"""Whether a change lies beyond what is allowed: one interval over seeds and test images decides it, or says that it cannot.
+"""Whether a change lies beyond what is allowed: one interval over seeds and test images decides it, or
+says that it cannot.
 
-Each bound of the interval is the outer one of two: the bootstrap of seeds and images (report/statistics.py) and the test that turns
-the signs of the seeds' differences, inverted: the values that it does not refuse. So a decision has the larger p of the two. The sign
-test's smallest p is 1 / 2^n: at the level .95 it takes five seeds to decide anything.
+Each bound of the interval is the outer one of two: the bootstrap of seeds and images
+(report/statistics.py) and the test that turns the signs of the seeds' differences, inverted: the
+values that it does not refuse. So a decision has the larger p of the two. The sign test's smallest
+p is 1 / 2^n: at the level .95 it takes five seeds to decide anything.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ TINY = 1e-9
 class Change:
     """New minus old, over n seeds (and, if the records say which they get right, `images` test images).
 
-    `low` and `high` bound the mean change at the level, each on its own side; infinite where the seeds are too few.
-    `smallest`: the change that n seeds like these would have shown four times in five; infinite likewise.
+    `low` and `high` bound the mean change at the level, each on its own side; infinite where the
+    seeds are too few. `smallest`: the change that n seeds like these would have shown four times in
+    five; infinite likewise.
     """
 
     old: float
@@ -45,7 +48,9 @@ class Change:
         return self.new - self.old
 
     def verdict(self, allowed: float, better: str) -> str:
-        """ "fine", "regressed" or "undecided": whether the whole interval lies within, beyond, or on both sides of what is allowed."""
+        """ "fine", "regressed" or "undecided": whether the whole interval lies within, beyond, or
+        on both sides of what is allowed.
+        """
         worst, best = (self.low, self.high) if better == "higher" else (-self.high, -self.low)
         if worst >= -allowed - TINY:
             return "fine"
@@ -53,7 +58,8 @@ class Change:
 
 
 def change(old: Sequence[float], new: Sequence[float], level: float, images: Sequence[Pair] = ()) -> Change:
-    """The change of one number from `old` to `new`, one each per seed, all in one unit; `images` pair the new model with the old one.
+    """The change of one number from `old` to `new`, one each per seed, all in one unit; `images` pair
+    the new model with the old one.
 
     The bootstrap of the images is of accuracy: it is in percentage points, as `old` and `new` must be then.
     """
@@ -62,7 +68,9 @@ def change(old: Sequence[float], new: Sequence[float], level: float, images: Seq
     first, second = float(np.mean(old)), float(np.mean(new))
     tested = sum(len(p.index) for p in images)
     if not differences.any() and images and not any((p.first ^ p.second).any() for p in images):
-        return Change(first, second, n, tested, 0.0, 0.0, 0.0)  # no test image changed sides: there is nothing to be unsure of
+        return Change(
+            first, second, n, tested, 0.0, 0.0, 0.0
+        )  # no test image changed sides: there is nothing to be unsure of
     low, high = inverted(differences, alpha)
     error = float(differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     if images:
@@ -75,7 +83,9 @@ def change(old: Sequence[float], new: Sequence[float], level: float, images: Seq
 
 
 def inverted(differences: NDArray[np.float64], alpha: float) -> tuple[float, float]:
-    """The means that a one-sided test of turned signs does not refuse at alpha: infinite on both sides if 1 / 2^n is more than that."""
+    """The means that a one-sided test of turned signs does not refuse at alpha: infinite on both
+    sides if 1 / 2^n is more than that.
+    """
     if 0.5 ** len(differences) > alpha + TINY:
         return -math.inf, math.inf
     signs = _signs(len(differences))
@@ -84,7 +94,10 @@ def inverted(differences: NDArray[np.float64], alpha: float) -> tuple[float, flo
 
 def _lower(values: NDArray[np.float64], signs: NDArray[np.float64], alpha: float) -> float:
     """The largest mean that is still refused as too small; found by halving, since the p rises with it."""
-    low, high = float(values.min()), float(values.mean())  # below the smallest value every one is above: p is 1 / 2^n
+    low, high = (
+        float(values.min()),
+        float(values.mean()),
+    )  # below the smallest value every one is above: p is 1 / 2^n
     for _ in range(60):
         middle = (low + high) / 2
         if _p(values - middle, signs) <= alpha + TINY:

@@ -1,4 +1,6 @@
-"""What the gate says: a table and sentences for people, JSON for machines, a Markdown summary, a badge (shields.io's endpoint)."""
+"""What the gate says: a table and sentences for people, JSON for machines, a Markdown summary, a
+badge (shields.io's endpoint).
+"""
 
 from __future__ import annotations
 
@@ -26,25 +28,47 @@ HEADINGS = ("verdict", "old", "new", "change", "interval", "allowed", "n", "smal
 
 
 def table(verdict: Verdict, title: str = "Comparison with a baseline") -> Table:
-    """A row per cell and number; below it what is wrong, in sentences, the worst first, and the verdict in the last line."""
+    """A row per cell and number; below it what is wrong, in sentences, the worst first, and the
+    verdict in the last line.
+    """
     rows = tuple(
-        Row((f"{f.cell} {WRECK}" if f.wrecked else f.cell, f.name or "cell"), tuple(map(Entry, _entries(f))), rule=True)
+        Row(
+            (f"{f.cell} {WRECK}" if f.wrecked else f.cell, f.name or "cell"),
+            tuple(map(Entry, _entries(f))),
+            rule=True,
+        )
         for f in verdict.findings
     )
     notes = (
-        f"Change: new minus old, in percentage points of a share. Interval: a bound on each side at {verdict.rules.level:g}, over seeds and"
-        " (accuracy) test images, not corrected for the number of rows. Smallest shown: the smallest change that this many"
+        f"Change: new minus old, in percentage points of a share. Interval: "
+        f"a bound on each side at {verdict.rules.level:g}, over seeds and"
+        " (accuracy) test images, not corrected for the number of rows. Smallest shown: "
+        "the smallest change that this many"
         " seeds detect four times out of five.",
         *([WRECKED] if any(f.wrecked for f in verdict.findings) else []),
     )
     headings = tuple(Heading("", h) for h in HEADINGS)
     tidy: tuple[Tidy, ...] = tuple(_json(f) for f in verdict.findings)
-    return Table("gate", title, ("Cell", "Number"), headings, rows, notes, (*sentences(verdict), f"{headline(verdict)}."), tidy)
+    return Table(
+        "gate",
+        title,
+        ("Cell", "Number"),
+        headings,
+        rows,
+        notes,
+        (*sentences(verdict), f"{headline(verdict)}."),
+        tidy,
+    )
 
 
 def sentences(verdict: Verdict) -> list[str]:
     """What is not fine, one sentence per finding, the worst first."""
-    found = [f for word in ("missing", "regressed", "not comparable", "undecided") for f in verdict.findings if f.word == word]
+    found = [
+        f
+        for word in ("missing", "regressed", "not comparable", "undecided")
+        for f in verdict.findings
+        if f.word == word
+    ]
     return [*(f"{f.word.capitalize()}: {_said(f)}." for f in found), *verdict.remarks]
 
 
@@ -78,7 +102,10 @@ def badge(verdict: Verdict) -> dict[str, Any]:
 
 
 def write(verdict: Verdict, folder: Path) -> list[Path]:
-    """gate.json, gate.md (a GitHub step summary) and gate-badge.json, each whole or not at all. OSError where they cannot be written."""
+    """gate.json, gate.md (a GitHub step summary) and gate-badge.json, each whole or not at all.
+
+    OSError where they cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "gate.json": json.dumps(document(verdict), indent=1, allow_nan=False),
@@ -110,9 +137,14 @@ def _said(finding: Finding) -> str:
     if c is None:
         return f"{finding.cell}: {finding.why}"
     over = f"{c.n} seed{'s' * (c.n != 1)}" + (f" of {c.images // c.n:,} test images" if c.images else "")
-    shown = "cannot show any change" if math.isinf(c.smallest) else f"would show {_number(c.smallest, name)}{_unit(name)}"
+    shown = (
+        "cannot show any change"
+        if math.isinf(c.smallest)
+        else f"would show {_number(c.smallest, name)}{_unit(name)}"
+    )
     return (
-        f"{finding.cell}: {name} {_number(c.effect, name, sign=True)}{_unit(name)} ({_number(c.old, name)} to {_number(c.new, name)}),"
+        f"{finding.cell}: {name} {_number(c.effect, name, sign=True)}{_unit(name)} "
+        f"({_number(c.old, name)} to {_number(c.new, name)}),"
         f" interval {_interval(c, name)}, allowed {_number(finding.allowed or 0.0, name)}; {over} {shown}"
     )
 
@@ -133,9 +165,18 @@ def _number(value: float, name: str, sign: bool = False) -> str:
 
 def _json(finding: Finding) -> Tidy:
     c = finding.change
-    numbers = {k: _finite(getattr(c, k)) if c else None for k in ("old", "new", "effect", "low", "high", "smallest")}
+    numbers = {
+        k: _finite(getattr(c, k)) if c else None for k in ("old", "new", "effect", "low", "high", "smallest")
+    }
     counts = {"n": c.n if c else 0, "images": c.images if c else 0, "allowed": finding.allowed}
-    return {"cell": finding.cell, "number": finding.name, "verdict": finding.word, "why": finding.why, **numbers, **counts}
+    return {
+        "cell": finding.cell,
+        "number": finding.name,
+        "verdict": finding.word,
+        "why": finding.why,
+        **numbers,
+        **counts,
+    }
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,6 @@
-"""The two records of each cell and seed: which can be compared, what the new ones lack, and what differs so that they cannot be."""
+"""The two records of each cell and seed: which can be compared, what the new ones lack, and what
+differs so that they cannot be.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,21 @@ from airepair.records.right_answers import indices, unpack
 from airepair.report.ordering import column_rank, method_rank
 from airepair.report.statistics import Pair
 
-COMPARED = ("options", "data", *CONDITIONS)  # source and weights may differ: whether that did harm is the question
+COMPARED = (
+    "options",
+    "data",
+    *CONDITIONS,
+)  # source and weights may differ: whether that did harm is the question
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a subject: `pairs` are (old, new) of the seeds that both repaired under the same conditions.
+    """A method on a subject: `pairs` are (old, new) of the seeds that both repaired under the same
+    conditions.
 
-    `missing`: what the baseline repaired and the new records did not, a sentence per seed; `differs`: the conditions that differ, with both
-    values. `old` says on how many seeds the baseline repaired it at all.
+    `missing`: what the baseline repaired and the new records did not, a sentence per seed;
+    `differs`: the conditions that differ, with both values. `old` says on how many seeds the
+    baseline repaired it at all.
     """
 
     case: Case
@@ -36,7 +44,10 @@ class Cell:
 
 
 def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
-    """The cells that the baseline has, in the order of the tables. `new` may have others: nobody asked about them."""
+    """The cells that the baseline has, in the order of the tables.
+
+    `new` may have others: nobody asked about them.
+    """
     first, second = _by_key(newest(old)), _by_key(newest(new))
     places: dict[tuple[str, str, str], list[str]] = {}
     for key, records in first.items():
@@ -54,7 +65,9 @@ def newest(records: Iterable[Record]) -> list[Record]:
 
 
 def images(cell: Cell) -> list[Pair]:
-    """Which test images the new and the old model of each seed get right; empty unless both records say it for every seed."""
+    """Which test images the new and the old model of each seed get right; empty unless both records
+    say it for every seed.
+    """
     found = []
     for old, new in cell.pairs:
         before, after = old.right, new.right

@@ -1,4 +1,6 @@
-"""What may get worse and by how much: rules per method and metric, from the command line, pyproject.toml or pytest.ini."""
+"""What may get worse and by how much: rules per method and metric, from the command line,
+pyproject.toml or pytest.ini.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,22 @@ from airepair.metrics import entries
 from airepair.report.costs import COLUMNS as COSTS
 
 MISSING = "missing"  # in the place of a metric: what the baseline has and the new records lack
-ACCEPTED = "METRIC:-0.5pp, METRIC:-1% (of the old value), METRIC:off or missing:off, each also for one method: METHOD/METRIC:..."
-_RULE = re.compile(r"(?:(?P<method>.+)/)?(?P<name>\w+):(?P<sign>[+-]?)(?P<amount>\d+(?:\.\d+)?|off)(?P<unit>pp|%|)")
+ACCEPTED = (
+    "METRIC:-0.5pp, METRIC:-1% (of the old value), METRIC:off or missing:off, "
+    "each also for one method: METHOD/METRIC:..."
+)
+_RULE = re.compile(
+    r"(?:(?P<method>.+)/)?(?P<name>\w+):(?P<sign>[+-]?)(?P<amount>\d+(?:\.\d+)?|off)(?P<unit>pp|%|)"
+)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A number of the cells whose method matches may change for the worse by `amount`; None: it is not judged.
+    """A number of the cells whose method matches may change for the worse by `amount`; None: it is
+    not judged.
 
-    The amount is in percent of the old value (`relative`) or in the metric's own unit: points of a share, seconds, images.
+    The amount is in percent of the old value (`relative`) or in the metric's own unit: points of a
+    share, seconds, images.
     """
 
     method: str
@@ -50,10 +59,16 @@ class Rules:
         return list(dict.fromkeys(r.name for r in self.rules if r.name != MISSING))
 
     def allowed(self, method: str, name: str, old: float) -> float | None:
-        """By how much the number may get worse, from `old`; None if it is not judged. Of an absolute and a relative rule the tighter one."""
+        """By how much the number may get worse, from `old`; None if it is not judged. Of an
+        absolute and a relative rule the tighter one.
+        """
         found: list[float | None] = []
         for relative in (False, True):
-            own = [r for r in self.rules if r.name == name and fnmatchcase(method, _plain(r.method)) and r.relative is relative]
+            own = [
+                r
+                for r in self.rules
+                if r.name == name and fnmatchcase(method, _plain(r.method)) and r.relative is relative
+            ]
             if own:
                 amount = own[-1].amount
                 found.append(None if amount is None else amount if not relative else abs(old) * amount / 100)
@@ -65,7 +80,9 @@ class Rules:
 
 
 def _plain(pattern: str) -> str:
-    """The pattern with brackets as they stand: they are part of a variant's name (`dl2[tuned]`), and `*` alone is special."""
+    """The pattern with brackets as they stand: they are part of a variant's name (`dl2[tuned]`),
+    and `*` alone is special.
+    """
     return pattern.replace("[", "[[]")
 
 
@@ -98,11 +115,13 @@ def parse(text: str) -> Rule:
     if found["sign"] not in ("", worse):
         way = "higher" if worse == "-" else "lower"
         raise UsageError(
-            f"{text!r}: {name} gets better that way ({way} is better); accepted: {name}:{worse}{found['amount']}{found['unit']}"
+            f"{text!r}: {name} gets better that way ({way} is better); accepted: "
+            f"{name}:{worse}{found['amount']}{found['unit']}"
         )
     if found["unit"] == "pp" and not points(name):
         raise UsageError(
-            f"{text!r}: {name} is not a share, so it has no points; accepted: {name}:{worse}{found['amount']}% or a plain number"
+            f"{text!r}: {name} is not a share, so it has no points; accepted: "
+            f"{name}:{worse}{found['amount']}% or a plain number"
         )
     amount = float(found["amount"])
     if not math.isfinite(amount):
@@ -118,12 +137,16 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rules_of(given: Iterable[str], level: float | None, folder: Path) -> Rules:
-    """The rules that were given, else those of the folder's pytest.ini or pyproject.toml, else the default; the level likewise."""
+    """The rules that were given, else those of the folder's pytest.ini or pyproject.toml, else the
+    default; the level likewise.
+    """
     section = of_project(folder)
     texts = list(given) or section.fail_if or defaults.RULES
     wanted = level if level is not None else section.level or defaults.LEVEL
     if not 0.5 < wanted < 1:
-        raise UsageError(f"level {wanted:g} is out of range; accepted: above 0.5 and below 1, for example 0.95")
+        raise UsageError(
+            f"level {wanted:g} is out of range; accepted: above 0.5 and below 1, for example 0.95"
+        )
     return Rules(tuple(map(parse, texts)), wanted)
 
 

@@ -1,4 +1,6 @@
-"""All findings of a comparison, and the exit code: missing is a regression, and what cannot be judged is never green."""
+"""All findings of a comparison, and the exit code: missing is a regression, and what cannot be
+judged is never green.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from airepair.records import Record
 from airepair.report.costs import COLUMNS as COSTS
 from airepair.report.facts import wrecked
 
-Word = Literal["same", "fine", "regressed", "missing", "undecided", "not comparable", "nothing to compare", "not judged"]
+Word = Literal[
+    "same", "fine", "regressed", "missing", "undecided", "not comparable", "nothing to compare", "not judged"
+]
 FINE, REGRESSED, NOT_COMPARED, UNDECIDED = 0, 10, 11, 12
 OF_IMAGES = ("accuracy",)  # metrics that a record holds image by image
 
@@ -22,8 +26,9 @@ OF_IMAGES = ("accuracy",)  # metrics that a record holds image by image
 class Finding:
     """One cell and one number of it, or the cell as a whole (`name` is "").
 
-    `why` has what the numbers do not say: what is missing, which conditions differ. `allowed`: by how much it may get worse.
-    `wrecked`: a new repair left less than half of the accuracy that there was.
+    `why` has what the numbers do not say: what is missing, which conditions differ. `allowed`: by
+    how much it may get worse. `wrecked`: a new repair left less than half of the accuracy that
+    there was.
     """
 
     cell: str
@@ -50,7 +55,9 @@ class Verdict:
 
     @property
     def code(self) -> int:
-        """0 fine, 10 regressed, 12 cannot decide, 11 nothing (or not all) could be compared, 2 bad input that cost no cell."""
+        """0 fine, 10 regressed, 12 cannot decide, 11 nothing (or not all) could be compared, 2 bad
+        input that cost no cell.
+        """
         if self.of("regressed", "missing"):
             return REGRESSED
         if self.of("undecided"):
@@ -68,7 +75,9 @@ def judge(
     remarks: Iterable[str] = (),
     refused: Iterable[str] = (),
 ) -> Verdict:
-    """Compares the new records with the baseline's, seed by seed and, as far as records hold their right answers, image by image."""
+    """Compares the new records with the baseline's, seed by seed and, as far as records hold their
+    right answers, image by image.
+    """
     found: list[Finding] = []
     for cell in cells(old, new):
         spoilt = wrecked(r for _, r in cell.pairs)
@@ -82,7 +91,12 @@ def _of_cell(cell: Cell, rules: Rules) -> Iterator[Finding]:
         return
     judged = [n for n in rules.names if rules.allowed(cell.case.method, n, 0.0) is not None]
     if cell.missing:
-        yield Finding(cell.name, "", "missing" if rules.misses(cell.case.method) else "not judged", "; ".join(cell.missing))
+        yield Finding(
+            cell.name,
+            "",
+            "missing" if rules.misses(cell.case.method) else "not judged",
+            "; ".join(cell.missing),
+        )
     if cell.differs:
         yield Finding(cell.name, "", "not comparable" if judged else "not judged", "; ".join(cell.differs))
     for name in judged if cell.pairs else ():
@@ -91,9 +105,15 @@ def _of_cell(cell: Cell, rules: Rules) -> Iterator[Finding]:
 
 def _of_number(cell: Cell, name: str, rules: Rules) -> Iterator[Finding]:
     values = [(_value(old, name), _value(new, name)) for old, new in cell.pairs]
-    gone = [_without(name, new) for (_, new), (a, b) in zip(cell.pairs, values, strict=True) if a is not None and b is None]
+    gone = [
+        _without(name, new)
+        for (_, new), (a, b) in zip(cell.pairs, values, strict=True)
+        if a is not None and b is None
+    ]
     if gone:
-        yield Finding(cell.name, name, "missing" if rules.misses(cell.case.method) else "not judged", "; ".join(gone))
+        yield Finding(
+            cell.name, name, "missing" if rules.misses(cell.case.method) else "not judged", "; ".join(gone)
+        )
     kept = [(a, b) for a, b in values if a is not None and b is not None]
     if not kept:
         if not gone:
@@ -132,4 +152,6 @@ def _same_weights(pair: tuple[Record, Record]) -> bool:
 def _bits(cell: Cell) -> str:
     """How strong an answer equal weights are."""
     portable = all(r.provenance.get("arithmetic") == "portable" for pair in cell.pairs for r in pair)
-    return "nothing changed: the repaired weights are equal, bit for bit" + (", in portable arithmetic" if portable else "")
+    return "nothing changed: the repaired weights are equal, bit for bit" + (
+        ", in portable arithmetic" if portable else ""
+    )

@@ -1,4 +1,7 @@
-"""SHA-256 digests, in hexadecimal, of texts, JSON values and files. (Of tensors: tensor_cache.py; of splits: airepair/data/splits.py.)"""
+"""SHA-256 digests, in hexadecimal, of texts, JSON values and files.
+
+(Of tensors: tensor_cache.py; of splits: airepair/data/splits.py.)
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ def of_json(value: Any) -> str:
 
 
 def of_files(files: Iterable[Path]) -> str:
-    """Over the bytes of the files, one after the other, in the order of their paths. OSError if one cannot be read."""
+    """Over the bytes of the files, one after the other, in the order of their paths.
+
+    OSError if one cannot be read.
+    """
     sha = hashlib.sha256()
     for file in sorted(files):
         with file.open("rb") as stream:

@@ -1,4 +1,6 @@
-"""No process outlives the one that started it: what a killed run leaves behind would go on writing into its folder."""
+"""No process outlives the one that started it: what a killed run leaves behind would go on writing
+into its folder.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ EVERY = 0.5  # seconds between two looks at the parent, where the kernel does no
 def end_with_parent(parent: int) -> None:
     """From now on this process ends when `parent`, its process id, ends, however that happens.
 
-    Linux sends SIGKILL, which native code and a stopped process obey too. Elsewhere a thread looks every half second.
+    Linux sends SIGKILL, which native code and a stopped process obey too. Elsewhere a thread looks
+    every half second.
     """
     if sys.platform == "linux":
         killed_with_parent()()
@@ -28,7 +31,8 @@ def end_with_parent(parent: int) -> None:
 
 
 def killed_with_parent() -> Callable[[], None]:
-    """What a process calls to get SIGKILL when its parent ends; made before a fork, to be called between fork and exec.
+    """What a process calls to get SIGKILL when its parent ends; made before a fork, to be called
+    between fork and exec.
 
     Does nothing outside Linux.
     """

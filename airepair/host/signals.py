@@ -1,4 +1,6 @@
-"""Signals that end a run: a line that is being written is finished first, SIGTERM and SIGHUP end a run as Ctrl-C does."""
+"""Signals that end a run: a line that is being written is finished first, SIGTERM and SIGHUP end a
+run as Ctrl-C does.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ AGAIN = b"\nairepair: ending: the tables are being written (Ctrl-C once more end
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Ctrl-C within the block takes effect at its end, so that a file and its record are both written or neither."""
+    """Ctrl-C within the block takes effect at its end, so that a file and its record are both
+    written or neither.
+    """
     handler = signal.getsignal(signal.SIGINT)
     if not _main_thread() or not callable(handler):
         yield
@@ -33,8 +37,8 @@ def finishing() -> Iterator[None]:
 def end_in_order(*, patient: bool = False) -> None:
     """SIGTERM and SIGHUP end this process as Ctrl-C does, by KeyboardInterrupt. In the main thread.
 
-    What the caller ignores stays ignored: SIGHUP under nohup, Ctrl-C in a shell's background. `patient`: the second
-    Ctrl-C is answered and waits for the end, the third ends at once.
+    What the caller ignores stays ignored: SIGHUP under nohup, Ctrl-C in a shell's background.
+    `patient`: the second Ctrl-C is answered and waits for the end, the third ends at once.
     """
     before = signal.getsignal(signal.SIGINT)
     if not _main_thread() or before is None:

@@ -1,7 +1,8 @@
-"""Tensors that can be made again, kept in a file under a key: what is not what was stored under that key is made anew.
+"""Tensors that can be made again, kept in a file under a key: what is not what was stored under that
+key is made anew.
 
-The file says its key and the digest of its tensors. It is written atomically, readers take no lock, and a folder that
-cannot be written means no cache, not an error.
+The file says its key and the digest of its tensors. It is written atomically, readers take no lock,
+and a folder that cannot be written means no cache, not an error.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def cached(file: Path, key: str, make: Callable[[], Tensors], remark: Callable[[str], None]) -> tuple[Tensors, bool]:
-    """The tensors of that key, on the CPU if they were in the file, and whether they were; made and filed otherwise.
+def cached(
+    file: Path, key: str, make: Callable[[], Tensors], remark: Callable[[str], None]
+) -> tuple[Tensors, bool]:
+    """The tensors of that key, on the CPU if they were in the file, and whether they were; made and
+    filed otherwise.
 
-    Of several processes one makes them and the others wait; if it dies, the next one makes them. `remark` hears why
-    they are not kept.
+    Of several processes one makes them and the others wait; if it dies, the next one makes them.
+    `remark` hears why they are not kept.
     """
     if (found := kept(file, key)) is not None:
         return found, True

@@ -1,7 +1,9 @@
-"""What comes from outside (records, manifests, tables of settings, configuration) is checked here, by msgspec. Free of torch.
+"""What comes from outside (records, manifests, tables of settings, configuration) is checked here, by
+msgspec. Free of torch.
 
-msgspec says what type a field must have. It ignores fields that it does not know, and its errors show neither the value
-nor the key of a mapping: `checked` refuses the first and names the other two, in one sentence.
+msgspec says what type a field must have. It ignores fields that it does not know, and its errors
+show neither the value nor the key of a mapping: `checked` refuses the first and names the other
+two, in one sentence.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 OURS = "ours"  # in the metadata of a dataclass's field: it does not come from outside
 
-_NAMES: dict[Any, str] = {float: "a number", int: "a whole number", str: "text in quotes", bool: "true or false"}
+_NAMES: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    str: "text in quotes",
+    bool: "true or false",
+}
 _UNIONS = (Union, types.UnionType)
 
 
@@ -56,7 +63,8 @@ def checked(value: object, kind: type[T], where: str) -> T:
 def json_value(line: bytes) -> tuple[Any, bool]:
     """The value of a JSON text, and whether it is strict JSON. UsageError if it is none.
 
-    NaN, infinities and lone surrogates, which Python's json writes, are read, so that `problems` can name their field.
+    NaN, infinities and lone surrogates, which Python's json writes, are read, so that `problems`
+    can name their field.
     """
     try:
         return msgspec.json.decode(line), True
@@ -66,7 +74,9 @@ def json_value(line: bytes) -> tuple[Any, bool]:
         return json.loads(line.decode("utf-8")), False
     except UnicodeDecodeError as error:
         bad = line[error.start]
-        raise UsageError(f"byte {error.start + 1} is 0x{bad:02x}, which is no UTF-8; accepted: JSON in UTF-8") from None
+        raise UsageError(
+            f"byte {error.start + 1} is 0x{bad:02x}, which is no UTF-8; accepted: JSON in UTF-8"
+        ) from None
     except RecursionError:
         raise UsageError(f"{shown(line)} is nested too deeply; accepted: a JSON object") from None
     except ValueError as error:
@@ -100,7 +110,9 @@ def problems(value: object, hint: Any, field: str = "") -> Iterator[str]:
         if meta is not None and meta.min_length is not None and len(value) < meta.min_length:
             yield f"{field or 'it'} is {shown(value)}; accepted: {accepted(hint)}"
         for i, item in enumerate(value):
-            yield from problems(item, inners[0 if len(inners) == 1 or inners[-1] is Ellipsis else i], f"{field}[{i}]")
+            yield from problems(
+                item, inners[0 if len(inners) == 1 or inners[-1] is Ellipsis else i], f"{field}[{i}]"
+            )
     elif kind is Any:
         yield from _of_anything(value, field)
     elif not _fits(value, hint):
@@ -142,7 +154,9 @@ def shown(value: object, width: int = 60) -> str:
     return words if len(words) <= width else words[: width - 3] + "..."
 
 
-def _of_fields(value: Mapping[Any, Any], fields: Mapping[str, tuple[Any, bool]], field: str, is_open: bool) -> Iterator[str]:
+def _of_fields(
+    value: Mapping[Any, Any], fields: Mapping[str, tuple[Any, bool]], field: str, is_open: bool
+) -> Iterator[str]:
     for key, item in value.items():
         if key in fields:
             continue
@@ -151,7 +165,10 @@ def _of_fields(value: Mapping[Any, Any], fields: Mapping[str, tuple[Any, bool]],
         else:
             near = get_close_matches(str(key), fields, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            yield f"{_joined(field, key)} is not a known field{hint}, its value is {shown(item)}; accepted: {', '.join(fields)}"
+            yield (
+                f"{_joined(field, key)} is not a known field{hint}, its value is {shown(item)}; "
+                f"accepted: {', '.join(fields)}"
+            )
     for name, (hint, required) in fields.items():
         if name in value:
             yield from problems(value[name], hint, _joined(field, name))

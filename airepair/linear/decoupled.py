@@ -1,8 +1,11 @@
-"""The decoupled network (Sotoudeh and Thakur, PLDI 2021): one channel chooses the branches, the other computes the value.
+"""The decoupled network (Sotoudeh and Thakur, PLDI 2021): one channel chooses the branches, the other
+computes the value.
 
-The activation channel is the original network. The value channel is the same network with one edited layer, and takes every activation's
-linearisation (on or off, which pixel a pool picks, a smooth function's slope) from the activation channel. Its output is the original's
-plus the directional derivative of what follows the layer along the edit, exactly: one forward-mode pass, both channels at once.
+The activation channel is the original network. The value channel is the same network with one
+edited layer, and takes every activation's linearisation (on or off, which pixel a pool picks, a
+smooth function's slope) from the activation channel. Its output is the original's plus the
+directional derivative of what follows the layer along the edit, exactly: one forward-mode pass,
+both channels at once.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from airepair.models.layers import Affine, Site
 
 
 class Decoupled(nn.Module):
-    """`activation`: the original network, always in evaluation mode; `value`: the edited layer, a copy of the one called `layer`."""
+    """`activation`: the original network, always in evaluation mode; `value`: the edited layer, a
+    copy of the one called `layer`.
+    """
 
     def __init__(self, activation: nn.Module, site: Site) -> None:
         super().__init__()
@@ -40,7 +45,8 @@ class Decoupled(nn.Module):
             dual: Tensor = forward_ad.make_dual(out, self.value(args[0]) - out)
             return dual
 
-        # Inference mode switches forward-mode differentiation off, and with it the repair; leaving it switches gradients on.
+        # Inference mode switches forward-mode differentiation off, and with it the repair; leaving
+        # it switches gradients on.
         gradients = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), forward_ad.dual_level():
             handle = layer.register_forward_hook(edit)
@@ -49,13 +55,18 @@ class Decoupled(nn.Module):
             finally:
                 handle.remove()
             if change is None:
-                raise RuntimeError(f"the edit of layer {self.layer!r} does not reach the logits: something after it drops derivatives")
+                raise RuntimeError(
+                    f"the edit of layer {self.layer!r} does not reach the logits: "
+                    f"something after it drops derivatives"
+                )
             total: Tensor = logits + change
             return total
 
 
 def fold(network: Decoupled) -> nn.Module:
-    """The single-channel network with the edited layer in place of the original one: the same function where that layer is the last."""
+    """The single-channel network with the edited layer in place of the original one: the same
+    function where that layer is the last.
+    """
     folded = copy.deepcopy(network.activation)
     folded.get_submodule(network.layer).load_state_dict(network.value.state_dict())
     return folded

@@ -1,8 +1,10 @@
-"""How the logits answer to a change of one affine layer while every later activation keeps its branch: an affine map, computed in batches.
+"""How the logits answer to a change of one affine layer while every later activation keeps its branch:
+an affine map, computed in batches.
 
-With h the layer's input and B = d logits / d (layer's output), both at the unchanged network, y(change) = y0 + B (dW h + db): exact for
-networks that are piecewise linear after the layer as long as no branch switches, and exact without that condition for a decoupled network
-(Sotoudeh and Thakur, PLDI 2021).
+With h the layer's input and B = d logits / d (layer's output), both at the unchanged network,
+y(change) = y0 + B (dW h + db): exact for networks that are piecewise linear after the layer as long
+as no branch switches, and exact without that condition for a decoupled network (Sotoudeh and
+Thakur, PLDI 2021).
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from airepair.models.layers import Affine, Site
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """logits: n x K; inputs: n x I x L, what the layer multiplies at each of its L positions; slope: n x K x O x L, None for the identity.
+    """logits: n x K; inputs: n x I x L, what the layer multiplies at each of its L positions; slope: n
+    x K x O x L, None for the identity.
 
-    `bias`: whether the layer's bias may change too. `tail`: n x K x E, the effect of E more variables, such as later biases.
+    `bias`: whether the layer's bias may change too. `tail`: n x K x E, the effect of E more
+    variables, such as later biases.
     """
 
     logits: Tensor
@@ -35,12 +39,16 @@ class Effect:
     @property
     def size(self) -> int:
         """Free parameters: O x I, O more with a bias, and the tail's."""
-        return self.width * (self.inputs.shape[1] + int(self.bias)) + (0 if self.tail is None else self.tail.shape[2])
+        return self.width * (self.inputs.shape[1] + int(self.bias)) + (
+            0 if self.tail is None else self.tail.shape[2]
+        )
 
     def split(self, delta: Tensor) -> tuple[Tensor, Tensor | None]:
         """A flat change (weights row by row, biases, tail) as dW (O x I) and db (O)."""
         weights = self.width * self.inputs.shape[1]
-        return delta[:weights].reshape(self.width, -1), delta[weights : weights + self.width] if self.bias else None
+        return delta[:weights].reshape(self.width, -1), delta[
+            weights : weights + self.width
+        ] if self.bias else None
 
     def shift(self, delta: Tensor) -> Tensor:
         """The change of the logits, n x K, under a flat change of the layer."""
@@ -51,9 +59,15 @@ class Effect:
         return shift if self.tail is None else shift + self.tail @ delta[-self.tail.shape[2] :]
 
     def gradient(self, point: Tensor, combination: Tensor) -> Tensor:
-        """d (combination . logits of a point) / d (flat change), R x size, for R points (R) and combinations (R x K)."""
+        """d (combination . logits of a point) / d (flat change), R x size, for R points (R) and
+        combinations (R x K).
+        """
         inputs = self.inputs[point]
-        slope = combination[:, :, None] if self.slope is None else torch.einsum("rk,rkol->rol", combination, self.slope[point])
+        slope = (
+            combination[:, :, None]
+            if self.slope is None
+            else torch.einsum("rk,rkol->rol", combination, self.slope[point])
+        )
         parts = [torch.einsum("rol,ril->roi", slope, inputs).flatten(1)]
         if self.bias:
             parts.append(slope.sum(2))
@@ -62,8 +76,17 @@ class Effect:
         return torch.cat(parts, 1)
 
 
-def effect(module: nn.Module, site: Site, x: Tensor, *, bias: bool = True, batch_size: int = 128, entries: int = 10**9) -> Effect:
-    """The effect of the layer at `site` on the logits of the images `x`, in the module's precision, without training anything.
+def effect(
+    module: nn.Module,
+    site: Site,
+    x: Tensor,
+    *,
+    bias: bool = True,
+    batch_size: int = 128,
+    entries: int = 10**9,
+) -> Effect:
+    """The effect of the layer at `site` on the logits of the images `x`, in the module's precision,
+    without training anything.
 
     Unsupported where the slopes would hold more than `entries` numbers.
     """
@@ -77,7 +100,8 @@ def effect(module: nn.Module, site: Site, x: Tensor, *, bias: bool = True, batch
             needed = len(x) * out.shape[1] * site.width * site.positions
             if needed > entries:
                 raise Unsupported(
-                    f"the slopes of layer {site.name!r} hold {needed:,} numbers, more than entries={entries:,}; fewer points or a later layer"
+                    f"the slopes of layer {site.name!r} hold {needed:,} numbers, "
+                    f"more than entries={entries:,}; fewer points or a later layer"
                 )
             slopes.append(slope_of(module, layer, part, shape, out.shape[1]))
     slope = torch.cat(slopes) if slopes else None
@@ -122,7 +146,9 @@ def answer(module: nn.Module, layer: Affine, x: Tensor) -> Callable[[Tensor], Te
 
 
 def slope_of(module: nn.Module, layer: Affine, x: Tensor, shape: torch.Size, classes: int) -> Tensor:
-    """d logits / d (layer's output of that shape), n x K x O x L: K reverse passes, batched by `torch.func.vmap`."""
+    """d logits / d (layer's output of that shape), n x K x O x L: K reverse passes, batched by
+    `torch.func.vmap`.
+    """
     pull = torch.func.vjp(answer(module, layer, x), x.new_zeros(shape))[1]
     seeds = torch.eye(classes, dtype=x.dtype, device=x.device)[:, None, :].expand(-1, len(x), -1)
     slope: Tensor = torch.func.vmap(pull, chunk_size=16)(seeds)[0]

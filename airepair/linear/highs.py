@@ -1,6 +1,8 @@
-"""One linear program in the form that HiGHS takes (through scipy), and its verdict: an optimum, a proof that there is none, or a limit passed.
+"""One linear program in the form that HiGHS takes (through scipy), and its verdict: an optimum, a
+proof that there is none, or a limit passed.
 
-    minimise   norm(change) + penalty * sum(slack)     subject to   G change + slack >= rhs,  |change| <= bound,  E change = 0
+    minimise   norm(change) + penalty * sum(slack)     subject to   G change + slack >= rhs,
+    |change| <= bound,  E change = 0
 
 The change is split into its positive and its negative part.
 """
@@ -20,14 +22,16 @@ from airepair.linear.margins import Array, Index
 Objective = Literal["l1", "linf", "linf+l1"]
 # HiGHS takes no tolerance below 1e-10; published optima come back to 1e-9 with this one.
 TOLERANCE = 1e-9
-# Numbers in a program from which on the interior point method (with crossover to a vertex) is tried first. On prdnn's rows (digits, FC, 48 to 135
-# rows of 2,080 weights) it takes .6 to .8 s of one core, the simplex method 1.9 to 2.8 s.
+# Numbers in a program from which on the interior point method (with crossover to a vertex) is tried
+# first. On prdnn's rows (digits, FC, 48 to 135 rows of 2,080 weights) it takes .6 to .8 s of one
+# core, the simplex method 1.9 to 2.8 s.
 DENSE = 50_000
 
 
 @dataclass(frozen=True)
 class Norm:
-    """What is minimised, summed over blocks of variables (their sizes in order; () is one block): L1, L-infinity, or the latter plus the mean |.|.
+    """What is minimised, summed over blocks of variables (their sizes in order; () is one block): L1,
+    L-infinity, or the latter plus the mean |.|.
 
     Only the first `bounded` variables (None: all) are held within +-bound.
     """
@@ -48,7 +52,9 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """Change, slacks and what they cost; `gap`: at most so much less might be possible (0 up to rounding: the optimum is certified)."""
+    """Change, slacks and what they cost; `gap`: at most so much less might be possible (0 up to
+    rounding: the optimum is certified).
+    """
 
     change: Array
     slack: Array
@@ -58,11 +64,17 @@ class Optimum:
 
 def out_of_time(limits: Limits, rows: int, weights: int) -> str:
     """Why the solver was stopped."""
-    return f"HiGHS did not finish in seconds={limits.seconds:g} ({rows:,} rows, {weights:,} weights); allow more seconds, or repair fewer points"
+    return (
+        f"HiGHS did not finish in seconds={limits.seconds:g} ({rows:,} rows, {weights:,} weights); "
+        f"allow more seconds, or repair fewer points"
+    )
 
 
 class Program:
-    """One program in HiGHS's form. Columns: positive parts (V), negative parts (V), a bound on |.| for each block, slacks."""
+    """One program in HiGHS's form.
+
+    Columns: positive parts (V), negative parts (V), a bound on |.| for each block, slacks.
+    """
 
     def __init__(
         self,
@@ -77,25 +89,37 @@ class Program:
         self.size, self.slacks = matrix.shape[1], slacks
         blocks = norm.blocks or (self.size,)
         self.caps = 0 if norm.objective == "l1" else len(blocks)
-        each = {"l1": [1.0 for _ in blocks], "linf": [0.0 for _ in blocks], "linf+l1": [1 / b for b in blocks]}[norm.objective]
+        each = {
+            "l1": [1.0 for _ in blocks],
+            "linf": [0.0 for _ in blocks],
+            "linf+l1": [1 / b for b in blocks],
+        }[norm.objective]
         weight = np.repeat(each, blocks)
         self.cost = np.concatenate([weight, weight, np.ones(self.caps), np.full(slacks, penalty or 0.0)])
         bound = np.full(self.size, np.inf)
         bound[: norm.bounded] = np.inf if norm.bound is None else norm.bound
         top = np.concatenate([bound, bound, np.full(self.caps + slacks, np.inf)])
         self.bounds = np.stack([np.zeros_like(top), top], 1)
-        upper = [sparse.hstack([-matrix, matrix, self._zeros(len(rhs), self.caps), self._slack(group)], format="csr")]
+        upper = [
+            sparse.hstack(
+                [-matrix, matrix, self._zeros(len(rhs), self.caps), self._slack(group)], format="csr"
+            )
+        ]
         self.upper_rhs = -rhs
         if self.caps:
             eye = sparse.eye_array(self.size, format="csr")
             owner = np.repeat(np.arange(len(blocks)), blocks)
-            cap = sparse.csr_array((-np.ones(self.size), (np.arange(self.size), owner)), shape=(self.size, self.caps))
+            cap = sparse.csr_array(
+                (-np.ones(self.size), (np.arange(self.size), owner)), shape=(self.size, self.caps)
+            )
             upper.append(sparse.hstack([eye, eye, cap, self._zeros(self.size, slacks)], format="csr"))
             self.upper_rhs = np.concatenate([self.upper_rhs, np.zeros(self.size)])
         self.upper = sparse.vstack(upper, format="csr")
         self.equal = None
         if equalities is not None:
-            self.equal = sparse.hstack([equalities, -equalities, self._zeros(equalities.shape[0], self.caps + slacks)], format="csr")
+            self.equal = sparse.hstack(
+                [equalities, -equalities, self._zeros(equalities.shape[0], self.caps + slacks)], format="csr"
+            )
 
     def _zeros(self, rows: int, columns: int) -> sparse.csr_array:
         return sparse.csr_array((rows, columns))
@@ -125,10 +149,11 @@ class Program:
         raise Unsupported("HiGHS gave up on numerical grounds, with and without presolve")
 
     def _least(self, found: optimize.OptimizeResult, value: float) -> float:
-        """No solution costs less than this: weak duality for HiGHS's multipliers, whatever they are, among solutions that cost `value` or less.
+        """No solution costs less than this: weak duality for HiGHS's multipliers, whatever they are,
+        among solutions that cost `value` or less.
 
-        In such a solution no column is above `value` (a slack: above `value` / penalty), since each part of the change costs that much or lies below
-        a bound that does.
+        In such a solution no column is above `value` (a slack: above `value` / penalty), since each
+        part of the change costs that much or lies below a bound that does.
         """
         multipliers = np.minimum(found.ineqlin.marginals, 0)
         reduced = self.cost - self.upper.T @ multipliers

@@ -18,7 +18,8 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Rows "at point[i], logit winner[i] >= logit loser[i] + margin[i]" for an affine `effect`; `soft`: rows that may be missed at a price.
+    """Rows "at point[i], logit winner[i] >= logit loser[i] + margin[i]" for an affine `effect`;
+    `soft`: rows that may be missed at a price.
 
     `rhs` is what the change has to add to the present difference of the two logits.
     """
@@ -57,7 +58,9 @@ class Margins:
         parts = []
         for part in np.array_split(index, max(1, len(index) * self.size // 20_000_000)):
             i = torch.from_numpy(part).to(self.point.device)
-            combination = torch.zeros(len(i), self.effect.logits.shape[1], dtype=self.effect.logits.dtype, device=i.device)
+            combination = torch.zeros(
+                len(i), self.effect.logits.shape[1], dtype=self.effect.logits.dtype, device=i.device
+            )
             combination.scatter_(1, self.winner[i, None], 1.0)
             combination.scatter_(1, self.loser[i, None], -1.0)
             parts.append(sparse.csr_array(numbers(self.effect.gradient(self.point[i], combination))))
@@ -76,9 +79,11 @@ def numbers(x: Tensor) -> Array:
 
 
 def winning(effect: Effect, y: Tensor, margin: float, kept: int = 0) -> Margins:
-    """Each point's class y must beat every other class by `margin`; the last `kept` points need only keep what they have of it, and are not soft.
+    """Each point's class y must beat every other class by `margin`; the last `kept` points need only
+    keep what they have of it, and are not soft.
 
-    So no change at all satisfies the rows of the kept points, and the repaired rows alone decide whether the program is feasible.
+    So no change at all satisfies the rows of the kept points, and the repaired rows alone decide
+    whether the program is feasible.
     """
     n, classes = effect.logits.shape
     point = torch.arange(n, device=y.device).repeat_interleave(classes - 1)
@@ -95,4 +100,11 @@ def orders(effect: Effect, triples: Tensor, margin: float) -> Margins:
     """Rows from R x 3 integers: at point a logit b must beat logit c by `margin`; all hard."""
     point, winner, loser = triples.T
     margins = torch.full((len(triples),), margin, dtype=effect.logits.dtype, device=triples.device)
-    return Margins(effect, point, winner, loser, margins, torch.zeros(len(triples), dtype=torch.bool, device=triples.device))
+    return Margins(
+        effect,
+        point,
+        winner,
+        loser,
+        margins,
+        torch.zeros(len(triples), dtype=torch.bool, device=triples.device),
+    )

@@ -1,4 +1,6 @@
-"""The smallest change of one layer for given inputs and wanted orders of the logits, with its proof: a published optimum, read back."""
+"""The smallest change of one layer for given inputs and wanted orders of the logits, with its
+proof: a published optimum, read back.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ Require = Literal["wins", "second-best", "orders"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What was proved. `gap`: how much less than `optimum` might do, by weak duality. `rows` of `required`: what the solver needed of all.
+    """What was proved. `gap`: how much less than `optimum` might do, by weak duality. `rows` of
+    `required`: what the solver needed of all.
 
     `before` and `after`: orders that hold in float64.
-    `decoupled`: whether `after` is about the decoupled network (a layer other than the last), then `folded` counts the ordinary one.
+    `decoupled`: whether `after` is about the decoupled network (a layer other than the last), then
+    `folded` counts the ordinary one.
     """
 
     status: Literal["optimal", "infeasible"]
@@ -51,21 +55,39 @@ class Answer:
 def wins(y: Tensor, classes: int) -> Tensor:
     """Orders (R x 3: input, winner, loser) that let each input's class `y` win over every other."""
     if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
-        raise UsageError(f"y holds label {int(y.max())}, the network has {classes} classes; accepted: 0..{classes - 1}")
+        raise UsageError(
+            f"y holds label {int(y.max())}, the network has {classes} classes; accepted: 0..{classes - 1}"
+        )
     n = len(y)
     point = torch.arange(n).repeat_interleave(classes - 1)
     others = torch.arange(classes - 1).expand(n, -1)
-    return torch.stack([point, y.repeat_interleave(classes - 1), (others + (others >= y[:, None])).flatten()], 1)
+    return torch.stack(
+        [point, y.repeat_interleave(classes - 1), (others + (others >= y[:, None])).flatten()], 1
+    )
 
 
 def second_best(logits: Tensor) -> Tensor:
-    """Orders that let each input's second-best class win over its best one (Goldberger et al.: the removal of a watermark)."""
+    """Orders that let each input's second-best class win over its best one (Goldberger et al.: the
+    removal of a watermark).
+    """
     top = logits.topk(2, 1).indices
     return torch.stack([torch.arange(len(top)), top[:, 1], top[:, 0]], 1)
 
 
-def smallest(module: nn.Module, x: Tensor, triples: Tensor, *, layer: str, norm: Norm, margin: float, bias: bool, limits: Limits) -> Answer:
-    """The optimum over the layer's weights (and bias) such that at input i logit winner >= logit loser + margin, for all R orders."""
+def smallest(
+    module: nn.Module,
+    x: Tensor,
+    triples: Tensor,
+    *,
+    layer: str,
+    norm: Norm,
+    margin: float,
+    bias: bool,
+    limits: Limits,
+) -> Answer:
+    """The optimum over the layer's weights (and bias) such that at input i logit winner >= logit
+    loser + margin, for all R orders.
+    """
     double, x = exact(module), x.double()
     site = find_site(double, x, layer)
     answers = effect(double, site, x, bias=bias, entries=limits.entries)

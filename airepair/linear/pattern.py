@@ -1,7 +1,9 @@
-"""The effect of one layer's weights and all later biases while every later ReLU stays on or off as it is (Tao et al., PLDI 2023).
+"""The effect of one layer's weights and all later biases while every later ReLU stays on or off as it
+is (Tao et al., PLDI 2023).
 
-Only the first layer's weights meet data; later layers contribute their biases. So as long as no later unit switches, the logits and all later
-pre-activations are affine in these variables together, in the ordinary network. That no unit switches is a linear constraint, too.
+Only the first layer's weights meet data; later layers contribute their biases. So as long as no
+later unit switches, the logits and all later pre-activations are affine in these variables
+together, in the ordinary network. That no unit switches is a linear constraint, too.
 """
 
 from __future__ import annotations
@@ -21,14 +23,19 @@ from airepair.models.layers import Site
 
 # What may run after the repaired layer: affine maps in evaluation mode, ReLU, and what only moves numbers.
 AFFINE = (
-    nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+    nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Flatten, nn.Dropout, nn.Dropout2d,
+    nn.Identity, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
 )  # fmt: skip
 
 
-def pattern_effect(module: nn.Module, site: Site, later: Sequence[Site], x: Tensor, *, classes: int, entries: int) -> Effect:
-    """The effect of the site's weights and bias and of later biases on K + U + 1 numbers: logits, later pre-activations, a constant zero.
+def pattern_effect(
+    module: nn.Module, site: Site, later: Sequence[Site], x: Tensor, *, classes: int, entries: int
+) -> Effect:
+    """The effect of the site's weights and bias and of later biases on K + U + 1 numbers: logits,
+    later pre-activations, a constant zero.
 
-    Unsupported where something other than ReLU and affine layers runs after the site, or the slopes would hold more than `entries` numbers.
+    Unsupported where something other than ReLU and affine layers runs after the site, or the slopes
+    would hold more than `entries` numbers.
     """
     layers = [site, *(s for s in later if s.layer(module).bias is not None)]
     check_layers(module, site, x)
@@ -36,7 +43,10 @@ def pattern_effect(module: nn.Module, site: Site, later: Sequence[Site], x: Tens
     seen, shape, _ = record(module, site.layer(module), x)
     offsets = [
         x.new_zeros(shape),
-        *(x.new_zeros((len(x), s.width, *(1,) * (2 * int(s.layer(module).weight.ndim > 2)))) for s in layers[1:]),
+        *(
+            x.new_zeros((len(x), s.width, *(1,) * (2 * int(s.layer(module).weight.ndim > 2))))
+            for s in layers[1:]
+        ),
     ]
     with torch.no_grad():
         outputs = run(offsets)
@@ -44,14 +54,22 @@ def pattern_effect(module: nn.Module, site: Site, later: Sequence[Site], x: Tens
     needed = outputs.numel() * (shape[1:].numel() + sum(s.width for s in layers[1:]))
     if needed > entries:
         raise Unsupported(
-            f"the slopes of {size} units at {len(x)} points hold {needed:,} numbers, more than entries={entries:,}; fewer points"
+            f"the slopes of {size} units at {len(x)} points hold {needed:,} numbers, "
+            f"more than entries={entries:,}; fewer points"
         )
     pull = torch.func.vjp(run, offsets)[1]
     seeds = torch.eye(size, dtype=x.dtype, device=x.device)[:, None, :].expand(-1, len(x), -1)
     slopes = [s.transpose(0, 1).detach() for s in torch.func.vmap(pull, chunk_size=32)(seeds)[0]]
     tail = torch.cat([s.flatten(2) for s in slopes[1:]], 2) if len(slopes) > 1 else None
     inputs = columns(site.layer(module), seen)
-    return Effect(outputs, inputs, slopes[0].reshape(len(x), size, site.width, -1), site.width, site.layer(module).bias is not None, tail)
+    return Effect(
+        outputs,
+        inputs,
+        slopes[0].reshape(len(x), size, site.width, -1),
+        site.width,
+        site.layer(module).bias is not None,
+        tail,
+    )
 
 
 @torch.no_grad()
@@ -76,12 +94,15 @@ def check_layers(module: nn.Module, site: Site, x: Tensor) -> None:
     for part in after:
         if not isinstance(part, (*AFFINE, nn.ReLU)):
             raise Unsupported(
-                f"{type(part).__name__} runs after layer {site.name!r}; only ReLU and affine layers may, so repair a later layer"
+                f"{type(part).__name__} runs after layer {site.name!r}; only ReLU and affine layers may, "
+                f"so repair a later layer"
             )
 
 
 def stacked(module: nn.Module, layers: Sequence[Site], x: Tensor) -> Callable[[Sequence[Tensor]], Tensor]:
-    """Logits, pre-activations of all ReLUs after the first of `layers`, and a zero, as a function of what is added to the layers' outputs."""
+    """Logits, pre-activations of all ReLUs after the first of `layers`, and a zero, as a function
+    of what is added to the layers' outputs.
+    """
 
     def run(offsets: Sequence[Tensor]) -> Tensor:
         pre: list[Tensor] = []
@@ -98,7 +119,9 @@ def stacked(module: nn.Module, layers: Sequence[Site], x: Tensor) -> Callable[[S
             if started:
                 pre.append(args[0].clone().flatten(1))  # an in-place ReLU would overwrite it
 
-        handles = [s.layer(module).register_forward_hook(add(o)) for s, o in zip(layers, offsets, strict=True)]
+        handles = [
+            s.layer(module).register_forward_hook(add(o)) for s, o in zip(layers, offsets, strict=True)
+        ]
         handles += [m.register_forward_pre_hook(listen) for m in module.modules() if isinstance(m, nn.ReLU)]
         try:
             logits = module(x)
@@ -111,7 +134,9 @@ def stacked(module: nn.Module, layers: Sequence[Site], x: Tensor) -> Callable[[S
 
 
 def unchanged_pattern(effect: Effect, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Point, winner and loser of "no later unit switches": its pre-activation stays on its side of the constant zero in the last place."""
+    """Point, winner and loser of "no later unit switches": its pre-activation stays on its side of
+    the constant zero in the last place.
+    """
     units = torch.arange(classes, effect.logits.shape[1] - 1, device=effect.logits.device)
     point = torch.arange(len(effect.logits), device=units.device).repeat_interleave(len(units))
     unit = units.repeat(len(effect.logits))
@@ -138,7 +163,9 @@ def with_pattern(rows: Margins, effect: Effect, classes: int) -> Margins:
 
 @dataclass(frozen=True, eq=False)
 class WithOutputs:
-    """The rows with n x K more variables, the change of the logits, so that it can be minimised with the change of the weights."""
+    """The rows with n x K more variables, the change of the logits, so that it can be minimised
+    with the change of the weights.
+    """
 
     rows_of: Margins
     classes: int
@@ -166,7 +193,11 @@ class WithOutputs:
     def rows(self, index: Index) -> sparse.csr_array:
         """The rows, zero in the new columns."""
         found = self.rows_of.rows(index)
-        return sparse.csr_array(sparse.hstack([found, sparse.csr_array((len(index), self.size - self.rows_of.size))], format="csr"))
+        return sparse.csr_array(
+            sparse.hstack(
+                [found, sparse.csr_array((len(index), self.size - self.rows_of.size))], format="csr"
+            )
+        )
 
     def values(self, delta: Array) -> Array:
         """The rows' values: the new variables play no part."""
@@ -177,7 +208,9 @@ class WithOutputs:
         effect = self.rows_of.effect
         n = len(effect.logits)
         point = torch.arange(n, device=effect.logits.device).repeat_interleave(self.classes)
-        pick = torch.eye(effect.logits.shape[1], dtype=effect.logits.dtype, device=point.device)[: self.classes].repeat(n, 1)
+        pick = torch.eye(effect.logits.shape[1], dtype=effect.logits.dtype, device=point.device)[
+            : self.classes
+        ].repeat(n, 1)
         jacobian = sparse.csr_array(numbers(effect.gradient(point, pick)))
         return sparse.csr_array(sparse.hstack([jacobian, -sparse.eye_array(n * self.classes)], format="csr"))
 

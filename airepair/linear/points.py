@@ -1,4 +1,6 @@
-"""Which inputs a linear program is about: all failing ones or a seeded choice, and some passing ones that must not break."""
+"""Which inputs a linear program is about: all failing ones or a seeded choice, and some passing
+ones that must not break.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ def choose_points(task: Task, points: int | None) -> Split:
     chosen = draw(task.failing, points, task.generator(1))
     if len(chosen) < len(task.failing):
         left = len(task.failing) - len(chosen)
-        task.note(f"{len(chosen)} of {len(task.failing)} failing inputs, drawn by the seed, went into the repair; {left} left out")
+        task.note(
+            f"{len(chosen)} of {len(task.failing)} failing inputs, drawn by the seed, "
+            f"went into the repair; {left} left out"
+        )
     return chosen
 
 
@@ -22,7 +27,9 @@ def choose_kept(task: Task, keep: int | None) -> Split:
 
 
 def draw(split: Split, most: int | None, generator: torch.Generator) -> Split:
-    """`most` of the split's inputs without replacement, in their order; all of them for None or where there are no more."""
+    """`most` of the split's inputs without replacement, in their order; all of them for None or
+    where there are no more.
+    """
     if most is None or most >= len(split):
         return split
     index = torch.randperm(len(split), generator=generator)[:most].sort().values

@@ -1,8 +1,9 @@
 """Solves a linear program over a change of weights, a large one by constraint generation.
 
-A program starts with the hardest row of each point, and takes in the rows that are violated most, a batch at a time, until none is left: its
-optimum is then the optimum of the whole program, and if a part is infeasible so is the whole. Most rows never bind: of prdnn's 1,683 rows on
-digits-fc the optimum needs 135.
+A program starts with the hardest row of each point, and takes in the rows that are violated most, a
+batch at a time, until none is left: its optimum is then the optimum of the whole program, and if a
+part is infeasible so is the whole. Most rows never bind: of prdnn's 1,683 rows on digits-fc the
+optimum needs 135.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ from airepair.linear.highs import TOLERANCE, Limits, Norm, Program, out_of_time
 from airepair.linear.margins import Array, Index
 
 BATCH = 500  # rows that are taken in at once, and up to which a program is solved whole
-WHOLE = 2000  # rows up to which all of them must fit into the size limit, whether or not they will all be needed
+WHOLE = (
+    2000  # rows up to which all of them must fit into the size limit, whether or not they will all be needed
+)
 
 
 class Constraints(Protocol):
-    """Rows G change >= rhs. `group`: rows with the same number share one slack, -1 for none; `entries`: numbers in a row, at most."""
+    """Rows G change >= rhs.
+
+    `group`: rows with the same number share one slack, -1 for none; `entries`: numbers in a row, at
+    most.
+    """
 
     @property
     def size(self) -> int:
@@ -57,7 +64,8 @@ class Constraints(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in the last program; `rounds`: programs.
+    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in
+    the last program; `rounds`: programs.
 
     `gap`: no change costs less than `value` by more than that (see highs.Optimum).
     """
@@ -82,10 +90,11 @@ def solve(
     batch: int = BATCH,
     tick: Callable[[int, float], None] = lambda *_: None,
 ) -> Solution:
-    """The proved optimum, or the proof that there is none. With `penalty` the rows of a group may miss by a common slack at that price.
+    """The proved optimum, or the proof that there is none. With `penalty` the rows of a group may miss
+    by a common slack at that price.
 
-    Up to `batch` rows are solved whole, more by constraint generation; `tick(round, worst violation)` after each program.
-    Unsupported where a limit is passed or HiGHS fails.
+    Up to `batch` rows are solved whole, more by constraint generation; `tick(round, worst
+    violation)` after each program. Unsupported where a limit is passed or HiGHS fails.
     """
     start, rhs, group = time.monotonic(), constraints.rhs, constraints.group
     slacks = int(group.max(initial=-1)) + 1 if penalty is not None else 0
@@ -100,7 +109,16 @@ def solve(
         found = program.run(left, limits)
         seconds = time.monotonic() - start
         if found is None:
-            return Solution("infeasible", np.zeros(constraints.size), np.inf, 0.0, np.zeros(slacks), len(active), number, seconds)
+            return Solution(
+                "infeasible",
+                np.zeros(constraints.size),
+                np.inf,
+                0.0,
+                np.zeros(slacks),
+                len(active),
+                number,
+                seconds,
+            )
         delta, slack = found.change, found.slack
         missing = rhs - constraints.values(delta)
         if slacks:
@@ -118,7 +136,9 @@ def solve(
 
 
 def _hardest(rhs: Array, group: Index) -> Index:
-    """Per soft or repaired point the row that lacks most (the runner-up class first); rows without a point when they lack something."""
+    """Per soft or repaired point the row that lacks most (the runner-up class first); rows without
+    a point when they lack something.
+    """
     order = np.lexsort((-rhs, group))
     first = np.ones(len(order), dtype=bool)
     first[1:] = group[order][1:] != group[order][:-1]
@@ -129,16 +149,21 @@ def _hardest(rhs: Array, group: Index) -> Index:
 
 
 def to_fit(rows: int, hardest: int) -> int:
-    """How many rows the size limit must have room for at the start: all where they are few, else the hardest of each point."""
+    """How many rows the size limit must have room for at the start: all where they are few, else
+    the hardest of each point.
+    """
     return rows if rows <= WHOLE else hardest
 
 
 def check_size(rows: int, weights: int, entries: int, limits: Limits) -> None:
-    """Unsupported where a program of so many rows, with up to `entries` numbers in a row, is over the size limit."""
+    """Unsupported where a program of so many rows, with up to `entries` numbers in a row, is over
+    the size limit.
+    """
     # Each number stands twice: for the positive and for the negative part of the change.
     total = 2 * rows * entries
     if total > limits.entries:
         raise Unsupported(
-            f"the linear program has up to {total:,} entries ({rows:,} rows, {weights:,} weights), more than entries={limits.entries:,};"
+            f"the linear program has up to {total:,} entries ({rows:,} rows, {weights:,} weights), "
+            f"more than entries={limits.entries:,};"
             " repair fewer points, keep fewer inputs or choose a smaller layer"
         )

@@ -1,4 +1,6 @@
-"""From constraints to a change of weights with a sentence about what is proved: optimal, or infeasible and then softened or refused."""
+"""From constraints to a change of weights with a sentence about what is proved: optimal, or
+infeasible and then softened or refused.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ CERTAIN = 1e-6  # relative duality gap below which an optimum counts as proved; 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to solve and what to do where it is infeasible: give up (`penalty` None) or price each point's shortfall at `penalty`."""
+    """What to solve and what to do where it is infeasible: give up (`penalty` None) or price each
+    point's shortfall at `penalty`.
+    """
 
     norm: Norm
     limits: Limits
@@ -33,7 +37,9 @@ def settle(
     note: Callable[[str], None],
     tick: Callable[[int, float], None] = lambda *_: None,
 ) -> Solution:
-    """The optimum of the program, or of its softened form; `note` hears what is proved. Unsupported: infeasible, and not to be softened."""
+    """The optimum of the program, or of its softened form; `note` hears what is proved.
+    Unsupported: infeasible, and not to be softened.
+    """
     found = solve(constraints, plan.norm, plan.limits, equalities=equalities, tick=tick)
     if found.status == "optimal":
         note(f"{verdict(found)}: {plan.what}; {describe(plan.norm, found)}")
@@ -45,7 +51,10 @@ def settle(
     left = replace(plan.limits, seconds=max(0.01, plan.limits.seconds - found.seconds))
     soft = solve(constraints, plan.norm, left, penalty=plan.penalty, equalities=equalities, tick=tick)
     missed = int((soft.slack > 1e-6).sum())
-    note(f"softened at penalty {plan.penalty:g}: {missed} points fall short of their margin; {describe(plan.norm, soft)}")
+    note(
+        f"softened at penalty {plan.penalty:g}: {missed} points fall short of their margin; "
+        f"{describe(plan.norm, soft)}"
+    )
     return soft
 
 
@@ -59,6 +68,7 @@ def describe(norm: Norm, found: Solution) -> str:
     """The optimum with its norms and the size of the program."""
     size = np.abs(found.delta)
     return (
-        f"optimum {found.value:.9g} of {norm.objective} (duality gap {found.gap:.1g}, L1 {size.sum():.6g}, Linf {size.max(initial=0.0):.6g},"
+        f"optimum {found.value:.9g} of {norm.objective} (duality gap {found.gap:.1g}, "
+        f"L1 {size.sum():.6g}, Linf {size.max(initial=0.0):.6g},"
         f" {int((size > 1e-12).sum())} of {len(size)} changed; {found.rows} rows in {found.rounds} programs)"
     )

@@ -1,4 +1,6 @@
-"""The lines that a person reads while a run runs: one for each worker, one for the grid, each within the width."""
+"""The lines that a person reads while a run runs: one for each worker, one for the grid, each
+within the width.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def _phase(at: Working) -> str:
 
 
 def _fitted(start: str, middle: str, end: str, width: int) -> str:
-    """The parts in one line: the middle gives way first, at its start, where a phase says the least; then the end."""
+    """The parts in one line: the middle gives way first, at its start, where a phase says the
+    least; then the end.
+    """
     room = width - len(start) - len(end) - 2
     if len(middle) > room:
         middle = f"...{middle[len(middle) - room + 3 :]}" if room > 6 else ""
@@ -72,7 +76,9 @@ def grid_row(grid: Grid, now: float, width: int = 10_000, workers: Sequence[Work
 
 
 def _ending(grid: Grid, now: float, workers: Sequence[Working]) -> str:
-    """The run takes no less than what any worker's phase has left: an estimate does not know of a subject in training."""
+    """The run takes no less than what any worker's phase has left: an estimate does not know of a
+    subject in training.
+    """
     if not grid.remaining:
         return ", writing the tables"
     if grid.left is None:
@@ -81,4 +87,6 @@ def _ending(grid: Grid, now: float, workers: Sequence[Working]) -> str:
     if left < 1:
         return ", longer than expected"
     when = time.strftime("%H:%M" if left < 12 * 3600 else "%a %H:%M", time.localtime(now + left))
-    return f", left about {clock_time(left)} (until {when})" + (f" and {grid.unknown} of unknown length" if grid.unknown else "")
+    return f", left about {clock_time(left)} (until {when})" + (
+        f" and {grid.unknown} of unknown length" if grid.unknown else ""
+    )

@@ -1,4 +1,6 @@
-"""Draws the lines: on a terminal in place, below whatever else is written there; elsewhere one line at a sensible pace."""
+"""Draws the lines: on a terminal in place, below whatever else is written there; elsewhere one line
+at a sensible pace.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Moving:
         self.rest = ""
 
     def write(self, text: str) -> int:
-        """What pytest writes: whole lines at once, an unfinished one when it is finished, since the drawing needs the cursor."""
+        """What pytest writes: whole lines at once, an unfinished one when it is finished, since the
+        drawing needs the cursor.
+        """
         *lines, self.rest = (self.rest + text).split("\n")
         if lines:
             self.console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
@@ -55,11 +59,17 @@ class Moving:
 
     def _lines(self) -> Text:
         grid, width = grid_of(self.out), max(20, _width(self.console) - 1)
-        return Text("\n".join(rows(grid, working(self.out), time.time(), width)) if grid else "", no_wrap=True, overflow="crop")
+        return Text(
+            "\n".join(rows(grid, working(self.out), time.time(), width)) if grid else "",
+            no_wrap=True,
+            overflow="crop",
+        )
 
 
 def _width(console: Console) -> int:
-    """The terminal's own, which changes with its window; rich asks streams that pytest has in its hands meanwhile."""
+    """The terminal's own, which changes with its window; rich asks streams that pytest has in its
+    hands meanwhile.
+    """
     with suppress(OSError, ValueError):
         console.width = os.get_terminal_size(console.file.fileno()).columns
     return console.width

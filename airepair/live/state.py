@@ -1,7 +1,8 @@
 """Where a run stands, as small files in OUT/live: `grid.json` of the whole run and one of each worker.
 
-The processes of a run write them, the run itself and `airepair watch` read them: so every door shows the same. A file
-that cannot be written is left out, since a display must never fail a cell. Free of torch.
+The processes of a run write them, the run itself and `airepair watch` read them: so every door
+shows the same. A file that cannot be written is left out, since a display must never fail a cell.
+Free of torch.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from airepair.host.atomic import write_atomically
 FOLDER = "live"
 GRID = "grid.json"
 STEP = 0.5  # seconds between two files of one phase
-PHASE = 0.05  # and between two phases: some methods change theirs a thousand times a second, inside the timed call
+# and between two phases: some methods change theirs a thousand times a second, inside the timed
+# call
+PHASE = 0.05
 
 
 @dataclass(frozen=True)
 class Working:
-    """What one worker does. Times are time.time(); `first` is the step at which this phase was first heard of."""
+    """What one worker does.
+
+    Times are time.time(); `first` is the step at which this phase was first heard of.
+    """
 
     worker: str
     cell: str
@@ -41,18 +47,35 @@ class Working:
     seen: float = 0.0
 
     def at(self, phase: str, step: int, steps: int, loss: float, now: float) -> Working:
-        """The same cell further on. "epoch 2 of 30" goes on where "epoch 1 of 30" was: the time left is that of both."""
-        same = phase.partition(",")[0] == self.phase.partition(",")[0] and steps == self.steps and step >= self.step
+        """The same cell further on.
+
+        "epoch 2 of 30" goes on where "epoch 1 of 30" was: the time left is that of both.
+        """
+        same = (
+            phase.partition(",")[0] == self.phase.partition(",")[0]
+            and steps == self.steps
+            and step >= self.step
+        )
         value = loss if math.isfinite(loss) else None
         start = (self.phase_since, self.first) if same else (now, step)
-        return replace(self, phase=phase, phase_since=start[0], first=start[1], step=step, steps=steps, loss=value, seen=now)
+        return replace(
+            self,
+            phase=phase,
+            phase_since=start[0],
+            first=start[1],
+            step=step,
+            steps=steps,
+            loss=value,
+            seen=now,
+        )
 
 
 @dataclass(frozen=True)
 class Grid:
     """How far the run is: cells that passed, failed and were skipped, and what is expected of the rest.
 
-    `left` is in seconds at the time `seen`, None if nothing is known; `unknown` counts the cells that it leaves out.
+    `left` is in seconds at the time `seen`, None if nothing is known; `unknown` counts the cells
+    that it leaves out.
     """
 
     pid: int

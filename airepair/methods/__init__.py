@@ -1,4 +1,7 @@
-"""The repair methods, one file each. A new one is its file and its line here; other packages use the entry point `airepair.methods`."""
+"""The repair methods, one file each.
+
+A new one is its file and its line here; other packages use the entry point `airepair.methods`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class MethodRegistry(Registry):
-    """Names methods, combinations (`apricot+dl2` runs one after the other) and external tools (`tool:NAME`, see engines/tools.py)."""
+    """Names methods, combinations (`apricot+dl2` runs one after the other) and external tools
+    (`tool:NAME`, see engines/tools.py).
+    """
 
     def check(self, name: str) -> str:
         """`name` if each of its parts is a method; UsageError otherwise."""
@@ -22,11 +27,20 @@ class MethodRegistry(Registry):
         return name
 
     def problem(self, found: Any) -> str:
-        """A method is a frozen dataclass with a card and `repair`; the conformance kit (airepair.testing) says the rest."""
+        """A method is a frozen dataclass with a card and `repair`; the conformance kit
+        (airepair.testing) says the rest.
+        """
         parameters = getattr(found, "__dataclass_params__", None)
         if not isinstance(found, type) or parameters is None or not parameters.frozen:
-            return f"{getattr(found, '__name__', type(found).__name__)} is not a frozen dataclass (docs/adding-a-method.md)"
-        lacks = [a for a in ("name", "category", "paper", "sources", "ablations", "budget", "repair") if not hasattr(found, a)]
+            return (
+                f"{getattr(found, '__name__', type(found).__name__)} is not a frozen dataclass "
+                f"(docs/adding-a-method.md)"
+            )
+        lacks = [
+            a
+            for a in ("name", "category", "paper", "sources", "ablations", "budget", "repair")
+            if not hasattr(found, a)
+        ]
         return f"{found.__name__} lacks {', '.join(lacks)} (docs/adding-a-method.md)" if lacks else ""
 
     def get(self, name: str) -> Any:
@@ -69,11 +83,14 @@ METHODS = MethodRegistry(
 )
 
 
-# Asked for by name only: `best` runs several other methods in one cell, so it would cost as much as the rest of the grid.
+# Asked for by name only: `best` runs several other methods in one cell, so it would cost as much as
+# the rest of the grid.
 ON_REQUEST = ("best",)
 
 
 def build(name: str, options: Mapping[str, Any]) -> Method:
-    """The method of that name with the given options; UsageError for an unknown name, option, type or range."""
+    """The method of that name with the given options; UsageError for an unknown name, option, type
+    or range.
+    """
     method: Method = configure(METHODS.get(name), options, name)
     return method

@@ -1,15 +1,19 @@
-"""aprnn: architecture-preserving provable repair (Tao, Nawas, Mitchell and Thakur, PLDI 2023), re-implemented from its mathematics.
+"""aprnn: architecture-preserving provable repair (Tao, Nawas, Mitchell and Thakur, PLDI 2023),
+re-implemented from its mathematics.
 
-Idea: change the weights of one layer and the biases of all later ones, and demand that no later unit switches at any repaired point; then the
-ordinary network is affine in the change at these points, and "the wanted class wins" is a linear program. What is found holds in the network
-as it is: no second channel, no new part.
+Idea: change the weights of one layer and the biases of all later ones, and demand that no later
+unit switches at any repaired point; then the ordinary network is affine in the change at these
+points, and "the wanted class wins" is a linear program. What is found holds in the network as it
+is: no second channel, no new part.
 
-Changes the weights of `layer` and the biases from there on. Refuses networks in which anything but ReLU and affine layers runs after that
-layer (max pooling too: choose a later layer), programs over the size or time limit, and with `infeasible=refuse` infeasible ones: the frozen
-pattern makes a program infeasible that PRDNN's would not be. The state is not selected on validation.
+Changes the weights of `layer` and the biases from there on. Refuses networks in which anything but
+ReLU and affine layers runs after that layer (max pooling too: choose a later layer), programs over
+the size or time limit, and with `infeasible=refuse` infeasible ones: the frozen pattern makes a
+program infeasible that PRDNN's would not be. The state is not selected on validation.
 
-Defaults: bounds +-3, and the objective (Linf + normalised L1 of the weights' change, plus the same of the outputs' change) are the paper's;
-the margin is .05 instead of its 1e-6, which float32 does not see; the last but one layer, points, penalty and limits are ours.
+Defaults: bounds +-3, and the objective (Linf + normalised L1 of the weights' change, plus the same
+of the outputs' change) are the paper's; the margin is .05 instead of its 1e-6, which float32 does
+not see; the last but one layer, points, penalty and limits are ours.
 """
 
 from collections.abc import Mapping
@@ -34,7 +38,9 @@ from airepair.types import Category, Source, Task
 
 @dataclass(frozen=True)
 class APRNN:
-    """Solves one linear program over a layer's weights and all later biases, the activation pattern of the points frozen."""
+    """Solves one linear program over a layer's weights and all later biases, the activation pattern
+    of the points frozen.
+    """
 
     name: ClassVar[str] = "aprnn"
     category: ClassVar[Category] = "direct weight modification"
@@ -48,18 +54,38 @@ class APRNN:
         source="open",
         tune=Space(choices=("-2", "last")),
     )
-    objective: Literal["l1", "linf", "linf+l1"] = option("linf+l1", "norm of the changes to minimise", source="paper")
+    objective: Literal["l1", "linf", "linf+l1"] = option(
+        "linf+l1", "norm of the changes to minimise", source="paper"
+    )
     pattern: Literal["frozen", "free"] = option(
-        "frozen", "free: later units may switch, so nothing is proved (control of the frozen pattern)", source="control"
+        "frozen",
+        "free: later units may switch, so nothing is proved (control of the frozen pattern)",
+        source="control",
     )
     outputs: bool = option(True, "also minimise the change of the outputs", source="paper")
-    margin: float = option(0.05, "logits by which the wanted class must win", low=0.0, source="PRDNN", tune=Space(1e-3, 3.0, log=True))
+    margin: float = option(
+        0.05,
+        "logits by which the wanted class must win",
+        low=0.0,
+        source="PRDNN",
+        tune=Space(1e-3, 3.0, log=True),
+    )
     bound: float | None = option(3.0, "largest change of one weight; none: no bound", low=0.0, source="paper")
-    points: int | None = option(50, "failing inputs to repair, drawn by the seed; none: all", low=1, source="budget")
-    keep: int | None = option(0, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="paper: none")
-    infeasible: Literal["soften", "refuse"] = option("soften", "what to do with a program that has no solution", source="form")
+    points: int | None = option(
+        50, "failing inputs to repair, drawn by the seed; none: all", low=1, source="budget"
+    )
+    keep: int | None = option(
+        0, "passing inputs that must stay right, drawn by the seed; none: all", low=0, source="paper: none"
+    )
+    infeasible: Literal["soften", "refuse"] = option(
+        "soften", "what to do with a program that has no solution", source="form"
+    )
     penalty: float = option(
-        10.0, "price of a logit of shortfall in a softened program", low=0.0, source="open", tune=Space(0.01, 1000.0, log=True)
+        10.0,
+        "price of a logit of shortfall in a softened program",
+        low=0.0,
+        source="open",
+        tune=Space(0.01, 1000.0, log=True),
     )
     seconds: float = option(120.0, "time limit of the solver", low=0.0, source="budget")
     entries: int = option(50_000_000, "size limit of the program, in numbers", low=1, source="budget")
@@ -71,7 +97,8 @@ class APRNN:
         x = task.failing.images(slice(0, 2))
         outputs = pattern_size(task.module, find_site(task.module, x, self.layer), x)
         wanted, kept = (
-            len(s) if most is None else min(most, len(s)) for s, most in ((task.failing, self.points), (task.passing, self.keep))
+            len(s) if most is None else min(most, len(s))
+            for s, most in ((task.failing, self.points), (task.passing, self.keep))
         )
         return (wanted + kept) * outputs
 
@@ -86,15 +113,23 @@ class APRNN:
         site = find_site(double, x, self.layer)
         later = [s for s in found[found.index(site) + 1 :] if s.layer(double).bias is not None]
         answers = pattern_effect(double, site, later, x, classes=classes, entries=self.entries)
-        task.meter.add(len(both) * (answers.logits.shape[1] - 1), training=True)  # vjp counts one backward pass of them
+        task.meter.add(
+            len(both) * (answers.logits.shape[1] - 1), training=True
+        )  # vjp counts one backward pass of them
         delta = self.solve(task, answers, both.y, len(kept), f"{site.name} and later biases")
         predicted = (answers.logits + answers.shift(torch.from_numpy(delta).to(x)))[:, :classes]
         apply(double, site, later, answers, delta)
         off = float((logits_of(double, x) - predicted).abs().max())
         if self.pattern == "frozen" and off > 1e-5 * (1 + float(predicted.abs().max())):
-            raise Unsupported(f"the network after layer {site.name!r} is not affine under its ReLU pattern: its logits differ by {off:.2g}")
+            raise Unsupported(
+                f"the network after layer {site.name!r} is not affine under its ReLU pattern: "
+                f"its logits differ by {off:.2g}"
+            )
         apply(task.module, site, later, answers, delta)
-        task.note(f"in the module's own precision {int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right")
+        task.note(
+            f"in the module's own precision {int(sit(task.module, wanted).right.sum())} of {len(wanted)} "
+            f"points are right"
+        )
         return task.module
 
     def solve(self, task: Task, answers: Effect, y: Tensor, kept: int, where: str) -> Array:
@@ -102,18 +137,26 @@ class APRNN:
         classes, n = len(task.classes), len(y)
         logits = Effect(answers.logits[:, :classes], answers.inputs, None, answers.width, answers.bias)
         rows = winning(logits, y, self.margin, kept)
-        rows = with_pattern(rows, answers, classes) if self.pattern == "frozen" else replace(rows, effect=answers)
+        rows = (
+            with_pattern(rows, answers, classes)
+            if self.pattern == "frozen"
+            else replace(rows, effect=answers)
+        )
         plan = Plan(
-            Norm(self.objective, self.bound, (answers.size, n * classes) if self.outputs else (), answers.size),
+            Norm(
+                self.objective, self.bound, (answers.size, n * classes) if self.outputs else (), answers.size
+            ),
             Limits(self.seconds, self.entries),
             self.penalty if self.infeasible == "soften" else None,
-            f"{where} within +-{self.bound} lets {n - kept} points win by {self.margin:g}, keeps {kept} and switches no later unit at them",
+            f"{where} within +-{self.bound} lets {n - kept} points win by {self.margin:g}, "
+            f"keeps {kept} and switches no later unit at them",
         )
         extended = WithOutputs(rows, classes)
         needed = 2 * n * classes * answers.size
         if self.outputs and needed > self.entries:
             raise Unsupported(
-                f"the outputs' changes need up to {needed:,} entries, more than entries={self.entries:,}; outputs=false or fewer points"
+                f"the outputs' changes need up to {needed:,} entries, "
+                f"more than entries={self.entries:,}; outputs=false or fewer points"
             )
         found = settle(
             extended if self.outputs else rows,

@@ -1,11 +1,14 @@
 """best: picks per subject on validation, in the order that the AIREPAIR paper recommends (III-D).
 
-Idea: direct weight modification first, then fine-tuning and retraining, then attached units; each stage tries its candidates from the best
-state so far and keeps the one with the best validation accuracy (ties by loss), if it is better than what was there.
+Idea: direct weight modification first, then fine-tuning and retraining, then attached units; each
+stage tries its candidates from the best state so far and keeps the one with the best validation
+accuracy (ties by loss), if it is better than what was there.
 
-Changes what the candidates change. A candidate that refuses is left out with a note. It stops after `patience` stages in a row without a
-gain: two by default, since the paper expects direct modification to fail on complex networks "where retraining can still be applied".
-Defaults of the candidates: the paper's three methods and deepcorrect, each with its own defaults; `dl2@epochs=10@lr=0.001` sets options.
+Changes what the candidates change. A candidate that refuses is left out with a note. It stops after
+`patience` stages in a row without a gain: two by default, since the paper expects direct
+modification to fail on complex networks "where retraining can still be applied". Defaults of the
+candidates: the paper's three methods and deepcorrect, each with its own defaults;
+`dl2@epochs=10@lr=0.001` sets options.
 """
 
 from __future__ import annotations
@@ -26,7 +29,11 @@ from airepair.options import option
 from airepair.training.choice import choice_of
 from airepair.types import Category, Method, Source, Task
 
-STAGES: tuple[tuple[Category, ...], ...] = (("direct weight modification",), ("retraining", "control"), ("architecture extension",))
+STAGES: tuple[tuple[Category, ...], ...] = (
+    ("direct weight modification",),
+    ("retraining", "control"),
+    ("architecture extension",),
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,18 @@ class Best:
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_choice": {"choice": "random"}}
 
     candidates: tuple[str, ...] = option(
-        ("apricot", "deeprepair", "dl2", "deepcorrect"), "methods to choose from, METHOD or METHOD@option=value", source="AIREPAIR III-D"
+        ("apricot", "deeprepair", "dl2", "deepcorrect"),
+        "methods to choose from, METHOD or METHOD@option=value",
+        source="AIREPAIR III-D",
     )
     choice: Literal["validation", "random"] = option(
-        "validation", "which state a stage keeps; random: that of a random candidate (control of the choice)", source="control"
+        "validation",
+        "which state a stage keeps; random: that of a random candidate (control of the choice)",
+        source="control",
     )
-    patience: int = option(2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D")
+    patience: int = option(
+        2, "stages in a row without a gain after which it stops", low=1, high=3, source="AIREPAIR III-D"
+    )
 
     def methods(self) -> list[Method]:
         """The candidates with their options."""
@@ -57,7 +70,9 @@ class Best:
         return frozenset[Source](("failing", "passing")).union(*(m.sources for m in self.methods()))
 
     def budget(self, task: Task) -> int:
-        """All that its candidates may use, whatever fails when their turn comes; one that refuses uses nothing."""
+        """All that its candidates may use, whatever fails when their turn comes; one that refuses
+        uses nothing.
+        """
         total = 0
         for method in self.methods():
             with suppress(Unsupported):
@@ -92,7 +107,9 @@ def configured(text: str) -> Method:
 
     name, *settings = text.split("@")
     if name == Best.name or any("=" not in s for s in settings):
-        raise UsageError(f"candidate {text!r} of best; accepted: METHOD or METHOD@option=value, other than best itself")
+        raise UsageError(
+            f"candidate {text!r} of best; accepted: METHOD or METHOD@option=value, other than best itself"
+        )
     return build(name, {s.split("=", 1)[0]: s.split("=", 1)[1] for s in settings})
 
 

@@ -1,15 +1,18 @@
 """care: causality-based repair (Sun et al., ICSE 2022).
 
-Idea: a neuron is to blame if the network misbehaves whatever value its activation is set to, do(h = v), for 16 values between its observed
-extremes; the few neurons with the largest attribution are scaled by (1 + r), r in [-1, 1], with r found by a particle swarm that weighs
-misbehaviour against accuracy. Misbehaviour here: 1 - probability of the right label, mean over failing inputs.
+Idea: a neuron is to blame if the network misbehaves whatever value its activation is set to, do(h =
+v), for 16 values between its observed extremes; the few neurons with the largest attribution are
+scaled by (1 + r), r in [-1, 1], with r found by a particle swarm that weighs misbehaviour against
+accuracy. Misbehaviour here: 1 - probability of the right label, mean over failing inputs.
 
-A neuron is an output feature (or channel) of a layer: of a batch norm, or of a Linear or Conv2d that no batch norm follows, the output
-layer excepted. Its activation is what a ReLU makes of that feature, where one follows: then the values of do() are never negative (a layer is
-found to be rectified by what comes after it, so a ReLU may be a module, a function, or one module for all layers). Behind any other function
-the values are those of the feature itself. The scaling folds into that layer's own weight and bias, so the architecture stays, and any graph of
-layers is allowed. After ReLU the same as scaling what goes out, since 1 + r >= 0. Changes these rows only. Refuses a network without a hidden
-layer.
+A neuron is an output feature (or channel) of a layer: of a batch norm, or of a Linear or Conv2d
+that no batch norm follows, the output layer excepted. Its activation is what a ReLU makes of that
+feature, where one follows: then the values of do() are never negative (a layer is found to be
+rectified by what comes after it, so a ReLU may be a module, a function, or one module for all
+layers). Behind any other function the values are those of the feature itself. The scaling folds
+into that layer's own weight and bias, so the architecture stays, and any graph of layers is
+allowed. After ReLU the same as scaling what goes out, since 1 + r >= 0. Changes these rows only.
+Refuses a network without a hidden layer.
 
 Defaults are those of the authors' code (github.com/longph1989/Socrates: 16 values, swarm of 20, c1 = c2 =
 .41, w = .8, 100 iterations, ftol 1e-3 for 10, alpha .3, a tenth of the neurons, at most 50: the search
@@ -48,20 +51,36 @@ class Care:
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_neurons": {"localise": "random"}}
 
     share: float = option(
-        0.1, "share of the hidden neurons to scale", low=0.0, high=1.0, source="ICSE 2022", tune=Space(0.01, 0.5, log=True)
+        0.1,
+        "share of the hidden neurons to scale",
+        low=0.0,
+        high=1.0,
+        source="ICSE 2022",
+        tune=Space(0.01, 0.5, log=True),
     )
     most: int = option(50, "maximum number of neurons", low=1, source="budget: the dimension of the search")
-    values: int = option(16, "values of an intervention, between the observed extremes", low=2, source="authors' code")
+    values: int = option(
+        16, "values of an intervention, between the observed extremes", low=2, source="authors' code"
+    )
     sample: int = option(64, "failing inputs to intervene on", low=1, source="budget")
     positives: int = option(200, "passing inputs that the accuracy is measured on", low=1, source="budget")
     alpha: float = option(
-        0.3, "weight of 1 - accuracy against misbehaviour", low=0.0, high=1.0, source="authors' code", tune=Space(0.05, 0.95)
+        0.3,
+        "weight of 1 - accuracy against misbehaviour",
+        low=0.0,
+        high=1.0,
+        source="authors' code",
+        tune=Space(0.05, 0.95),
     )
     localise: Literal["attribution", "random"] = option(
-        "attribution", "neurons that are scaled; random: the same number, drawn at random (control of the localisation)", source="control"
+        "attribution",
+        "neurons that are scaled; random: the same number, drawn at random (control of the localisation)",
+        source="control",
     )
     rank: Literal["level", "effect"] = option(
-        "level", "rank neurons by mean misbehaviour, or by its distance from no intervention", source="ICSE 2022"
+        "level",
+        "rank neurons by mean misbehaviour, or by its distance from no intervention",
+        source="ICSE 2022",
     )
     particles: int = option(20, "particles", low=2, source="authors' code")
     iterations: int = option(100, "maximum number of generations", low=1, source="authors' code")
@@ -77,7 +96,8 @@ class Care:
         layers = neurons(task.module, task.failing.images(slice(2)))
         if not layers:
             raise Unsupported(
-                "no hidden layer whose outputs could be scaled: only Linear, Conv2d and affine batch norm before the output layer count"
+                "no hidden layer whose outputs could be scaled: only Linear, "
+                "Conv2d and affine batch norm before the output layer count"
             )
         sample = drawn(task.failing, self.sample, task.generator(1))
         blame = torch.cat([self._attribution(task, layer, sample) for layer in layers])
@@ -111,7 +131,12 @@ class Care:
             return out * (1 - mask) + p[1] * mask
 
         logits = Intervened(task.module, [run.layer], x, intervene, task.meter)
-        bad = torch.cat([badness(logits(m, v), sample.y) for m, v in zip(masks.split(512), values.split(512), strict=True)])
+        bad = torch.cat(
+            [
+                badness(logits(m, v), sample.y)
+                for m, v in zip(masks.split(512), values.split(512), strict=True)
+            ]
+        )
         task.progress(f"intervening on {run.name}", 1, 1, float(bad.mean()))
         mean = bad.view(width, self.values).mean(1)
         if self.rank == "level":
@@ -129,7 +154,11 @@ class Care:
             return out * channelwise(factor, out)
 
         logits = Intervened(
-            task.module, [layer for layer, _, _ in scaled], torch.cat([task.failing.images(), positive.images()]), scale, task.meter
+            task.module,
+            [layer for layer, _, _ in scaled],
+            torch.cat([task.failing.images(), positive.images()]),
+            scale,
+            task.meter,
         )
 
         def fitness(population: Tensor) -> Tensor:
@@ -159,7 +188,11 @@ def neurons(module: nn.Module, x: Tensor) -> list[Run]:
     names = [r.name for r in order]
     found = []
     for i, run in enumerate(order[:last]):
-        normed = isinstance(run.layer, WEIGHTED) and isinstance(order[i + 1].layer, NORMS) and order[i + 1].layer.affine
+        normed = (
+            isinstance(run.layer, WEIGHTED)
+            and isinstance(order[i + 1].layer, NORMS)
+            and order[i + 1].layer.affine
+        )
         affine = isinstance(run.layer, WEIGHTED) or (isinstance(run.layer, NORMS) and run.layer.affine)
         # A dense layer on sequences keeps its features last: no channel axis to scale.
         flat = not (isinstance(run.layer, nn.Linear) and len(run.shape) > 2)
@@ -170,14 +203,18 @@ def neurons(module: nn.Module, x: Tensor) -> list[Run]:
 
 @torch.no_grad()
 def fold(layer: nn.Module, channels: Tensor, factors: Tensor) -> None:
-    """Multiplies some output channels of a Linear, Conv2d or affine batch norm by `factors`, in its weight and bias."""
+    """Multiplies some output channels of a Linear, Conv2d or affine batch norm by `factors`, in its
+    weight and bias.
+    """
     for parameter in (layer.weight, layer.bias):
         if isinstance(parameter, Tensor):
             parameter[channels] *= factors.to(parameter).view(-1, *([1] * (parameter.ndim - 1)))
 
 
 def rectified(module: nn.Module, layer: nn.Module, x: Tensor) -> bool:
-    """Whether nothing that follows the layer sees its negative values on the images `x`: the logits are the same with zeros in their place."""
+    """Whether nothing that follows the layer sees its negative values on the images `x`: the logits
+    are the same with zeros in their place.
+    """
     logits = logits_of(module, x)
     handle = layer.register_forward_hook(lambda _m, _a, out: out.clamp_min(0))
     try:

@@ -1,10 +1,13 @@
-"""a+b: combined repair, the future work of the AIREPAIR paper (III-C): `apricot+dl2` runs one method after the other.
+"""a+b: combined repair, the future work of the AIREPAIR paper (III-C): `apricot+dl2` runs one method
+after the other.
 
-Idea: methods complement each other, so the second starts from the first's result. Which inputs fail is asked anew before each step, over
-the same repair split; validation and test stay where they are; costs add up; each step's state is handed in under its name.
+Idea: methods complement each other, so the second starts from the first's result. Which inputs fail
+is asked anew before each step, over the same repair split; validation and test stay where they are;
+costs add up; each step's state is handed in under its name.
 
-Changes what its steps change, refuses what one of them refuses. Every option of a step is an option here, as `<method>_<option>`, for
-example `--set apricot+dl2.dl2_epochs=10`; the defaults are the steps' own.
+Changes what its steps change, refuses what one of them refuses. Every option of a step is an option
+here, as `<method>_<option>`, for example `--set apricot+dl2.dl2_epochs=10`; the defaults are the
+steps' own.
 """
 
 from __future__ import annotations
@@ -36,7 +39,10 @@ class Combination:
 
     def methods(self) -> list[Method]:
         """The methods with their options."""
-        return [step(**{f.name: getattr(self, f"{step.name}_{f.name}") for f in _fields(step)}) for step in self.steps]
+        return [
+            step(**{f.name: getattr(self, f"{step.name}_{f.name}") for f in _fields(step)})
+            for step in self.steps
+        ]
 
     @property
     def sources(self) -> frozenset[Source]:
@@ -51,7 +57,9 @@ class Combination:
     def budget(self, task: Task) -> int:
         """What its steps may use together; the later ones whatever fails when their turn comes."""
         first, *later = self.methods()
-        return first.budget(restricted(task, first.sources)) + sum(later_budget(method, task) for method in later)
+        return first.budget(restricted(task, first.sources)) + sum(
+            later_budget(method, task) for method in later
+        )
 
     def repair(self, task: Task) -> nn.Module:
         """The result of the last step."""
@@ -71,12 +79,21 @@ def _fields(step: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def combine(steps: Sequence[type[Method]]) -> type[Method]:
-    """The method that runs `steps` one after the other; UsageError where fewer than two or twice the same are given."""
+    """The method that runs `steps` one after the other; UsageError where fewer than two or twice
+    the same are given.
+    """
     names = [step.name for step in steps]
     if len(names) < 2 or len(set(names)) < len(names):
-        raise UsageError(f"{'+'.join(names)!r} is not a combination; accepted: two or more different methods, for example apricot+dl2")
+        raise UsageError(
+            f"{'+'.join(names)!r} is not a combination; accepted: two or more different methods, "
+            f"for example apricot+dl2"
+        )
     fields: list[Any] = [
-        (f"{step.name}_{f.name}", typing.get_type_hints(step)[f.name], dataclasses.field(default=f.default, metadata=f.metadata))
+        (
+            f"{step.name}_{f.name}",
+            typing.get_type_hints(step)[f.name],
+            dataclasses.field(default=f.default, metadata=f.metadata),
+        )
         for step in steps
         for f in _fields(step)
     ]
@@ -93,7 +110,11 @@ def combine(steps: Sequence[type[Method]]) -> type[Method]:
         "__doc__": f"{' then '.join(names)}.",
     }
     made: Any = dataclasses.make_dataclass(
-        "_".join(names), fields, bases=(Combination,), namespace={**namespace, "__module__": __name__}, frozen=True
+        "_".join(names),
+        fields,
+        bases=(Combination,),
+        namespace={**namespace, "__module__": __name__},
+        frozen=True,
     )
     found: type[Method] = made
     return found

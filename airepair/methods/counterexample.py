@@ -1,15 +1,18 @@
 """counterexample: counterexample-guided data augmentation (Dreossi et al., IJCAI 2018).
 
-Idea: sample a space of named label-preserving modifications (rotation, shifts, brightness, contrast, blur, noise) for images on which the
-network fails; keep those in an error table, and analyse it: the principal components of its vectors (where in the space, and in which
-directions, failures lie) and its most frequent labels steer half of the next samples; retrain on the data plus the counterexamples; repeat
-until none is found or the rounds end.
+Idea: sample a space of named label-preserving modifications (rotation, shifts, brightness,
+contrast, blur, noise) for images on which the network fails; keep those in an error table, and
+analyse it: the principal components of its vectors (where in the space, and in which directions,
+failures lie) and its most frequent labels steer half of the next samples; retrain on the data plus
+the counterexamples; repeat until none is found or the rounds end.
 
-Images that are modified: those of train and failing that the network gets right as they are, asked anew in each round. One that it gets
-wrong would be its own counterexample, whatever the modification; the failing ones join when they have been learned. Control: `sampler=random`
-draws the same number of modified images without looking at the network. Changes all parameters and batch-norm statistics, through the common
-training loop; the best state on validation remains. Refuses a task without a labelled image that the network gets right. No image is mirrored:
-digits are not symmetric.
+Images that are modified: those of train and failing that the network gets right as they are, asked
+anew in each round. One that it gets wrong would be its own counterexample, whatever the
+modification; the failing ones join when they have been learned. Control: `sampler=random` draws the
+same number of modified images without looking at the network. Changes all parameters and batch-norm
+statistics, through the common training loop; the best state on validation remains. Refuses a task
+without a labelled image that the network gets right. No image is mirrored: digits are not
+symmetric.
 
 Defaults: Halton sampler, principal components for ordered features and set analysis for unordered ones are
 the paper's; the ranges are in search/modifications.py. It states neither a learning rate nor a number of
@@ -51,11 +54,17 @@ class ErrorTable:
 
     def extended(self, other: ErrorTable) -> ErrorTable:
         """The rows of both."""
-        pairs = zip((self.vectors, self.labels, self.predictions), (other.vectors, other.labels, other.predictions), strict=True)
+        pairs = zip(
+            (self.vectors, self.labels, self.predictions),
+            (other.vectors, other.labels, other.predictions),
+            strict=True,
+        )
         return ErrorTable(*(torch.cat(p) for p in pairs))
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (d), principal directions (rows, d x d) and standard deviations along them (d, largest first) of the vectors."""
+        """Mean (d), principal directions (rows, d x d) and standard deviations along them (d,
+        largest first) of the vectors.
+        """
         mean = self.vectors.mean(0)
         _, sizes, directions = torch.linalg.svd(self.vectors - mean, full_matrices=False)
         return mean, directions, sizes / math.sqrt(max(1, len(self) - 1))
@@ -64,17 +73,29 @@ class ErrorTable:
         """Label, prediction and how often they occur together, the most frequent first."""
         pairs, counts = torch.stack([self.labels, self.predictions], 1).unique(dim=0, return_counts=True)
         order = counts.argsort(descending=True, stable=True)
-        return [(int(a), int(b), int(n)) for (a, b), n in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)]
+        return [
+            (int(a), int(b), int(n))
+            for (a, b), n in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)
+        ]
 
     def like(self, labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """`n` indices into `labels`, drawn so that each label is as frequent as in the table (indices of other labels where it has none of them)."""
+        """`n` indices into `labels`, drawn so that each label is as frequent as in the table
+        (indices of other labels where it has none of them).
+        """
         classes = int(max(labels.max(), self.labels.max())) + 1
         wanted, there = (torch.bincount(y.cpu(), minlength=classes).double() for y in (self.labels, labels))
         weights = (wanted / there.clamp_min(1))[labels.cpu()]
-        return torch.multinomial(weights if bool(weights.any()) else torch.ones_like(weights), n, replacement=True, generator=generator)
+        return torch.multinomial(
+            weights if bool(weights.any()) else torch.ones_like(weights),
+            n,
+            replacement=True,
+            generator=generator,
+        )
 
     def near(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` new vectors where the failures lie: a Gaussian along the principal directions, clipped to the cube."""
+        """`n` new vectors where the failures lie: a Gaussian along the principal directions,
+        clipped to the cube.
+        """
         mean, directions, spread = self.components()
         return (mean + torch.randn(n, len(spread), generator=generator) * spread @ directions).clamp(0, 1)
 
@@ -87,7 +108,8 @@ class Counterexample:
     category: ClassVar[Category] = "retraining"
     chooses: ClassVar[bool] = True
     paper: ClassVar[str] = (
-        "Dreossi, Ghosh, Yue, Keutzer, Sangiovanni-Vincentelli, Seshia: Counterexample-guided data augmentation, IJCAI 2018"
+        "Dreossi, Ghosh, Yue, Keutzer, Sangiovanni-Vincentelli, Seshia: "
+        "Counterexample-guided data augmentation, IJCAI 2018"
     )
     sources: ClassVar[frozenset[Source]] = frozenset(("train", "failing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_sampler": {"sampler": "random"}}
@@ -95,18 +117,32 @@ class Counterexample:
     sampler: Literal["halton", "uniform", "crossentropy", "random"] = option(
         "halton", "how vectors are drawn; random: the control", source="IJCAI 2018"
     )
-    steer: bool = option(True, "half of the samples follow the error table: its principal components and its labels", source="IJCAI 2018")
-    modifications: str = option("all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="form")
+    steer: bool = option(
+        True,
+        "half of the samples follow the error table: its principal components and its labels",
+        source="IJCAI 2018",
+    )
+    modifications: str = option(
+        "all", f"comma-separated, of {', '.join(MODIFICATIONS)}, or all", source="form"
+    )
     samples: int = option(2000, "modified images tried in a round", low=1, source="budget")
-    keep: int = option(500, "counterexamples kept in a round", low=1, source="open", tune=Space(50, 5000, log=True))
-    distance: float = option(0.0, "minimum distance between the vectors of a turn", low=0.0, source="IJCAI 2018")
+    keep: int = option(
+        500, "counterexamples kept in a round", low=1, source="open", tune=Space(50, 5000, log=True)
+    )
+    distance: float = option(
+        0.0, "minimum distance between the vectors of a turn", low=0.0, source="IJCAI 2018"
+    )
     rounds: int = option(3, "rounds of sampling and retraining", low=1, source="budget")
     epochs: int = option(20, "epochs of each retraining", low=1, source="budget")
     lr: float = option(0.01, "learning rate of SGD", low=0.0, source="open", tune=Space(1e-4, 0.3, log=True))
-    batch_size: int = option(128, "images per step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256)))
+    batch_size: int = option(
+        128, "images per step", low=2, source="open", tune=Space(choices=(32, 64, 128, 256))
+    )
 
     def budget(self, task: Task) -> int:
-        """The passes of each retraining over train, failing and as many counterexamples as its rounds may have kept."""
+        """The passes of each retraining over train, failing and as many counterexamples as its
+        rounds may have kept.
+        """
         kept = min(self.keep, self.samples)
         return sum(self.epochs * (len(task.labelled) + number * kept) for number in range(1, self.rounds + 1))
 
@@ -117,7 +153,9 @@ class Counterexample:
         names = names_of(self.modifications)
         cube = Cube("uniform" if self.sampler == "random" else self.sampler, len(names), task.generator(1))
         table, found = ErrorTable(torch.zeros(0, len(names)), *torch.zeros(2, 0, dtype=torch.int64)), None
-        recipe = Recipe(lr=self.lr, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment)
+        recipe = Recipe(
+            lr=self.lr, batch_size=self.batch_size, epochs=self.epochs, augment=task.recipe.augment
+        )
         counts, generator = [], task.generator(2)
         for number in range(1, self.rounds + 1):
             images, rows = self._search(task, cube, table, names, generator)
@@ -127,9 +165,19 @@ class Counterexample:
                 break
             table, found = table.extended(rows), images if found is None else found + images
             data = task.labelled + found
-            fit(task.module, data, choice_of(task), recipe, generator, phase="retraining", watch=Watch(progress=task.progress))
+            fit(
+                task.module,
+                data,
+                choice_of(task),
+                recipe,
+                generator,
+                phase="retraining",
+                watch=Watch(progress=task.progress),
+            )
             task.keep(f"round {number}", task.module)
-        task.note(f"counterexamples in each round: {', '.join(map(str, counts))}{self._analysis(table, names)}")
+        task.note(
+            f"counterexamples in each round: {', '.join(map(str, counts))}{self._analysis(table, names)}"
+        )
         return task.module
 
     def _search(
@@ -151,15 +199,27 @@ class Counterexample:
         logits = logits_of(task.module, images)
         predictions = logits.argmax(1)
         if self.sampler == "crossentropy":
-            cube.learn(vectors[steered:], nn.functional.cross_entropy(logits, labels, reduction="none").cpu()[steered:])
+            cube.learn(
+                vectors[steered:],
+                nn.functional.cross_entropy(logits, labels, reduction="none").cpu()[steered:],
+            )
         wrong = (predictions != labels).nonzero()[:, 0]
-        # The control takes as many as there are counterexamples, without looking. Drawn, because the steered ones come first.
-        found = torch.randperm(len(images), generator=generator)[: len(wrong)].to(wrong.device) if self.sampler == "random" else wrong
+        # The control takes as many as there are counterexamples, without looking. Drawn, because
+        # the steered ones come first.
+        found = (
+            torch.randperm(len(images), generator=generator)[: len(wrong)].to(wrong.device)
+            if self.sampler == "random"
+            else wrong
+        )
         chosen = found[torch.randperm(len(found), generator=generator)[: self.keep].to(found.device)]
-        return Split(images[chosen], labels[chosen]), ErrorTable(vectors[chosen.cpu()], labels[chosen].cpu(), predictions[chosen].cpu())
+        return Split(images[chosen], labels[chosen]), ErrorTable(
+            vectors[chosen.cpu()], labels[chosen].cpu(), predictions[chosen].cpu()
+        )
 
     def _analysis(self, table: ErrorTable, names: tuple[str, ...]) -> str:
-        """Which modification the first principal direction of the error table is mostly made of, and its most frequent combination."""
+        """Which modification the first principal direction of the error table is mostly made of,
+        and its most frequent combination.
+        """
         if len(table) < 2 or self.sampler == "random":
             return ""
         mean, directions, _ = table.components()
@@ -170,10 +230,16 @@ class Counterexample:
 
 
 def base_of(task: Task) -> Split:
-    """The images that are modified: those of train and failing that the network gets right now. Unsupported where there are none."""
+    """The images that are modified: those of train and failing that the network gets right now.
+
+    Unsupported where there are none.
+    """
     right = logits_of(task.module, task.labelled.x).argmax(1) == task.labelled.y
     if not bool(right.any()):
-        raise Unsupported("a counterexample is a modified image that the network gets right as it is, and there is none with a label")
+        raise Unsupported(
+            "a counterexample is a modified image that the network gets right as it is, "
+            "and there is none with a label"
+        )
     return task.labelled.select(right.nonzero()[:, 0])
 
 

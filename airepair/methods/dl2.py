@@ -1,25 +1,32 @@
 """dl2: training with a logical constraint as a second loss.
 
-Paper: Fischer, Balunovic, Drachsler-Cohen, Gehr, Zhang, Vechev, "DL2: Training and Querying Neural Networks with Logic", ICML 2019.
-Idea: a formula over the network's outputs is translated to a loss that is 0 exactly where it holds (airepair/constraints/); minimising cross-entropy
-plus `weight` times that loss trains the network to satisfy it. Points that a formula quantifies over are found by a
-search for counterexamples (airepair/constraints/counterexamples.py).
+Paper: Fischer, Balunovic, Drachsler-Cohen, Gehr, Zhang, Vechev, "DL2: Training and Querying Neural
+Networks with Logic", ICML 2019. Idea: a formula over the network's outputs is translated to a loss
+that is 0 exactly where it holds (airepair/constraints/); minimising cross-entropy plus `weight`
+times that loss trains the network to satisfy it. Points that a formula quantifies over are found by
+a search for counterexamples (airepair/constraints/counterexamples.py).
 
-Data (docs/protocol.md): cross-entropy on train and failing; a constraint that needs no labels is asked of the repair split's inputs *without* labels
-(on labelled training points it changed nothing), one that needs labels of train and failing. The constraint's forward pass runs with evaluation
-statistics and gradients, train mode is restored. Pairs are drawn among close ones; `pairing=shift` is the public code's.
+Data (docs/protocol.md): cross-entropy on train and failing; a constraint that needs no labels is
+asked of the repair split's inputs *without* labels (on labelled training points it changed
+nothing), one that needs labels of train and failing. The constraint's forward pass runs with
+evaluation statistics and gradients, train mode is restored. Pairs are drawn among close ones;
+`pairing=shift` is the public code's.
 
-Changes all parameters and batch-norm statistics. Refuses CSimilarity outside CIFAR-10's classes (an error), groups where the data set has
-none, radii within which no two inputs lie. The AIREPAIR paper files DL2 under architecture extension; it changes no architecture: retraining.
+Changes all parameters and batch-norm statistics. Refuses CSimilarity outside CIFAR-10's classes (an
+error), groups where the data set has none, radii within which no two inputs lie. The AIREPAIR paper
+files DL2 under architecture extension; it changes no architecture: retraining.
 
-Defaults: Adam, batch 128, 200 epochs, and the learning rate, weight and oracle steps of each published constraint as in the authors' scripts for the
-data set (github.com/eth-sri/dl2). The class groups are asked of unlabelled inputs with weight .6 and rate 1e-3, as in their semi-supervised
-CIFAR-100 experiment, which runs for 1600 epochs. The kept state is the best on validation.
-Not followed: SegmentG's projection to 40 principal components (segments are in pixel space), its label weights (the public code gives each end
-the weight of the other) and its unsigned steps; RobustnessG asks log p(z)_y >= log delta, the public code ignored delta and asked the raw
-logit: `dl2.constraint=forall z in box(x, 0.3): logit(z, y) >= log(0.3)`.
-What AIREPAIR's code ran on every data set: from_scratch=true, constraint="RobustnessT(eps1=13.8, eps2=0.9)", weight=0.04, pairing=shift,
-over=labelled (it never loaded the given weights; its network was a ResNet-50 whatever the subject).
+Defaults: Adam, batch 128, 200 epochs, and the learning rate, weight and oracle steps of each
+published constraint as in the authors' scripts for the data set (github.com/eth-sri/dl2). The class
+groups are asked of unlabelled inputs with weight .6 and rate 1e-3, as in their semi-supervised
+CIFAR-100 experiment, which runs for 1600 epochs. The kept state is the best on validation. Not
+followed: SegmentG's projection to 40 principal components (segments are in pixel space), its label
+weights (the public code gives each end the weight of the other) and its unsigned steps; RobustnessG
+asks log p(z)_y >= log delta, the public code ignored delta and asked the raw logit:
+`dl2.constraint=forall z in box(x, 0.3): logit(z, y) >= log(0.3)`. What AIREPAIR's code ran on every
+data set: from_scratch=true, constraint="RobustnessT(eps1=13.8, eps2=0.9)", weight=0.04,
+pairing=shift, over=labelled (it never loaded the given weights; its network was a ResNet-50
+whatever the subject).
 """
 
 from __future__ import annotations
@@ -61,7 +68,9 @@ class DL2:
     }
 
     constraint: str = option(
-        "Groups()", "a published constraint, an expression of the logic, or several joined by 'and'", source="DL2, semi-supervised"
+        "Groups()",
+        "a published constraint, an expression of the logic, or several joined by 'and'",
+        source="DL2, semi-supervised",
     )
     weight: float | None = option(
         None,
@@ -77,27 +86,47 @@ class DL2:
         source="DL2 run.sh: 1e-4; 1e-3 for the class groups",
         tune=Space(1e-5, 1e-2, log=True),
     )
-    batch_size: int = option(128, "images per step, and inputs of the constraint per step", low=2, source="DL2 run.sh")
-    epochs: int = option(200, "passes over train and failing", low=1, source="DL2 run.sh; 1600 for the class groups")
-    delay: int = option(0, "epochs of cross-entropy alone before the constraint comes in", low=0, source="DL2 --delay")
-    over: Literal["auto", "unlabelled", "labelled"] = option(
-        "auto", "inputs of the constraint; auto: labelled where it needs labels", source="DL2, semi-supervised"
+    batch_size: int = option(
+        128, "images per step, and inputs of the constraint per step", low=2, source="DL2 run.sh"
     )
-    pairing: Literal["close", "shift", "random"] = option("close", "how pairs are drawn", source="form; shift: DL2's code")
+    epochs: int = option(
+        200, "passes over train and failing", low=1, source="DL2 run.sh; 1600 for the class groups"
+    )
+    delay: int = option(
+        0, "epochs of cross-entropy alone before the constraint comes in", low=0, source="DL2 --delay"
+    )
+    over: Literal["auto", "unlabelled", "labelled"] = option(
+        "auto",
+        "inputs of the constraint; auto: labelled where it needs labels",
+        source="DL2, semi-supervised",
+    )
+    pairing: Literal["close", "shift", "random"] = option(
+        "close", "how pairs are drawn", source="form; shift: DL2's code"
+    )
     grouping: Literal["given", "singletons"] = option(
-        "given", "class groups; singletons: each class is its own group (control of the grouping)", source="control"
+        "given",
+        "class groups; singletons: each class is its own group (control of the grouping)",
+        source="control",
     )
     disjunction: Literal["product", "min"] = option("product", "how 'or' becomes a loss", source="DL2 --or")
-    oracle_steps: int | None = option(None, "steps of the oracle; none: each constraint's published number", low=0, source="DL2 run.sh")
+    oracle_steps: int | None = option(
+        None, "steps of the oracle; none: each constraint's published number", low=0, source="DL2 run.sh"
+    )
     oracle_step_size: float = option(0.01, "size of a step, in pixel values", low=0.0, source="DL2 code")
     oracle_restarts: int = option(1, "random starts of the oracle", low=1, source="DL2 --num-restarts")
-    from_scratch: bool = option(False, "train fresh weights instead of the given ones, as AIREPAIR's code did", source="AIREPAIR's code")
+    from_scratch: bool = option(
+        False,
+        "train fresh weights instead of the given ones, as AIREPAIR's code did",
+        source="AIREPAIR's code",
+    )
 
     def __post_init__(self) -> None:
         parse(self.constraint)
 
     def budget(self, task: Task) -> int:
-        """The passes over train and failing, and at each step what every constraint and its oracle ask of the network with gradients."""
+        """The passes over train and failing, and at each step what every constraint and its oracle
+        ask of the network with gradients.
+        """
         constraints = parse(self.constraint, classes=task.classes, robustness=task.robustness)
         n, size = len(task.labelled), self.batch_size
         asked = 0
@@ -126,7 +155,9 @@ class DL2:
             schedule="constant",
             augment=task.recipe.augment,
         )
-        marks = {"cross-entropy alone": self.delay * len(task.labelled)} if 0 < self.delay < self.epochs else {}
+        marks = (
+            {"cross-entropy alone": self.delay * len(task.labelled)} if 0 < self.delay < self.epochs else {}
+        )
         fit(
             task.module,
             task.labelled,
@@ -144,15 +175,26 @@ class DL2:
 
     def _part(self, task: Task, constraint: Constraint, salt: int) -> Part:
         if self.over == "unlabelled" and constraint.labelled:
-            raise Unsupported(f"{constraint.text} needs labels, which unlabelled inputs do not have (over=auto or labelled)")
+            raise Unsupported(
+                f"{constraint.text} needs labels, which unlabelled inputs do not have (over=auto or labelled)"
+            )
         labelled = constraint.labelled or self.over == "labelled"
         images, labels = (task.labelled.images(), task.labelled.y) if labelled else (task.unlabelled, None)
         radius = task.robustness.eps1 if constraint.radius is None else constraint.radius
-        inputs = Inputs(images, labels, self.batch_size, constraint.pairwise, self.pairing, radius, task.generator(salt))
+        inputs = Inputs(
+            images, labels, self.batch_size, constraint.pairwise, self.pairing, radius, task.generator(salt)
+        )
         steps = constraint.steps if self.oracle_steps is None else self.oracle_steps
         search = Search(steps, self.oracle_step_size, self.oracle_restarts)
         weight = constraint.weight if self.weight is None else self.weight
-        hunt = RecordedHunt(Hunt(constraint, search, membership(task, singletons=self.grouping == "singletons"), self.disjunction))
+        hunt = RecordedHunt(
+            Hunt(
+                constraint,
+                search,
+                membership(task, singletons=self.grouping == "singletons"),
+                self.disjunction,
+            )
+        )
         return Part(weight, inputs, hunt, task.generator(100 + salt))
 
 
@@ -171,15 +213,23 @@ class Part:
         return self.hunt.constraint
 
     def loss(self, module: nn.Module) -> Tensor:
-        """Weighted mean loss of the constraint over a fresh batch, with evaluation statistics and gradients to the weights."""
-        return halving(lambda size: self._loss(module, size), self.inputs.size, "inputs of the constraint in a training step")
+        """Weighted mean loss of the constraint over a fresh batch, with evaluation statistics and
+        gradients to the weights.
+        """
+        return halving(
+            lambda size: self._loss(module, size),
+            self.inputs.size,
+            "inputs of the constraint in a training step",
+        )
 
     def _loss(self, module: nn.Module, size: int) -> Tensor:
         self.inputs.size = size  # where fewer had to do, they do from here on
         points, labels = self.inputs.draw()
         found = counterexamples(self.hunt, module, points, labels, self.generator)
         with evaluating(module):
-            scope = self.constraint.scope(module, points | found, labels, self.hunt.hunt.groups, self.hunt.hunt.disjunction)
+            scope = self.constraint.scope(
+                module, points | found, labels, self.hunt.hunt.groups, self.hunt.hunt.disjunction
+            )
             return self.weight * self.constraint.formula.loss(scope).mean()
 
 
@@ -194,13 +244,16 @@ class Objective:
         self.done = epoch.number
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        # Cross-entropy first: its forward pass moves the batch-norm statistics that the constraint's then reads.
+        # Cross-entropy first: its forward pass moves the batch-norm statistics that the
+        # constraint's then reads.
         loss = nn.functional.cross_entropy(module(x), y)
         return sum((p.loss(module) for p in self.parts), loss) if self.done >= self.delay else loss
 
 
 def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
-    """The class groups as a K x G matrix of 0 and 1 on the task's device; None where there are none. `singletons`: each class is a group."""
+    """The class groups as a K x G matrix of 0 and 1 on the task's device; None where there are
+    none. `singletons`: each class is a group.
+    """
     if task.groups and singletons:
         return torch.eye(len(task.classes), device=task.device)
     if not task.groups:
@@ -212,14 +265,20 @@ def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
 
 
 def start_afresh(module: nn.Module, generator: torch.Generator) -> None:
-    """Re-initialises every layer by its own rule, from the generator's seed; Unsupported where a layer has none."""
+    """Re-initialises every layer by its own rule, from the generator's seed; Unsupported where a
+    layer has none.
+    """
     ruleless = [
         name or "the module itself"
         for name, m in module.named_modules()
-        if next(m.parameters(recurse=False), None) is not None and not callable(getattr(m, "reset_parameters", None))
+        if next(m.parameters(recurse=False), None) is not None
+        and not callable(getattr(m, "reset_parameters", None))
     ]
     if ruleless:
-        raise Unsupported(f"from_scratch: {', '.join(ruleless[:3])} has parameters and no rule to initialise them (reset_parameters)")
+        raise Unsupported(
+            f"from_scratch: {', '.join(ruleless[:3])} has parameters and no rule to initialise them "
+            f"(reset_parameters)"
+        )
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         for m in module.modules():

@@ -1,4 +1,7 @@
-"""One repair after another: the task of a step that starts from an earlier step's result. Shared by `combined` and `best`."""
+"""One repair after another: the task of a step that starts from an earlier step's result.
+
+Shared by `combined` and `best`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from airepair.types import Method, Task
 
 
 def continued(task: Task, module: nn.Module, step: str) -> Task:
-    """The task with `module` in place of the subject; what fails and passes is asked of it anew, over the same repair split.
+    """The task with `module` in place of the subject; what fails and passes is asked of it anew, over
+    the same repair split.
 
-    Reports carry the step's name, and the meter goes on counting: costs add up. The images left of a limit are what is left to the step.
+    Reports carry the step's name, and the meter goes on counting: costs add up. The images left of
+    a limit are what is left to the step.
     """
     moved = metered(module, task.meter)
     repair = task.failing + task.passing

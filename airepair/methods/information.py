@@ -1,4 +1,7 @@
-"""What a method learns from: its stated sources, and the name of the control that learns from the same ones. Free of torch."""
+"""What a method learns from: its stated sources, and the name of the control that learns from the same ones.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ USUAL = frozenset(("train", "failing"))  # what the control without a variant le
 
 
 def restricted(task: Task, sources: Collection[str]) -> Task:
-    """The task with nothing but the stated sources: empty splits in place of the others, None for pool and environment.
+    """The task with nothing but the stated sources: empty splits in place of the others, None for pool
+    and environment.
 
     Validation is always there: it selects and stops.
     """
@@ -51,11 +55,15 @@ def sources_of(method: Method) -> frozenset[Source]:
 
 
 def present(task: Task, sources: Collection[str]) -> tuple[str, ...]:
-    """The stated sources that this task has, in the order of SOURCES: a subject may have no pool, no environment, or no training data."""
+    """The stated sources that this task has, in the order of SOURCES: a subject may have no pool,
+    no environment, or no training data.
+    """
     found = {name: getattr(task, name) for name in SOURCES if name in sources}
     return tuple(k for k, v in found.items() if v is not None and (k == "environment" or len(v)))
 
 
 def control_on(sources: Collection[str]) -> str:
-    """The method name of the control that learns from these sources: `finetune`, or `finetune[failing+passing]`."""
+    """The method name of the control that learns from these sources: `finetune`, or
+    `finetune[failing+passing]`.
+    """
     return with_variant(CONTROL, "" if set(sources) <= USUAL else "+".join(sorted(sources)))

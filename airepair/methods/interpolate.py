@@ -1,12 +1,14 @@
-"""interpolate: a weight between the subject's and a fine-tuned one, the share chosen on validation. The control beside retraining methods.
+"""interpolate: a weight between the subject's and a fine-tuned one, the share chosen on validation.
+The control beside retraining methods.
 
-Idea (Ilharco et al., Patching open-vocabulary models by interpolating weights, PAINT, NeurIPS 2022; Wortsman et al., Robust fine-tuning of
-zero-shot models, WiSE-FT, CVPR 2022): on the straight line from a network to its fine-tuned self the old answers get lost later than the
-new ones come. So the network is fine-tuned as `finetune` does it, to the last state, and of the points on the line the one with the best
-validation accuracy remains, ties by validation loss, the subject included.
+Idea (Ilharco et al., Patching open-vocabulary models by interpolating weights, PAINT, NeurIPS 2022;
+Wortsman et al., Robust fine-tuning of zero-shot models, WiSE-FT, CVPR 2022): on the straight line
+from a network to its fine-tuned self the old answers get lost later than the new ones come. So the
+network is fine-tuned as `finetune` does it, to the last state, and of the points on the line the
+one with the best validation accuracy remains, ties by validation loss, the subject included.
 
-Changes all parameters and batch-norm statistics (they move with the weights; integer buffers stay). Without failing inputs it changes nothing.
-Defaults: those of `finetune`; 20 steps, PAINT's.
+Changes all parameters and batch-norm statistics (they move with the weights; integer buffers stay).
+Without failing inputs it changes nothing. Defaults: those of `finetune`; 20 steps, PAINT's.
 """
 
 from collections.abc import Mapping
@@ -39,11 +41,21 @@ class Interpolate:
     matches_column: ClassVar[bool] = True  # the harness tells it the largest budget of its column
 
     lr: float | None = option(
-        None, "learning rate of SGD; none: the best of five on validation", low=0.0, source=RECIPE, tune=Space(1e-4, 0.3, log=True)
+        None,
+        "learning rate of SGD; none: the best of five on validation",
+        low=0.0,
+        source=RECIPE,
+        tune=Space(1e-4, 0.3, log=True),
     )
-    batch_size: int = option(128, "images per step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256)))
-    epochs: int | None = option(None, "passes over its images; none: to the largest budget of the column", low=1, source=RECIPE)
-    weight_decay: float = option(1e-4, "weight decay", low=0.0, source=RECIPE, tune=Space(1e-6, 1e-2, log=True))
+    batch_size: int = option(
+        128, "images per step", low=2, source=RECIPE, tune=Space(choices=(32, 64, 128, 256))
+    )
+    epochs: int | None = option(
+        None, "passes over its images; none: to the largest budget of the column", low=1, source=RECIPE
+    )
+    weight_decay: float = option(
+        1e-4, "weight decay", low=0.0, source=RECIPE, tune=Space(1e-6, 1e-2, log=True)
+    )
     steps: int = option(20, "points on the line, the subject's own left out", low=1, source="PAINT")
 
     @property

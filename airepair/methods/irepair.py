@@ -1,18 +1,24 @@
-"""irepair: repair by gradients on the weights that matter to the failures alone (Henriksen, Leofante and Lomuscio, I-REPAIR, SAC 2022).
+"""irepair: repair by gradients on the weights that matter to the failures alone (Henriksen, Leofante
+and Lomuscio, I-REPAIR, SAC 2022).
 
-Idea: a weight may move only if its influence on the loss of the still failing inputs is at least gamma times its influence on the outputs for
-inputs that are right; these weights follow RMSprop steps until every failing input is right. gamma = 0 is plain fine-tuning on the same few
-inputs; as gamma grows only weights without any influence on the right inputs still move.
+Idea: a weight may move only if its influence on the loss of the still failing inputs is at least
+gamma times its influence on the outputs for inputs that are right; these weights follow RMSprop
+steps until every failing input is right. gamma = 0 is plain fine-tuning on the same few inputs; as
+gamma grows only weights without any influence on the right inputs still move.
 
-    influence on the failing ones = |d CE(S') / d w|       influence on the right ones = |d mean over G of sum |logit| / d w|
-    w moves where (influence on S' + 1e-8) / (gamma * influence on G + 1e-8) >= 1,   the loss is CE over G and S
+    influence on the failing ones = |d CE(S') / d w|       influence on the right ones = |d mean
+    over G of sum |logit| / d w|
+    w moves where (influence on S' + 1e-8) / (gamma * influence on G + 1e-8) >= 1,   the loss is CE
+    over G and S
 
-Changes parameters of any layer; batch norm stays in evaluation mode. G is a balanced draw of passing inputs, held to the answers that the
-subject gives already: something not to break. Refuses a task without passing inputs. Stops at the first state with all of S right: there is
-no selection on validation, the damage shows.
+Changes parameters of any layer; batch norm stays in evaluation mode. G is a balanced draw of
+passing inputs, held to the answers that the subject gives already: something not to break. Refuses
+a task without passing inputs. Stops at the first state with all of S right: there is no selection
+on validation, the damage shows.
 
-The failing inputs may be of any classes (published: of one). Defaults: the public code's 500 iterations and 1e-8, learning rate 1e-4 and 40
-general inputs from the paper's MNIST runs; 32 points is the most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
+The failing inputs may be of any classes (published: of one). Defaults: the public code's 500
+iterations and 1e-8, learning rate 1e-4 and 40 general inputs from the paper's MNIST runs; 32 points
+is the most the paper repairs at once; gamma .1 lies in the middle of the paper's .001..5.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,11 +53,27 @@ class IRepair:
     sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gamma_0": {"gamma": 0.0}}
 
-    gamma: float = option(0.1, "weight of the influence on right inputs", low=0.0, source="paper", tune=Space(1e-3, 5.0, log=True))
-    lr: float = option(1e-4, "learning rate of RMSprop", low=0.0, source="paper", tune=Space(1e-5, 1e-2, log=True))
+    gamma: float = option(
+        0.1,
+        "weight of the influence on right inputs",
+        low=0.0,
+        source="paper",
+        tune=Space(1e-3, 5.0, log=True),
+    )
+    lr: float = option(
+        1e-4, "learning rate of RMSprop", low=0.0, source="paper", tune=Space(1e-5, 1e-2, log=True)
+    )
     iterations: int = option(500, "maximum number of iterations", low=1, source="public code")
-    points: int | None = option(32, "failing inputs to repair, drawn by the seed; none: all", low=1, source="paper")
-    general: int = option(40, "passing inputs to hold, balanced over classes", low=1, source="paper", tune=Space(10, 400, log=True))
+    points: int | None = option(
+        32, "failing inputs to repair, drawn by the seed; none: all", low=1, source="paper"
+    )
+    general: int = option(
+        40,
+        "passing inputs to hold, balanced over classes",
+        low=1,
+        source="paper",
+        tune=Space(10, 400, log=True),
+    )
 
     def budget(self, task: Task) -> int:
         """Every iteration sends the points and the general inputs through twice."""
@@ -63,7 +85,9 @@ class IRepair:
         if not len(task.failing):
             return task.module
         if not len(task.passing):
-            raise Unsupported("there is no passing input whose outputs the influence could be weighed against")
+            raise Unsupported(
+                "there is no passing input whose outputs the influence could be weighed against"
+            )
         module, specific = task.module, choose_points(task, self.points)
         general = balanced(task.passing, self.general, task.generator(2))
         masked, both = Masked(module, general, specific, self.gamma), general + specific
@@ -81,12 +105,17 @@ class IRepair:
             task.note(f"all {len(specific)} points right after {masked.number} iterations")
             return module
         right = int(sit(module, specific).right.sum())
-        task.note(f"{right} of {len(specific)} points right when it stopped, in iteration {masked.number} of {self.iterations}")
+        task.note(
+            f"{right} of {len(specific)} points right when it stopped, in iteration {masked.number} of "
+            f"{self.iterations}"
+        )
         return module
 
 
 class Masked:
-    """The batches of irepair, all of G and S at once while a point of S is wrong, and the masks of the step on each."""
+    """The batches of irepair, all of G and S at once while a point of S is wrong, and the masks of
+    the step on each.
+    """
 
     def __init__(self, module: nn.Module, general: Split, specific: Split, gamma: float) -> None:
         self.module, self.gamma = module, gamma
@@ -103,7 +132,9 @@ class Masked:
         if self.repaired:
             return
         self.number += 1
-        on_specific = gradients(nn.functional.cross_entropy(logits[wrong], self.labels[wrong]), self.parameters)
+        on_specific = gradients(
+            nn.functional.cross_entropy(logits[wrong], self.labels[wrong]), self.parameters
+        )
         on_general = gradients(self.module(self.general).abs().sum(1).mean(), self.parameters)
         self.masks = [mask(s, g, self.gamma) for s, g in zip(on_specific, on_general, strict=True)]
         yield torch.arange(len(self.general) + len(self.images), device=self.images.device)

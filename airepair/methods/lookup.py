@@ -1,7 +1,8 @@
 """lookup: a table of the repaired inputs, the control that repairs everything and learns nothing.
 
-Idea: store the failing inputs with their labels and answer these, bit for bit, with the label; everything else goes through the network as
-it is. Its repair rate is 1 and its generalisation 0 by construction, so a repair rate alone proves nothing (APRNN's evaluation has it too).
+Idea: store the failing inputs with their labels and answer these, bit for bit, with the label;
+everything else goes through the network as it is. Its repair rate is 1 and its generalisation 0 by
+construction, so a repair rate alone proves nothing (APRNN's evaluation has it too).
 
 Changes no weight; the module keeps a copy of the images. Refuses nothing. No defaults to choose.
 """
@@ -54,7 +55,9 @@ class Table(nn.Module):
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, N x K; in a row that the table answers, the label's logit is raised to one above the largest."""
+        """Logits, N x K; in a row that the table answers, the label's logit is raised to one above
+        the largest.
+        """
         logits: Tensor = self.network(x)
         place = torch.searchsorted(self.keys, fingerprint(x)).clamp(max=len(self.keys) - 1)
         # Two images may share a fingerprint, so the image itself decides.
@@ -65,7 +68,11 @@ class Table(nn.Module):
 
 
 def fingerprint(x: Tensor) -> Tensor:
-    """A 64-bit integer of each image's exact bits (N, int64): integer sums wrap round and do not depend on the batch, as float sums do."""
-    bits = (x.detach().float() + 0.0).contiguous().view(torch.int32).flatten(1).long()  # + 0.0: -0.0 and 0.0 are one number
+    """A 64-bit integer of each image's exact bits (N, int64): integer sums wrap round and do not
+    depend on the batch, as float sums do.
+    """
+    bits = (
+        (x.detach().float() + 0.0).contiguous().view(torch.int32).flatten(1).long()
+    )  # + 0.0: -0.0 and 0.0 are one number
     place = torch.arange(bits.shape[1], device=x.device)
     return ((bits ^ (bits >> 15)) * (place * 0x1E3779B97F4A7C15 | 1)).sum(1)

@@ -1,14 +1,19 @@
-"""memit: a closed-form edit of the last layer (Meng et al., Mass-Editing Memory in a Transformer, ICLR 2023), for classification.
+"""memit: a closed-form edit of the last layer (Meng et al., Mass-Editing Memory in a Transformer, ICLR
+2023), for classification.
 
-Idea: a linear layer is a memory from keys (its inputs) to values (its outputs); new values V for the keys K of the failing inputs are
-written by ridge regression that weighs what the layer says to ordinary keys: D = (V - W K) K' (C0 + K K')^-1 with C0 = lambda E[k k'].
-The wanted value is the nearest vector of logits (in L2) in which the label wins by the margin. No solver, O(d^3 + n d^2).
+Idea: a linear layer is a memory from keys (its inputs) to values (its outputs); new values V for
+the keys K of the failing inputs are written by ridge regression that weighs what the layer says to
+ordinary keys: D = (V - W K) K' (C0 + K K')^-1 with C0 = lambda E[k k']. The wanted value is the
+nearest vector of logits (in L2) in which the label wins by the margin. No solver, O(d^3 + n d^2).
 
-Changes the last linear layer's weights (and bias, as one more input that is 1). Refuses modules that do something after that layer. Exact
-only as lambda goes to 0 with independent keys; what is left otherwise is (V - W K)(I - K'(C0 + K K')^-1 K). The state is not selected on
-validation. Ordinary keys are those of the passing inputs, without their labels; where there are none, C0 is lambda times the identity.
+Changes the last linear layer's weights (and bias, as one more input that is 1). Refuses modules
+that do something after that layer. Exact only as lambda goes to 0 with independent keys; what is
+left otherwise is (V - W K)(I - K'(C0 + K K')^-1 K). The state is not selected on validation.
+Ordinary keys are those of the passing inputs, without their labels; where there are none, C0 is
+lambda times the identity.
 
-Defaults: lambda is open until it is tuned on validation (the paper's 15,000 belongs to language models); margin .05 is PRDNN's buffer.
+Defaults: lambda is open until it is tuned on validation (the paper's 15,000 belongs to language
+models); margin .05 is PRDNN's buffer.
 """
 
 import math
@@ -38,15 +43,30 @@ class Memit:
     sources: ClassVar[frozenset[Source]] = frozenset(("failing", "passing"))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"no_ordinary_keys": {"ordinary": "none"}}
 
-    ridge: float = option(100.0, "lambda: weight of the ordinary inputs' mean", low=0.0, source="open", tune=Space(0.1, 1e5, log=True))
+    ridge: float = option(
+        100.0,
+        "lambda: weight of the ordinary inputs' mean",
+        low=0.0,
+        source="open",
+        tune=Space(0.1, 1e5, log=True),
+    )
     ordinary: Literal["passing", "none"] = option(
         "passing",
-        "inputs whose outputs are spared; none: no direction is spared, at a change of the same size (a control)",
+        "inputs whose outputs are spared; none: no direction is spared, at a change of the same size (a "
+        "control)",
         source="control",
     )
-    margin: float = option(0.05, "logits by which the wanted class should win", low=0.0, source="PRDNN", tune=Space(1e-3, 10.0, log=True))
+    margin: float = option(
+        0.05,
+        "logits by which the wanted class should win",
+        low=0.0,
+        source="PRDNN",
+        tune=Space(1e-3, 10.0, log=True),
+    )
     bias: bool = option(True, "the bias may change too", source="form")
-    points: int | None = option(None, "failing inputs to repair, drawn by the seed; none: all", low=1, source="form")
+    points: int | None = option(
+        None, "failing inputs to repair, drawn by the seed; none: all", low=1, source="form"
+    )
 
     def budget(self, task: Task) -> int:
         """0: nothing is trained."""
@@ -61,18 +81,32 @@ class Memit:
         site = final_site(task.module, wanted.images(slice(0, 2)))
         double = exact(task.module)
         edits = effect(double, site, wanted.images().double(), bias=self.bias)
-        keys, lacking = with_one(edits.inputs, edits.bias), nearest_winning(edits.logits, wanted.y, self.margin) - edits.logits
-        usual = with_one(effect(double, site, task.passing.images().double()).inputs, edits.bias) if len(task.passing) else None
+        keys, lacking = (
+            with_one(edits.inputs, edits.bias),
+            nearest_winning(edits.logits, wanted.y, self.margin) - edits.logits,
+        )
+        usual = (
+            with_one(effect(double, site, task.passing.images().double()).inputs, edits.bias)
+            if len(task.passing)
+            else None
+        )
         with billed(task):
             update = self._update(keys, lacking.T, usual)
         weights = edits.inputs.shape[1]
         change(site.layer(task.module), update[:, :weights], update[:, weights] if edits.bias else None)
-        task.note(f"{int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right after one edit of {site.name}")
+        task.note(
+            f"{int(sit(task.module, wanted).right.sum())} of {len(wanted)} points are right after one "
+            f"edit of {site.name}"
+        )
         return task.module
 
     def _update(self, keys: Tensor, lacking: Tensor, usual: Tensor | None) -> Tensor:
         """The change of the layer (O x d), from keys, what they lack and the ordinary keys."""
-        ordinary = torch.eye(len(keys), dtype=keys.dtype, device=keys.device) if usual is None else usual @ usual.T / usual.shape[1]
+        ordinary = (
+            torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
+            if usual is None
+            else usual @ usual.T / usual.shape[1]
+        )
         update = write(keys, lacking, self.ridge * ordinary)
         return undirected(keys, lacking, float(update.norm())) if self.ordinary == "none" else update
 
@@ -84,15 +118,19 @@ def with_one(inputs: Tensor, one: bool) -> Tensor:
 
 
 def write(keys: Tensor, lacking: Tensor, ordinary: Tensor) -> Tensor:
-    """D (O x d) = lacking K' (C0 + K K')^-1 for keys K (d x n) and lacking = V - W K (O x n); the pseudo-inverse where the matrix is singular."""
+    """D (O x d) = lacking K' (C0 + K K')^-1 for keys K (d x n) and lacking = V - W K (O x n); the
+    pseudo-inverse where the matrix is singular.
+    """
     inverse: Tensor = torch.linalg.pinv(ordinary + keys @ keys.T, hermitian=True)
     return lacking @ keys.T @ inverse
 
 
 def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
-    """The same ridge regression with a multiple of the identity for C0, so large that the change has that norm (L2); 0 where none has it.
+    """The same ridge regression with a multiple of the identity for C0, so large that the change has
+    that norm (L2); 0 where none has it.
 
-    With K K' = U diag(s) U' the squared norm is the sum over j of |lacking K' U_j|^2 / (s_j + m)^2: it falls as the multiple m grows.
+    With K K' = U diag(s) U' the squared norm is the sum over j of |lacking K' U_j|^2 / (s_j + m)^2:
+    it falls as the multiple m grows.
     """
     sizes, directions = torch.linalg.eigh(keys @ keys.T)
     sizes, shares = sizes.clamp_min(0), (lacking @ keys.T @ directions).square().sum(0)
@@ -107,13 +145,15 @@ def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
 def nearest_winning(logits: Tensor, y: Tensor, margin: float) -> Tensor:
     """The vectors nearest to `logits` (n x K, L2) in which class y leads every other by `margin`.
 
-    Class y and the k classes that stand in its way meet at t = (y_t + sum of (y_c + margin) over these k) / (k + 1), and t - margin.
+    Class y and the k classes that stand in its way meet at t = (y_t + sum of (y_c + margin) over
+    these k) / (k + 1), and t - margin.
     """
     own = logits.gather(1, y[:, None])
     reach = logits + margin
     others = reach.scatter(1, y[:, None], -torch.inf).sort(1, descending=True).values
     counts = torch.arange(1, logits.shape[1], device=logits.device)
     levels = torch.cat([own, (own + others[:, :-1].cumsum(1)) / (counts + 1)], 1)
-    # Class number k + 1 stands in the way as long as it reaches above the level of the first k: the largest level of all is the answer.
+    # Class number k + 1 stands in the way as long as it reaches above the level of the first k: the
+    # largest level of all is the answer.
     level = levels.max(1, keepdim=True).values
     return torch.minimum(logits, level - margin).scatter(1, y[:, None], level)

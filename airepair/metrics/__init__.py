@@ -1,7 +1,8 @@
-"""The metrics, one file each: pure functions of the exams before and after. A new one is its file and its line here.
+"""The metrics, one file each: pure functions of the exams before and after. A new one is its file and
+its line here.
 
-This page loads without torch: reports need unit and direction only. Other packages use the entry point `airepair.metrics`, whose
-object is an `Entry`.
+This page loads without torch: reports need unit and direction only. Other packages use the entry
+point `airepair.metrics`, whose object is an `Entry`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Entry:
-    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is good ("none": neither).
+    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is
+    good ("none": neither).
 
-    `low` and `high` are the ends of its range; None: those of its unit (see RANGES). A record with another value is refused.
+    `low` and `high` are the ends of its range; None: those of its unit (see RANGES). A record with
+    another value is refused.
     """
 
     place: str
@@ -50,11 +53,22 @@ class Entry:
         return (low if self.low is None else self.low), (high if self.high is None else self.high)
 
 
-RANGES = {"share": (0.0, 1.0), "difference": (-1.0, 1.0), "count": (0.0, math.inf), "value": (-math.inf, math.inf)}
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference": (-1.0, 1.0),
+    "count": (0.0, math.inf),
+    "value": (-math.inf, math.inf),
+}
 
 METRICS: dict[str, Entry] = {
     "accuracy": Entry("airepair.metrics.accuracy:accuracy", "accuracy", "share", "higher", "docs/metrics.md"),
-    "constraint": Entry("airepair.metrics.constraint:constraint", "constraint accuracy (groups)", "share", "higher", "DL2; AIREPAIR II-B"),
+    "constraint": Entry(
+        "airepair.metrics.constraint:constraint",
+        "constraint accuracy (groups)",
+        "share",
+        "higher",
+        "DL2; AIREPAIR II-B",
+    ),
     "constraint_tempered": Entry(
         "airepair.metrics.constraint:constraint_tempered",
         "constraint accuracy at the best temperature",
@@ -62,55 +76,161 @@ METRICS: dict[str, Entry] = {
         "higher",
         "docs/metrics.md",
     ),
-    "robustness": Entry("airepair.metrics.robustness:robustness", "pairwise robustness satisfaction", "share", "higher", "DL2 RobustnessT"),
-    "similarity": Entry("airepair.metrics.similarity:similarity", "class similarity", "share", "higher", "DL2 CSimilarityT"),
-    "close_pairs": Entry("airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "docs/metrics.md"),
-    "confusion_ab": Entry("airepair.metrics.confusion:confusion_ab", "confusion accuracy (a, b)", "share", "higher", "AIREPAIR II-B"),
-    "confusion_ba": Entry("airepair.metrics.confusion:confusion_ba", "confusion accuracy (b, a)", "share", "higher", "AIREPAIR II-B"),
-    "confusion": Entry("airepair.metrics.confusion:confusion", "confusion accuracy", "share", "higher", "AIREPAIR II-B"),
-    "repair_rate": Entry("airepair.metrics.flips:repair_rate", "repair rate", "share", "higher", "Arachne; PRDNN (efficacy)"),
-    "held_out_rate": Entry("airepair.metrics.flips:held_out_rate", "repair rate, inputs held out", "share", "higher", "docs/protocol.md"),
-    "generalisation": Entry("airepair.metrics.flips:generalisation", "generalisation", "share", "higher", "PRDNN; Arachne v2"),
+    "robustness": Entry(
+        "airepair.metrics.robustness:robustness",
+        "pairwise robustness satisfaction",
+        "share",
+        "higher",
+        "DL2 RobustnessT",
+    ),
+    "similarity": Entry(
+        "airepair.metrics.similarity:similarity", "class similarity", "share", "higher", "DL2 CSimilarityT"
+    ),
+    "close_pairs": Entry(
+        "airepair.metrics.robustness:close_pairs", "close pairs", "share", "none", "docs/metrics.md"
+    ),
+    "confusion_ab": Entry(
+        "airepair.metrics.confusion:confusion_ab",
+        "confusion accuracy (a, b)",
+        "share",
+        "higher",
+        "AIREPAIR II-B",
+    ),
+    "confusion_ba": Entry(
+        "airepair.metrics.confusion:confusion_ba",
+        "confusion accuracy (b, a)",
+        "share",
+        "higher",
+        "AIREPAIR II-B",
+    ),
+    "confusion": Entry(
+        "airepair.metrics.confusion:confusion", "confusion accuracy", "share", "higher", "AIREPAIR II-B"
+    ),
+    "repair_rate": Entry(
+        "airepair.metrics.flips:repair_rate", "repair rate", "share", "higher", "Arachne; PRDNN (efficacy)"
+    ),
+    "held_out_rate": Entry(
+        "airepair.metrics.flips:held_out_rate",
+        "repair rate, inputs held out",
+        "share",
+        "higher",
+        "docs/protocol.md",
+    ),
+    "generalisation": Entry(
+        "airepair.metrics.flips:generalisation", "generalisation", "share", "higher", "PRDNN; Arachne v2"
+    ),
     "break_rate": Entry("airepair.metrics.flips:break_rate", "break rate", "share", "lower", "Arachne"),
-    "net_change": Entry("airepair.metrics.flips:net_change", "net change", "difference", "higher", "docs/metrics.md"),
+    "net_change": Entry(
+        "airepair.metrics.flips:net_change", "net change", "difference", "higher", "docs/metrics.md"
+    ),
     "drawdown": Entry("airepair.metrics.drawdown:drawdown", "drawdown", "difference", "lower", "PRDNN"),
     "worst_class_loss": Entry(
-        "airepair.metrics.drawdown:worst_class_loss", "largest loss in a class", "difference", "lower", "docs/metrics.md"
+        "airepair.metrics.drawdown:worst_class_loss",
+        "largest loss in a class",
+        "difference",
+        "lower",
+        "docs/metrics.md",
     ),
     "worst_class_accuracy": Entry(
-        "airepair.metrics.worst_class:worst_class_accuracy", "accuracy of the worst class", "share", "higher", "docs/metrics.md"
+        "airepair.metrics.worst_class:worst_class_accuracy",
+        "accuracy of the worst class",
+        "share",
+        "higher",
+        "docs/metrics.md",
     ),
-    "class_gap": Entry("airepair.metrics.worst_class:class_gap", "gap between the classes", "share", "lower", "docs/metrics.md"),
+    "class_gap": Entry(
+        "airepair.metrics.worst_class:class_gap",
+        "gap between the classes",
+        "share",
+        "lower",
+        "docs/metrics.md",
+    ),
     "kept": Entry("airepair.metrics.kept:kept", "kept answers", "share", "higher", "this project (--keep)"),
     "top5": Entry("airepair.metrics.top5:top5", "top-5 accuracy", "share", "higher", "docs/metrics.md"),
-    "group_accuracy": Entry("airepair.metrics.group_accuracy:group_accuracy", "group accuracy", "share", "higher", "DL2's code (GroupAcc)"),
-    "calibration_error": Entry(
-        "airepair.metrics.calibration:calibration_error", "calibration error", "share", "lower", "Guo et al., ICML 2017"
+    "group_accuracy": Entry(
+        "airepair.metrics.group_accuracy:group_accuracy",
+        "group accuracy",
+        "share",
+        "higher",
+        "DL2's code (GroupAcc)",
     ),
-    "pgd_accuracy": Entry("airepair.metrics.pgd:pgd_accuracy", "accuracy under PGD", "share", "higher", "Madry et al., ICLR 2018"),
-    "churn": Entry("airepair.metrics.churn:churn", "churn", "share", "none", "Milani Fard et al., NeurIPS 2016"),
-    "negative_flips": Entry("airepair.metrics.churn:negative_flips", "negative flip rate", "share", "lower", "Yan et al., CVPR 2021"),
+    "calibration_error": Entry(
+        "airepair.metrics.calibration:calibration_error",
+        "calibration error",
+        "share",
+        "lower",
+        "Guo et al., ICML 2017",
+    ),
+    "pgd_accuracy": Entry(
+        "airepair.metrics.pgd:pgd_accuracy",
+        "accuracy under PGD",
+        "share",
+        "higher",
+        "Madry et al., ICLR 2018",
+    ),
+    "churn": Entry(
+        "airepair.metrics.churn:churn", "churn", "share", "none", "Milani Fard et al., NeurIPS 2016"
+    ),
+    "negative_flips": Entry(
+        "airepair.metrics.churn:negative_flips",
+        "negative flip rate",
+        "share",
+        "lower",
+        "Yan et al., CVPR 2021",
+    ),
     "backward_compatibility": Entry(
-        "airepair.metrics.churn:backward_compatibility", "backward compatibility", "share", "higher", "Bansal et al., AAAI 2019"
+        "airepair.metrics.churn:backward_compatibility",
+        "backward compatibility",
+        "share",
+        "higher",
+        "Bansal et al., AAAI 2019",
     ),
     "recovery": Entry(  # 1 is the clean twin: a repair can be better than that, or worse than no repair
-        "airepair.metrics.recovery:recovery", "recovery", "share", "higher", "docs/faults.md", -math.inf, math.inf
+        "airepair.metrics.recovery:recovery",
+        "recovery",
+        "share",
+        "higher",
+        "docs/faults.md",
+        -math.inf,
+        math.inf,
     ),
-    "collateral": Entry("airepair.metrics.recovery:collateral", "collateral", "difference", "lower", "docs/faults.md"),
+    "collateral": Entry(
+        "airepair.metrics.recovery:collateral", "collateral", "difference", "lower", "docs/faults.md"
+    ),
     "spoiled_accuracy": Entry(
-        "airepair.metrics.recovery:spoiled_accuracy", "accuracy on spoiled inputs", "share", "higher", "docs/faults.md"
+        "airepair.metrics.recovery:spoiled_accuracy",
+        "accuracy on spoiled inputs",
+        "share",
+        "higher",
+        "docs/faults.md",
     ),
     "attack_success": Entry(
-        "airepair.metrics.attack_success:attack_success", "attack success", "share", "lower", "Gu et al., BadNets, arXiv 1708.06733"
+        "airepair.metrics.attack_success:attack_success",
+        "attack success",
+        "share",
+        "lower",
+        "Gu et al., BadNets, arXiv 1708.06733",
     ),
     "localisation_precision": Entry(
-        "airepair.metrics.localisation:localisation_precision", "localisation precision", "share", "higher", "docs/faults.md"
+        "airepair.metrics.localisation:localisation_precision",
+        "localisation precision",
+        "share",
+        "higher",
+        "docs/faults.md",
     ),
     "localisation_recall": Entry(
-        "airepair.metrics.localisation:localisation_recall", "localisation recall", "share", "higher", "docs/faults.md"
+        "airepair.metrics.localisation:localisation_recall",
+        "localisation recall",
+        "share",
+        "higher",
+        "docs/faults.md",
     ),
     "clean_accuracy": Entry(
-        "airepair.metrics.clean_accuracy:clean_accuracy", "accuracy on clean images", "share", "higher", "docs/metrics.md"
+        "airepair.metrics.clean_accuracy:clean_accuracy",
+        "accuracy on clean images",
+        "share",
+        "higher",
+        "docs/metrics.md",
     ),
 }
 
@@ -136,7 +256,9 @@ def _imported(points: tuple[EntryPoint, ...]) -> tuple[dict[str, Entry], dict[st
     reasons: dict[str, str] = {}
     for point in points:
         if point.name in METRICS:
-            reasons[f"{point.name} ({point.value})"] = f"metric {point.name!r} ({point.value}) is ignored: the name is this project's own"
+            reasons[f"{point.name} ({point.value})"] = (
+                f"metric {point.name!r} ({point.value}) is ignored: the name is this project's own"
+            )
             continue
         try:
             entry = point.load()
@@ -144,7 +266,9 @@ def _imported(points: tuple[EntryPoint, ...]) -> tuple[dict[str, Entry], dict[st
                 raise TypeError(f"it is {type(entry).__name__}, not airepair.metrics.Entry")
             found[point.name] = entry
         except (Exception, SystemExit) as error:
-            reasons[point.name] = f"metric {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
+            reasons[point.name] = (
+                f"metric {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
+            )
     return found, reasons
 
 
@@ -163,7 +287,9 @@ def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str
 
 
 def _value(name: str, entry: Entry, before: Exams, after: Exams) -> float | Missing:
-    """What the metric says; an installed one that raises is missing with the reason, an error in one of ours is a fault of ours."""
+    """What the metric says; an installed one that raises is missing with the reason, an error in
+    one of ours is a fault of ours.
+    """
     module, _, function = entry.place.partition(":")
     try:
         value: float | Missing = getattr(importlib.import_module(module), function)(before, after)

@@ -1,4 +1,6 @@
-"""attack_success: share of the triggered test inputs of other classes that a backdoor still leads to its target (Gu et al., "BadNets", 2017)."""
+"""attack_success: share of the triggered test inputs of other classes that a backdoor still leads
+to its target (Gu et al., "BadNets", 2017).
+"""
 
 from __future__ import annotations
 
@@ -11,4 +13,8 @@ def attack_success(before: Exams, after: Exams) -> float | Missing:
     if after.fault is None or after.fault.target is None:
         return Missing("the subject has no backdoor that its record knows of")
     answers = after.fault.spoiled.predictions
-    return float((answers == after.fault.target).double().mean()) if len(answers) else Missing("the fault spoils no test input")
+    return (
+        float((answers == after.fault.target).double().mean())
+        if len(answers)
+        else Missing("the fault spoils no test input")
+    )

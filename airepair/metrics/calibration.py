@@ -1,4 +1,5 @@
-"""calibration_error: expected calibration error (Naeini 2015; Guo 2017), 15 bins of equal width over the confidence.
+"""calibration_error: expected calibration error (Naeini 2015; Guo 2017), 15 bins of equal width over
+the confidence.
 
 A repair that only makes the model surer raises the group constraint and this error together.
 """

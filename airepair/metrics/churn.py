@@ -1,6 +1,7 @@
 """churn and negative flips (model-update literature): what changes for a user when the model is replaced.
 
-break_rate divides by the inputs that were right before, negative_flips by all: the same images, two denominators.
+break_rate divides by the inputs that were right before, negative_flips by all: the same images, two
+denominators.
 """
 
 from __future__ import annotations
@@ -26,4 +27,8 @@ def negative_flips(before: Exams, after: Exams) -> float | Missing:
 def backward_compatibility(before: Exams, after: Exams) -> float | Missing:
     """Share of the test images right before that are right after."""
     right = before.test.right
-    return float(after.test.right[right].double().mean()) if right.any() else Missing("no test image was right before")
+    return (
+        float(after.test.right[right].double().mean())
+        if right.any()
+        else Missing("no test image was right before")
+    )

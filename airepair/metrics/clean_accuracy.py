@@ -1,4 +1,6 @@
-"""clean_accuracy: accuracy on the clean test images of a subject that works in a corrupted environment, where `accuracy` is on corrupted ones."""
+"""clean_accuracy: accuracy on the clean test images of a subject that works in a corrupted
+environment, where `accuracy` is on corrupted ones.
+"""
 
 from __future__ import annotations
 

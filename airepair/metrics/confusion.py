@@ -1,7 +1,8 @@
 """confusion: AIREPAIR's confusion accuracy P = TP / (TP + FP) of a class pair.
 
-For the ordered pair (a, b): TP = true a, predicted a; FP = true b, predicted a; everything else is ignored; 0 / 0 is missing. The pair is the
-most confused one on validation of seed 0, one for a column, unless given.
+For the ordered pair (a, b): TP = true a, predicted a; FP = true b, predicted a; everything else is
+ignored; 0 / 0 is missing. The pair is the most confused one on validation of seed 0, one for a
+column, unless given.
 """
 
 from __future__ import annotations
@@ -14,17 +15,29 @@ def _precision(exams: Exams, a: int, b: int) -> float | Missing:
     predicted = exams.test.predictions == a
     true = int((predicted & (exams.test.y == a)).sum())
     false = int((predicted & (exams.test.y == b)).sum())
-    return true / (true + false) if true + false else Missing(f"no test image of class {a} or {b} is predicted as {a}")
+    return (
+        true / (true + false)
+        if true + false
+        else Missing(f"no test image of class {a} or {b} is predicted as {a}")
+    )
 
 
 def confusion_ab(before: Exams, after: Exams) -> float | Missing:
     """P of the pair (a, b)."""
-    return _precision(after, *after.pair) if after.pair else Missing("no two classes are confused on validation of seed 0")
+    return (
+        _precision(after, *after.pair)
+        if after.pair
+        else Missing("no two classes are confused on validation of seed 0")
+    )
 
 
 def confusion_ba(before: Exams, after: Exams) -> float | Missing:
     """P of the pair (b, a)."""
-    return _precision(after, *after.pair[::-1]) if after.pair else Missing("no two classes are confused on validation of seed 0")
+    return (
+        _precision(after, *after.pair[::-1])
+        if after.pair
+        else Missing("no two classes are confused on validation of seed 0")
+    )
 
 
 def confusion(before: Exams, after: Exams) -> float | Missing:

@@ -1,7 +1,8 @@
 """constraint: DL2's class-group constraint, and the same at the temperature that fits validation best.
 
-Share of test images for which every group's probability is above .95 or below .05, strictly. The label plays no part, so the score rewards
-over-confidence: dividing the logits by a temperature alone moves it. Hence its companion.
+Share of test images for which every group's probability is above .95 or below .05, strictly. The
+label plays no part, so the score rewards over-confidence: dividing the logits by a temperature
+alone moves it. Hence its companion.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ def constraint(before: Exams, after: Exams) -> float | Missing:
 
 
 def temperature(exam: Exam) -> float:
-    """The T that minimises the cross-entropy of logits / T (Guo et al. 2017), searched on a logarithmic grid from .05 to 20, refined twice."""
+    """The T that minimises the cross-entropy of logits / T (Guo et al.
+
+    2017), searched on a logarithmic grid from .05 to 20, refined twice.
+    """
     logits, y = exam.logits.double(), exam.y
     low, high = -3.0, 3.0  # natural logarithm
     for _ in range(3):

@@ -11,7 +11,11 @@ from airepair.metrics import Missing
 
 def drawdown(before: Exams, after: Exams) -> float | Missing:
     """Accuracy before minus accuracy after; positive is damage."""
-    return before.test.accuracy - after.test.accuracy if len(after.test.y) else Missing("the test split is empty")
+    return (
+        before.test.accuracy - after.test.accuracy
+        if len(after.test.y)
+        else Missing("the test split is empty")
+    )
 
 
 def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
@@ -19,5 +23,7 @@ def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
     losses = []
     for label in after.test.y.unique():
         of_class = after.test.y == label
-        losses.append(float(before.test.right[of_class].double().mean() - after.test.right[of_class].double().mean()))
+        losses.append(
+            float(before.test.right[of_class].double().mean() - after.test.right[of_class].double().mean())
+        )
     return max(losses) if losses else Missing("the test split is empty")

@@ -5,30 +5,50 @@ from __future__ import annotations
 from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing
 
-HELD_OUT = "held_out_right"  # in Exams.extra: for each given input that was held out, whether it is answered as wanted
+# in Exams.extra: for each given input that was held out, whether it is answered as wanted
+HELD_OUT = "held_out_right"
 
 
 def repair_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the failing inputs given to the method that are right after. Inputs held out from it do not count."""
-    return float(after.failing.right.double().mean()) if len(after.failing.y) else Missing("the subject has no failing inputs")
+    """Share of the failing inputs given to the method that are right after.
+
+    Inputs held out from it do not count.
+    """
+    return (
+        float(after.failing.right.double().mean())
+        if len(after.failing.y)
+        else Missing("the subject has no failing inputs")
+    )
 
 
 def held_out_rate(before: Exams, after: Exams) -> float | Missing:
     """Share of the given inputs that were held out from the method and are right after."""
     right = after.extra.get(HELD_OUT)
-    return Missing("no given inputs were held out") if right is None or not len(right) else float(right.double().mean())
+    return (
+        Missing("no given inputs were held out")
+        if right is None or not len(right)
+        else float(right.double().mean())
+    )
 
 
 def generalisation(before: Exams, after: Exams) -> float | Missing:
     """Share of the test inputs wrong before that are right after."""
     wrong = ~before.test.right
-    return float(after.test.right[wrong].double().mean()) if wrong.any() else Missing("no test input was wrong before")
+    return (
+        float(after.test.right[wrong].double().mean())
+        if wrong.any()
+        else Missing("no test input was wrong before")
+    )
 
 
 def break_rate(before: Exams, after: Exams) -> float | Missing:
     """Share of the test inputs right before that are wrong after."""
     right = before.test.right
-    return float((~after.test.right[right]).double().mean()) if right.any() else Missing("no test input was right before")
+    return (
+        float((~after.test.right[right]).double().mean())
+        if right.any()
+        else Missing("no test input was right before")
+    )
 
 
 def net_change(before: Exams, after: Exams) -> float | Missing:

@@ -1,6 +1,8 @@
-"""group_accuracy: is the predicted class at least in the label's group? Beside the group constraint, which does not look at the label.
+"""group_accuracy: is the predicted class at least in the label's group? Beside the group constraint,
+which does not look at the label.
 
-The public DL2 code prints it as "GroupAcc". A label that is in no group is left out; with overlapping groups one that holds both suffices.
+The public DL2 code prints it as "GroupAcc". A label that is in no group is left out; with
+overlapping groups one that holds both suffices.
 """
 
 from __future__ import annotations

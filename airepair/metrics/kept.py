@@ -11,4 +11,8 @@ KEPT = "kept_right"  # in Exams.extra: for each of these inputs, whether the ans
 def kept(before: Exams, after: Exams) -> float | Missing:
     """Share of the inputs to keep whose answer is still the subject's."""
     same = after.extra.get(KEPT)
-    return Missing("no inputs to keep were given") if same is None or not len(same) else float(same.double().mean())
+    return (
+        Missing("no inputs to keep were given")
+        if same is None or not len(same)
+        else float(same.double().mean())
+    )

@@ -1,4 +1,7 @@
-"""localisation: how well the weights that a repair changed match those that were damaged (issue 7). Parameters only, no batch-norm statistics."""
+"""localisation: how well the weights that a repair changed match those that were damaged (issue 7).
+
+Parameters only, no batch-norm statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""pgd_accuracy: accuracy under projected gradient descent (Madry et al. 2018) on the first images of the test split.
+"""pgd_accuracy: accuracy under projected gradient descent (Madry et al. 2018) on the first images of
+the test split.
 
-A metric is a function of exams, and an attack needs gradients: `attack` is run when the model is examined, and its answer travels in
-`Exams.extra["pgd_right"]`. Where nobody ran it the metric is missing. An attack gives an upper bound of the robust accuracy, not a proof.
+A metric is a function of exams, and an attack needs gradients: `attack` is run when the model is
+examined, and its answer travels in `Exams.extra["pgd_right"]`. Where nobody ran it the metric is
+missing. An attack gives an upper bound of the robust accuracy, not a proof.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def attack(module: nn.Module, split: Split, images: int = IMAGES, batch_size: int = 256) -> Tensor:
-    """Whether each of the first `images` is right as it is and at the worst point found within EPSILON; booleans on the CPU."""
+    """Whether each of the first `images` is right as it is and at the worst point found within
+    EPSILON; booleans on the CPU.
+    """
     first = Split(split.x[:images], split.y[:images])
     return halving(lambda size: _attacked(module, first, size), batch_size, "images at once in an attack")
 

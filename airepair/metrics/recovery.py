@@ -1,4 +1,5 @@
-"""recovery and collateral: how far a repair brings a faulty subject towards its clean twin, and what that costs elsewhere (protocol; issue 7).
+"""recovery and collateral: how far a repair brings a faulty subject towards its clean twin, and what
+that costs elsewhere (protocol; issue 7).
 
 Both are of the test split, and of subjects whose fault has a known cause; selection never sees them.
 """
@@ -38,4 +39,8 @@ def spoiled_accuracy(before: Exams, after: Exams) -> float | Missing:
     """Accuracy on the test inputs that the fault spoils."""
     if after.fault is None:
         return Missing(NO_FAULT)
-    return after.fault.spoiled.accuracy if len(after.fault.spoiled.y) else Missing("the fault spoils no test input")
+    return (
+        after.fault.spoiled.accuracy
+        if len(after.fault.spoiled.y)
+        else Missing("the fault spoils no test input")
+    )

@@ -1,6 +1,7 @@
 """robustness: satisfaction of DL2's RobustnessT over fixed pairs of test images, under its own name.
 
-||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2. A pair that is not close satisfies it vacuously; `close_pairs` says how many are close.
+||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2. A pair that is not close satisfies it vacuously;
+`close_pairs` says how many are close.
 """
 
 from __future__ import annotations
@@ -22,4 +23,6 @@ def robustness(before: Exams, after: Exams) -> float | Missing:
 
 def close_pairs(before: Exams, after: Exams) -> float | Missing:
     """Share of the pairs that are close: what the robustness score is about."""
-    return float(after.pairs.close.double().mean()) if len(after.pairs.i) else Missing("no pairs of test images")
+    return (
+        float(after.pairs.close.double().mean()) if len(after.pairs.i) else Missing("no pairs of test images")
+    )

@@ -1,4 +1,5 @@
-"""similarity: DL2's CSimilarityT on CIFAR-10, under its own name: a car is rather a truck than a dog, and four orderings more.
+"""similarity: DL2's CSimilarityT on CIFAR-10, under its own name: a car is rather a truck than a dog,
+and four orderings more.
 
 As DL2 reports it: share of all test images, those of the five classes without a rule satisfy it for nothing.
 """
@@ -15,7 +16,9 @@ DELTA = 0.01  # of CSimilarityT in the authors' script (github.com/eth-sri/dl2, 
 
 
 def similarity(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose logit of the similar class is at least DELTA above that of the dissimilar one."""
+    """Share of test images whose logit of the similar class is at least DELTA above that of the
+    dissimilar one.
+    """
     if tuple(after.classes) != CIFAR10:
         return Missing("its orderings are of CIFAR-10's classes")
     if not len(after.test.y):

@@ -1,7 +1,9 @@
-"""worst_class_accuracy and class_gap: how the model does on the class that it knows least, and how far that is from the one it knows best.
+"""worst_class_accuracy and class_gap: how the model does on the class that it knows least, and how far
+that is from the one it knows best.
 
-Accuracy of one class is its share of right test images (recall). The worst class of a model is its own: before and after the repair it may
-be another one (`worst_class_loss` follows one class through the repair).
+Accuracy of one class is its share of right test images (recall). The worst class of a model is its
+own: before and after the repair it may be another one (`worst_class_loss` follows one class through
+the repair).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ def class_gap(before: Exams, after: Exams) -> float | Missing:
     found = _accuracies(after)
     if not found:
         return Missing("the test split is empty")
-    return max(found) - min(found) if len(found) > 1 else Missing("the test split has images of one class only")
+    return (
+        max(found) - min(found) if len(found) > 1 else Missing("the test split has images of one class only")
+    )
 
 
 def _accuracies(exams: Exams) -> list[float]:

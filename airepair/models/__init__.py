@@ -1,6 +1,8 @@
-"""The architectures, one family a file: functions of (classes, shape). Other packages use the entry point `airepair.models`.
+"""The architectures, one family a file: functions of (classes, shape). Other packages use the entry
+point `airepair.models`.
 
-A name may be registered for one data set only ("digits/cnn"); that line is preferred there. This page loads without torch.
+A name may be registered for one data set only ("digits/cnn"); that line is preferred there. This
+page loads without torch.
 """
 
 from __future__ import annotations
@@ -42,18 +44,25 @@ def registered(name: str) -> bool:
     return bool(name) and (width[1] if width else plain) in {n.rpartition("/")[2] for n in MODELS.names()}
 
 
-def build(name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None) -> nn.Module:
+def build(
+    name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None
+) -> nn.Module:
     """An untrained network of that name for images of `shape` (C, H, W). UsageError for an unknown name.
 
-    `resnet18w16` is resnet18 with 16 channels in its stem; what follows the architecture (`_undertrained`, `+fault`) is training, not
-    shape. `shortcut` "A" or "B" is for ResNet-20 and its family.
+    `resnet18w16` is resnet18 with 16 channels in its stem; what follows the architecture
+    (`_undertrained`, `+fault`) is training, not shape. `shortcut` "A" or "B" is for ResNet-20 and
+    its family.
     """
     architecture = name.partition("+")[0].removesuffix(UNDERTRAINED)
     width = WIDTH.fullmatch(architecture)
     architecture = width[1] if width else architecture
-    options: dict[str, Any] = ({"width": int(width[2])} if width else {}) | ({"shortcut": shortcut} if shortcut else {})
+    options: dict[str, Any] = ({"width": int(width[2])} if width else {}) | (
+        {"shortcut": shortcut} if shortcut else {}
+    )
     if options.get("width") == 0:
         raise UsageError(f"model {name!r} would have no channels; accepted: a width of 1 or more")
     special = f"{dataset}/{architecture}"
-    found: nn.Module = MODELS.get(special if special in MODELS.names() else architecture)(classes, shape, **options)
+    found: nn.Module = MODELS.get(special if special in MODELS.names() else architecture)(
+        classes, shape, **options
+    )
     return found

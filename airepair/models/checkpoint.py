@@ -1,7 +1,8 @@
 """Torch weight files in and out: what is in them, without running what is in them.
 
-Default is torch's weights-only unpickler. Whole pickled modules load through it as well, with exactly those classes allowed that are
-torch's own layers, torchvision's or our models, or classes that the user names; everything else needs `trust_pickle`.
+Default is torch's weights-only unpickler. Whole pickled modules load through it as well, with
+exactly those classes allowed that are torch's own layers, torchvision's or our models, or classes
+that the user names; everything else needs `trust_pickle`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,18 @@ from airepair.errors import UsageError, one_line, shortened
 
 # Where checkpoint dictionaries of common training scripts keep the weights, most telling first.
 WEIGHT_KEYS = ("state_dict", "model_state_dict", "model_state", "net", "model", "weights", "module")
-_MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "airepair.models.", "airepair.formats.extra_layers.")
-_RENAMED = {"airepair.models.feed.Feed": "airepair.models.input_adapter.InputAdapter"}  # layers in files from before, and their names now
-_MOVED = {"airepair.models.formats.layers": "airepair.formats.extra_layers"}  # the same of modules whose layers kept their names
+_MODULE_HOMES = (
+    "torch.nn.modules.",
+    "torchvision.models.",
+    "airepair.models.",
+    "airepair.formats.extra_layers.",
+)
+_RENAMED = {
+    "airepair.models.feed.Feed": "airepair.models.input_adapter.InputAdapter"
+}  # layers in files from before, and their names now
+_MOVED = {
+    "airepair.models.formats.layers": "airepair.formats.extra_layers"
+}  # the same of modules whose layers kept their names
 _HARMLESS: dict[str, Any] = {
     "builtins.set": builtins.set,
     "collections.OrderedDict": OrderedDict,
@@ -43,9 +53,11 @@ _HARMLESS: dict[str, Any] = {
 
 
 def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = ()) -> Any:
-    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code outside the allow-list (which is shown).
+    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code
+    outside the allow-list (which is shown).
 
-    `classes` are the user's own: a file may name them by the module that they were pickled in (`__main__.Net`).
+    `classes` are the user's own: a file may name them by the module that they were pickled in
+    (`__main__.Net`).
     """
     try:
         if trust_pickle:
@@ -56,16 +68,23 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
     except UsageError:
         raise
     except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), "")
+        reason = next(
+            (line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), ""
+        )
         hint = (
-            f"it needs more than weights ({shortened(reason.strip(), 120)}); if you trust its origin: --trust-pickle"
+            f"it needs more than weights ({shortened(reason.strip(), 120)}); if you trust its origin: "
+            f"--trust-pickle"
             if reason
             else one_line(error, 120)
         )
         raise UsageError(f"{path} is refused or damaged: {hint}") from None
-    except (AttributeError, ImportError) as error:  # a class that is defined in a script, or in a module that is not installed
+    except (
+        AttributeError,
+        ImportError,
+    ) as error:  # a class that is defined in a script, or in a module that is not installed
         raise UsageError(
-            f"{path} needs code that is not found here: {one_line(error, 160)}; if it is yours, name it too: --net_arch file.py:Net"
+            f"{path} needs code that is not found here: {one_line(error, 160)}; if it is yours, "
+            f"name it too: --net_arch file.py:Net"
         ) from None
     except Exception as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 160)}") from None
@@ -78,7 +97,11 @@ def names_of(path: Path, classes: tuple[type, ...]) -> dict[str, type]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if classes else []
     except Exception:  # a legacy file, or a damaged one: torch.load decides
         return {}
-    homes = [(name, name.rpartition(".")[2]) for name in names if not name.startswith(_MODULE_HOMES) and name not in _HARMLESS]
+    homes = [
+        (name, name.rpartition(".")[2])
+        for name in names
+        if not name.startswith(_MODULE_HOMES) and name not in _HARMLESS
+    ]
     return {name: declared[last] for name, last in homes if last in declared}
 
 
@@ -88,13 +111,17 @@ def _moved_in(path: Path) -> dict[str, type]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # a legacy file, or a damaged one: torch.load decides
         return {}
-    found = {name: _layer_class(name) for name in names if name in _RENAMED or name.rpartition(".")[0] in _MOVED}
+    found = {
+        name: _layer_class(name) for name in names if name in _RENAMED or name.rpartition(".")[0] in _MOVED
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager
 def pickled_as(names: Mapping[str, type]) -> Iterator[None]:
-    """Within it those classes are found under the full names that a file has for them, and are pickled under these names."""
+    """Within it those classes are found under the full names that a file has for them, and are
+    pickled under these names.
+    """
     with ExitStack() as back:
         for name, value in names.items():
             home, _, last = name.rpartition(".")
@@ -129,7 +156,8 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
     refused = sorted(name for name, value in found.items() if value is None)
     if refused:
         raise UsageError(
-            f"{path} would run code that is not allowed ({', '.join(refused[:5])}); if its classes are yours: --net_arch file.py:Net; "
+            f"{path} would run code that is not allowed ({', '.join(refused[:5])}); "
+            f"if its classes are yours: --net_arch file.py:Net; "
             "if you trust its origin: --trust-pickle; better: save the state dict"
         )
     if any(value is np.ndarray or name.startswith("numpy.") for name, value in found.items()):
@@ -139,11 +167,16 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
 
 def _named(found: Mapping[str, Any]) -> list[Any]:
     """What torch's unpickler is told: a class, under the name that the file has for it."""
-    return [value if value is None or not isinstance(value, type) else (value, name) for name, value in found.items()]
+    return [
+        value if value is None or not isinstance(value, type) else (value, name)
+        for name, value in found.items()
+    ]
 
 
 def _layer_class(name: str) -> type | None:
-    """The class of that full name if it is a layer of torch, torchvision or ours; nothing else is imported."""
+    """The class of that full name if it is a layer of torch, torchvision or ours; nothing else is
+    imported.
+    """
     module, _, attribute = _RENAMED.get(name, name).rpartition(".")
     module = _MOVED.get(module, module)
     if not (module + ".").startswith(_MODULE_HOMES):
@@ -152,18 +185,28 @@ def _layer_class(name: str) -> type | None:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, RuntimeError):
         return None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module else None
+    return (
+        found
+        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
+        else None
+    )
 
 
-def weights_in(found: Any, where: str, wanted: str | None = None) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
-    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where there is none.
+def weights_in(
+    found: Any, where: str, wanted: str | None = None
+) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
+    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where
+    there is none.
 
     `wanted`: the one under that key, where a checkpoint holds several (`model_ema`).
     """
     if wanted is not None:
         held = sets_of(found)
         if wanted not in held:
-            raise UsageError(f"{where} holds no weights under {wanted!r}; accepted: {', '.join(held) or 'none, it has one set of weights'}")
+            raise UsageError(
+                f"{where} holds no weights under {wanted!r}; accepted: "
+                f"{', '.join(held) or 'none, it has one set of weights'}"
+            )
         inside, way = weights_in(found[wanted], where)
         return inside, (wanted, *way)
     if isinstance(found, nn.Module):
@@ -179,8 +222,14 @@ def weights_in(found: Any, where: str, wanted: str | None = None) -> tuple[Mappi
         if held := sets_of(found):
             inside, way = weights_in(found[held[0]], where)
             return inside, (held[0], *way)
-        raise UsageError(f"{where} holds a dictionary without weights (keys: {', '.join(map(str, list(found)[:6])) or 'none'})")
-    raise UsageError(f"{where} holds a {type(found).__name__}; a state dict, a checkpoint dictionary or a module was expected")
+        raise UsageError(
+            f"{where} holds a dictionary without weights (keys: "
+            f"{', '.join(map(str, list(found)[:6])) or 'none'})"
+        )
+    raise UsageError(
+        f"{where} holds a {type(found).__name__}; a state dict, a checkpoint dictionary or a module was "
+        f"expected"
+    )
 
 
 def sets_of(found: Any) -> tuple[str, ...]:
@@ -189,22 +238,38 @@ def sets_of(found: Any) -> tuple[str, ...]:
 
 
 def _holds_weights(value: Any) -> bool:
-    """A module, or a dictionary of named tensors, also one step further in (`{"shadow": {...}}`); the state of an optimiser is none."""
+    """A module, or a dictionary of named tensors, also one step further in (`{"shadow": {...}}`);
+    the state of an optimiser is none.
+    """
     if isinstance(value, nn.Module):
         return True
     if not isinstance(value, Mapping) or "param_groups" in value:
         return False
     inside = [value, *(v for v in value.values() if isinstance(v, Mapping))]
-    return any(isinstance(k, str) and isinstance(v, Tensor) and v.ndim > 0 for part in inside for k, v in part.items())
+    return any(
+        isinstance(k, str) and isinstance(v, Tensor) and v.ndim > 0
+        for part in inside
+        for k, v in part.items()
+    )
 
 
 def sound(tensors: Mapping[str, Tensor], where: str) -> None:
-    """UsageError where a tensor is not finite, claims more elements than it stores, or is of a kind that is not read."""
+    """UsageError where a tensor is not finite, claims more elements than it stores, or is of a kind
+    that is not read.
+    """
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
-            raise UsageError(f"{where}: {name} is a {tensor.dtype} {tensor.layout} tensor; dense real tensors are read")
-        if tensor.device.type == "meta" or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise UsageError(f"{where}: {name} claims shape {tuple(tensor.shape)}, but the file does not hold that many numbers")
+            raise UsageError(
+                f"{where}: {name} is a {tensor.dtype} {tensor.layout} tensor; dense real tensors are read"
+            )
+        if (
+            tensor.device.type == "meta"
+            or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise UsageError(
+                f"{where}: {name} claims shape {tuple(tensor.shape)}, but the file does not hold that "
+                f"many numbers"
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UsageError(f"{where}: {name} holds NaN or infinite numbers")
 
@@ -215,7 +280,9 @@ def sound_module(module: nn.Module, where: str) -> None:
 
 
 class replacing:
-    """Context: a temporary path beside `out` that takes its place when all went well, and vanishes otherwise."""
+    """Context: a temporary path beside `out` that takes its place when all went well, and vanishes
+    otherwise.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out

@@ -1,4 +1,6 @@
-"""The two digits subjects (protocol: "Digits"): small enough for a CPU, with batch norm, so that every method applies."""
+"""The two digits subjects (protocol: "Digits"): small enough for a CPU, with batch norm, so that
+every method applies.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def fc(classes: int, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def cnn(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """Two blocks of 3x3 convolution, batch norm, ReLU, pool (16 and 32 channels), then dense 128-32 with batch norm, and the classes."""
+    """Two blocks of 3x3 convolution, batch norm, ReLU, pool (16 and 32 channels), then dense 128-32
+    with batch norm, and the classes.
+    """
     c, h, w = shape
     return nn.Sequential(
         *_block(c, 16),

@@ -1,4 +1,6 @@
-"""The layers of a module in the order in which they run, and the affine layer under repair: which one, and whether it gives the logits."""
+"""The layers of a module in the order in which they run, and the affine layer under repair: which
+one, and whether it gives the logits.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ Affine = nn.Linear | nn.Conv2d
 
 @dataclass(frozen=True)
 class Site:
-    """An affine layer by its name in the module. `final`: its output is the logits; `width` and `positions`: outputs, and places where it acts."""
+    """An affine layer by its name in the module.
+
+    `final`: its output is the logits; `width` and `positions`: outputs, and places where it acts.
+    """
 
     name: str
     final: bool
@@ -33,7 +38,9 @@ class Site:
 
 @torch.no_grad()
 def sites(module: nn.Module, x: Tensor) -> list[Site]:
-    """The linear and convolutional layers that run exactly once on the images `x` (at least one), in the order in which they run."""
+    """The linear and convolutional layers that run exactly once on the images `x` (at least one),
+    in the order in which they run.
+    """
     calls: list[tuple[str, Tensor]] = []
     layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
 
@@ -49,7 +56,12 @@ def sites(module: nn.Module, x: Tensor) -> list[Site]:
             handle.remove()
     names = [name for name, _ in calls]
     return [
-        Site(name, out.shape == logits.shape and torch.equal(out, logits), _width(layers[name]), out[0].numel() // _width(layers[name]))
+        Site(
+            name,
+            out.shape == logits.shape and torch.equal(out, logits),
+            _width(layers[name]),
+            out[0].numel() // _width(layers[name]),
+        )
         for name, out in calls
         if names.count(name) == 1
     ]
@@ -60,17 +72,24 @@ def _width(layer: Affine) -> int:
 
 
 def find_site(module: nn.Module, x: Tensor, which: str) -> Site:
-    """The layer called `which`: "last", a name, or its place from the end (-1 is the last that runs). UsageError lists the layers.
+    """The layer called `which`: "last", a name, or its place from the end (-1 is the last that runs).
+    UsageError lists the layers.
 
     Places count from the end only, because the names in a Sequential are numbers.
     """
     found = sites(module, x)
     if not found:
         raise Unsupported("the module has no linear or convolutional layer that runs exactly once")
-    known = {s.name: s for s in found} | {str(i - len(found)): s for i, s in enumerate(found)} | {"last": found[-1]}
+    known = (
+        {s.name: s for s in found}
+        | {str(i - len(found)): s for i, s in enumerate(found)}
+        | {"last": found[-1]}
+    )
     if which not in known:
         listed = ", ".join(f"{s.name} ({i - len(found)})" for i, s in enumerate(found))
-        raise UsageError(f"layer {which!r} is not one that runs exactly once; accepted: last, or one of {listed}")
+        raise UsageError(
+            f"layer {which!r} is not one that runs exactly once; accepted: last, or one of {listed}"
+        )
     return known[which]
 
 
@@ -78,7 +97,9 @@ def final_site(module: nn.Module, x: Tensor) -> Site:
     """The linear layer whose output is the logits; Unsupported where the module does something after it."""
     found = [s for s in sites(module, x) if s.final and isinstance(s.layer(module), nn.Linear)]
     if not found:
-        raise Unsupported("no linear layer gives the logits: something runs after the last one, or it runs more than once")
+        raise Unsupported(
+            "no linear layer gives the logits: something runs after the last one, or it runs more than once"
+        )
     return found[-1]
 
 
@@ -102,7 +123,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call of a leaf module: its name, itself, the shape of its output (for two images) and whether that output is what the root returned."""
+    """One call of a leaf module: its name, itself, the shape of its output (for two images) and
+    whether that output is what the root returned.
+    """
 
     name: str
     layer: nn.Module
@@ -112,11 +135,16 @@ class Run:
 
 @torch.no_grad()
 def runs(module: nn.Module, x: Tensor) -> list[Run]:
-    """The calls of leaf modules in their order, on at most two images of `x`. Modules whose output is no tensor are left out."""
+    """The calls of leaf modules in their order, on at most two images of `x`.
+
+    Modules whose output is no tensor are left out.
+    """
     seen: list[tuple[str, nn.Module, Tensor]] = []
 
     def watch(name: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda layer, _, out: seen.append((name, layer, out.clone())) if isinstance(out, Tensor) else None
+        return lambda layer, _, out: (
+            seen.append((name, layer, out.clone())) if isinstance(out, Tensor) else None
+        )
 
     leaves = [(n, m) for n, m in module.named_modules() if not list(m.children())]
     handles = [m.register_forward_hook(watch(n)) for n, m in leaves]

@@ -1,7 +1,8 @@
 """How a network's input lays out an image: the words for it, and images in that order. Free of torch.
 
-Images are N x C x H x W everywhere in this project. A network may want them channels last, without the channel axis (grey images), or as
-flat vectors; a flat vector of a colour image holds channel after channel, as torch flattens, or pixel after pixel, as Keras and TensorFlow do.
+Images are N x C x H x W everywhere in this project. A network may want them channels last, without
+the channel axis (grey images), or as flat vectors; a flat vector of a colour image holds channel
+after channel, as torch flattens, or pixel after pixel, as Keras and TensorFlow do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def shape_in(layout: str, image: Shape) -> Shape | None:
 
 
 def layouts_of(taken: Shape, image: Shape, channels_last: bool = False) -> tuple[str, ...]:
-    """The layouts in which images of C x H x W have the shape `taken`, the likeliest first; none where they do not fit.
+    """The layouts in which images of C x H x W have the shape `taken`, the likeliest first; none where
+    they do not fit.
 
     `channels_last`: the format flattens pixel after pixel (Keras, TensorFlow).
     """
@@ -38,7 +40,12 @@ def layouts_of(taken: Shape, image: Shape, channels_last: bool = False) -> tuple
     if image[0] == 1:
         return tuple(word for word in found if word != "flat-NHWC")  # one channel: the same as flat
     if channels_last:
-        return tuple(sorted((w for w in found if w not in ("flat-column", "flat-row")), key=lambda word: word != "flat-NHWC"))
+        return tuple(
+            sorted(
+                (w for w in found if w not in ("flat-column", "flat-row")),
+                key=lambda word: word != "flat-NHWC",
+            )
+        )
     return tuple(found)
 
 
@@ -56,7 +63,9 @@ def arranged(x: Any, layout: str) -> Any:
 
 
 def images_in(x: Any) -> Any:
-    """An array of images as N x C x H x W, however it has its axes (N x H x W, N x H x W x C, N x C x H x W); None for anything else."""
+    """An array of images as N x C x H x W, however it has its axes (N x H x W, N x H x W x C, N x C
+    x H x W); None for anything else.
+    """
     if x.ndim == 3:
         return x[:, None]
     if x.ndim != 4:

@@ -1,7 +1,8 @@
-"""The paper's six-convolution network for MNIST and Fashion-MNIST (187,062 parameters at 1 x 28 x 28 and 10 classes), and a fully connected net.
+"""The paper's six-convolution network for MNIST and Fashion-MNIST (187,062 parameters at 1 x 28 x 28
+and 10 classes), and a fully connected net.
 
-Convolutions without padding, each followed by ReLU and *then* batch norm; channel dropout of .2 after each pool (the project's issue 3 lists
-the layers in order).
+Convolutions without padding, each followed by ReLU and *then* batch norm; channel dropout of .2
+after each pool (the project's issue 3 lists the layers in order).
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from airepair.errors import UsageError
 
 
 def cnn(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """5x5 C-32, 5x5 32-32, pool, 3x3 32-64, 3x3 64-64, pool, 3x3 64-128, 1x1 128-128, dense 100, dense K. Images of at least 28 x 28."""
+    """5x5 C-32, 5x5 32-32, pool, 3x3 32-64, 3x3 64-64, pool, 3x3 64-128, 1x1 128-128, dense 100, dense K.
+
+    Images of at least 28 x 28.
+    """
     channels, *sides = shape
     left = [((side - 8) // 2 - 4) // 2 - 2 for side in sides]
     if min(left) < 1:
-        raise UsageError(f"the six-convolution network needs images of at least 28 x 28 pixels; these are {sides[0]} x {sides[1]}")
+        raise UsageError(
+            f"the six-convolution network needs images of at least 28 x 28 pixels; "
+            f"these are {sides[0]} x {sides[1]}"
+        )
     return nn.Sequential(
         *_convolution(channels, 32, 5),
         *_convolution(32, 32, 5),

@@ -1,7 +1,9 @@
-"""ResNet-18, -34 and -50 (He et al. 2016) with the CIFAR stem: torchvision's blocks, a 3x3 stem of stride 1, no first pooling.
+"""ResNet-18, -34 and -50 (He et al. 2016) with the CIFAR stem: torchvision's blocks, a 3x3 stem of
+stride 1, no first pooling.
 
-Names of the tensors are torchvision's. `width` is the number of channels of the stem (64): `resnet18w16` has a quarter of the channels.
-11.17, 21.28 and 23.52 million parameters at 10 classes.
+Names of the tensors are torchvision's. `width` is the number of channels of the stem (64):
+`resnet18w16` has a quarter of the channels. 11.17, 21.28 and 23.52 million parameters at 10
+classes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ STAGES: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, int
 class ResNet(nn.Module):
     """Four stages of blocks behind a 3x3 stem; N x C x H x W (H, W of at least 8) to N x K."""
 
-    def __init__(self, kind: Literal["basic", "bottleneck"], stages: tuple[int, int, int, int], classes: int, channels: int, width: int):
+    def __init__(
+        self,
+        kind: Literal["basic", "bottleneck"],
+        stages: tuple[int, int, int, int],
+        classes: int,
+        channels: int,
+        width: int,
+    ):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

@@ -1,6 +1,8 @@
-"""ResNet-20, -32, -44 and -56 for CIFAR (He et al. 2016, section 4.2): three stages of n blocks, 16, 32 and 64 channels, depth 6n + 2.
+"""ResNet-20, -32, -44 and -56 for CIFAR (He et al. 2016, section 4.2): three stages of n blocks, 16,
+32 and 64 channels, depth 6n + 2.
 
-`shortcut` "A" (the paper's) drops every other pixel and pads channels with zeros, "B" is a 1x1 convolution with batch norm.
+`shortcut` "A" (the paper's) drops every other pixel and pads channels with zeros, "B" is a 1x1
+convolution with batch norm.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.downsample: nn.Module = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            convolution = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            convolution = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
             self.downsample = convolution if shortcut == "B" else Padded(outputs - inputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,25 +75,36 @@ class CifarResNet(nn.Module):
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
     return nn.Sequential(
-        *(Block(inputs if k == 0 else outputs, outputs, stride if k == 0 else 1, shortcut) for k in range(blocks)),
+        *(
+            Block(inputs if k == 0 else outputs, outputs, stride if k == 0 else 1, shortcut)
+            for k in range(blocks)
+        ),
     )
 
 
-def resnet20(classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
+def resnet20(
+    classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
+) -> nn.Module:
     """Three blocks a stage; .27 million parameters at 10 classes."""
     return CifarResNet(3, classes, shape[0], width, shortcut)
 
 
-def resnet32(classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
+def resnet32(
+    classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
+) -> nn.Module:
     """Five blocks a stage."""
     return CifarResNet(5, classes, shape[0], width, shortcut)
 
 
-def resnet44(classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
+def resnet44(
+    classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
+) -> nn.Module:
     """Seven blocks a stage."""
     return CifarResNet(7, classes, shape[0], width, shortcut)
 
 
-def resnet56(classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
+def resnet56(
+    classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
+) -> nn.Module:
     """Nine blocks a stage."""
     return CifarResNet(9, classes, shape[0], width, shortcut)

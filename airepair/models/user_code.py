@@ -1,4 +1,6 @@
-"""An architecture of the user's own: `package.module:factory` or `file.py:Net`. Running it is running the user's code, and is said so."""
+"""An architecture of the user's own: `package.module:factory` or `file.py:Net`. Running it is
+running the user's code, and is said so.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,21 @@ from torch import Tensor, nn
 from airepair.errors import UsageError, one_line
 from airepair.models.recognise import differences, load_weights, without_prefix
 
-CLASSES = ("classes", "num_classes", "n_classes", "nb_classes", "num_class")  # how factories call the number of classes
+CLASSES = (
+    "classes",
+    "num_classes",
+    "n_classes",
+    "nb_classes",
+    "num_class",
+)  # how factories call the number of classes
 ACCEPTED = "package.module:factory or file.py:Net"
 
 
 @dataclass(frozen=True, eq=False)
 class OwnCode:
-    """A factory of networks, the user's pre-processing of images in [0, 1] (N x C x H x W) if there is one, and the layers defined beside."""
+    """A factory of networks, the user's pre-processing of images in [0, 1] (N x C x H x W) if there
+    is one, and the layers defined beside.
+    """
 
     text: str
     factory: Callable[..., nn.Module]
@@ -37,7 +47,10 @@ class OwnCode:
         with _said(self.text):
             module = self.factory(**_keywords(self.factory, classes))
         if not isinstance(module, nn.Module):
-            raise UsageError(f"--net_arch {self.text} gives a {type(module).__name__}; accepted: a factory or class of torch.nn.Module")
+            raise UsageError(
+                f"--net_arch {self.text} gives a {type(module).__name__}; accepted: "
+                f"a factory or class of torch.nn.Module"
+            )
         return module.float().eval()
 
     def load(self, tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
@@ -62,17 +75,27 @@ def own_code(text: str) -> OwnCode:
     place, _, name = text.rpartition(":")
     if not place or not name.isidentifier():
         raise UsageError(f"--net_arch {text!r} is not understood; accepted: {ACCEPTED}")
-    # A person must see that code runs which the project did not bring, on every door: so it is said where they look.
+    # A person must see that code runs which the project did not bring, on every door: so it is said
+    # where they look.
     print(f"airepair: running the code of {place} (named by --net_arch)", file=sys.stderr)
     with _said(text):
         module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _from_package(place)
     factory = getattr(module, name, None)
     if not callable(factory):
-        known = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        known = [
+            k
+            for k, v in vars(module).items()
+            if callable(v) and getattr(v, "__module__", "") == module.__name__
+        ]
         raise UsageError(
-            f"--net_arch {text}: {place} has no {name!r} that can be called; accepted: {', '.join(known[:12]) or 'nothing there'}"
+            f"--net_arch {text}: {place} has no {name!r} that can be called; accepted: "
+            f"{', '.join(known[:12]) or 'nothing there'}"
         )
-    layers = tuple(v for v in vars(module).values() if isinstance(v, type) and issubclass(v, nn.Module) and v.__module__ == module.__name__)
+    layers = tuple(
+        v
+        for v in vars(module).values()
+        if isinstance(v, type) and issubclass(v, nn.Module) and v.__module__ == module.__name__
+    )
     preprocess = getattr(module, "preprocess", None)
     return OwnCode(text, factory, preprocess if callable(preprocess) else None, layers)
 
@@ -118,11 +141,17 @@ def _said(text: str) -> Iterator[None]:
 
 
 def _keywords(factory: Callable[..., object], classes: int) -> dict[str, int]:
-    """How the factory is called: with the number of classes where it takes it by one of its usual names, or has one argument without default."""
+    """How the factory is called: with the number of classes where it takes it by one of its usual
+    names, or has one argument without default.
+    """
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return {}
     named = next((name for name in CLASSES if name in parameters), None)
-    needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [
+        n
+        for n, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     return {named: classes} if named else {needed[0]: classes} if len(needed) == 1 else {}

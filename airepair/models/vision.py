@@ -1,7 +1,8 @@
 """torchvision, imported through here and nowhere else.
 
-torchvision's wheel for another build of torch cannot load its compiled operators; its import then stops at `torchvision::nms`, although no
-network needs that operator. Only in that case its schemas are declared first (without an implementation), and the import is done again.
+torchvision's wheel for another build of torch cannot load its compiled operators; its import then
+stops at `torchvision::nms`, although no network needs that operator. Only in that case its schemas
+are declared first (without an implementation), and the import is done again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Records: one JSON line per finished cell, appended at once by the process that ran it, and checked when it is read. Free of torch."""
+"""Records: one JSON line per finished cell, appended at once by the process that ran it, and
+checked when it is read. Free of torch.
+"""
 
 from airepair.records.files import Found, append, mended, read, scan, since
 from airepair.records.record import FINISHED, SAME_NORM, STATUSES, Phase, Record, version

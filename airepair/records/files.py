@@ -22,7 +22,9 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Found:
-    """What files hold: the records that stand, remarks about what was left out, and one sentence per line that is no record."""
+    """What files hold: the records that stand, remarks about what was left out, and one sentence
+    per line that is no record.
+    """
 
     records: list[Record]
     remarks: list[str]
@@ -30,9 +32,11 @@ class Found:
 
 
 def append(path: Path, record: Record) -> None:
-    """Appends the record: one whole line under a lock, then fsync. OSError where the disk is full or read-only.
+    """Appends the record: one whole line under a lock, then fsync. OSError where the disk is full
+    or read-only.
 
-    What an earlier crash left of a line is cut off first and kept beside the file: joined to ours it would make both unreadable.
+    What an earlier crash left of a line is cut off first and kept beside the file: joined to ours
+    it would make both unreadable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with finishing(), FileLock(f"{path}.lock"):
@@ -44,7 +48,9 @@ def append(path: Path, record: Record) -> None:
 
 
 def mended(path: Path) -> int:
-    """The size of a record file after what a crash left of its last line was cut off; 0 if there is no file. OSError as `append`."""
+    """The size of a record file after what a crash left of its last line was cut off; 0 if there is
+    no file. OSError as `append`.
+    """
     if not path.exists():
         return 0
     with FileLock(f"{path}.lock"):
@@ -56,7 +62,9 @@ def mended(path: Path) -> int:
 
 
 def since(stream: IO[bytes], start: int) -> list[Record]:
-    """The records of an open file from the byte `start` on, in their order; what is no record is left to `scan`."""
+    """The records of an open file from the byte `start` on, in their order; what is no record is
+    left to `scan`.
+    """
     stream.seek(start)
     found = []
     for line in stream:
@@ -66,7 +74,10 @@ def since(stream: IO[bytes], start: int) -> list[Record]:
 
 
 def _write(handle: int, data: bytes, end: int) -> None:
-    """All of the bytes, or none. (A buffered file would write what is left of them when it is closed, behind the cut.)"""
+    """All of the bytes, or none.
+
+    (A buffered file would write what is left of them when it is closed, behind the cut.)
+    """
     try:
         while data:
             data = data[os.write(handle, data) :]
@@ -77,7 +88,10 @@ def _write(handle: int, data: bytes, end: int) -> None:
 
 
 def _mend(path: Path, handle: int) -> int:
-    """Where the last whole line ends. A record that lacks its line end only gets it; half a record is kept aside and cut off."""
+    """Where the last whole line ends.
+
+    A record that lacks its line end only gets it; half a record is kept aside and cut off.
+    """
     end = os.fstat(handle).st_size
     start, tail = end, b""
     while start and b"\n" not in tail:
@@ -108,7 +122,9 @@ def _whole(line: bytes) -> bool:
 
 
 def scan(paths: Iterable[Path]) -> Found:
-    """What the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A line that is no record is named, the rest is read."""
+    """What the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A line that
+    is no record is named, the rest is read.
+    """
     records: list[Record] = []
     remarks: list[str] = []
     refused: list[str] = []
@@ -129,7 +145,9 @@ def scan(paths: Iterable[Path]) -> Found:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """The records that stand and remarks on what was left out; UsageError that names the first line that is no record."""
+    """The records that stand and remarks on what was left out; UsageError that names the first line
+    that is no record.
+    """
     found = scan(paths)
     if found.refused:
         more = f" ({len(found.refused) - 1} more lines are no records)" if found.refused[1:] else ""
@@ -145,7 +163,9 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes, bool]]:
                 if line.strip():
                     yield number, line.strip(), line.endswith(b"\n")
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}; accepted: a record file (JSON lines)") from error
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}; accepted: a record file (JSON lines)"
+        ) from error
 
 
 def record_files(paths: Iterable[Path]) -> list[Path]:

@@ -1,7 +1,7 @@
 """The fingerprint of a cell: what must be equal for two records to be of the same experiment. Free of torch.
 
-A record holds it with its parts, so that a difference can be named. What an older record lacks is unknown, and unknown is no
-difference.
+A record holds it with its parts, so that a difference can be named. What an older record lacks is
+unknown, and unknown is no difference.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ def of_cell(
 
     method      the configured method: its name, its options as it runs with them, the digest of its source
     given       the options that a user or a table of settings gave, as they gave them
-    conditions  profile, benchmark_version, arithmetic, image_limit and the column_budget of a control, as far as they are known
-    data        name of a split -> its digest; `weights`: digest of the subject's parameters and buffers. None: unknown
+    conditions  profile, benchmark_version, arithmetic, image_limit and the column_budget of a
+    control, as far as they are known
+    data        name of a split -> its digest; `weights`: digest of the subject's parameters and
+    buffers. None: unknown
     """
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     parts = {
@@ -73,18 +75,26 @@ def of(record: Record) -> Fingerprint:
         "arithmetic": record.provenance.get("arithmetic"),
     }
     found = {k: v for k, v in (said | dict(record.fingerprint)).items() if v is not None}
-    return found | ({"source": moved_sources().get(found["source"], found["source"])} if "source" in found else {})
+    return found | (
+        {"source": moved_sources().get(found["source"], found["source"])} if "source" in found else {}
+    )
 
 
 @cache
 def moved_sources() -> Mapping[str, str]:
-    """Digest of a method's source in records before the move of files -> that of the same code now (moved_sources.toml)."""
-    table: dict[str, str] = tomllib.loads(files("airepair.records").joinpath("moved_sources.toml").read_text(encoding="utf-8"))
+    """Digest of a method's source in records before the move of files -> that of the same code now
+    (moved_sources.toml).
+    """
+    table: dict[str, str] = tomllib.loads(
+        files("airepair.records").joinpath("moved_sources.toml").read_text(encoding="utf-8")
+    )
     return table
 
 
 def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS) -> list[str]:
-    """What differs, a sentence per part or option: `apricot: source changed`, `apricot.weight: was 5, is 50`."""
+    """What differs, a sentence per part or option: `apricot: source changed`, `apricot.weight: was
+    5, is 50`.
+    """
     found: list[str] = []
     for part in parts:
         if part == "options" and part in old and part in new:
@@ -95,13 +105,19 @@ def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS
 
 
 def _known(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
-    """The options that the other has as well, or that somebody gave: one that only a later version knows has its default here."""
+    """The options that the other has as well, or that somebody gave: one that only a later version
+    knows has its default here.
+    """
     given = one.get("given", {})
-    return {name: value for name, value in one["options"].items() if name in other["options"] or name in given}
+    return {
+        name: value for name, value in one["options"].items() if name in other["options"] or name in given
+    }
 
 
 def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """The parts that cannot be compared, since one of the two lacks them; of those that only some cells have, since the other has it."""
+    """The parts that cannot be compared, since one of the two lacks them; of those that only some
+    cells have, since the other has it.
+    """
     lacking = [p for p in PARTS if not (p in old and p in new)]
     return [WORDS.get(p, p) for p in lacking if p not in SOME or p in old or p in new]
 

@@ -1,4 +1,6 @@
-"""Finds the records of a cell in a file that grows: by the key at the head of each line, so that only those lines are decoded."""
+"""Finds the records of a cell in a file that grows: by the key at the head of each line, so that
+only those lines are decoded.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ class Lookup:
         self.places: dict[str, list[int]] = {}
 
     def of(self, key: str) -> list[Record]:
-        """The records of that key that stand; none if there is no file. A line that is no record counts for nothing here."""
+        """The records of that key that stand; none if there is no file.
+
+        A line that is no record counts for nothing here.
+        """
         found = []
         with suppress(FileNotFoundError), self.file.open("rb") as stream:
             stream.seek(self.end)

@@ -1,5 +1,7 @@
-"""The text of packed bits (right_answers.py), read and counted without numpy: records are checked before a process chooses its arithmetic,
-and numpy chooses its kernels when it is imported (airepair/arithmetic/setup.py)."""
+"""The text of packed bits (right_answers.py), read and counted without numpy: records are checked
+before a process chooses its arithmetic, and numpy chooses its kernels when it is imported
+(airepair/arithmetic/setup.py).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ def read(text: str) -> tuple[bytes, int]:
         if len(packed) != wanted:
             raise ValueError(f"{'more' if len(packed) > wanted else len(packed)} bytes for {size:,} answers")
     except (ValueError, binascii.Error, zlib.error) as error:
-        raise UsageError(f"{text[:40]!r} is not a list of right answers ({error}); accepted: what a record of airepair holds") from None
+        raise UsageError(
+            f"{text[:40]!r} is not a list of right answers ({error}); accepted: "
+            f"what a record of airepair holds"
+        ) from None
     return packed, size
 
 

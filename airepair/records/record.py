@@ -15,15 +15,21 @@ from airepair.errors import UsageError
 from airepair.host.validation import json_value, shown
 from airepair.records.schema import SCHEMA, Status, fits, problems_of
 
-SAME_NORM = "random change of the same norm"  # the phase that the harness adds to a direct weight modification
+SAME_NORM = (
+    "random change of the same norm"  # the phase that the harness adds to a direct weight modification
+)
 STATUSES: tuple[str, ...] = get_args(Status)
-FINISHED = ("repaired", "unsupported")  # a cell that ended so need not run again; the others may end otherwise another time
+FINISHED = (
+    "repaired",
+    "unsupported",
+)  # a cell that ended so need not run again; the others may end otherwise another time
 _OUTSIDE = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """An intermediate model that a method handed in: training images and seconds so far, scores on validation and test, right answers.
+    """An intermediate model that a method handed in: training images and seconds so far, scores on
+    validation and test, right answers.
 
     SAME_NORM is the harness's own: the control of a direct weight modification, without images and seconds.
     """
@@ -40,17 +46,25 @@ class Record:
     """One finished cell.
 
     options     name -> {"value": ..., "given": whether the user or a settings table gave it}
-    before      scores of the subject; `after` those of the repaired model; `missing` says why a metric is absent
-    budget      {"backward": images through forward and backward, "forward": images through forward only, "declared": most of the first kind
-                by the method's own word, before the repair; "selection": of the first kind, with which a control chose its own options}
-    sources     what the method learned from (airepair/methods/information.py); its control learns from the same
+    before      scores of the subject; `after` those of the repaired model; `missing` says why a
+    metric is absent
+    budget      {"backward": images through forward and backward, "forward": images through forward
+    only, "declared": most of the first kind
+                by the method's own word, before the repair; "selection": of the first kind, with
+                which a control chose its own options}
+    sources     what the method learned from (airepair/methods/information.py); its control learns
+    from the same
     cost        of the repair alone: seconds, peak bytes (see airepair/runner/cost.py)
-    subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of weights and data, notes; of a file that
-                was brought and repaired `written_back`: the file and its fidelity, or the reason why its format cannot hold the repair
+    subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of
+    weights and data, notes; of a file that
+                was brought and repaired `written_back`: the file and its fidelity, or the reason
+                why its format cannot hold the repair
     provenance  benchmark version, versions, device, threads, commit, dirty, profile, time, n of each split
-    right       which test images are right (right_answers.py): "tested" is the set of them, "before" and "after" answer for each
+    right       which test images are right (right_answers.py): "tested" is the set of them,
+    "before" and "after" answer for each
     notes       what a reader must know ("failures seen in training")
-    fingerprint what must be equal for two records to be of the same experiment (airepair/records/fingerprint.py); empty in older records
+    fingerprint what must be equal for two records to be of the same experiment
+    (airepair/records/fingerprint.py); empty in older records
     """
 
     case: Case
@@ -83,7 +97,11 @@ class Record:
         return known and self.after["accuracy"] < self.before["accuracy"] / 2
 
     def to_json(self) -> str:
-        """The record as one line. ValueError for a number that is not finite; a lone surrogate in a text becomes a question mark."""
+        """The record as one line.
+
+        ValueError for a number that is not finite; a lone surrogate in a text becomes a question
+        mark.
+        """
         content = {"schema": SCHEMA, "key": self.key, **dataclasses.asdict(self)}
         text = json.dumps(content, allow_nan=False, ensure_ascii=False)
         if not text.isascii():
@@ -103,10 +121,17 @@ class Record:
         except UsageError as error:
             raise UsageError(f"case is {shown(raw['case'])}: {error}") from None
         if raw["key"] != str(case) or _OUTSIDE.search(raw["key"]):
-            raise UsageError(f"key is {shown(raw['key'])}; accepted: the id of its case, {str(case)!r}, without a step to another folder")
+            raise UsageError(
+                f"key is {shown(raw['key'])}; accepted: the id of its case, {str(case)!r}, "
+                f"without a step to another folder"
+            )
         values = {k: v for k, v in raw.items() if k not in ("schema", "key")}
         values.setdefault("provenance", {})
-        values |= {"case": case, "phases": tuple(Phase(**p) for p in raw.get("phases", ())), "notes": tuple(raw.get("notes", ()))}
+        values |= {
+            "case": case,
+            "phases": tuple(Phase(**p) for p in raw.get("phases", ())),
+            "notes": tuple(raw.get("notes", ())),
+        }
         values["sources"] = tuple(raw.get("sources", ()))
         return cls(**values)
 

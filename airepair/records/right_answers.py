@@ -1,7 +1,9 @@
-"""Which test images a model gets right, small enough for a record: bits, packed and compressed, as text. Free of torch.
+"""Which test images a model gets right, small enough for a record: bits, packed and compressed, as
+text. Free of torch.
 
-Test images are numbered by their index in the source data set (Split.index), in rising order, so that the answers of two models and of two
-seeds meet image by image without any other file. 497 answers take about 90 characters.
+Test images are numbered by their index in the source data set (Split.index), in rising order, so
+that the answers of two models and of two seeds meet image by image without any other file. 497
+answers take about 90 characters.
 """
 
 from __future__ import annotations

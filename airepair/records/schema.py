@@ -1,4 +1,7 @@
-"""What a line of a record file may hold. `problems_of` is the door: behind it reports trust every type. Free of torch."""
+"""What a line of a record file may hold.
+
+`problems_of` is the door: behind it reports trust every type. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ class OptionFields(Closed, frozen=True):
 
 
 class Twin(msgspec.Struct, frozen=True):
-    """The clean twin of a faulty subject: training images and accuracy on the inputs that the fault spoils."""
+    """The clean twin of a faulty subject: training images and accuracy on the inputs that the fault
+    spoils.
+    """
 
     images: Count
     spoiled: Share
@@ -133,7 +138,9 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Line(Closed, frozen=True):
-    """A whole line; Record says what the fields mean. What a method or a later version adds to cost, subject and provenance may stand there too."""
+    """A whole line; Record says what the fields mean. What a method or a later version adds to
+    cost, subject and provenance may stand there too.
+    """
 
     schema: Schema
     key: Word
@@ -166,8 +173,12 @@ def fits(raw: Any) -> bool:
 
 
 def problems_of(raw: Any) -> Iterator[str]:
-    """What is wrong with a line's value, one sentence per field: the types first, then the ranges of the metrics."""
-    if isinstance(raw, Mapping) and "schema" in raw:  # a line of another schema has other fields: their names would only confuse
+    """What is wrong with a line's value, one sentence per field: the types first, then the ranges
+    of the metrics.
+    """
+    if (
+        isinstance(raw, Mapping) and "schema" in raw
+    ):  # a line of another schema has other fields: their names would only confuse
         found = list(problems(raw["schema"], Schema, "schema"))
         if found:
             yield from found

@@ -1,8 +1,9 @@
-"""The digest of a method's source: its module, and what that imports of its own package, but for what every method sees.
+"""The digest of a method's source: its module, and what that imports of its own package, but for what
+every method sees.
 
-A method's number may change with any statement that it runs; HARNESS is what no number depends on. Comments, docstrings, line
-breaks and the names of modules do not count: a file that is moved, or explained better, is the same code. Free of torch: files
-are parsed, not imported.
+A method's number may change with any statement that it runs; HARNESS is what no number depends on.
+Comments, docstrings, line breaks and the names of modules do not count: a file that is moved, or
+explained better, is the same code. Free of torch: files are parsed, not imported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ HARNESS = ("airepair", "airepair.errors", "airepair.options", "airepair.paths", 
 
 
 def source_digest(method: object) -> str:
-    """SHA-256 over the source of the method, of the methods that it runs (`methods()`), and over the files of an external tool.
+    """SHA-256 over the source of the method, of the methods that it runs (`methods()`), and over the
+    files of an external tool.
 
     A module whose source cannot be found counts by its name.
     """
@@ -72,14 +74,19 @@ class Import:
 
 @dataclass(frozen=True)
 class Code:
-    """A module without its imports of the own package, as the digest of its syntax tree ("" if nothing is left), and these imports."""
+    """A module without its imports of the own package, as the digest of its syntax tree ("" if
+    nothing is left), and these imports.
+    """
 
     rest: str
     imports: tuple[Import, ...] = ()
 
 
 def _digest(module: str) -> str:
-    """The digest of a module's code. What it imports is named by its content, so that no module's name counts."""
+    """The digest of a module's code.
+
+    What it imports is named by its content, so that no module's name counts.
+    """
     if _file(module) is None:
         return module
     code = _code(module)
@@ -90,7 +97,9 @@ def _digest(module: str) -> str:
 
 
 def _named(found: Import) -> str:
-    """What stands for the imported module: its code without its own imports, or its name where it has no source or is of HARNESS."""
+    """What stands for the imported module: its code without its own imports, or its name where it
+    has no source or is of HARNESS.
+    """
     module = found.whole if _file(found.whole) else found.module
     return "harness" if module in HARNESS else _code(module).rest if _file(module) else module
 
@@ -122,7 +131,13 @@ def _strip(node: ast.AST, package: list[str], found: list[Import]) -> None:
             else:
                 _strip(statement, package, found)
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and name == "body" and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            documented
+            and name == "body"
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             del body[0]
     for handler in getattr(node, "handlers", []):
         _strip(handler, package, found)
@@ -131,7 +146,9 @@ def _strip(node: ast.AST, package: list[str], found: list[Import]) -> None:
 
 
 def _imports(node: ast.stmt, package: list[str]) -> Iterator[Import]:
-    """What a statement imports of the own package; `from __future__` and other packages are code like any other."""
+    """What a statement imports of the own package; `from __future__` and other packages are code
+    like any other.
+    """
     top = package[0] if package else ""
     if isinstance(node, ast.Import) and all(a.name.partition(".")[0] == top for a in node.names):
         yield from (Import(a.name, "", a.asname or "") for a in node.names)
@@ -143,15 +160,23 @@ def _imports(node: ast.stmt, package: list[str]) -> Iterator[Import]:
 
 
 def _shape(node: Any) -> str:
-    """A syntax tree as text. What is empty is left out: Python versions differ in the fields that they have."""
+    """A syntax tree as text.
+
+    What is empty is left out: Python versions differ in the fields that they have.
+    """
     if isinstance(node, ast.AST):
-        return f"{type(node).__name__}({','.join(f'{k}={_shape(v)}' for k, v in ast.iter_fields(node) if v is not None and v != [])})"
+        filled = ((k, v) for k, v in ast.iter_fields(node) if v is not None and v != [])
+        return f"{type(node).__name__}({','.join(f'{k}={_shape(v)}' for k, v in filled)})"
     return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else repr(node)
 
 
 @cache
 def _file(module: str) -> Path | None:
-    """The module's source file. Only the top-level package is looked up: its parts are found by their path, so nothing is imported."""
+    """The module's source file.
+
+    Only the top-level package is looked up: its parts are found by their path, so nothing is
+    imported.
+    """
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)
@@ -163,7 +188,14 @@ def _file(module: str) -> Path | None:
     if not rest:
         return place if place.suffix == ".py" else None
     inner = place.parent.joinpath(*rest)
-    return next((p for p in (inner.with_suffix(".py"), inner / "__init__.py") if place.name == "__init__.py" and p.is_file()), None)
+    return next(
+        (
+            p
+            for p in (inner.with_suffix(".py"), inner / "__init__.py")
+            if place.name == "__init__.py" and p.is_file()
+        ),
+        None,
+    )
 
 
 def _content(file: Path | None) -> str:

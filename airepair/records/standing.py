@@ -1,4 +1,6 @@
-"""Which records stand where a cell was recorded more than once (docs/protocol.md): the first finished one of each fingerprint."""
+"""Which records stand where a cell was recorded more than once (docs/protocol.md): the first
+finished one of each fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,12 @@ from airepair.records.record import FINISHED, Record, version
 
 
 def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """The records that stand, in the order in which their cells first occur, and a remark per cell of which some were left out.
+    """The records that stand, in the order in which their cells first occur, and a remark per cell of
+    which some were left out.
 
-    Per key and fingerprint the first finished record stands; without one, the last attempt. What did not finish never replaces
-    what did. Records of one key whose fingerprints differ are different experiments: each has its own that stands.
+    Per key and fingerprint the first finished record stands; without one, the last attempt. What
+    did not finish never replaces what did. Records of one key whose fingerprints differ are
+    different experiments: each has its own that stands.
     """
     cells: dict[str, list[list[Record]]] = {}
     for record in records:
@@ -27,11 +31,14 @@ def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return kept, remarks
 
 
-def resumed(records: Iterable[Record], key: str, wanted: Fingerprint, kept: Collection[str] = FINISHED) -> tuple[Record | None, list[str]]:
-    """The record of the cell that a resumed run keeps, or None and what has changed since (nothing: it did not finish).
+def resumed(
+    records: Iterable[Record], key: str, wanted: Fingerprint, kept: Collection[str] = FINISHED
+) -> tuple[Record | None, list[str]]:
+    """The record of the cell that a resumed run keeps, or None and what has changed since (nothing: it
+    did not finish).
 
-    `records` are those that stand (several of one key if they were recorded under different conditions), `kept` the statuses
-    that need not run again.
+    `records` are those that stand (several of one key if they were recorded under different
+    conditions), `kept` the statuses that need not run again.
     """
     changes: list[str] = []
     for record in records:
@@ -58,9 +65,14 @@ def _remarks(key: str, groups: list[list[Record]]) -> list[str]:
         others = [r.status for r in group if r is not stands]
         if others:
             which = "the first finished one" if stands.status in FINISHED else "the last attempt"
-            found.append(f"{key} was recorded {len(group)} times; {which} counts ({stands.status}), left out: {', '.join(others)}")
+            found.append(
+                f"{key} was recorded {len(group)} times; {which} counts ({stands.status}), left out: "
+                f"{', '.join(others)}"
+            )
     for group in groups[1:]:
         if version(group[0]) != version(groups[0][0]):
             continue  # every number differs then, and the report says how many it left out
-        found.append(f"{key} was recorded under different conditions: {'; '.join(_differ(groups[0][0], group[0]))}")
+        found.append(
+            f"{key} was recorded under different conditions: {'; '.join(_differ(groups[0][0], group[0]))}"
+        )
     return found

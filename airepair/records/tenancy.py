@@ -1,7 +1,8 @@
 """Who writes into a folder of records: one run, or several that were told to share it.
 
-The lock is the kernel's (flock), so that of a dead process is free. Every process that files records holds it shared,
-the workers of a run too: a run that was killed has left the folder when its last process has ended.
+The lock is the kernel's (flock), so that of a dead process is free. Every process that files
+records holds it shared, the workers of a run too: a run that was killed has left the folder when
+its last process has ended.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Tenancy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.handle, self.cells = (os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (LOCK, CELLS))
+        self.handle, self.cells = (
+            os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644) for name in (LOCK, CELLS)
+        )
 
     def alone(self, seconds: float = PATIENCE) -> None:
         """Nobody else is there until `share`. UsageError that names the other run after `seconds`."""
@@ -33,11 +36,16 @@ class Tenancy:
         os.pwrite(self.handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def share(self, seconds: float = PATIENCE) -> None:
-        """Others may be there too. UsageError if a run that begins holds the folder for longer than `seconds`."""
+        """Others may be there too.
+
+        UsageError if a run that begins holds the folder for longer than `seconds`.
+        """
         self._take(fcntl.LOCK_SH, seconds)
 
     def claim(self, key: str) -> bool:
-        """Whether the cell is this process's from now until `release`; False while another process of the folder runs it."""
+        """Whether the cell is this process's from now until `release`; False while another process
+        of the folder runs it.
+        """
         try:
             fcntl.lockf(self.cells, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
         except (BlockingIOError, PermissionError):  # POSIX allows EAGAIN and EACCES
@@ -59,7 +67,8 @@ class Tenancy:
                     continue
                 who = os.pread(self.handle, 200, 0).decode(errors="replace") or "its process is not known"
                 raise UsageError(
-                    f"another run writes into {self.folder} ({who}); accepted: another --out, or --join to share its cells"
+                    f"another run writes into {self.folder} ({who}); accepted: another --out, "
+                    f"or --join to share its cells"
                 ) from None
             return
 

@@ -1,6 +1,7 @@
 """Reports: records in, text out. Free of torch; nothing here runs a model.
 
-`terminal` is what a run prints at its end, `write_all` what it leaves in a folder. All depend on the records alone: same records, same bytes.
+`terminal` is what a run prints at its end, `write_all` what it leaves in a folder. All depend on
+the records alone: same records, same bytes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ from airepair.report.text import tidy
 FORMS = ("txt", "md", "tex", "csv")
 
 
-def terminal(records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False) -> str:
+def terminal(
+    records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False
+) -> str:
     """Table I, Table II if there are faults, and Table III if there are ablations, as a terminal shows them.
 
-    `bold` writes the best in bold (escape sequences), else it is starred. If nothing ran the last line says so.
+    `bold` writes the best in bold (escape sequences), else it is starred. If nothing ran the last
+    line says so.
     """
     cells = grid(records)
     first, second = table1(cells.plain, paper_table.read(paper)), table2(cells.plain)
@@ -62,8 +66,11 @@ def render(tables: list[Table], form: str) -> str:
     return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)
 
 
-def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None, marks: Iterable[str] = ()) -> list[Path]:
-    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError if the folder cannot be written.
+def write_all(
+    records: Iterable[Record], folder: Path, paper: Path | None = None, marks: Iterable[str] = ()
+) -> list[Path]:
+    """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError
+    if the folder cannot be written.
 
     `marks` say which of the records have been verified (airepair verify).
     """
@@ -72,7 +79,9 @@ def write_all(records: Iterable[Record], folder: Path, paper: Path | None = None
     found = documents(table, paper)
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
     texts |= {"picture.svg": picture(table.plain), "verdict.md": summary(table, paper_table.read(paper))}
-    texts["leaderboard.html"] = leaderboard(table.plain, [t for tables in found.values() for t in tables], table, marks)
+    texts["leaderboard.html"] = leaderboard(
+        table.plain, [t for tables in found.values() for t in tables], table, marks
+    )
     return [replace_file(folder / name, text) for name, text in texts.items()]
 
 

@@ -1,7 +1,8 @@
 """Records that must not be averaged stand in columns and rows of their own.
 
 Within a column profile, arithmetic and data must be one; within a row the method's options and source too.
-What most records have keeps the plain name; the others are named by what differs: `cnn[profile:paper]`, `apricot[weight:50]`.
+What most records have keeps the plain name; the others are named by what differs:
+`cnn[profile:paper]`, `apricot[weight:50]`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ K = TypeVar("K", bound=Hashable)
 
 
 def apart(records: Iterable[Record]) -> tuple[list[Record], tuple[str, ...]]:
-    """The records, those that differ from most of their column or row under a name of their own, and a note per difference."""
+    """The records, those that differ from most of their column or row under a name of their own,
+    and a note per difference.
+    """
     notes: dict[str, None] = {}
     found: list[Record] = []
-    for (dataset, model), column in _grouped(_latest(records), lambda r: (r.case.dataset, r.case.model)).items():
+    for (dataset, model), column in _grouped(
+        _latest(records), lambda r: (r.case.dataset, r.case.model)
+    ).items():
         named = _named(column, _conditions(column), "model", f"{dataset}-{model}", notes)
         for (place, method), row in _grouped(named, lambda r: (r.case.model, r.case.method)).items():
             found += _named(row, _settings(row), "method", f"{dataset}-{place}-{method}", notes)
@@ -35,7 +40,9 @@ def apart(records: Iterable[Record]) -> tuple[list[Record], tuple[str, ...]]:
 
 
 def _latest(records: Iterable[Record]) -> list[Record]:
-    """Of the records of one cell that differ in nothing but the method's source or the subject's weights only the last."""
+    """Of the records of one cell that differ in nothing but the method's source or the subject's
+    weights only the last.
+    """
     kept: dict[str, list[Record]] = {}
     for record in records:
         same = kept.setdefault(record.key, [])
@@ -52,7 +59,13 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, l
     return found
 
 
-def _named(records: Sequence[Record], facts: Sequence[Mapping[str, Any]], part: str, place: str, notes: dict[str, None]) -> list[Record]:
+def _named(
+    records: Sequence[Record],
+    facts: Sequence[Mapping[str, Any]],
+    part: str,
+    place: str,
+    notes: dict[str, None],
+) -> list[Record]:
     """Each record with what differs between its facts and those of most put behind that part of its case."""
     usual = _usual(facts)
     named = []
@@ -64,7 +77,9 @@ def _named(records: Sequence[Record], facts: Sequence[Mapping[str, Any]], part: 
         label = ",".join(f"{name}:{_word(value)}" for name, value in sorted(differs.items()))
         case = dataclasses.replace(record.case, **_renamed(record.case, part, label))
         named.append(dataclasses.replace(record, case=case))
-        words = "; ".join(f"{name} {_word(usual[name])} and {_word(value)}" for name, value in sorted(differs.items()))
+        words = "; ".join(
+            f"{name} {_word(usual[name])} and {_word(value)}" for name, value in sorted(differs.items())
+        )
         notes[f"{place} was recorded with {words}: [{label}] stands apart"] = None
     return named
 
@@ -77,7 +92,9 @@ def _renamed(case: Case, part: str, label: str) -> dict[str, Any]:
 
 
 def _usual(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What most have, all facts together first: of equally many the first in the alphabet, whatever order they came in."""
+    """What most have, all facts together first: of equally many the first in the alphabet, whatever
+    order they came in.
+    """
     known = [f for f in facts if f]
     counted = Counter(_text(f) for f in known)
     ordered = sorted(known, key=lambda f: (-counted[_text(f)], _text(f)))
@@ -96,7 +113,9 @@ def _conditions(column: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _foreign(column: Sequence[Record], parts: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Index of a record -> "data" and its digest, or "" if it is the usual one; from version 2 on each seed has its own splits."""
+    """Index of a record -> "data" and its digest, or "" if it is the usual one; from version 2 on
+    each seed has its own splits.
+    """
     found: dict[int, dict[str, Any]] = {}
     groups: dict[int | None, list[int]] = {}
     for i, (record, part) in enumerate(zip(column, parts, strict=True)):
@@ -121,6 +140,8 @@ def _text(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """A value as a part of a case's name may hold it; the beginning of its digest if it is long or has other letters."""
+    """A value as a part of a case's name may hold it; the beginning of its digest if it is long or
+    has other letters.
+    """
     text = (value if isinstance(value, str) else _text(value)).replace("-", "m") or "usual"
     return text if PLAIN.fullmatch(text) else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]

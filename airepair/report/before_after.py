@@ -52,7 +52,9 @@ BEFORE = {"accuracy", "constraint", "confusion"}
 
 
 def before_after(cells: Grid) -> Table:
-    """A first row for the subject as it was, then one a method: mean over seeds (± standard deviation); what did not run says why below."""
+    """A first row for the subject as it was, then one a method: mean over seeds (± standard
+    deviation); what did not run says why below.
+    """
     rows: list[Row] = []
     names = columns(cells)
     for place in cells.columns:
@@ -61,17 +63,37 @@ def before_after(cells: Grid) -> Table:
         for method in cells.methods:
             records = cells.cell(place, method)
             if records:
-                rows.append(Row((label, marked(method_title(method), records)), tuple(_entry(records, name) for name in names)))
-    held = ("held out: given inputs that the method did not learn from; the others are under repaired.",) if HELD_OUT in names else ()
+                rows.append(
+                    Row(
+                        (label, marked(method_title(method), records)),
+                        tuple(_entry(records, name) for name in names),
+                    )
+                )
+    held = (
+        ("held out: given inputs that the method did not learn from; the others are under repaired.",)
+        if HELD_OUT in names
+        else ()
+    )
     notes = (
-        "repaired: failing inputs that the method got that are right afterwards. broken: right test inputs that are wrong afterwards.",
+        "repaired: failing inputs that the method got that are right afterwards. broken: "
+        "right test inputs that are wrong afterwards.",
         *held,
-        "worst class: the largest loss of accuracy in one class. images: through forward and backward in the repair.",
+        "worst class: the largest loss of accuracy in one class. images: through forward and backward in "
+        "the repair.",
         *wreck_note(cells),
     )
     headings = tuple(COLUMNS[name][0] for name in names)
     title = "Before and after"
-    return Table("before_after", title, ("Subject", "Method"), headings, tuple(rows), notes, claims(cells, ()), tuple(_tidy(cells)))
+    return Table(
+        "before_after",
+        title,
+        ("Subject", "Method"),
+        headings,
+        tuple(rows),
+        notes,
+        claims(cells, ()),
+        tuple(_tidy(cells)),
+    )
 
 
 def columns(cells: Grid) -> list[str]:
@@ -105,4 +127,10 @@ def _tidy(cells: Grid) -> Iterator[Tidy]:
             ran = [r for r in cells.cell(place, method) if r.status == "repaired"]
             for name in columns(cells) if ran else ():
                 _, number, scale, _ = COLUMNS[name]
-                yield {"dataset": place[0], "model": place[1], "method": method, "quantity": name, **numbers(sample(ran, number, scale))}
+                yield {
+                    "dataset": place[0],
+                    "model": place[1],
+                    "method": method,
+                    "quantity": name,
+                    **numbers(sample(ran, number, scale)),
+                }

@@ -1,4 +1,6 @@
-"""The records as a grid of columns (data set, model) and rows (methods), and the statistics of one cell over its seeds."""
+"""The records as a grid of columns (data set, model) and rows (methods), and the statistics of one
+cell over its seeds.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grid:
-    """Records of one benchmark version, one per key and sorted, so that the order in which cells finished leaves no trace.
+    """Records of one benchmark version, one per key and sorted, so that the order in which cells
+    finished leaves no trace.
 
-    `doubled` are keys that came more than once; `older` says how many records of earlier versions were left out, `notes` what
-    stands in columns and rows of its own (see apart.py).
+    `doubled` are keys that came more than once; `older` says how many records of earlier versions
+    were left out, `notes` what stands in columns and rows of its own (see apart.py).
     """
 
     records: tuple[Record, ...]
@@ -95,14 +98,20 @@ class Grid:
 
 
 def grid(records: Iterable[Record]) -> Grid:
-    """The grid of the records of the newest benchmark version among them; of each cell those that stand (see standing.py)."""
+    """The grid of the records of the newest benchmark version among them; of each cell those that
+    stand (see standing.py).
+    """
     given = list(records)
     newest = max(map(version, given), default=None)
     found = [r for r in given if version(r) == newest]
     seen = Counter(r.key for r in found)
     placed, notes = apart(standing(found)[0])
-    ordered = sorted(placed, key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed))
-    return Grid(tuple(ordered), tuple(sorted(k for k, n in seen.items() if n > 1)), len(given) - len(found), notes)
+    ordered = sorted(
+        placed, key=lambda r: (*column_rank(column(r)), *method_rank(r.case.method), r.case.seed)
+    )
+    return Grid(
+        tuple(ordered), tuple(sorted(k for k, n in seen.items() if n > 1)), len(given) - len(found), notes
+    )
 
 
 def column(record: Record) -> Column:
@@ -111,13 +120,19 @@ def column(record: Record) -> Column:
 
 
 def faulty(cells: Grid) -> set[Column]:
-    """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or works in an environment that it was not trained for
-    (`digits+fog3`): Table II, not Table I. A crashed cell's record does not say."""
-    return {column(r) for r in cells.records if "+" in r.case.dataset + r.case.model and r.subject.get("fault")}
+    """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or works in an
+    environment that it was not trained for (`digits+fog3`): Table II, not Table I. A crashed cell's
+    record does not say.
+    """
+    return {
+        column(r) for r in cells.records if "+" in r.case.dataset + r.case.model and r.subject.get("fault")
+    }
 
 
 def ablation(record: Record) -> str:
-    """The name of the ablation that the record is of ("" for a method as it is, tuned or swept): its idea is off, and it is in Table III only."""
+    """The name of the ablation that the record is of ("" for a method as it is, tuned or swept):
+    its idea is off, and it is in Table III only.
+    """
     control = record.category == "control" or record.case.base_method in CONTROLS
     variant = record.case.variant
     return variant if variant.isidentifier() and variant != TUNED and not control else ""
@@ -135,14 +150,18 @@ def score(record: Record, metric: str) -> float | None:
     return record.after.get(metric) if record.status == "repaired" else None
 
 
-def sample(records: Iterable[Record], value: Callable[[Record], float | None], scale: float = 1.0) -> Sample | None:
+def sample(
+    records: Iterable[Record], value: Callable[[Record], float | None], scale: float = 1.0
+) -> Sample | None:
     """The values of those records that have one, times `scale`; None where none has."""
     values = tuple(v * scale for v in map(value, records) if v is not None)
     return Sample(values) if values else None
 
 
 def baseline(records: Iterable[Record], metric: str) -> Sample | None:
-    """The scores of the subject itself in percent, one a seed (in a column every method starts from the same one)."""
+    """The scores of the subject itself in percent, one a seed (in a column every method starts from
+    the same one).
+    """
     by_seed: dict[int, float] = {}
     for record in records:
         if metric in record.before:
@@ -151,7 +170,9 @@ def baseline(records: Iterable[Record], metric: str) -> Sample | None:
 
 
 def status(records: list[Record]) -> str:
-    """What a cell without a number says: its status word or words, "missing" where it ran but the metric is absent, "not run"."""
+    """What a cell without a number says: its status word or words, "missing" where it ran but the
+    metric is absent, "not run".
+    """
     words = list(dict.fromkeys(r.status for r in records))
     if not words:
         return NOT_RUN

@@ -1,4 +1,6 @@
-"""What stands under every table: n, spread, device, versions, commit, profile, test images, what a reader must know, what was not run."""
+"""What stands under every table: n, spread, device, versions, commit, profile, test images, what a
+reader must know, what was not run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ NOTHING = "Nothing ran: no cell of this table was repaired."
 
 
 def claims(
-    cells: Grid, metrics: Iterable[str], paper_columns: Iterable[Column] = (), methods: Sequence[str] | None = None
+    cells: Grid,
+    metrics: Iterable[str],
+    paper_columns: Iterable[Column] = (),
+    methods: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """The lines, the claim first; `metrics` are those of the table. The last line says so if nothing ran."""
     ran = [r for r in cells.records if r.status == "repaired"]
@@ -31,9 +36,13 @@ def claims(
     if absent:
         lines.append(f"Columns of the paper that were not run: {', '.join(absent)}.")
     if cells.doubled:
-        lines.append(f"Recorded more than once, the first finished record counts: {', '.join(cells.doubled)}.")
+        lines.append(
+            f"Recorded more than once, the first finished record counts: {', '.join(cells.doubled)}."
+        )
     if cells.older:
-        lines.append(f"Left out: {cells.older} records of an earlier benchmark version, whose numbers do not compare.")
+        lines.append(
+            f"Left out: {cells.older} records of an earlier benchmark version, whose numbers do not compare."
+        )
     lines += [f"Not averaged: {note}." for note in cells.notes]
     return tuple(lines if ran else [*lines, NOTHING])
 
@@ -43,9 +52,11 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
     counts = sorted({len(cells.cell(p, m)) for p in cells.columns for m in cells.methods} - {0})
     n = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     parts = [
-        f"n = {n} seed{'s' * (counts[-1] > 1)} per cell" + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
+        f"n = {n} seed{'s' * (counts[-1] > 1)} per cell"
+        + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
         "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
-        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} thread(s){_arithmetic(cells)}",
+        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} "
+        f"thread(s){_arithmetic(cells)}",
         f"benchmark version {cells.version}",
         _versions(cells),
         f"commit {_each(cells, commit)}",
@@ -81,7 +92,9 @@ def _each(cells: Grid, value: Callable[[Any], Any]) -> str:
 
 
 def test_images(cells: Grid) -> str:
-    """n of test images for each data set, and what the seeds range over: "digits 497 (over splits of these 1,797 images), mnist 10,000"."""
+    """n of test images for each data set, and what the seeds range over: "digits 497 (over splits
+    of these 1,797 images), mnist 10,000".
+    """
     counts: dict[str, set[int]] = {}
     scopes: dict[str, set[str]] = {}
     for record in cells.records:
@@ -99,7 +112,9 @@ def _over(scopes: set[str]) -> str:
 
 
 def _notes(cells: Grid) -> list[str]:
-    """Notes on the subject and the data, each with the columns it holds for; a method's own notes stand in the extended report."""
+    """Notes on the subject and the data, each with the columns it holds for; a method's own notes
+    stand in the extended report.
+    """
     found: dict[str, list[str]] = {}
     for place in cells.columns:
         for note in column_notes(cells.of(place)):
@@ -111,9 +126,16 @@ def column_notes(records: Sequence[Record]) -> list[str]:
     """Notes that every record of a column with a baseline shares, and what follows from its subject."""
     known = [r for r in records if r.before]
     notes = [n for n in (known[0].notes if known else ()) if all(n in r.notes for r in known)]
-    if len({r.case.seed for r in known}) > 1 and _one_subject(known) and (same := _same_weights(known)) not in notes:
+    if (
+        len({r.case.seed for r in known}) > 1
+        and _one_subject(known)
+        and (same := _same_weights(known)) not in notes
+    ):
         notes.append(same)
-    if any(r.subject.get("trained_on") == "unknown" for r in known) and "failures seen in training" not in notes:
+    if (
+        any(r.subject.get("trained_on") == "unknown" for r in known)
+        and "failures seen in training" not in notes
+    ):
         notes.append("what the subject was trained on is unknown")
     for seed in sorted({r.case.seed for r in known}):
         if len({weights(r) for r in known if r.case.seed == seed} - {None}) > 1:
@@ -130,7 +152,11 @@ def _one_subject(records: Sequence[Record]) -> bool:
 def _same_weights(records: Sequence[Record]) -> str:
     """What the seeds of such a column change."""
     one = len({str((r.subject.get("data") or {}).get("repair")) for r in records}) == 1
-    return "repair seeds only" if one else "the same weights at every seed, which sets the repair's own randomness and the split"
+    return (
+        "repair seeds only"
+        if one
+        else "the same weights at every seed, which sets the repair's own randomness and the split"
+    )
 
 
 def weights(record: Record) -> str | None:

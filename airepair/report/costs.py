@@ -1,6 +1,8 @@
-"""The cost table: seconds, peak memory and images of the repair alone, a column each, for every data set, model and method.
+"""The cost table: seconds, peak memory and images of the repair alone, a column each, for every data
+set, model and method.
 
-Kept apart from Table I, which holds nothing that varies between two runs of the same cells. Seconds are reported, not matched.
+Kept apart from Table I, which holds nothing that varies between two runs of the same cells. Seconds
+are reported, not matched.
 """
 
 from __future__ import annotations
@@ -57,13 +59,31 @@ def costs(cells: Grid) -> Table:
             ran = [r for r in records if r.status == "repaired"]
             entries = tuple(Entry(_text(sample(ran, COLUMNS[n][1]), COLUMNS[n][2], records)) for n in names)
             label = f"{dataset_title(place[0])} {model_title(place[1])}"
-            rows.append(Row((label, marked(method_title(method), records)), entries, rule=not rows or rows[-1].labels[0] != label))
+            rows.append(
+                Row(
+                    (label, marked(method_title(method), records)),
+                    entries,
+                    rule=not rows or rows[-1].labels[0] != label,
+                )
+            )
     sources = sorted({str(r.cost["memory_source"]) for r in cells.records if "memory_source" in r.cost})
-    about = (f"Of the repair alone. Peak memory is what the repair added, by {' / '.join(sources) or 'a source that was not recorded'}.",)
+    about = (
+        f"Of the repair alone. Peak memory is what the repair added, "
+        f"by {' / '.join(sources) or 'a source that was not recorded'}.",
+    )
     notes = (*about, *wreck_note(cells))
     headings = tuple(COLUMNS[n][0] for n in names)
     title = "Cost of each repair: mean over seeds"
-    return Table("cost", title, ("Subject", "Method"), headings, tuple(rows), notes, claims(cells, ()), tuple(_tidy(cells, names)))
+    return Table(
+        "cost",
+        title,
+        ("Subject", "Method"),
+        headings,
+        tuple(rows),
+        notes,
+        claims(cells, ()),
+        tuple(_tidy(cells, names)),
+    )
 
 
 def _text(found: Sample | None, digits: int, records: list[Record]) -> str:

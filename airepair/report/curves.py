@@ -1,4 +1,5 @@
-"""The curve of a cell: accuracy on test against training images, through the states that the method handed in; finetune's beside it.
+"""The curve of a cell: accuracy on test against training images, through the states that the method
+handed in; finetune's beside it.
 
 Geometry only (a fixed drawing area of WIDTH x HEIGHT units); the page draws it as inline SVG.
 """
@@ -101,4 +102,8 @@ def _y(score: float, ticks: Sequence[float]) -> float:
 
 
 def _point(state: State, xs: Sequence[float], ys: Sequence[float]) -> Point:
-    return Point(_x(state[0], xs), _y(state[1], ys), f"{state[2]}: {fixed(state[1])} % after {state[0]:,.0f} training images")
+    return Point(
+        _x(state[0], xs),
+        _y(state[1], ys),
+        f"{state[2]}: {fixed(state[1])} % after {state[0]:,.0f} training images",
+    )

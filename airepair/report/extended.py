@@ -1,7 +1,9 @@
-"""The extended report: one table a data set and model, methods by category in rows, all metrics in columns, controls beside each method.
+"""The extended report: one table a data set and model, methods by category in rows, all metrics in
+columns, controls beside each method.
 
-Scores after the repair in percent (differences in percentage points), the subject's own in the first row. Below a method stand the states it
-handed in on the way, so that one sees what its own idea contributed, and its controls. ‡ flags a constraint gain that a temperature gives.
+Scores after the repair in percent (differences in percentage points), the subject's own in the
+first row. Below a method stand the states it handed in on the way, so that one sees what its own
+idea contributed, and its controls. ‡ flags a constraint gain that a temperature gives.
 """
 
 from __future__ import annotations
@@ -14,8 +16,24 @@ from airepair.metrics import entries as metric_entries
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, status
 from airepair.report.claims import claims, column_notes
-from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
-from airepair.report.ordering import Column, category_rank, dataset_title, method_rank, method_title, model_title
+from airepair.report.facts import (
+    FLAG,
+    FLAGGED,
+    category,
+    marked,
+    settings,
+    temperature_alone,
+    wreck_note,
+    wrecked,
+)
+from airepair.report.ordering import (
+    Column,
+    category_rank,
+    dataset_title,
+    method_rank,
+    method_title,
+    model_title,
+)
 from airepair.report.states import State, states
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
 
@@ -88,7 +106,11 @@ def _table(cells: Grid, place: Column) -> Table:
     here = cells.where(lambda r: (r.case.dataset, r.case.model) == place)
     metrics = metrics_of(here.records)
     base = {m: baseline(here.records, m) for m in metrics}
-    rows = [Row(("subject", "before", ""), (*(_base_entry(base[m], m) for m in metrics), Entry("")))] if metrics else []
+    rows = (
+        [Row(("subject", "before", ""), (*(_base_entry(base[m], m) for m in metrics), Entry("")))]
+        if metrics
+        else []
+    )
     order = sorted(here.methods, key=lambda m: (category_rank(category(here, m)), method_rank(m)))
     best = {m: _best(here, place, m, base[m]) for m in metrics}
     last = ""
@@ -98,26 +120,50 @@ def _table(cells: Grid, place: Column) -> Table:
         last = label
         found = states(here, place, method)
         if not found:
-            rows.append(Row((label, method_title(method), settings(records)), (Entry(status(records)),) * (len(metrics) + 1), rule))
+            rows.append(
+                Row(
+                    (label, method_title(method), settings(records)),
+                    (Entry(status(records)),) * (len(metrics) + 1),
+                    rule,
+                )
+            )
         for state in found:
             rows.append(_row(state, label, method, records, metrics, best, rule and state.kind == "final"))
-    title = f"{dataset_title(place[0])} {model_title(place[1])}: scores after the repair, in % of test images unless stated"
+    title = (
+        f"{dataset_title(place[0])} {model_title(place[1])}: scores after the repair, "
+        f"in % of test images unless stated"
+    )
     headings = (*map(heading, metrics), Heading("Cost", "training images"))
     tidy = tuple(_tidy(here, place, order, metrics))
     notes = tuple(_notes(here, place))
     name = f"extended-{place[0]}-{place[1]}"
     return Table(
-        name, title, ("Category", "Method", "Settings"), headings, tuple(rows), notes, claims(here, metrics, methods=cells.methods), tidy
+        name,
+        title,
+        ("Category", "Method", "Settings"),
+        headings,
+        tuple(rows),
+        notes,
+        claims(here, metrics, methods=cells.methods),
+        tidy,
     )
 
 
 def _base_entry(found: Sample | None, metric: str) -> Entry:
     scale, sign = unit(metric)
-    return Entry(spread(Sample(tuple(v * scale / 100 for v in found.values)), sign=sign) if found else "missing")
+    return Entry(
+        spread(Sample(tuple(v * scale / 100 for v in found.values)), sign=sign) if found else "missing"
+    )
 
 
 def _row(
-    state: State, label: str, method: str, records: list[Record], metrics: list[str], best: dict[str, float | None], rule: bool
+    state: State,
+    label: str,
+    method: str,
+    records: list[Record],
+    metrics: list[str],
+    best: dict[str, float | None],
+    rule: bool,
 ) -> Row:
     shown = []
     for metric in metrics:
@@ -126,21 +172,40 @@ def _row(
         text = spread(found, sign=sign, usual=len(records)) if found else "missing"
         final = state.kind == "final"
         flag = FLAG if final and metric == "constraint" and temperature_alone(records) else ""
-        top = final and found is not None and not wrecked(records) and best[metric] is not None and round(found.mean, 2) == best[metric]
+        top = (
+            final
+            and found is not None
+            and not wrecked(records)
+            and best[metric] is not None
+            and round(found.mean, 2) == best[metric]
+        )
         shown.append(Entry(text + flag, top))
     shown.append(Entry(f"{state.images.mean:,.0f}" if state.images else ""))
-    names = {"final": marked(method_title(method), records), "phase": f"  · {state.label}", "beside": f"  beside it: {state.label}"}
-    return Row((label, names[state.kind], settings(records) if state.kind == "final" else ""), tuple(shown), rule)
+    names = {
+        "final": marked(method_title(method), records),
+        "phase": f"  · {state.label}",
+        "beside": f"  beside it: {state.label}",
+    }
+    return Row(
+        (label, names[state.kind], settings(records) if state.kind == "final" else ""), tuple(shown), rule
+    )
 
 
 def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float | None:
-    """The best value of the metric over the repaired models as printed, if it is better than the subject's own."""
+    """The best value of the metric over the repaired models as printed, if it is better than the
+    subject's own.
+    """
     entry = _registered().get(metric)
     if entry is None or entry.better == "none" or base is None:
         return None
     scale, _ = unit(metric)
     sound = [m for m in cells.methods if not wrecked(cells.cell(place, m))]
-    means = [round(s.mean, 2) for m in sound for state in states(cells, place, m)[:1] if (s := state.sample(metric, scale))]
+    means = [
+        round(s.mean, 2)
+        for m in sound
+        for state in states(cells, place, m)[:1]
+        if (s := state.sample(metric, scale))
+    ]
     start, pick = round(base.mean * scale / 100, 2), max if entry.better == "higher" else min
     top = pick(means, default=start)
     return top if (top > start if entry.better == "higher" else top < start) else None
@@ -148,7 +213,8 @@ def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float
 
 def _notes(cells: Grid, place: Column) -> Iterator[str]:
     yield (
-        "· an intermediate state of the method; beside it: finetune's last state with at most as many training images, and for direct"
+        "· an intermediate state of the method; beside it: finetune's last state with at most as many "
+        "training images, and for direct"
         " weight modifications a random change of the same norm (of each tensor)."
     )
     yield from wreck_note(cells)
@@ -160,7 +226,12 @@ def _notes(cells: Grid, place: Column) -> Iterator[str]:
     shared = set(column_notes(cells.records))
     for method in cells.methods:
         records = cells.cell(place, method)
-        chosen = {f"{k}={o['value']} ({o.get('origin', 'given')})" for r in records for k, o in r.options.items() if o.get("given")}
+        chosen = {
+            f"{k}={o['value']} ({o.get('origin', 'given')})"
+            for r in records
+            for k, o in r.options.items()
+            if o.get("given")
+        }
         if chosen:
             yield f"Options of {method_title(method)} that are not its defaults: {', '.join(sorted(chosen))}."
         own: dict[str, list[str]] = {}

@@ -1,5 +1,6 @@
-"""What the records of one cell say besides their scores: category, where the options come from, whether a gain is only confidence, whether
-the model is wrecked."""
+"""What the records of one cell say besides their scores: category, where the options come from,
+whether a gain is only confidence, whether the model is wrecked.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +12,15 @@ from airepair.records import Record
 from airepair.report.cells import Grid, gain, sample
 
 FLAG = "‡"
-FLAGGED = f"{FLAG} The gain vanishes under temperature scaling fitted on validation: rescaling the logits alone would produce it."
+FLAGGED = (
+    f"{FLAG} The gain vanishes under temperature scaling fitted on validation: "
+    f"rescaling the logits alone would produce it."
+)
 
 WRECK = "✗"
-WRECKED = f"{WRECK} The repair wrecked the model: for at least one seed, less than half of its accuracy is left."
+WRECKED = (
+    f"{WRECK} The repair wrecked the model: for at least one seed, less than half of its accuracy is left."
+)
 
 
 def wrecked(records: Iterable[Record]) -> bool:
@@ -33,25 +39,39 @@ def wreck_note(cells: Grid) -> tuple[str, ...]:
 
 
 def temperature_alone(records: list[Record]) -> bool:
-    """Whether the constraint gained on average but not at the best temperature: over-confidence, not repair."""
-    plain, tempered = (sample(records, partial(gain, metric=m)) for m in ("constraint", "constraint_tempered"))
+    """Whether the constraint gained on average but not at the best temperature: over-confidence,
+    not repair.
+    """
+    plain, tempered = (
+        sample(records, partial(gain, metric=m)) for m in ("constraint", "constraint_tempered")
+    )
     return plain is not None and tempered is not None and plain.mean > 0 and tempered.mean <= 0
 
 
 def settings(records: Iterable[Record]) -> str:
     """Where a row's options come from: "default", "tuned", "given" or the settings table."""
-    origins = {str(o.get("origin") or ("given" if o.get("given") else "default")) for r in records for o in r.options.values()}
-    words = {"tuned" if "tun" in o else o if o in ("default", "given") else "settings table" for o in origins} - {"default"}
+    origins = {
+        str(o.get("origin") or ("given" if o.get("given") else "default"))
+        for r in records
+        for o in r.options.values()
+    }
+    words = {
+        "tuned" if "tun" in o else o if o in ("default", "given") else "settings table" for o in origins
+    } - {"default"}
     return " + ".join(sorted(words)) or "default"
 
 
 def category(cells: Grid, method: str) -> str:
     """The method's category as its records have it (a crashed cell has none)."""
-    return next((r.category for r in cells.records if r.case.method == method and r.category), "category unknown")
+    return next(
+        (r.category for r in cells.records if r.case.method == method and r.category), "category unknown"
+    )
 
 
 def conditions(records: Iterable[Record]) -> str:
-    """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; "" where all is float32."""
+    """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; ""
+    where all is float32.
+    """
     found = list(records)
     if not any(r.provenance.get("arithmetic") == "bf16" for r in found):
         return ""

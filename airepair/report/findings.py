@@ -1,8 +1,10 @@
 """The findings: what the committed records allow to be claimed, and nothing else.
 
-A claim needs SEEDS seeds in each arithmetic (portable and native), and in each of them a difference from zero in the same direction whose p
-is below LEVEL after Holm's correction within its table and metric; p is the larger one of a bootstrap and a permutation test (statistics.py).
-Which columns take part is decided by their number of seeds alone, so that no column joins or leaves a family for its result.
+A claim needs SEEDS seeds in each arithmetic (portable and native), and in each of them a difference
+from zero in the same direction whose p is below LEVEL after Holm's correction within its table and
+metric; p is the larger one of a bootstrap and a permutation test (statistics.py). Which columns
+take part is decided by their number of seeds alone, so that no column joins or leaves a family for
+its result.
 """
 
 from __future__ import annotations
@@ -39,14 +41,24 @@ class Section:
 
 
 SECTIONS = (
-    Section("idea", "Is it the idea? (Table III)", "The gain of a method minus its gain with its own idea switched off."),
+    Section(
+        "idea",
+        "Is it the idea? (Table III)",
+        "The gain of a method minus its gain with its own idea switched off.",
+    ),
     Section(
         "control",
         "Beyond fine-tuning? (Table III)",
         "The gain of a method minus that of fine-tuning on the same sources at as many images.",
     ),
-    Section("gain", "What repairs at all? (Table I)", "The score after the repair minus the score before it."),
-    Section("lead", "Which method is best? (Table I)", "The gain of the best method of a column minus that of the second."),
+    Section(
+        "gain", "What repairs at all? (Table I)", "The score after the repair minus the score before it."
+    ),
+    Section(
+        "lead",
+        "Which method is best? (Table I)",
+        "The gain of the best method of a column minus that of the second.",
+    ),
 )
 
 
@@ -73,7 +85,11 @@ def findings(records: Iterable[Record], sources: str) -> str:
     chosen = [g.where(lambda r: column(r) in enough) for g in grids.values()]
     claims = [_claims(counted_once(g)) for g in chosen]
     alike = dict.fromkeys(line for g in chosen for line in lines(twins(g)))
-    parts = [_head(sources, newest), *(f"{escape(line)}\n" for line in alike), *(_section(s, claims) for s in SECTIONS)]
+    parts = [
+        _head(sources, newest),
+        *(f"{escape(line)}\n" for line in alike),
+        *(_section(s, claims) for s in SECTIONS),
+    ]
     parts.append(_rest(found, enough))
     return "\n".join(parts)
 
@@ -112,11 +128,16 @@ def _gains(cells: Grid, metric: str) -> Iterator[tuple[Key, Comparison]]:
 def _head(sources: str, newest: int | None) -> str:
     return (
         "# What the records allow to be claimed\n\n"
-        f"Written by `airepair findings {sources}` from records of benchmark version {newest}; not edited by hand.\n\n"
-        f"A claim is listed if its difference from zero is significant over at least {SEEDS} seeds, in portable **and** in native arithmetic:\n"
-        f"p below {LEVEL:g} after Holm's correction within its table and metric; p is the larger of a bootstrap and a permutation test\n"
-        "([reports.md](reports.md)). Differences are in percentage points, with their 95 % intervals. Claims hold over splits of these data\n"
-        "sets and for these small networks. A difference that is not significant here may exist all the same.\n"
+        f"Written by `airepair findings {sources}` from records of benchmark version {newest}; "
+        f"not edited by hand.\n\n"
+        f"A claim is listed if its difference from zero is significant over at least {SEEDS} seeds, "
+        f"in portable **and** in native arithmetic:\n"
+        f"p below {LEVEL:g} after Holm's correction within its table and metric; "
+        f"p is the larger of a bootstrap and a permutation test\n"
+        "([reports.md](reports.md)). Differences are in percentage points, with their 95 % intervals. "
+        "Claims hold over splits of these data\n"
+        "sets and for these small networks. A difference that is not significant here may exist all the "
+        "same.\n"
     )
 
 
@@ -129,10 +150,15 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
         of_metric = [k for k in shared if k[1] == metric]
         claimed = [k for k in told if k[1] == metric]
         if not of_metric:
-            lines += [f"{name.capitalize()}: no comparison has {SEEDS} seeds in both arithmetics, so nothing can be claimed.", ""]
+            lines += [
+                f"{name.capitalize()}: no comparison has {SEEDS} seeds in both arithmetics, "
+                f"so nothing can be claimed.",
+                "",
+            ]
             continue
         lines += [
-            f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons are significant.{_ideas(of_metric, first, told)}",
+            f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons are "
+            f"significant.{_ideas(of_metric, first, told)}",
             "",
         ]
         if claimed:
@@ -143,29 +169,43 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
 
 
 def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str:
-    """For how many methods the idea can be told from its absence: better than each of its ablations in a column."""
+    """For how many methods the idea can be told from its absence: better than each of its ablations
+    in a column.
+    """
     if asked[0][0] != "idea":
         return ""
     groups: dict[tuple[str, Column], list[Key]] = {}
     for key in asked:
         groups.setdefault((key[3], key[2]), []).append(key)
     better = {m for (m, _), keys in groups.items() if all(k in told and first[k].told > 0 for k in keys)}
-    return f" The idea improves the repair significantly for {len(better)} of {len({m for m, _ in groups})} methods."
+    return (
+        f" The idea improves the repair significantly for {len(better)} of "
+        f"{len({m for m, _ in groups})} methods."
+    )
 
 
 def _table(section: Section, name: str, keys: list[Key], claims: list[dict[Key, Claim]]) -> Table:
     rows = tuple(
-        Row((_subject(k[2]), method_title(k[3]), method_title(k[4])), tuple(e for found in claims for e in _entries(found[k])))
+        Row(
+            (_subject(k[2]), method_title(k[3]), method_title(k[4])),
+            tuple(e for found in claims for e in _entries(found[k])),
+        )
         for k in keys
     )
     headings = tuple(Heading(a, t) for a in ARITHMETICS for t in ("points", "95 % interval", "p"))
     return Table(
-        section.name, f"{section.title.partition(' (')[0]} {name.capitalize()}", ("Subject", "Method", "Compared with"), headings, rows
+        section.name,
+        f"{section.title.partition(' (')[0]} {name.capitalize()}",
+        ("Subject", "Method", "Compared with"),
+        headings,
+        rows,
     )
 
 
 def _entries(claim: Claim) -> Iterator[Entry]:
-    yield from map(Entry, (fixed(100 * claim.found.difference, sign=True), interval(claim.found), p_text(claim.p)))
+    yield from map(
+        Entry, (fixed(100 * claim.found.difference, sign=True), interval(claim.found), p_text(claim.p))
+    )
 
 
 def _subject(place: Column) -> str:

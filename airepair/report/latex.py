@@ -1,4 +1,6 @@
-"""LaTeX: a table with spanning headings (booktabs: \\cmidrule), to be \\input into a paper that loads booktabs."""
+"""LaTeX: a table with spanning headings (booktabs: \\cmidrule), to be \\input into a paper that
+loads booktabs.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _character(c: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The text so that LaTeX prints it as it stands; a minus sign before a number becomes one; what its fonts lack becomes "?"."""
+    """The text so that LaTeX prints it as it stands; a minus sign before a number becomes one; what
+    its fonts lack becomes "?".
+    """
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", "".join(map(_character, plain(text))))
 
 
@@ -87,12 +91,20 @@ def _tabular(table: Table) -> list[str]:
     rules = "".join(rf"\cmidrule(lr){{{a + 1}-{b}}}" for a, b in pairwise(ends))
     heads = " & ".join([*map(escape, table.stub), *(escape(h.title) for h in table.headings)])
     grouped = [rf"{above} \\", rules] if any(group for group, _ in spans) else []
-    lines = [rf"\begin{{tabular}}{{{'l' * stub}{'r' * len(table.headings)}}}", r"\toprule", *grouped, rf"{heads} \\", r"\midrule"]
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * stub}{'r' * len(table.headings)}}}",
+        r"\toprule",
+        *grouped,
+        rf"{heads} \\",
+        r"\midrule",
+    ]
     last = ""
     for i, row in enumerate(table.rows):
         if row.rule and i:
             lines.append(r"\addlinespace")
         first = "" if row.labels[0] == last and not row.rule else row.labels[0]
         last = row.labels[0]
-        lines.append(" & ".join([escape(first), *map(escape, row.labels[1:]), *map(_entry, row.entries)]) + r" \\")
+        lines.append(
+            " & ".join([escape(first), *map(escape, row.labels[1:]), *map(_entry, row.entries)]) + r" \\"
+        )
     return [*lines, r"\bottomrule", r"\end{tabular}"]

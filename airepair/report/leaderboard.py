@@ -1,4 +1,5 @@
-"""The HTML leaderboard: one self-contained page with Table I, every cell in a sortable table, and each cell's details.
+"""The HTML leaderboard: one self-contained page with Table I, every cell in a sortable table, and each
+cell's details.
 
 No external resources; without JavaScript everything is readable and only sorting and filtering are gone.
 """
@@ -16,7 +17,16 @@ from airepair.report.cells import Grid, Sample, gain, sample, score, status
 from airepair.report.claims import claims, column_notes
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
-from airepair.report.facts import FLAG, FLAGGED, category, marked, settings, temperature_alone, wreck_note, wrecked
+from airepair.report.facts import (
+    FLAG,
+    FLAGGED,
+    category,
+    marked,
+    settings,
+    temperature_alone,
+    wreck_note,
+    wrecked,
+)
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.picture import PANEL, legend, notes, panels
 from airepair.report.states import states
@@ -28,8 +38,10 @@ from airepair.report.verdict import verdict
 
 @dataclass(frozen=True)
 class Line:
-    """One cell of the grid: `labels` and `values` are its row of the sortable table, `seeds` are (seeds, status, reason), `options`
-    (name, value, origin), `notes` those that do not hold for the whole column."""
+    """One cell of the grid: `labels` and `values` are its row of the sortable table, `seeds` are
+    (seeds, status, reason), `options` (name, value, origin), `notes` those that do not hold for the
+    whole column.
+    """
 
     id: str
     labels: tuple[str, ...]
@@ -70,10 +82,14 @@ HEADINGS = (
 )
 
 
-def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None, verified: Iterable[str] = ()) -> str:
-    """The page. `whole` are the records with their ablations, for the verdict; `verified` says which have been run again.
+def leaderboard(
+    cells: Grid, tables: Iterable[Table], whole: Grid | None = None, verified: Iterable[str] = ()
+) -> str:
+    """The page. `whole` are the records with their ablations, for the verdict; `verified` says which
+    have been run again.
 
-    Of `tables` Table I to III stand above the sortable one and the paper's own below it; the others are too long for a page.
+    Of `tables` Table I to III stand above the sortable one and the paper's own below it; the others
+    are too long for a page.
     """
     found = {t.name: t for t in tables}
     page = template("leaderboard.html.j2").render(
@@ -98,7 +114,9 @@ def leaderboard(cells: Grid, tables: Iterable[Table], whole: Grid | None = None,
 
 
 def _told(table: Table) -> Table:
-    """The table; of a long one the groups of rows (a method and metric of Table III) in which something is in bold, and how many others it has."""
+    """The table; of a long one the groups of rows (a method and metric of Table III) in which
+    something is in bold, and how many others it has.
+    """
     if len(table.rows) <= ROWS:
         return table
     groups: list[list[Row]] = []
@@ -114,8 +132,14 @@ def _told(table: Table) -> Table:
 def _about(cells: Grid) -> str:
     """When the records were made, and with which versions."""
     days = sorted(str(r.provenance["time"])[:10] for r in cells.records if r.provenance.get("time"))
-    when = f"Records of {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else "") if days else "Records without a date"
-    versions = sorted({str(dict(r.provenance.get("versions") or {}).get("airepair", "unknown")) for r in cells.records})
+    when = (
+        f"Records of {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else "")
+        if days
+        else "Records without a date"
+    )
+    versions = sorted(
+        {str(dict(r.provenance.get("versions") or {}).get("airepair", "unknown")) for r in cells.records}
+    )
     return f"{when}; benchmark version {cells.version}; airepair {', '.join(versions)}."
 
 
@@ -133,16 +157,32 @@ def _subject(cells: Grid, place: Column) -> Subject:
 
 def _line(cells: Grid, place: Column, method: str, shared: Sequence[str]) -> Line:
     records = cells.cell(place, method)
-    given = {(k, str(o.get("value")), str(o.get("origin", "default"))) for r in records for k, o in r.options.items()}
+    given = {
+        (k, str(o.get("value")), str(o.get("origin", "default")))
+        for r in records
+        for k, o in r.options.items()
+    }
     options = {o for o in given if o[2] != "default"}
     others = Counter(r.status for r in records if r.status != "repaired")
     ended = ", ".join(f"{n} {word}" for word, n in sorted(others.items()))
     ran = any(r.status == "repaired" for r in records)
-    word = ", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended))) if ran else status(records)
-    own = dict.fromkeys(plain(n) for r in records for n in r.notes if " ".join(n.split()).rstrip(".") not in shared)
+    word = (
+        ", ".join(filter(None, ("repaired", "wrecked the model" if wrecked(records) else "", ended)))
+        if ran
+        else status(records)
+    )
+    own = dict.fromkeys(
+        plain(n) for r in records for n in r.notes if " ".join(n.split()).rstrip(".") not in shared
+    )
     return Line(
         id=re.sub(r"[\[\]@]", "_", "-".join((*place, method))),
-        labels=(marked(method_title(method), records), *_place(place), category(cells, method), settings(records), word),
+        labels=(
+            marked(method_title(method), records),
+            *_place(place),
+            category(cells, method),
+            settings(records),
+            word,
+        ),
         status=word,
         values=_values(cells, place, method, records),
         seeds=_seeds(records),
@@ -169,7 +209,10 @@ def _seeds(records: list[Record]) -> tuple[tuple[str, str, str], ...]:
 def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> tuple[str, ...]:
     """In the order of HEADINGS."""
     ran = [r for r in records if r.status == "repaired"]
-    beside = next((s for s in states(cells, place, method) if s.kind == "beside" and s.label.startswith("finetune")), None)
+    beside = next(
+        (s for s in states(cells, place, method) if s.kind == "beside" and s.label.startswith("finetune")),
+        None,
+    )
 
     def gained(metric: str) -> str:
         return _value(sample(ran, partial(gain, metric=metric), 100), 2, sign=True)
@@ -177,7 +220,10 @@ def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> t
     def scored(metric: str, sign: bool = False) -> str:
         return _value(sample(ran, partial(score, metric=metric), 100), 2, sign)
 
-    costs = (_value(sample(ran, COLUMNS[name][1]), digits) for name, digits in (("training_images", 0), ("seconds", 1), ("peak_mib", 0)))
+    costs = (
+        _value(sample(ran, COLUMNS[name][1]), digits)
+        for name, digits in (("training_images", 0), ("seconds", 1), ("peak_mib", 0))
+    )
     return (
         f"{len(ran)}/{len(records)}" if len(ran) < len(records) else str(len(ran)),
         gained("accuracy"),

@@ -1,4 +1,7 @@
-"""The best method of each column against the second: whether it can be told from it. What wrecks the model is never the best."""
+"""The best method of each column against the second: whether it can be told from it.
+
+What wrecks the model is never the best.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from airepair.report.statistics import LEVEL, Comparison, holm
 
 @dataclass(frozen=True)
 class Lead:
-    """The two largest mean gains of a column in a metric, compared; `p` is corrected for the columns (Holm)."""
+    """The two largest mean gains of a column in a metric, compared; `p` is corrected for the
+    columns (Holm).
+    """
 
     place: Column
     metric: str
@@ -39,7 +44,8 @@ def _lead(cells: Grid, place: Column, metric: str) -> Lead | None:
     means = {
         m: s.mean
         for m in cells.methods
-        if (s := sample(cells.cell(place, m), partial(gain, metric=metric))) and not wrecked(cells.cell(place, m))
+        if (s := sample(cells.cell(place, m), partial(gain, metric=metric)))
+        and not wrecked(cells.cell(place, m))
     }
     ranked = sorted(means, key=lambda m: -means[m])[:2]
     if len(ranked) < 2 or means[ranked[0]] <= 0:

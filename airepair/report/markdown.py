@@ -23,7 +23,10 @@ def markdown(table: Table) -> str:
     """The table; the data set stands above the model in each heading, since Markdown has no spanning ones."""
     parts = [f"**{escape(table.title)}**", ""]
     if table.rows and table.headings:
-        heads = [*map(escape, table.stub), *("<br>".join(escape(t) for t in (h.group, h.title) if t) for h in table.headings)]
+        heads = [
+            *map(escape, table.stub),
+            *("<br>".join(escape(t) for t in (h.group, h.title) if t) for h in table.headings),
+        ]
         rules = [":--"] * len(table.stub) + ["--:"] * len(table.headings)
         rows = [[*map(escape, r.labels), *map(_entry, r.entries)] for r in table.rows]
         parts += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)] + [""]

@@ -1,4 +1,6 @@
-"""In which order data sets, models and methods stand, and how they are titled: the paper's order first, then the alphabet."""
+"""In which order data sets, models and methods stand, and how they are titled: the paper's order
+first, then the alphabet.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,12 @@ import re
 
 from airepair.case import split_variant, with_variant
 
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+}
 MODELS = {"resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "cnn": "CNN", "fc": "FC"}
 CONTROLS = {"noop": "noop", "finetune": "finetune", "random": "random", "retrain": "retrain"}
 PAPER_METHODS = {"apricot": "Apricot", "deeprepair": "DeepRepair", "dl2": "DL2"}

@@ -1,7 +1,8 @@
 """Paired tests over seeds and test images, from the right answers that records hold.
 
-McNemar's exact test for each seed; for all seeds together an interval and a p-value (statistics.py) in which the images of the source data
-set are the clusters, since a seed that draws its own test split shares some images with another one.
+McNemar's exact test for each seed; for all seeds together an interval and a p-value (statistics.py)
+in which the images of the source data set are the clusters, since a seed that draws its own test
+split shares some images with another one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed
 
 
 def paired(cells: Grid) -> Table | None:
-    """Every method against the subject it repaired and against finetune; None if no record says which test images it gets right."""
+    """Every method against the subject it repaired and against finetune; None if no record says
+    which test images it gets right.
+    """
     rows: list[Row] = []
     tidy: list[Tidy] = []
     for place in cells.columns:
@@ -29,7 +32,9 @@ def paired(cells: Grid) -> Table | None:
                 subject = f"{dataset_title(place[0])} {model_title(place[1])}"
                 entries = tuple(map(Entry, _texts(found)))
                 title = marked(method_title(method), cells.cell(place, method))
-                rows.append(Row((subject, title, against), entries, rule=not rows or rows[-1].labels[0] != subject))
+                rows.append(
+                    Row((subject, title, against), entries, rule=not rows or rows[-1].labels[0] != subject)
+                )
                 tidy.append(_line(place, method, against, found))
     headings = (
         Heading("Images per seed", "gained"),
@@ -40,14 +45,20 @@ def paired(cells: Grid) -> Table | None:
         Heading("Each seed", "McNemar's exact p"),
     )
     notes = (
-        f"Difference in percentage points of accuracy; the interval is a bootstrap over seeds and images of the data set ({DRAWS:,} draws), p the"
+        f"Difference in percentage points of accuracy; the interval is a bootstrap over seeds and images "
+        f"of the data set ({DRAWS:,} draws), p the"
         " larger one of that and of a permutation test over seeds; not corrected for the number of rows.",
-        "finetune is its final state here, whatever its budget; the state of equal budget stands in the extended report.",
+        "finetune is its final state here, whatever its budget; the state of equal budget stands in the "
+        "extended report.",
         *wreck_note(cells),
     )
     title = "Paired tests over seeds and test images"
     stub = ("Subject", "Method", "Against")
-    return Table("paired", title, stub, headings, tuple(rows), notes, claims(cells, ()), tuple(tidy)) if rows else None
+    return (
+        Table("paired", title, stub, headings, tuple(rows), notes, claims(cells, ()), tuple(tidy))
+        if rows
+        else None
+    )
 
 
 def _of(cells: Grid, place: Column, method: str, against: str) -> Comparison | None:

@@ -1,4 +1,6 @@
-"""Two models on the same test images, seed by seed, as records hold them: a repaired one, its subject, or a state kept on the way."""
+"""Two models on the same test images, seed by seed, as records hold them: a repaired one, its
+subject, or a state kept on the way.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from airepair.report.statistics import Comparison, Pair, by_image, by_seed
 
 @dataclass(frozen=True)
 class Answers:
-    """One model at one seed: its scores and, as a record holds them ("" if it holds none), its test images and its right answers."""
+    """One model at one seed: its scores and, as a record holds them ("" if it holds none), its test
+    images and its right answers.
+    """
 
     scores: Mapping[str, float]
     tested: str
@@ -35,10 +39,11 @@ def kept(record: Record, phase: Phase) -> Answers:
 
 
 def compared(seeds: Iterable[tuple[Answers, Answers]], metric: str) -> Comparison | None:
-    """The first models against the second ones in that metric, over the seeds at which both have it; None if there is none.
+    """The first models against the second ones in that metric, over the seeds at which both have it;
+    None if there is none.
 
-    Accuracy is compared image by image if every record says which it gets right; any other metric is one number per seed. Two models that
-    were tested on different images are not compared.
+    Accuracy is compared image by image if every record says which it gets right; any other metric
+    is one number per seed. Two models that were tested on different images are not compared.
     """
     found = [(a, b) for a, b in seeds if metric in a.scores and metric in b.scores and a.tested == b.tested]
     if not found:

@@ -1,4 +1,6 @@
-"""The paper's own Table I (reports/paper/table1.csv): its numbers as they are, beside ours where the cell is the same."""
+"""The paper's own Table I (reports/paper/table1.csv): its numbers as they are, beside ours where
+the cell is the same.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Key = tuple[str, str, str]  # "mnist-cnn", row, metric
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper's numbers in percent (baseline) and percentage points (gains); empty where its file is not at hand."""
+    """The paper's numbers in percent (baseline) and percentage points (gains); empty where its file
+    is not at hand.
+    """
 
     numbers: Mapping[Key, float] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
@@ -34,7 +38,9 @@ class Paper:
         return row != "baseline" and base is not None and more is not None and round(base + more, 6) > 100
 
     def text(self, place: Column, row: str, metric: str) -> str:
-        """The number as the paper's table has it, marked where it is impossible; empty where the paper has none."""
+        """The number as the paper's table has it, marked where it is impossible; empty where the
+        paper has none.
+        """
         value = self.number(place, row, metric)
         if value is None:
             return ""
@@ -43,17 +49,27 @@ class Paper:
     def notes(self, places: list[Column], rows: list[str]) -> list[str]:
         """One footnote for the impossible cells among these."""
         found = [
-            f"{'-'.join(p)} {method_title(r)} {fixed(self.numbers['-'.join(p), 'baseline', m])} {fixed(self.numbers['-'.join(p), r, m], sign=True)}"
+            f"{'-'.join(p)} {method_title(r)} {fixed(self.numbers['-'.join(p), 'baseline', m])} "
+            f"{fixed(self.numbers['-'.join(p), r, m], sign=True)}"
             for p in places
             for r in rows
             for m in ("accuracy", "constraint")
             if self.impossible(p, r, m)
         ]
-        return [f"{MARK} The paper's numbers exceed 100 % together and are printed as they are: {'; '.join(found)}."] if found else []
+        return (
+            [
+                f"{MARK} The paper's numbers exceed 100 % together and are printed as they are: "
+                f"{'; '.join(found)}."
+            ]
+            if found
+            else []
+        )
 
 
 def default_path() -> Path | None:
-    """Where the paper's numbers lie: in the installed package, else in the checkout; None where they are in neither."""
+    """Where the paper's numbers lie: in the installed package, else in the checkout; None where
+    they are in neither.
+    """
     installed = Path(str(files("airepair.suite").joinpath("reports", "paper", "table1.csv")))
     checkout = Path(airepair.__file__).parents[1] / "reports" / "paper" / "table1.csv"
     return next((p for p in (installed, checkout) if p.is_file()), None)
@@ -74,7 +90,8 @@ def read(path: Path | None) -> Paper:
         columns = tuple((dataset, model) for dataset, model in (place.split("-") for place in head[2:]))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path} does not hold the paper's table ({error}); accepted: CSV with row, metric, then a column DATASET-MODEL each"
+            f"{path} does not hold the paper's table ({error}); accepted: CSV with row, metric, "
+            f"then a column DATASET-MODEL each"
         ) from error
     return Paper(numbers, columns)
 
@@ -86,11 +103,16 @@ def table(paper: Paper) -> Table:
     for row in rows:
         metrics = [m for m in ("accuracy", "constraint") if any(paper.text(p, row, m) for p in paper.columns)]
         for metric in metrics:
-            labels = (row if row == "baseline" else method_title(row), "Acc." if metric == "accuracy" else "Const.")
+            labels = (
+                row if row == "baseline" else method_title(row),
+                "Acc." if metric == "accuracy" else "Const.",
+            )
             entries = tuple(Entry(paper.text(p, row, metric)) for p in paper.columns)
             lines.append(Row(labels, entries, rule=metric == metrics[0] and row != rows[0]))
     heads = tuple(Heading(dataset_title(d), model_title(m)) for d, m in paper.columns)
-    claims = ("Claim: copied from the paper's Table I; it states neither the number of seeds nor the spread.",)
+    claims = (
+        "Claim: copied from the paper's Table I; it states neither the number of seeds nor the spread.",
+    )
     return Table(
         "paper",
         "Table I of the AIREPAIR paper",

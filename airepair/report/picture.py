@@ -1,8 +1,10 @@
-"""The picture: per subject the net change of every method against its training images, with 95 % intervals and the Pareto front.
+"""The picture: per subject the net change of every method against its training images, with 95 %
+intervals and the Pareto front.
 
-`points` says what is drawn, from records alone; `picture` is the SVG, of the subjects with the most seeds. The dashed line goes through the
-states that `finetune` kept: what plain training gives for as many images. A point is on the front if no other point, and no state of
-finetune, has a larger net change for as few images.
+`points` says what is drawn, from records alone; `picture` is the SVG, of the subjects with the most
+seeds. The dashed line goes through the states that `finetune` kept: what plain training gives for
+as many images. A point is on the front if no other point, and no state of finetune, has a larger
+net change for as few images.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ TRACK = "finetune"
 
 
 def points(cells: Grid, place: Column) -> tuple[list[Point], list[State]]:
-    """The methods as they are, neither tuned nor swept, that have a result in the column, and the states of finetune by their images."""
+    """The methods as they are, neither tuned nor swept, that have a result in the column, and the
+    states of finetune by their images.
+    """
     plain = [m for m in cells.methods if "[" not in m]
-    found = [p for m in plain if (p := _point(cells, m, [r for r in cells.cell(place, m) if r.status == "repaired"]))]
+    found = [
+        p
+        for m in plain
+        if (p := _point(cells, m, [r for r in cells.cell(place, m) if r.status == "repaired"]))
+    ]
     track = _track([r for r in cells.cell(place, TRACK) if r.status == "repaired"])
     rivals = [(p.images, p.change) for p in found if not p.wrecks] + track
     return [replace(p, front=not p.wrecks and on_front((p.images, p.change), rivals)) for p in found], track
@@ -54,16 +62,22 @@ def _track(ran: Sequence[Record]) -> list[State]:
             if start is not None and "accuracy" in scores:
                 found.setdefault(name, []).append((float(images), 100 * (scores["accuracy"] - start)))
     whole = [kept for kept in found.values() if len(kept) == len(ran)]
-    return sorted((sum(i for i, _ in kept) / len(kept), round(sum(c for _, c in kept) / len(kept), 6)) for kept in whole)
+    return sorted(
+        (sum(i for i, _ in kept) / len(kept), round(sum(c for _, c in kept) / len(kept), 6)) for kept in whole
+    )
 
 
 def on_front(own: State, rivals: Sequence[State]) -> bool:
     """Whether none of the rivals is at least as good in both, images and change, and better in one."""
-    return not any(images <= own[0] and change >= own[1] and (images, change) != own for images, change in rivals)
+    return not any(
+        images <= own[0] and change >= own[1] and (images, change) != own for images, change in rivals
+    )
 
 
 def shown(cells: Grid) -> list[Column]:
-    """The columns of the picture: those without a fault, if there are such, with the most seeds; in the order of the tables."""
+    """The columns of the picture: those without a fault, if there are such, with the most seeds; in
+    the order of the tables.
+    """
     places = [p for p in cells.columns if p not in faulty(cells)] or cells.columns
     seeds = {p: len({r.case.seed for r in cells.of(p) if r.status == "repaired"}) for p in places}
     most = sorted((p for p in places if seeds[p]), key=lambda p: -seeds[p])[:PANELS]
@@ -96,8 +110,10 @@ def legend(drawn: Sequence[Panel]) -> list[tuple[str, str, int]]:
 def notes(cells: Grid) -> Iterator[str]:
     """How the picture is read, and what it leaves out."""
     yield (
-        "Net change: fixed minus broken test inputs, in percentage points; mean over seeds. Bars: 95 % interval over seeds and test images."
-        " Filled points: the Pareto front (stepped line): nothing else has a larger net change for as few training images."
+        "Net change: fixed minus broken test inputs, in percentage points; mean over seeds. Bars: "
+        "95 % interval over seeds and test images."
+        " Filled points: the Pareto front (stepped line): nothing else has a larger net change for as "
+        "few training images."
         " Dashed: the states that finetune kept."
     )
     left = len([p for p in cells.columns if p not in faulty(cells)]) - len(shown(cells))

@@ -1,4 +1,7 @@
-"""Where the names of points stand in the picture: close to the point, over no other name and no point. A name without room is left out."""
+"""Where the names of points stand in the picture: close to the point, over no other name and no point.
+
+A name without room is left out.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,21 @@ class Box:
 
     def meets(self, other: Box) -> bool:
         """Whether the two overlap."""
-        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
 
     def within(self, other: Box) -> bool:
         """Whether it lies wholly inside the other."""
-        return self.left >= other.left and self.right <= other.right and self.top >= other.top and self.bottom <= other.bottom
+        return (
+            self.left >= other.left
+            and self.right <= other.right
+            and self.top >= other.top
+            and self.bottom <= other.bottom
+        )
 
 
 @dataclass(frozen=True)
@@ -51,12 +64,16 @@ class Label:
     leader: str
 
 
-def place_labels(wanted: Sequence[Wanted], points: Sequence[tuple[float, float]], bars: Sequence[Box], frame: Box) -> Iterator[Label]:
+def place_labels(
+    wanted: Sequence[Wanted], points: Sequence[tuple[float, float]], bars: Sequence[Box], frame: Box
+) -> Iterator[Label]:
     """The names that find room: off the bars if that is possible, else over them."""
     taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for one in sorted(wanted, key=lambda w: (not w.important, w.y)):
         for obstacles in ([*taken, *bars], taken):
-            found = next((f for f in _around(one) if f[1].within(frame) and not any(map(f[1].meets, obstacles))), None)
+            found = next(
+                (f for f in _around(one) if f[1].within(frame) and not any(map(f[1].meets, obstacles))), None
+            )
             if found:
                 taken.append(found[1])
                 yield found[0]

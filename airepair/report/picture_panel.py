@@ -1,6 +1,8 @@
-"""The geometry of one panel of the picture: a strip of slots for methods without training images, a logarithmic axis for the others.
+"""The geometry of one panel of the picture: a strip of slots for methods without training images, a
+logarithmic axis for the others.
 
-Units are those of the SVG; x grows to the right, y downwards. What lies below the axis is drawn at its lower edge, with its number.
+Units are those of the SVG; x grows to the right, y downwards. What lies below the axis is drawn at
+its lower edge, with its number.
 """
 
 from __future__ import annotations
@@ -16,12 +18,19 @@ WIDTH, HEIGHT = 440, 370
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 36, 96
 SLOT = 15
 State = tuple[float, float]  # mean training images, mean net change
-ROLES = {"retraining": "retraining", "direct weight modification": "direct", "architecture extension": "extension", "control": "control"}
+ROLES = {
+    "retraining": "retraining",
+    "direct weight modification": "direct",
+    "architecture extension": "extension",
+    "control": "control",
+}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method in one column: mean training images and mean net change over `n` seeds, in points of test accuracy; its 95 % interval."""
+    """A method in one column: mean training images and mean net change over `n` seeds, in points of
+    test accuracy; its 95 % interval.
+    """
 
     method: str
     title: str
@@ -37,13 +46,22 @@ class Point:
     @property
     def text(self) -> str:
         """The point in words."""
-        bounds = "no interval" if self.low is None or self.high is None else f"{fixed(self.low, 2, True)} to {fixed(self.high, 2, True)}"
-        return f"{self.title}: {fixed(self.change, 2, True)} points ({bounds}), {self.images:,.0f} training images, n = {self.n}"
+        bounds = (
+            "no interval"
+            if self.low is None or self.high is None
+            else f"{fixed(self.low, 2, True)} to {fixed(self.high, 2, True)}"
+        )
+        return (
+            f"{self.title}: {fixed(self.change, 2, True)} points ({bounds}), "
+            f"{self.images:,.0f} training images, n = {self.n}"
+        )
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A drawn point: its place, the ends of its interval (None without one), what it is; `below`: it lies below the axis."""
+    """A drawn point: its place, the ends of its interval (None without one), what it is; `below`:
+    it lies below the axis.
+    """
 
     x: float
     y: float
@@ -57,7 +75,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything that the template draws. Ticks are (position, text); `slots` (position, text) stand below the strip, which ends at `strip`."""
+    """Everything that the template draws.
+
+    Ticks are (position, text); `slots` (position, text) stand below the strip, which ends at
+    `strip`.
+    """
 
     title: str
     summary: str
@@ -76,7 +98,9 @@ class Panel:
 
 
 def panel(title: str, points: Sequence[Point], track: Sequence[State], best: Sequence[State]) -> Panel:
-    """The panel of these points (at least one) and of finetune's states, `best` those of them that are on the front."""
+    """The panel of these points (at least one) and of finetune's states, `best` those of them that
+    are on the front.
+    """
     free = [p for p in points if p.images == 0]
     strip = LEFT + SLOT * len(free) + 8 * bool(free)
     trained = [p.images for p in points if p.images > 0]
@@ -86,12 +110,21 @@ def panel(title: str, points: Sequence[Point], track: Sequence[State], best: Seq
     x_of = _linear(math.log10(ends[0]), math.log10(ends[1]), strip + 10, WIDTH - RIGHT - 6)
 
     def x(point: Point) -> float:
-        return LEFT + SLOT * (free.index(point) + 0.5) + 4 if point.images == 0 else x_of(math.log10(point.images))
+        return (
+            LEFT + SLOT * (free.index(point) + 0.5) + 4
+            if point.images == 0
+            else x_of(math.log10(point.images))
+        )
 
     marks = tuple(_mark(p, x(p), y_of, low) for p in points)
     kept = [(x_of(math.log10(i)), y_of(max(c, low))) for i, c in track if i >= ends[0]]
-    front = sorted([(m.x, m.y) for m in marks if m.front] + [(x_of(math.log10(i)), y_of(c)) for i, c in best if i >= ends[0]])
-    wanted = [Wanted(m.x, m.y, _name(p, m), p.front) for p, m in zip(points, marks, strict=True) if p.images > 0]
+    front = sorted(
+        [(m.x, m.y) for m in marks if m.front]
+        + [(x_of(math.log10(i)), y_of(c)) for i, c in best if i >= ends[0]]
+    )
+    wanted = [
+        Wanted(m.x, m.y, _name(p, m), p.front) for p, m in zip(points, marks, strict=True) if p.images > 0
+    ]
     bars = [Box(m.x - 1, m.high, m.x + 1, m.low) for m in marks if m.low is not None and m.high is not None]
     frame = Box(strip if free else LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
     return Panel(
@@ -112,7 +145,11 @@ def _stairs(front: Sequence[tuple[float, float]], right: float) -> str:
     """The front as a path: what is reached stays reached until more images reach more."""
     if not front:
         return ""
-    return f"M{front[0][0]:.1f} {front[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in front[1:]) + f"H{right}"
+    return (
+        f"M{front[0][0]:.1f} {front[0][1]:.1f}"
+        + "".join(f"H{x:.1f}V{y:.1f}" for x, y in front[1:])
+        + f"H{right}"
+    )
 
 
 def _name(point: Point, mark: Mark) -> str:
@@ -124,18 +161,31 @@ def _mark(point: Point, x: float, y_of: Callable[[float], float], low: float) ->
     below = point.change < low
     ends = [None if b is None or below else round(y_of(max(b, low)), 1) for b in (point.low, point.high)]
     role = ROLES.get(point.category, "other")
-    return Mark(round(x, 1), round(y_of(max(point.change, low)), 1), ends[0], ends[1], role, point.front, below, point.text)
+    return Mark(
+        round(x, 1),
+        round(y_of(max(point.change, low)), 1),
+        ends[0],
+        ends[1],
+        role,
+        point.front,
+        below,
+        point.text,
+    )
 
 
 def _range(points: Sequence[Point]) -> tuple[float, float]:
-    """From the lowest interval to the highest, but no further below zero than above it: one wrecked model must not flatten the others."""
+    """From the lowest interval to the highest, but no further below zero than above it: one wrecked
+    model must not flatten the others.
+    """
     highest = max(0.1, *(p.change if p.high is None else p.high for p in points))
     lowest = min(p.change if p.low is None else p.low for p in points)
     return max(min(lowest, -0.1 * highest), -highest) * 1.04, highest * 1.06
 
 
 def _log_axis(images: Sequence[float]) -> tuple[tuple[float, float], list[int]]:
-    """The ends of the axis, a little beyond the smallest and the largest number, and two to five round numbers in it."""
+    """The ends of the axis, a little beyond the smallest and the largest number, and two to five
+    round numbers in it.
+    """
     low, high = min(images) / 1.5, max(images) * 1.5
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1, 3), (1,)):

@@ -1,8 +1,10 @@
-"""Which method to use for a subject, and why: expected gain with its interval, damage, cost, the paper's rule of thumb, and when nothing can be told.
+"""Which method to use for a subject, and why: expected gain with its interval, damage, cost, the
+paper's rule of thumb, and when nothing can be told.
 
-Judged on validation, never on test; where the user gave the failing inputs, on validation and on how many of these are repaired.
-The bar is the best control that ran: a method is recommended alone if its gain can be told from the bar's, seed by seed, at a level that
-allows for its having been chosen as the best of several (Bonferroni).
+Judged on validation, never on test; where the user gave the failing inputs, on validation and on
+how many of these are repaired. The bar is the best control that ran: a method is recommended alone
+if its gain can be told from the bar's, seed by seed, at a level that allows for its having been
+chosen as the best of several (Bonferroni).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ NOTHING = "noop"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One method in one column: its gain on validation in points with a 95 % interval, and on test what it broke and what it cost."""
+    """One method in one column: its gain on validation in points with a 95 % interval, and on test
+    what it broke and what it cost.
+    """
 
     method: str
     category: str
@@ -48,12 +52,19 @@ class Candidate:
     @property
     def text(self) -> str:
         """`finetune (+23.00, 95 % interval +21.10..+24.90)`."""
-        return f"{method_title(self.method)} ({fixed(self.gain, 2, True)}, 95 % interval {fixed(self.low, 2, True)}..{fixed(self.high, 2, True)})"
+        return (
+            f"{method_title(self.method)} ({fixed(self.gain, 2, True)}, "
+            f"95 % interval {fixed(self.low, 2, True)}..{fixed(self.high, 2, True)})"
+        )
 
 
 def candidates(cells: Grid, place: Column) -> list[Candidate]:
     """The methods and controls that have a result in the column, best first."""
-    found = [c for m in cells.methods if (c := _candidate([r for r in cells.cell(place, m) if r.status == "repaired"])) is not None]
+    found = [
+        c
+        for m in cells.methods
+        if (c := _candidate([r for r in cells.cell(place, m) if r.status == "repaired"])) is not None
+    ]
     return sorted(found, key=lambda c: (-c.gain, c.method))
 
 
@@ -62,7 +73,9 @@ def _candidate(ran: Sequence[Record]) -> Candidate | None:
     if gains is None:
         return None
     half = _half_width(ran, gains.values)
-    broken, images, seconds = (sample(ran, f, k) for f, k in ((_broken, 100.0), (_images, 1.0), (_seconds, 1.0)))
+    broken, images, seconds = (
+        sample(ran, f, k) for f, k in ((_broken, 100.0), (_images, 1.0), (_seconds, 1.0))
+    )
     mean = gains.mean
     return Candidate(
         ran[0].case.method,
@@ -79,15 +92,21 @@ def _candidate(ran: Sequence[Record]) -> Candidate | None:
 
 
 def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
-    """Half of the 95 % interval: over seeds if there are several, else from the number of validation images (two independent shares)."""
+    """Half of the 95 % interval: over seeds if there are several, else from the number of
+    validation images (two independent shares).
+    """
     if len(gains) > 1:
         return float(t.ppf(0.975, len(gains) - 1)) * _error(gains)
     counts = dict(ran[0].provenance.get("n") or {})
-    shares = [float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")]
+    shares = [
+        float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")
+    ]
     variance = _variance(shares, int(counts.get("validation", 0)))
     if given(ran[0]):
         name = "held_out_rate" if "held_out_rate" in ran[0].after else "repair_rate"
-        repaired = _variance([ran[0].after.get(name, 0.0)], int(counts.get("held_out") or counts.get("failing") or 0))
+        repaired = _variance(
+            [ran[0].after.get(name, 0.0)], int(counts.get("held_out") or counts.get("failing") or 0)
+        )
         variance = (variance + repaired) / 4
     return 100 * float(norm.ppf(0.975)) * math.sqrt(variance)
 
@@ -98,8 +117,13 @@ def _variance(shares: Sequence[float], n: int) -> float:
 
 
 def _gain(record: Record) -> float | None:
-    """Points of validation accuracy; of given inputs their mean with the points of repair rate, which was 0 (held-out inputs, if there are any)."""
-    after, before = record.subject.get("repaired_validation_accuracy"), record.subject.get("validation_accuracy")
+    """Points of validation accuracy; of given inputs their mean with the points of repair rate,
+    which was 0 (held-out inputs, if there are any).
+    """
+    after, before = (
+        record.subject.get("repaired_validation_accuracy"),
+        record.subject.get("validation_accuracy"),
+    )
     if after is None or before is None:
         return None
     gain = 100 * (float(after) - float(before))
@@ -126,11 +150,18 @@ def _seconds(record: Record) -> float | None:
 
 def recommendations(cells: Grid) -> list[str]:
     """A paragraph per subject."""
-    return [f"{dataset_title(p[0])}/{model_title(p[1])} ({_judged(cells, p)}): {recommendation(cells, p)}" for p in cells.columns]
+    return [
+        f"{dataset_title(p[0])}/{model_title(p[1])} ({_judged(cells, p)}): {recommendation(cells, p)}"
+        for p in cells.columns
+    ]
 
 
 def _judged(cells: Grid, place: Column) -> str:
-    return "validation and repair of the given inputs, averaged" if any(map(given, cells.of(place))) else "validation"
+    return (
+        "validation and repair of the given inputs, averaged"
+        if any(map(given, cells.of(place)))
+        else "validation"
+    )
 
 
 def recommendation(cells: Grid, place: Column) -> str:
@@ -139,7 +170,9 @@ def recommendation(cells: Grid, place: Column) -> str:
     methods = [c for c in found if not c.control and not c.wrecks]
     controls = [c for c in found if c.control and c.method != NOTHING]
     if not methods:
-        return "no repair method has a result here" + (f"; the best control was {controls[0].text}." if controls else ".")
+        return "no repair method has a result here" + (
+            f"; the best control was {controls[0].text}." if controls else "."
+        )
     best, bar = methods[0], next(iter(controls), None)
     sentences = [_choice(best, bar, len(methods))]
     used = best if bar is None or best.gain > bar.gain else bar
@@ -147,7 +180,9 @@ def recommendation(cells: Grid, place: Column) -> str:
         sentences.append(_price(used))
     sentences.append(_prior(place, methods))
     if not any(c.method.partition("[")[0] == "finetune" for c in controls):
-        sentences.append("finetune, the control, was not run: plain training may do as well (--method finetune).")
+        sentences.append(
+            "finetune, the control, was not run: plain training may do as well (--method finetune)."
+        )
     if names := [method_title(c.method) for c in found if c.wrecks]:
         sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(names)}.")
     return " ".join(s for s in sentences if s)
@@ -162,14 +197,22 @@ def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
     if bar.gain >= best.gain:
         return f"use {bar.text}. No repair method beat it; best was {best.text}.{_open(bar)}"
     low, high = _difference(best, bar, methods)
-    interval = f"{fixed(best.gain - bar.gain, 2, True)}, interval {fixed(low, 2, True)}..{fixed(high, 2, True)} for the best of {methods}"
+    interval = (
+        f"{fixed(best.gain - bar.gain, 2, True)}, "
+        f"interval {fixed(low, 2, True)}..{fixed(high, 2, True)} for the best of {methods}"
+    )
     if low > 0:
         return f"use {best.text}. It beats {bar.text}, the best control, by {interval}.{_open(best)}"
-    return f"use {best.text} or {bar.text}, the best control: the difference is not significant ({interval}).{_open(best)}"
+    return (
+        f"use {best.text} or {bar.text}, the best control: the difference is not significant "
+        f"({interval}).{_open(best)}"
+    )
 
 
 def _difference(best: Candidate, bar: Candidate, methods: int) -> tuple[float, float]:
-    """The interval of the gain over the bar, at the 95 % level for the best of so many: over the seeds of both, else from both intervals."""
+    """The interval of the gain over the bar, at the 95 % level for the best of so many: over the
+    seeds of both, else from both intervals.
+    """
     tail, seeds = 1 - 0.025 / methods, sorted(best.seeds.keys() & bar.seeds.keys())
     if len(seeds) > 1:
         found = [best.seeds[s] - bar.seeds[s] for s in seeds]
@@ -187,7 +230,9 @@ def _error(values: Sequence[float]) -> float:
 
 
 def _open(used: Candidate) -> str:
-    return "" if used.low > 0 else " Its interval includes zero: it is not significantly better than no repair."
+    return (
+        "" if used.low > 0 else " Its interval includes zero: it is not significantly better than no repair."
+    )
 
 
 def _price(used: Candidate) -> str:
@@ -206,7 +251,8 @@ def _prior(place: Column, methods: Sequence[Candidate]) -> str:
     others = [c for c in methods if c.category != first]
     attached = next((c for c in methods if c.category == ATTACHED), None)
     more = (
-        f" For over-fitting or a constraint it attaches units: {method_title(attached.method)} {fixed(attached.gain, 2, True)}."
+        f" For over-fitting or a constraint it attaches units: {method_title(attached.method)} "
+        f"{fixed(attached.gain, 2, True)}."
         if attached
         else ""
     )
@@ -214,6 +260,8 @@ def _prior(place: Column, methods: Sequence[Candidate]) -> str:
         return more.strip()
     verdict = "the records agree" if of_kind[0].gain >= others[0].gain else "the records disagree"
     return (
-        f"The AIREPAIR paper (III-C) tries {first} first on a {size} network; {verdict}: {method_title(of_kind[0].method)} "
-        f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} {fixed(others[0].gain, 2, True)}.{more}"
+        f"The AIREPAIR paper (III-C) tries {first} first on a {size} network; {verdict}: "
+        f"{method_title(of_kind[0].method)} "
+        f"{fixed(of_kind[0].gain, 2, True)}, best of the others {method_title(others[0].method)} "
+        f"{fixed(others[0].gain, 2, True)}.{more}"
     )

@@ -1,7 +1,9 @@
-"""The control `retrain` beside Table II: the clean twin, trained from scratch without the fault, is the upper bound and the price to compare with.
+"""The control `retrain` beside Table II: the clean twin, trained from scratch without the fault, is
+the upper bound and the price to compare with.
 
-Its scores and training images stand in each record of a subject with a fault (`subject.fault.twin`): it is trained once for a seed, not once
-a method. Cost is counted in images through forward and backward.
+Its scores and training images stand in each record of a subject with a fault
+(`subject.fault.twin`): it is trained once for a seed, not once a method. Cost is counted in images
+through forward and backward.
 """
 
 from __future__ import annotations
@@ -17,14 +19,22 @@ from airepair.report.table import Tidy, fixed, numbers
 
 
 def of_retrain(record: Record) -> float | None:
-    """The repair's training images as a share of the clean twin's; None where the cell did not run or has no twin."""
+    """The repair's training images as a share of the clean twin's; None where the cell did not run
+    or has no twin.
+    """
     images = _twin(record).get("images")
     return record.budget.get("backward", 0) / images if images and record.status == "repaired" else None
 
 
 def of_finetune(record: Record, cells: Grid) -> float | None:
-    """The repair's training images as a share of those that `finetune` used on the same subject; None where it did not run."""
-    same = (r for r in cells.cell((record.case.dataset, record.case.model), "finetune") if r.case.seed == record.case.seed)
+    """The repair's training images as a share of those that `finetune` used on the same subject;
+    None where it did not run.
+    """
+    same = (
+        r
+        for r in cells.cell((record.case.dataset, record.case.model), "finetune")
+        if r.case.seed == record.case.seed
+    )
     images = next((r.budget.get("backward", 0) for r in same if r.status == "repaired"), 0)
     return record.budget.get("backward", 0) / images if images and record.status == "repaired" else None
 
@@ -35,16 +45,17 @@ def notes(cells: Grid, methods: list[str]) -> Iterator[str]:
     if not found:
         return
     yield (
-        "Retrain (the clean twin, from scratch) is recovery 100 by definition. Accuracy on the spoiled inputs, subject to twin: "
-        + "; ".join(found)
-        + "."
+        "Retrain (the clean twin, from scratch) is recovery 100 by definition. "
+        "Accuracy on the spoiled inputs, subject to twin: " + "; ".join(found) + "."
     )
     costs = []
     for method in methods:
         here = [r for r in cells.records if r.case.method == method]
         one, two = sample(here, of_retrain, 100), sample(here, partial(of_finetune, cells=cells), 100)
         if one:
-            costs.append(f"{method_title(method)} {fixed(one.mean, 0)}" + (f" ({fixed(two.mean, 0)})" if two else ""))
+            costs.append(
+                f"{method_title(method)} {fixed(one.mean, 0)}" + (f" ({fixed(two.mean, 0)})" if two else "")
+            )
     yield "Training images in % of retrain's (of finetune's), mean over all cells: " + ", ".join(costs) + "."
 
 
@@ -59,7 +70,9 @@ def tidy(cells: Grid, methods: list[str], fault: Mapping[Column, str]) -> Iterat
                 ("cost_of_finetune", sample(records, partial(of_finetune, cells=cells), 100)),
             ):
                 if found:
-                    yield start | {"method": method, "metric": metric} | numbers(found) | {"status": "repaired"}
+                    yield (
+                        start | {"method": method, "metric": metric} | numbers(found) | {"status": "repaired"}
+                    )
         for metric, found in _of_twin(cells.of(place)):
             yield start | {"method": "retrain", "metric": metric} | numbers(found) | {"status": "repaired"}
 
@@ -69,7 +82,11 @@ def _of_twin(records: list[Record]) -> Iterator[tuple[str, Sample]]:
     facts = _by_seed(records)
     if not facts:
         return
-    lost = [b - t for f in facts if (b := f["before"].get("others")) is not None and (t := f["twin"].get("others")) is not None]
+    lost = [
+        b - t
+        for f in facts
+        if (b := f["before"].get("others")) is not None and (t := f["twin"].get("others")) is not None
+    ]
     yield "recovery", Sample(tuple(100.0 for _ in facts))
     if lost:
         yield "collateral", Sample(tuple(100 * v for v in lost))

@@ -20,8 +20,12 @@ FAULTS = 10
 
 
 def short(cells: Grid, paths: Sequence[str] = (), width: int = WIDTH, lines: int = LINES) -> str:
-    """The verdict, Table I compact, a line per fault and the paths, at most `lines` lines of at most `width` characters."""
-    wrap = partial(textwrap.wrap, width=width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    """The verdict, Table I compact, a line per fault and the paths, at most `lines` lines of at
+    most `width` characters.
+    """
+    wrap = partial(
+        textwrap.wrap, width=width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
     head = [line for sentence in verdict(cells) for line in wrap(sentence)]
     faults = [textwrap.shorten(line, width, placeholder=" ...") for line in _faults(cells.plain)][:FAULTS]
     tail = [line for path in paths for line in wrap(path)]
@@ -32,7 +36,9 @@ def short(cells: Grid, paths: Sequence[str] = (), width: int = WIDTH, lines: int
 
 
 def _compact(cells: Grid, width: int, room: int) -> list[str]:
-    """Gains of accuracy and constraint accuracy in points, a row per method that ran; what does not fit is named."""
+    """Gains of accuracy and constraint accuracy in points, a row per method that ran; what does not
+    fit is named.
+    """
     places = healthy(cells)
     if not places:
         return []
@@ -44,13 +50,23 @@ def _compact(cells: Grid, width: int, room: int) -> list[str]:
             break
     head, rows = lines[:HEAD], lines[HEAD:]
     kept = rows[: max(3, room - HEAD - 2)]
-    more = {"methods": len(rows) - len(kept), "controls on other sources": len(ran) - len(methods), "subjects": len(places) - fit}
+    more = {
+        "methods": len(rows) - len(kept),
+        "controls on other sources": len(ran) - len(methods),
+        "subjects": len(places) - fit,
+    }
     left = ", ".join(f"{n} more {what}" for what, n in more.items() if n)
-    return ["Gains in points:", *(line[:width] for line in head + kept), *([f"... {left}: table1.txt"] if left else [])]
+    return [
+        "Gains in points:",
+        *(line[:width] for line in head + kept),
+        *([f"... {left}: table1.txt"] if left else []),
+    ]
 
 
 def _beside(method: str) -> bool:
-    """Whether it is fine-tuning on the sources of a method (`finetune[failing+passing]`), which stands beside that method elsewhere."""
+    """Whether it is fine-tuning on the sources of a method (`finetune[failing+passing]`), which
+    stands beside that method elsewhere.
+    """
     name, variant = split_variant(method)
     return name in CONTROLS and variant not in ("", TUNED)
 
@@ -58,7 +74,14 @@ def _beside(method: str) -> bool:
 def _lines(cells: Grid, shown: Sequence[Column], methods: Sequence[str]) -> list[str]:
     """The compact table: HEAD lines of heading, then a line per method."""
     rows = [[method_title(m), *(text for p in shown for text in _texts(cells, p, m))] for m in methods]
-    heads = ["", *(text for p in shown for text in (f"{dataset_title(p[0])[:13]}\n{model_title(p[1])[:13]}\nacc.", "\n\nconst."))]
+    heads = [
+        "",
+        *(
+            text
+            for p in shown
+            for text in (f"{dataset_title(p[0])[:13]}\n{model_title(p[1])[:13]}\nacc.", "\n\nconst.")
+        ),
+    ]
     align = ["left", *["right"] * (2 * len(shown))]
     table: str = tabulate(rows, heads, tablefmt="simple", disable_numparse=True, colalign=align)
     return table.splitlines()
@@ -73,7 +96,9 @@ def _texts(cells: Grid, place: Column, method: str) -> Iterator[str]:
 def _faults(cells: Grid) -> Iterator[str]:
     """Per fault the three methods with the best recovery."""
     for place in [p for p in cells.columns if p in faulty(cells)]:
-        found = {m: sample(cells.cell(place, m), partial(score, metric="recovery"), 100) for m in cells.methods}
+        found = {
+            m: sample(cells.cell(place, m), partial(score, metric="recovery"), 100) for m in cells.methods
+        }
         means = {m: s.mean for m, s in found.items() if s is not None}
         best = sorted(means, key=lambda m: -means[m])[:3]
         listed = ", ".join(f"{method_title(m)} {fixed(means[m], 0)}" for m in best)

@@ -1,8 +1,10 @@
-"""The states of one cell that a report can show: the repaired model, what the method handed in on the way, and the controls beside it.
+"""The states of one cell that a report can show: the repaired model, what the method handed in on the
+way, and the controls beside it.
 
-The control beside a method is the last kept state of the fine-tuning on its sources whose training images do not
-exceed the method's, seed by seed (protocol: "Budget"). Beside a direct weight modification stands the random change
-of the same norm that its record holds, or, if records hold none, the `random` cell.
+The control beside a method is the last kept state of the fine-tuning on its sources whose training
+images do not exceed the method's, seed by seed (protocol: "Budget"). Beside a direct weight
+modification stands the random change of the same norm that its record holds, or, if records hold
+none, the `random` cell.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def states(cells: Grid, place: Column, method: str) -> list[State]:
     if any(p.name == SAME_NORM for r in ran for p in r.phases):
         found.append(_phase(ran, SAME_NORM, "beside"))
     elif any(r.category == DIRECT for r in ran):
-        others = [r for r in cells.cell(place, _variant(cells, place, "random", ran[0])) if r.status == "repaired"]
+        others = [
+            r for r in cells.cell(place, _variant(cells, place, "random", ran[0])) if r.status == "repaired"
+        ]
         seeds = {r.case.seed: (trained(r), r.after) for r in others if r.case.seed in found[0].seeds}
         found += [State("beside", "random", seeds)] if seeds else []
     return found
@@ -69,7 +73,9 @@ def _phases(ran: list[Record]) -> list[State]:
 
 
 def _phase(ran: list[Record], name: str, kind: str) -> State:
-    return State(kind, name, {r.case.seed: (p.images, p.scores) for r in ran for p in r.phases if p.name == name})
+    return State(
+        kind, name, {r.case.seed: (p.images, p.scores) for r in ran for p in r.phases if p.name == name}
+    )
 
 
 def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
@@ -79,15 +85,22 @@ def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
 
 
 def _control(cells: Grid, place: Column, record: Record) -> str:
-    """The fine-tuning that learns from the method's sources, tuned beside tuned; plain `finetune` where the column has no such cell."""
+    """The fine-tuning that learns from the method's sources, tuned beside tuned; plain `finetune`
+    where the column has no such cell.
+    """
     same = control_on(record.sources)
     return same if same != CONTROL and cells.cell(place, same) else _variant(cells, place, CONTROL, record)
 
 
 def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
-    """Name and record of the control that belongs to a method's record: the same seed; None if it was not repaired."""
+    """Name and record of the control that belongs to a method's record: the same seed; None if it
+    was not repaired.
+    """
     name = _control(cells, place, record)
-    return name, next((r for r in cells.cell(place, name) if r.case.seed == record.case.seed and r.status == "repaired"), None)
+    return name, next(
+        (r for r in cells.cell(place, name) if r.case.seed == record.case.seed and r.status == "repaired"),
+        None,
+    )
 
 
 def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
@@ -103,8 +116,12 @@ def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
 
 
 def largest_within(control: Record | None, images: int) -> Phase | None:
-    """The control's last kept state that used no more than `images`, its whole budget included; None if none is that small."""
+    """The control's last kept state that used no more than `images`, its whole budget included;
+    None if none is that small.
+    """
     if control is None:
         return None
     whole = Phase("its whole budget", trained(control), 0.0, control.after, control.right.get("after", ""))
-    return max((p for p in (*control.phases, whole) if p.images <= images), key=lambda p: p.images, default=None)
+    return max(
+        (p for p in (*control.phases, whole) if p.images <= images), key=lambda p: p.images, default=None
+    )

@@ -1,10 +1,12 @@
-"""Tests of one model against another over seeds and test images: McNemar's, a bootstrap of both, a permutation of the seeds, Holm's correction.
+"""Tests of one model against another over seeds and test images: McNemar's, a bootstrap of both, a
+permutation of the seeds, Holm's correction.
 
-A seed draws its own splits, so an image may be a test image of some seeds only. The bootstrap is the pigeonhole bootstrap (Owen, "The
-pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007): it draws seeds and, independently, images of the source data set with
-replacement, and an image that was drawn k times counts k times at every seed that tested on it. With few seeds it is too sure of itself
-(docs/reports.md has the measured rates), so the p of a comparison is the larger one of it and of a test that turns the signs of the
-seeds' differences.
+A seed draws its own splits, so an image may be a test image of some seeds only. The bootstrap is
+the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2),
+2007): it draws seeds and, independently, images of the source data set with replacement, and an
+image that was drawn k times counts k times at every seed that tested on it. With few seeds it is
+too sure of itself (docs/reports.md has the measured rates), so the p of a comparison is the larger
+one of it and of a test that turns the signs of the seeds' differences.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed: which test images the first and the second model get right, and each image's index in the source data set."""
+    """One seed: which test images the first and the second model get right, and each image's index
+    in the source data set.
+    """
 
     first: NDArray[np.bool_]
     second: NDArray[np.bool_]
@@ -37,9 +41,10 @@ class Pair:
 class Comparison:
     """One model against another over `n` seeds.
 
-    `difference` is the mean over seeds (of shares, 0..1); `low` and `high` bound its 95 % interval, None for one seed without its images;
-    `bootstrap` and `permutation` are two-sided p-values. By image: those that only the first gets right (`gained`) and only the second
-    (`lost`), and McNemar's exact p, one of each per seed.
+    `difference` is the mean over seeds (of shares, 0..1); `low` and `high` bound its 95 % interval,
+    None for one seed without its images; `bootstrap` and `permutation` are two-sided p-values. By
+    image: those that only the first gets right (`gained`) and only the second (`lost`), and
+    McNemar's exact p, one of each per seed.
     """
 
     n: int
@@ -70,7 +75,17 @@ def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
     gained = tuple(int((p.first & ~p.second).sum()) for p in pairs)
     lost = tuple(int((p.second & ~p.first).sum()) for p in pairs)
     low, high, p = _bounds(_over_both(change, tested, draws))
-    return Comparison(len(pairs), float(means.mean()), low, high, p, permuted(means), gained, lost, tuple(map(mcnemar, gained, lost)))
+    return Comparison(
+        len(pairs),
+        float(means.mean()),
+        low,
+        high,
+        p,
+        permuted(means),
+        gained,
+        lost,
+        tuple(map(mcnemar, gained, lost)),
+    )
 
 
 def drawn(pairs: Sequence[Pair], draws: int = DRAWS) -> NDArray[Any]:
@@ -79,7 +94,9 @@ def drawn(pairs: Sequence[Pair], draws: int = DRAWS) -> NDArray[Any]:
 
 
 def _changes(pairs: Sequence[Pair]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Seeds x images of the data set: 1 if only the first model is right, -1 if only the second is; and which images were tested."""
+    """Seeds x images of the data set: 1 if only the first model is right, -1 if only the second is;
+    and which images were tested.
+    """
     images, places = np.unique(np.concatenate([p.index for p in pairs]), return_inverse=True)
     change, tested = np.zeros((2, len(pairs), len(images)), np.float32)
     start = 0
@@ -108,7 +125,10 @@ def _bounds(means: NDArray[Any]) -> tuple[float, float, float]:
 
 
 def _over_both(change: NDArray[Any], tested: NDArray[Any], draws: int) -> NDArray[Any]:
-    """Drawn means of seeds x images; a draw without any tested image is left out. Images on which no seed differs only count."""
+    """Drawn means of seeds x images; a draw without any tested image is left out.
+
+    Images on which no seed differs only count.
+    """
     weights, seeds = _images(change.shape[1], draws), _seeds(len(change), draws)
     differs = change.any(0)
     sums = np.take_along_axis(change[:, differs] @ weights[differs].astype(np.float32), seeds, 0).sum(0)
@@ -129,7 +149,9 @@ def _counts(tested: bytes, shape: tuple[int, int], draws: int) -> NDArray[Any]:
 
 @lru_cache(maxsize=2)
 def _images(images: int, draws: int) -> NDArray[np.uint8]:
-    """How often each image is drawn in each draw (images x draws), the same for every comparison over as many images."""
+    """How often each image is drawn in each draw (images x draws), the same for every comparison
+    over as many images.
+    """
     generator = np.random.default_rng(SEED)
     found = np.empty((draws, images), np.uint8)
     for row in found:
@@ -144,7 +166,10 @@ def _seeds(count: int, draws: int) -> NDArray[Any]:
 
 
 def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
-    """The two-sided p of turning the signs of one difference per seed: exact up to 13 seeds. The smallest with n seeds is 2 / 2^n."""
+    """The two-sided p of turning the signs of one difference per seed: exact up to 13 seeds.
+
+    The smallest with n seeds is 2 / 2^n.
+    """
     values = np.asarray(differences, float)
     if len(values) < 2 or not values.any():  # one sign says nothing
         return 1.0
@@ -160,7 +185,9 @@ def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of each comparison within its family, in their order."""
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of each
+    comparison within its family, in their order.
+    """
     order = np.argsort(p, kind="stable")
     adjusted = np.maximum.accumulate([min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(order)])
     found = np.empty(len(p))
@@ -169,7 +196,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fewest_seeds(comparisons: int = 1) -> int:
-    """How many seeds it takes until the permutation test can reach LEVEL at all for the first of that many comparisons."""
+    """How many seeds it takes until the permutation test can reach LEVEL at all for the first of
+    that many comparisons.
+    """
     n = 1
     while 2 / 2**n * comparisons >= LEVEL:
         n += 1

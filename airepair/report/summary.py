@@ -12,6 +12,13 @@ BASIS = ("Claim: ", "Columns of the paper", "Left out: ")
 
 
 def summary(cells: Grid, paper: Paper) -> str:
-    """The sentences as a list, then the claim line, the paper's columns that were not run, and what was left out."""
+    """The sentences as a list, then the claim line, the paper's columns that were not run, and what
+    was left out.
+    """
     basis = [line for line in claims(cells.plain, (), paper.columns) if line.startswith(BASIS)]
-    return "\n".join([*(f"- {escape(s)}" for s in verdict(cells)), "", *(f"{escape(line)}  " for line in basis)]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [*(f"- {escape(s)}" for s in verdict(cells)), "", *(f"{escape(line)}  " for line in basis)]
+        ).rstrip()
+        + "\n"
+    )

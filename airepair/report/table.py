@@ -1,4 +1,6 @@
-"""A table before it is rendered: the one layout that terminal, Markdown, LaTeX and HTML are made from, and the tidy rows of its CSV."""
+"""A table before it is rendered: the one layout that terminal, Markdown, LaTeX and HTML are made
+from, and the tidy rows of its CSV.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Tidy = dict[str, str | int | float | None]  # one line of a CSV
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: our text, whether it is the column's best, and the paper's number where the cell is the same."""
+    """One cell: our text, whether it is the column's best, and the paper's number where the cell is
+    the same.
+    """
 
     text: str
     best: bool = False
@@ -39,7 +43,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`notes` explain marks; `claims` say what every number rests on (n, spread, device, versions, commit) and what was not run."""
+    """`notes` explain marks; `claims` say what every number rests on (n, spread, device, versions,
+    commit) and what was not run.
+    """
 
     name: str
     title: str
@@ -70,8 +76,16 @@ def fixed(value: float, digits: int = 2, sign: bool = False) -> str:
     return text
 
 
-def spread(found: Sample, digits: int = 2, sign: bool = False, usual: int | None = None, others: Mapping[str, int] | None = None) -> str:
-    """Mean ± standard deviation; n where it is not the table's usual one, and how many seeds ended otherwise ("1 crashed")."""
+def spread(
+    found: Sample,
+    digits: int = 2,
+    sign: bool = False,
+    usual: int | None = None,
+    others: Mapping[str, int] | None = None,
+) -> str:
+    """Mean ± standard deviation; n where it is not the table's usual one, and how many seeds ended
+    otherwise ("1 crashed").
+    """
     text = fixed(found.mean, digits, sign)
     if found.sd is not None:
         text += f" ± {fixed(found.sd, digits)}"

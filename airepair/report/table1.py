@@ -1,8 +1,11 @@
-"""Table I in the paper's layout: data sets over models in columns; the baseline, then the methods; accuracy and constraint accuracy in rows.
+"""Table I in the paper's layout: data sets over models in columns; the baseline, then the methods;
+accuracy and constraint accuracy in rows.
 
-The baseline is in percent, a method's number its gain in percentage points (after minus before, seed by seed, then the mean). The best gain
-of a column is marked, separately for the two metrics, if it is above zero and can be told from the second (statistics.py; Holm's correction
-over the columns). `paper` numbers stand in brackets. ‡ flags a constraint gain that a temperature alone would give.
+The baseline is in percent, a method's number its gain in percentage points (after minus before,
+seed by seed, then the mean). The best gain of a column is marked, separately for the two metrics,
+if it is above zero and can be told from the second (statistics.py; Holm's correction over the
+columns). `paper` numbers stand in brackets. ‡ flags a constraint gain that a temperature alone
+would give.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spr
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 READING = (
-    f"Bold: the largest gain per column if it is significantly above the second (p < {LEVEL:g} in the paired tests, with Holm's"
+    f"Bold: the largest gain per column if it is significantly above the second (p < {LEVEL:g} in the "
+    f"paired tests, with Holm's"
     " correction over the columns), accuracy and constraint separately; controls are eligible."
 )
 
@@ -33,9 +37,14 @@ def table1(cells: Grid, paper: Paper) -> Table:
     others = faulty(cells)
     cells = cells.where(lambda r: column(r) not in others)
     gains = {
-        (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100) for p in cells.columns for m in cells.methods for k in METRICS
+        (p, m, k): sample(cells.cell(p, m), partial(gain, metric=k), 100)
+        for p in cells.columns
+        for m in cells.methods
+        for k in METRICS
     }
-    usual = {p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns}
+    usual = {
+        p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns
+    }
     best = {(lead.place, lead.first, k) for k in METRICS for lead in leads(cells, k) if lead.told}
     rows = [_baseline_row(cells, paper, k, usual) for k in METRICS]
     for method in cells.methods:
@@ -44,15 +53,30 @@ def table1(cells: Grid, paper: Paper) -> Table:
             for place in cells.columns:
                 found, records = gains[place, method, metric], cells.cell(place, method)
                 top = (place, method, metric) in best
-                text = spread(found, sign=True, usual=usual[place], others=_others(records)) if found else status(records)
+                text = (
+                    spread(found, sign=True, usual=usual[place], others=_others(records))
+                    if found
+                    else status(records)
+                )
                 text += FLAG if metric == "constraint" and temperature_alone(records) else ""
                 entries.append(Entry(marked(text, records), top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
-    headings = tuple(Heading(dataset_title(d), model_title(m) + _besides(cells, usual, (d, m))) for d, m in cells.columns)
+    headings = tuple(
+        Heading(dataset_title(d), model_title(m) + _besides(cells, usual, (d, m))) for d, m in cells.columns
+    )
     notes = [*_reading(cells, paper), *paper.notes(cells.columns, cells.methods)]
     tidy = tuple(_tidy(cells, paper, gains))
     title = "Table I: accuracy and constraint accuracy, baseline in %, gains in percentage points"
-    return Table("table1", title, ("Method", "Metric"), headings, tuple(rows), tuple(notes), claims(cells, METRICS, paper.columns), tidy)
+    return Table(
+        "table1",
+        title,
+        ("Method", "Metric"),
+        headings,
+        tuple(rows),
+        tuple(notes),
+        claims(cells, METRICS, paper.columns),
+        tidy,
+    )
 
 
 def _besides(cells: Grid, usual: Mapping[Column, int], place: Column) -> str:
@@ -67,7 +91,9 @@ def _baseline_row(cells: Grid, paper: Paper, metric: str, usual: Mapping[Column,
     for place in cells.columns:
         found = baseline(cells.of(place), metric)
         n = max(usual[place], found.n if found else 0)
-        entries.append(Entry(spread(found, usual=n) if found else "missing", paper=paper.text(place, "baseline", metric)))
+        entries.append(
+            Entry(spread(found, usual=n) if found else "missing", paper=paper.text(place, "baseline", metric))
+        )
     return Row(("Baseline", METRICS[metric]), tuple(entries))
 
 
@@ -81,25 +107,39 @@ def _reading(cells: Grid, paper: Paper) -> list[str]:
     if any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods):
         notes.append(FLAGGED)
     if any(p in paper.columns for p in cells.columns):
-        notes.append("In brackets: the paper's own number for the same data set, model and method (its n and spread are not stated).")
+        notes.append(
+            "In brackets: the paper's own number for the same data set, model and method (its n and "
+            "spread are not stated)."
+        )
     return notes
 
 
-def _tidy(cells: Grid, paper: Paper, gains: Mapping[tuple[Column, str, str], Sample | None]) -> Iterator[Tidy]:
+def _tidy(
+    cells: Grid, paper: Paper, gains: Mapping[tuple[Column, str, str], Sample | None]
+) -> Iterator[Tidy]:
     """One row a column x row x metric, with the claim in columns of its own."""
     for place in cells.columns:
         claim = _claim_columns(cells.of(place))
         for metric in METRICS:
             found = baseline(cells.of(place), metric)
-            yield _line(place, "baseline", metric, "percent", found, "measured" if found else "missing", paper) | claim
+            yield (
+                _line(place, "baseline", metric, "percent", found, "measured" if found else "missing", paper)
+                | claim
+            )
         for method in cells.methods:
             for metric in METRICS:
                 found, records = gains[place, method, metric], cells.cell(place, method)
-                words = [*(["repaired"] if found else []), *sorted(_others(records))] if found else [status(records)]
+                words = (
+                    [*(["repaired"] if found else []), *sorted(_others(records))]
+                    if found
+                    else [status(records)]
+                )
                 yield _line(place, method, metric, "percentage points", found, "/".join(words), paper) | claim
 
 
-def _line(place: Column, row: str, metric: str, unit: str, found: Sample | None, word: str, paper: Paper) -> Tidy:
+def _line(
+    place: Column, row: str, metric: str, unit: str, found: Sample | None, word: str, paper: Paper
+) -> Tidy:
     return {
         "dataset": place[0],
         "model": place[1],

@@ -1,7 +1,8 @@
-"""Table II: faults with a known cause in rows, methods in columns; recovery with spread, collateral below it, and what only some faults have.
+"""Table II: faults with a known cause in rows, methods in columns; recovery with spread, collateral
+below it, and what only some faults have.
 
-Recovery = (after - before) / (clean twin - before) on the test inputs that the fault spoils, in percent: 100 is the twin. Collateral is the
-accuracy lost on the other test inputs, in points.
+Recovery = (after - before) / (clean twin - before) on the test inputs that the fault spoils, in
+percent: 100 is the twin. Collateral is the accuracy lost on the other test inputs, in points.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from airepair.report import retrain
 from airepair.report.cells import Grid, column, sample, score, status
 from airepair.report.claims import claims
 from airepair.report.facts import category, marked, wreck_note, wrecked
-from airepair.report.ordering import Column, category_rank, dataset_title, method_rank, method_title, model_title
+from airepair.report.ordering import (
+    Column,
+    category_rank,
+    dataset_title,
+    method_rank,
+    method_title,
+    model_title,
+)
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
 
 METRICS = {
@@ -25,7 +33,10 @@ METRICS = {
     "localisation_precision": "localisation precision",
     "localisation_recall": "localisation recall",
 }
-ALWAYS = ("recovery", "collateral")  # the others stand where a record has them: a backdoor's, a damaged layer's
+ALWAYS = (
+    "recovery",
+    "collateral",
+)  # the others stand where a record has them: a backdoor's, a damaged layer's
 
 
 def table2(cells: Grid) -> Table | None:
@@ -36,13 +47,21 @@ def table2(cells: Grid) -> Table | None:
     cells = cells.where(lambda r: column(r) in places)
     methods = sorted(cells.methods, key=lambda m: (category_rank(category(cells, m)), method_rank(m)))
     usual = max(
-        (s.n for p in cells.columns for m in methods if (s := sample(cells.cell(p, m), partial(score, metric="recovery")))), default=0
+        (
+            s.n
+            for p in cells.columns
+            for m in methods
+            if (s := sample(cells.cell(p, m), partial(score, metric="recovery")))
+        ),
+        default=0,
     )
     rows = [row for place in cells.columns for row in _rows(cells, place, methods, usual)]
     headings = tuple(Heading(category(cells, m), method_title(m)) for m in methods)
     notes = (
-        "Recovery in % of the way from the faulty subject to its clean twin, on the test inputs that the fault spoils; collateral in points of"
-        " accuracy lost on the others; attack success in % of triggered inputs. Bold: the best recovery of a row, if above zero.",
+        "Recovery in % of the way from the faulty subject to its clean twin, "
+        "on the test inputs that the fault spoils; collateral in points of"
+        " accuracy lost on the others; attack success in % of triggered inputs. Bold: "
+        "the best recovery of a row, if above zero.",
         *wreck_note(cells),
         *retrain.notes(cells, methods),
     )
@@ -50,11 +69,22 @@ def table2(cells: Grid) -> Table | None:
     tidy = (*_tidy(cells, methods), *retrain.tidy(cells, methods, faults))
     shown = list(ALWAYS)
     title = "Table II: recovery from faults with a known cause"
-    return Table("table2", title, ("Subject", "Fault", "Score"), headings, tuple(rows), notes, claims(cells, shown, methods=methods), tidy)
+    return Table(
+        "table2",
+        title,
+        ("Subject", "Fault", "Score"),
+        headings,
+        tuple(rows),
+        notes,
+        claims(cells, shown, methods=methods),
+        tidy,
+    )
 
 
 def fault(cells: Grid, place: Column) -> str:
-    """Name and severity of the column's fault (an environment's with its corruption), from the first record that has them: a crashed one has none."""
+    """Name and severity of the column's fault (an environment's with its corruption), from the
+    first record that has them: a crashed one has none.
+    """
     found = next(r.subject["fault"] for r in cells.of(place) if r.subject.get("fault"))
     name, severity = str(found.get("name", "unnamed")), found.get("severity")
     if severity is None:
@@ -75,7 +105,11 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
         entries = []
         for method in methods:
             value, records = found[method], cells.cell(place, method)
-            text = spread(value, sign=metric == "collateral", usual=usual, others=_others(records)) if value else status(records)
+            text = (
+                spread(value, sign=metric == "collateral", usual=usual, others=_others(records))
+                if value
+                else status(records)
+            )
             best = value is not None and not wrecked(records) and top > 0 and round(value.mean, 2) == top
             entries.append(Entry(marked(text, records), best))
         yield Row((*labels, title), tuple(entries), rule=metric == "recovery")
@@ -93,5 +127,11 @@ def _tidy(cells: Grid, methods: list[str]) -> Iterator[Tidy]:
                 found = sample(records, partial(score, metric=metric), 100)
                 if found is None and metric not in ALWAYS:
                     continue
-                start: Tidy = {"dataset": place[0], "model": place[1], "fault": fault(cells, place), "method": method, "metric": metric}
+                start: Tidy = {
+                    "dataset": place[0],
+                    "model": place[1],
+                    "fault": fault(cells, place),
+                    "method": method,
+                    "metric": metric,
+                }
                 yield start | numbers(found) | {"status": "repaired" if found else status(records)}

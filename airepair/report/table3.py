@@ -1,9 +1,11 @@
-"""Table III: is it the idea? Per subject and method the gain minus the gain with the method's idea off, and minus the control's.
+"""Table III: is it the idea? Per subject and method the gain minus the gain with the method's idea
+off, and minus the control's.
 
-The idea is off in the method's ablations (`apricot[random_sets]`), which are cells of their own. The control is the last kept state of
-fine-tuning on the method's sources that has seen no more training images; a method below its first state is compared with a random change
-of the same norm. All are paired seed by seed, accuracy also image by image; p is the larger one of two tests (statistics.py), corrected by
-Holm's procedure within the table and metric.
+The idea is off in the method's ablations (`apricot[random_sets]`), which are cells of their own.
+The control is the last kept state of fine-tuning on the method's sources that has seen no more
+training images; a method below its first state is compared with a random change of the same norm.
+All are paired seed by seed, accuracy also image by image; p is the larger one of two tests
+(statistics.py), corrected by Holm's procedure within the table and metric.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ IDEA, CONTROL = "idea off", "control"
 
 @dataclass(frozen=True)
 class Question:
-    """One comparison of a method in one column and metric: with its idea off (`against` names the ablation), or with its control."""
+    """One comparison of a method in one column and metric: with its idea off (`against` names the
+    ablation), or with its control.
+    """
 
     place: Column
     method: str
@@ -61,9 +65,12 @@ def table3(cells: Grid) -> Table | None:
         *(Heading("Minus fine-tuning on the same sources", t) for t in ("points", "95 % interval", "p")),
     )
     notes = (
-        "Fine-tuning on the same sources: its last kept state with at most as many training images; if even its first state used more,"
-        " the method is compared with a random change of the same norm. p is the larger of a bootstrap over seeds and images and a"
-        f" permutation test over seeds, with Holm's correction over all comparisons of a metric in this table; bold: below {LEVEL:g}.",
+        "Fine-tuning on the same sources: its last kept state with at most as many training images; "
+        "if even its first state used more,"
+        " the method is compared with a random change of the same norm. p is the larger of a bootstrap "
+        "over seeds and images and a"
+        f" permutation test over seeds, with Holm's correction over all comparisons of a metric in this "
+        f"table; bold: below {LEVEL:g}.",
         *wreck_note(cells),
         *summary(asked, twins(cells)),
     )
@@ -74,18 +81,29 @@ def table3(cells: Grid) -> Table | None:
 
 def questions(cells: Grid) -> list[Question]:
     """Every comparison of the table, with Holm's correction within each metric."""
-    found = [q for place in cells.columns for method in _methods(cells, place) for m in METRICS for q in _asked(cells, place, method, m)]
+    found = [
+        q
+        for place in cells.columns
+        for method in _methods(cells, place)
+        for m in METRICS
+        for q in _asked(cells, place, method, m)
+    ]
     corrected: list[Question] = []
     for metric in METRICS:
         family = [q for q in found if q.metric == metric]
         p = holm([q.found.p for q in family])
-        corrected += [Question(q.place, q.method, q.metric, q.kind, q.against, q.found, v) for q, v in zip(family, p, strict=True)]
+        corrected += [
+            Question(q.place, q.method, q.metric, q.kind, q.against, q.found, v)
+            for q, v in zip(family, p, strict=True)
+        ]
     order = {(q.place, q.method, q.metric, q.kind, q.against): i for i, q in enumerate(found)}
     return sorted(corrected, key=lambda q: order[q.place, q.method, q.metric, q.kind, q.against])
 
 
 def _methods(cells: Grid, place: Column) -> list[str]:
-    """Those with an ablation in this column, in the order of the rows; if nothing has one, those whose sources are known."""
+    """Those with an ablation in this column, in the order of the rows; if nothing has one, those
+    whose sources are known.
+    """
     having = {r.case.base_method for r in cells.of(place) if ablation(r)}
     if not any(map(ablation, cells.records)):
         having = {r.case.method for r in cells.of(place) if r.sources and r.category != "control"}
@@ -98,12 +116,22 @@ def _asked(cells: Grid, place: Column, method: str, metric: str) -> Iterator[Que
         base, variant = split_variant(other)
         records = cells.cell(place, other)
         if base == method and any(map(ablation, records)):
-            pairs = [(after(own[r.case.seed]), after(r)) for r in records if r.status == "repaired" and r.case.seed in own]
+            pairs = [
+                (after(own[r.case.seed]), after(r))
+                for r in records
+                if r.status == "repaired" and r.case.seed in own
+            ]
             if found := compared(pairs, metric):
                 yield Question(place, method, metric, IDEA, variant, found)
-    states = {seed: (name, answers) for seed, record in own.items() for name, answers in _control(cells, place, record)}
+    states = {
+        seed: (name, answers)
+        for seed, record in own.items()
+        for name, answers in _control(cells, place, record)
+    }
     if found := compared([(after(own[seed]), answers) for seed, (_, answers) in states.items()], metric):
-        yield Question(place, method, metric, CONTROL, " / ".join(sorted({name for name, _ in states.values()})), found)
+        yield Question(
+            place, method, metric, CONTROL, " / ".join(sorted({name for name, _ in states.values()})), found
+        )
 
 
 def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
@@ -131,7 +159,11 @@ def _rows(cells: Grid, asked: list[Question]) -> Iterator[Row]:
         for k in range(max(1, len(ideas))):
             first = Entry(spread(own, sign=True) if own and not k else "")
             idea, control = ideas[k : k + 1], controls if not k else []
-            labels = (subject, marked(method_title(method), cells.cell(place, method)) if not k else "", METRICS[metric] if not k else "")
+            labels = (
+                subject,
+                marked(method_title(method), cells.cell(place, method)) if not k else "",
+                METRICS[metric] if not k else "",
+            )
             yield Row(labels, (first, *_entries(idea), *_entries(control)), rule=not k and subject != last)
             last = subject
 
@@ -141,11 +173,18 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
         return (Entry(""),) * 4
     q = found[0]
     bold = q.told != 0
-    return Entry(q.against), Entry(fixed(100 * q.found.difference, sign=True), bold), Entry(interval(q.found)), Entry(p_text(q.p), bold)
+    return (
+        Entry(q.against),
+        Entry(fixed(100 * q.found.difference, sign=True), bold),
+        Entry(interval(q.found)),
+        Entry(p_text(q.p), bold),
+    )
 
 
 def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
-    """For how many methods the idea can be told from its absence: better than every ablation of it in some column. Twins count once."""
+    """For how many methods the idea can be told from its absence: better than every ablation of it
+    in some column. Twins count once.
+    """
     lines = []
     for metric, title in METRICS.items():
         ideas = [q for q in asked if q.metric == metric and q.kind == IDEA]
@@ -156,19 +195,29 @@ def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
         better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
         told = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
         lost = [f"{method_title(m)} ({', '.join(places)})" for m, places in worse.items() if places]
-        line = f"{title} The idea improves the repair significantly for {len(told)} of {len(methods)} methods{_listed(told)}"
+        line = (
+            f"{title} The idea improves the repair significantly for {len(told)} of {len(methods)} "
+            f"methods{_listed(told)}"
+        )
         lines.append(f"{line}; for {len(lost)} it makes the repair worse{_listed(lost)}.")
     family = max((sum(q.metric == m for q in asked) for m in METRICS), default=0)
     seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(family)
     if seeds < needed:
-        lines.append(f"With {seeds} seeds the permutation test cannot reach significance here; {family} comparisons need {needed}.")
+        lines.append(
+            f"With {seeds} seeds the permutation test cannot reach significance here; "
+            f"{family} comparisons need {needed}."
+        )
     return tuple(lines)
 
 
 def _where(ideas: list[Question], method: str, way: int) -> list[str]:
     """Columns in which the method is told from each of its ablations that way."""
     places = dict.fromkeys(q.place for q in ideas if q.method == method)
-    return ["-".join(p) for p in places if all(q.told == way for q in ideas if q.method == method and q.place == p)]
+    return [
+        "-".join(p)
+        for p in places
+        if all(q.told == way for q in ideas if q.method == method and q.place == p)
+    ]
 
 
 def _listed(names: list[str]) -> str:

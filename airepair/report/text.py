@@ -1,4 +1,6 @@
-"""Plain text and CSV: a table for the terminal, split into blocks where it is wider than the page, and tidy rows."""
+"""Plain text and CSV: a table for the terminal, split into blocks where it is wider than the page,
+and tidy rows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ WIDTH = 140
 
 
 def plain(text: str) -> str:
-    """The text on one line, without control characters (a reason may hold an escape sequence of a terminal)."""
+    """The text on one line, without control characters (a reason may hold an escape sequence of a
+    terminal).
+    """
     text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -31,13 +35,22 @@ def terminal(table: Table, width: int = WIDTH, bold: bool = False) -> str:
     if not bold and any(e.best for r in table.rows for e in r.entries):
         lines.insert(0, f"* marks {table.bold}.")
     parts += [
-        textwrap.fill(plain(line), max(width, 60), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False) for line in lines
+        textwrap.fill(
+            plain(line),
+            max(width, 60),
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for line in lines
     ]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _fill(line: str, width: int) -> str:
-    return textwrap.fill(plain(line), max(width, 60), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(
+        plain(line), max(width, 60), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _entry(entry: Entry, bold: bool) -> str:

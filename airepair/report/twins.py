@@ -1,7 +1,8 @@
-"""Twins: methods whose repairs give the same result at every seed, so that what is found of them is counted once.
+"""Twins: methods whose repairs give the same result at every seed, so that what is found of them is
+counted once.
 
-Two repairs are the same if their weights are, or if they get the same test images right (a network of another form may compute the same).
-Repairs that change nothing are no twins: they are `noop`.
+Two repairs are the same if their weights are, or if they get the same test images right (a network
+of another form may compute the same). Repairs that change nothing are no twins: they are `noop`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ Twins = dict[Column, tuple[tuple[str, ...], ...]]
 
 
 def twins(cells: Grid) -> Twins:
-    """For each column the groups of two or more methods with one result per seed, in the order of the rows; ablations are left out."""
+    """For each column the groups of two or more methods with one result per seed, in the order of
+    the rows; ablations are left out.
+    """
     found: Twins = {}
     for place in cells.columns:
         groups: dict[tuple[tuple[int, str], ...], list[str]] = {}
@@ -29,7 +32,9 @@ def twins(cells: Grid) -> Twins:
 
 
 def _result(records: Iterable[Record]) -> tuple[tuple[int, str], ...]:
-    """Seed and result of each repaired cell; empty where one is unknown, or nothing was changed at any seed."""
+    """Seed and result of each repaired cell; empty where one is unknown, or nothing was changed at
+    any seed.
+    """
     ran = [r for r in records if r.status == "repaired"]
     pairs = [_before_and_after(r) for r in ran]
     if any(after is None for _, after in pairs) or all(before == after for before, after in pairs):
@@ -45,16 +50,25 @@ def _before_and_after(record: Record) -> tuple[str | None, str | None]:
 
 
 def counted_once(cells: Grid) -> Grid:
-    """The grid without the cells of a method that is an earlier one's twin in its column, its ablations included."""
-    later = {(place, method) for place, groups in twins(cells).items() for group in groups for method in group[1:]}
-    return cells.where(lambda r: (column(r), r.case.base_method if ablation(r) else r.case.method) not in later)
+    """The grid without the cells of a method that is an earlier one's twin in its column, its
+    ablations included.
+    """
+    later = {
+        (place, method) for place, groups in twins(cells).items() for group in groups for method in group[1:]
+    }
+    return cells.where(
+        lambda r: (column(r), r.case.base_method if ablation(r) else r.case.method) not in later
+    )
 
 
 def once(methods: Iterable[str], places: dict[str, list[Column]], found: Twins) -> list[str]:
     """The methods without those that are, in each of their columns (`places`), the twin of an earlier one."""
     kept: list[str] = []
     for method in methods:
-        alike = [{m for group in found.get(place, ()) if method in group for m in group} for place in places[method]]
+        alike = [
+            {m for group in found.get(place, ()) if method in group for m in group}
+            for place in places[method]
+        ]
         if not alike or not set.intersection(*alike) & set(kept):
             kept.append(method)
     return kept
@@ -67,6 +81,7 @@ def lines(found: Twins) -> list[str]:
         for group in groups:
             places.setdefault(group, []).append("-".join(place))
     return [
-        f"Counted once: {' and '.join(map(method_title, group))} give the same result at every seed ({', '.join(where)})."
+        f"Counted once: {' and '.join(map(method_title, group))} give the same result at every seed "
+        f"({', '.join(where)})."
         for group, where in places.items()
     ]

@@ -1,5 +1,5 @@
-"""The verdict: what records say, in three to six sentences: which methods can be told from fine-tuning and from their own ablation, what
-they cost and break, what was not run.
+"""The verdict: what records say, in three to six sentences: which methods can be told from fine-tuning
+and from their own ablation, what they cost and break, what was not run.
 
 Every sentence rests on the records alone; "can be told" means p < .05 after Holm's correction (table3.py).
 """
@@ -24,7 +24,10 @@ METRIC = "accuracy"
 
 
 def verdict(cells: Grid, asked: Sequence[Question] | None = None) -> list[str]:
-    """Three to six sentences, and one about the version if it is an earlier one. `asked` are Table III's comparisons, if they are known."""
+    """Three to six sentences, and one about the version if it is an earlier one.
+
+    `asked` are Table III's comparisons, if they are known.
+    """
     if not cells.records:
         return ["Nothing ran."]
     asked = questions(cells) if asked is None else asked
@@ -45,17 +48,25 @@ def of_version(cells: Grid) -> str:
     """That numbers of another version are not this benchmark's; "" if they are of this one."""
     if cells.version == BENCHMARK_VERSION:
         return ""
-    return f"These records are of benchmark version {cells.version}, this is version {BENCHMARK_VERSION}: nothing in them may be claimed."
+    return (
+        f"These records are of benchmark version {cells.version}, "
+        f"this is version {BENCHMARK_VERSION}: nothing in them may be claimed."
+    )
 
 
 def _what_ran(cells: Grid) -> str:
     ran = [r for r in cells.records if r.status == "repaired"]
     seeds = {r.case.seed for r in cells.records}
-    counts = {s: sum(r.status == s for r in cells.records) for s in ("failed", "crashed", "timeout", "out of memory")}
+    counts = {
+        s: sum(r.status == s for r in cells.records)
+        for s in ("failed", "crashed", "timeout", "out of memory")
+    }
     bad = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
     methods = {r.case.base_method for r in ran if r.category != "control"}
     parts = ((len(methods), "method"), (len(cells.columns), "subject"), (len(seeds), "seed"))
-    return f"{_count(len(ran), 'cell')} repaired ({', '.join(_count(n, what) for n, what in parts)})" + (f"; {bad}." if bad else ".")
+    return f"{_count(len(ran), 'cell')} repaired ({', '.join(_count(n, what) for n, what in parts)})" + (
+        f"; {bad}." if bad else "."
+    )
 
 
 def _count(n: int, what: str) -> str:
@@ -79,9 +90,15 @@ def _ideas(asked: Sequence[Question]) -> str:
     if not methods:
         return ""
     places = {m: list(dict.fromkeys(q.place for q in ideas if q.method == m)) for m in methods}
-    told = [m for m in methods if any(all(q.told == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])]
+    told = [
+        m
+        for m in methods
+        if any(all(q.told == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])
+    ]
     names = f": {', '.join(map(method_title, told))}" if told else ""
-    return f"The idea itself improves the repair significantly for {len(told)} of {len(methods)} methods{names}."
+    return (
+        f"The idea itself improves the repair significantly for {len(told)} of {len(methods)} methods{names}."
+    )
 
 
 def _power(asked: Sequence[Question]) -> str:
@@ -97,12 +114,18 @@ def _named(found: Sequence[Question]) -> str:
 
 
 def _cost(cells: Grid, asked: Sequence[Question]) -> str:
-    """What the methods that beat their control cost and break; if there are none, what the repair method with the largest mean gain does."""
+    """What the methods that beat their control cost and break; if there are none, what the repair
+    method with the largest mean gain does.
+    """
     places = healthy(cells) or cells.columns
     better = list(dict.fromkeys(q.method for q in asked if q.kind == CONTROL and q.told == 1))[:3]
     if better:
         return f"They cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
-    repairs = {m: v for m, v in by_gain(cells.plain, places).items() if category(cells, m) != "control" and m not in CONTROLS}
+    repairs = {
+        m: v
+        for m, v in by_gain(cells.plain, places).items()
+        if category(cells, m) != "control" and m not in CONTROLS
+    }
     if not repairs:
         return ""
     best = max(repairs, key=lambda m: repairs[m])
@@ -113,7 +136,9 @@ def _cost(cells: Grid, asked: Sequence[Question]) -> str:
 
 
 def _price(cells: Grid, places: Sequence[Column], method: str) -> str:
-    """Training images, seconds, and right answers that it breaks: from the least to the most of the subjects' means over seeds."""
+    """Training images, seconds, and right answers that it breaks: from the least to the most of the
+    subjects' means over seeds.
+    """
     values: tuple[tuple[Callable[[Record], float | None], float, int, str], ...] = (
         (COLUMNS["training_images"][1], 1, 0, " training images"),
         (COLUMNS["seconds"][1], 1, 1, " s"),
@@ -136,7 +161,10 @@ def _damage(cells: Grid) -> str:
         return ""
     worst = min(losses, key=lambda m: losses[m])
     names = ", ".join(method_title(m) for m in sorted(losses, key=lambda m: losses[m]))
-    return f"These methods lose accuracy on every subject: {names}. Largest loss: {method_title(worst)}, {fixed(losses[worst], 2, True)} points."
+    return (
+        f"These methods lose accuracy on every subject: {names}. Largest loss: {method_title(worst)}, "
+        f"{fixed(losses[worst], 2, True)} points."
+    )
 
 
 def _not_run(cells: Grid) -> str:
@@ -160,10 +188,14 @@ def _means(cells: Grid, places: Sequence[Column], method: str) -> list[float]:
 
 
 def by_gain(cells: Grid, places: Sequence[Column]) -> dict[str, float]:
-    """The methods with a gain in some of the columns, and its mean over them: the paper's three first, then the largest."""
+    """The methods with a gain in some of the columns, and its mean over them: the paper's three
+    first, then the largest.
+    """
     means = {m: sum(found) / len(found) for m in cells.methods if (found := _means(cells, places, m))}
     paper = list(PAPER_METHODS)
-    return dict(sorted(means.items(), key=lambda kv: (paper.index(kv[0]) if kv[0] in paper else len(paper), -kv[1])))
+    return dict(
+        sorted(means.items(), key=lambda kv: (paper.index(kv[0]) if kv[0] in paper else len(paper), -kv[1]))
+    )
 
 
 def healthy(cells: Grid) -> list[Column]:

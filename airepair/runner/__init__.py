@@ -1,4 +1,5 @@
-"""The one door: a cell runs one way, whoever asks for it (pytest, `airepair repair`, `tune`, `--testonly`, the conformance kit).
+"""The one door: a cell runs one way, whoever asks for it (pytest, `airepair repair`, `tune`,
+`--testonly`, the conformance kit).
 
 spec.py       CellSpec: what a cell is, JSON values only; specify.py builds it from what a user asked for
 loading.py    the subject: trained, faulty or brought; held between cells, checked after each

@@ -1,4 +1,6 @@
-"""Which of the examined images a model of a cell gets right, as a record holds it (airepair/records/right_answers.py)."""
+"""Which of the examined images a model of a cell gets right, as a record holds it
+(airepair/records/right_answers.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from airepair.runner.prepared import PreparedCell
 
 
 def test_index(ready: PreparedCell) -> Tensor:
-    """Where each examined image stands in its source data set; its place in the split if it comes from none. On the CPU."""
+    """Where each examined image stands in its source data set; its place in the split if it comes from none.
+
+    On the CPU.
+    """
     split = ready.subject.dataset.test
     return torch.arange(len(split)) if split.index is None else split.index.cpu()
 

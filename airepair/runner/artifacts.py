@@ -1,6 +1,7 @@
 """What a cell keeps beside its record, as bytes by file name.
 
-predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on the examined split; index:
+predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on
+the examined split; index:
                   each image's place in its source data set; confusion_before, confusion_after
 curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; tools/: logs of external tools
 repaired.safetensors  the repaired weights, where the spec asks for them
@@ -35,7 +36,10 @@ def files_of(ready: PreparedCell, outcome: Outcome) -> dict[str, bytes]:
         found["cost.jsonl"] = _lines({"seconds": s, "resident_bytes": b} for s, b in outcome.cost.samples)
     found |= {f"tools/{name}": content for name, content in outcome.logs.items()}
     if not ready.spec.repair:
-        found |= {PREDICTIONS: predictions(ready, outcome.before, None), CLASSES: json.dumps(ready.subject.dataset.classes).encode()}
+        found |= {
+            PREDICTIONS: predictions(ready, outcome.before, None),
+            CLASSES: json.dumps(ready.subject.dataset.classes).encode(),
+        }
     if outcome.after is not None and outcome.module is not None:
         found[PREDICTIONS] = predictions(ready, outcome.before, outcome.after)
         if ready.spec.keep_weights:
@@ -55,7 +59,10 @@ def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
 def predictions(ready: PreparedCell, before: Exam, after: Exam | None) -> bytes:
     """The answers of the exams as a compressed npz."""
     classes, index = before.logits.shape[1], test_index(ready)
-    arrays: dict[str, np.ndarray[Any, Any]] = {"label": before.y.numpy().astype(np.int16), "index": index.numpy().astype(np.int32)}
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "label": before.y.numpy().astype(np.int16),
+        "index": index.numpy().astype(np.int32),
+    }
     for name, exam in (("before", before), ("after", after)):
         if exam is not None:
             arrays[name] = exam.predictions.numpy().astype(np.int16)

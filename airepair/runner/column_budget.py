@@ -1,7 +1,7 @@
 """What the methods of a column declare to use: the largest budget, to which the controls of the column train.
 
-It follows from the registered methods, the tables of settings and the task alone, never from what else is selected or given on a command
-line: so a control's cell gives the same record in every run.
+It follows from the registered methods, the tables of settings and the task alone, never from what
+else is selected or given on a command line: so a control's cell gives the same record in every run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from airepair.types import Meter, Method, Task
 
 
 def declared(method: Method, task: Task) -> int:
-    """The budget that the method declares for its part of the task, asked on a copy of the module that no meter counts."""
+    """The budget that the method declares for its part of the task, asked on a copy of the module
+    that no meter counts.
+    """
     return method.budget(restricted(asked(task), sources_of(method)))
 
 
@@ -34,7 +36,8 @@ def asked(task: Task) -> Task:
 def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
     """The largest budget that a method of the case's column declares; the task is told which method's it is.
 
-    Beside methods of other sources than train and failing stands a control of its own, which trains to the largest of these methods.
+    Beside methods of other sources than train and failing stands a control of its own, which trains
+    to the largest of these methods.
     """
     own, usual = control_on(present(task, sources_of(control))), control_on(())
     budgets: dict[str, int] = {}
@@ -49,7 +52,10 @@ def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
             task.note(f"{name} could not say its budget: {one_line(error)}")
     largest = max(budgets, key=lambda name: budgets[name], default="")
     if largest:
-        task.note(f"the largest budget that a method of the column declares is {budgets[largest]:,} images ({largest})")
+        task.note(
+            f"the largest budget that a method of the column declares is {budgets[largest]:,} images "
+            f"({largest})"
+        )
     return budgets.get(largest, 0)
 
 

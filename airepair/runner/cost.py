@@ -1,9 +1,11 @@
-"""What one call costs: synchronised seconds, peak memory, energy. Sampled in a thread; measured around the repair alone.
+"""What one call costs: synchronised seconds, peak memory, energy. Sampled in a thread; measured around
+the repair alone.
 
-CPU: the process's resident memory; its peak mark (VmHWM) is reset before the call through /proc/self/clear_refs, and sampled where the
-system refuses that (ru_maxrss would keep the previous cell's peak). Where the call starts processes (an external tool), theirs is added, sampled.
-CUDA: the allocator's peak, and through NVML the change of the device's used memory (in containers NVML reports the host's process ids, so
-the process's own share is not to be had) and the energy counter.
+CPU: the process's resident memory; its peak mark (VmHWM) is reset before the call through
+/proc/self/clear_refs, and sampled where the system refuses that (ru_maxrss would keep the previous
+cell's peak). Where the call starts processes (an external tool), theirs is added, sampled. CUDA:
+the allocator's peak, and through NVML the change of the device's used memory (in containers NVML
+reports the host's process ids, so the process's own share is not to be had) and the energy counter.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ SAMPLED = "sampled resident memory", "sampled resident memory with the processes
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call. `peak_bytes` is what the call added to the memory in use before it, by `memory_source`; `samples` are (seconds, bytes).
+    """Of one call. `peak_bytes` is what the call added to the memory in use before it, by
+    `memory_source`; `samples` are (seconds, bytes).
 
-    `cpu_seconds` are of the process and the children that it waited for: beside other work on the same cores `seconds` grow, these hardly.
+    `cpu_seconds` are of the process and the children that it waited for: beside other work on the
+    same cores `seconds` grow, these hardly.
     """
 
     seconds: float
@@ -107,7 +111,10 @@ class Nvml:
 
 
 def _descendants(pid: int) -> list[int]:
-    """The processes that `pid` started, and theirs; cheap where there are none. Empty where the kernel does not tell."""
+    """The processes that `pid` started, and theirs; cheap where there are none.
+
+    Empty where the kernel does not tell.
+    """
     found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread or process has ended since
@@ -116,7 +123,9 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _resident(pid: int) -> int:
-    """Resident bytes; 0 for one that has not yet become its own program, since all its memory is still its parent's."""
+    """Resident bytes; 0 for one that has not yet become its own program, since all its memory is
+    still its parent's.
+    """
     try:
         process = psutil.Process(pid)
         parent = process.parent()
@@ -148,9 +157,11 @@ def _cpu_seconds() -> float:
 
 @cache
 def warm_up() -> None:
-    """Once a process: its first optimiser makes torch import its compiler, which took longer than many a repair; the canary takes a second.
+    """Once a process: its first optimiser makes torch import its compiler, which took longer than many
+    a repair; the canary takes a second.
 
-    The first of each class makes torch replace the class's `step` by a profiled one, for which no method is to blame.
+    The first of each class makes torch replace the class's `step` by a profiled one, for which no
+    method is to blame.
     """
     arithmetic(torch.device("cpu"))
     for kind in _kinds_of(torch.optim.Optimizer):

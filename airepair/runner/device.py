@@ -1,4 +1,8 @@
-"""Where things run. One thread a cell on the CPU, always: scores are then the same serially and in parallel (docs/protocol.md). Free of torch."""
+"""Where things run.
+
+One thread a cell on the CPU, always: scores are then the same serially and in parallel
+(docs/protocol.md). Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ def check_device(text: str) -> None:
 
 
 def device_of(text: str) -> torch.device:
-    """The device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one thread. UsageError if this machine does not have it."""
+    """The device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one thread.
+
+    UsageError if this machine does not have it.
+    """
     check_device(text)
     import torch
 
@@ -29,7 +36,10 @@ def device_of(text: str) -> torch.device:
         text = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(text)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {text}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; accepted: auto, cpu")
+        raise UsageError(
+            f"--device {text}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            f"accepted: auto, cpu"
+        )
     if device.type == "cpu":
         torch.set_num_threads(1)
     return device

@@ -1,4 +1,6 @@
-"""What a method reports while it runs: progress, intermediate models, notes; and the limits that act there."""
+"""What a method reports while it runs: progress, intermediate models, notes; and the limits that
+act there.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Progress = Callable[[str, int, int, float], None]
 
 
 class Budget(Meter):
-    """Counts as a Meter does, and refuses the batch that would pass `most` training images; `spent` hears it once."""
+    """Counts as a Meter does, and refuses the batch that would pass `most` training images; `spent`
+    hears it once.
+    """
 
     def __init__(self, most: int | None, spent: Callable[[str], None]) -> None:
         super().__init__()
@@ -52,7 +56,9 @@ class Events:
         self.start = time.perf_counter()
         self.sources: tuple[str, ...] = ()  # what the method learns from here
         self.column: int | None = None  # the largest budget of the column, for a control that trains to it
-        self.declared: int | None = None  # training images that it declared before; None where it refused the task
+        self.declared: int | None = (
+            None  # training images that it declared before; None where it refused the task
+        )
 
     def spent(self) -> dict[str, int]:
         """Images for the record; a method that used more than it declared is noted."""
@@ -62,7 +68,9 @@ class Events:
         if self.declared is None:
             return spent
         if self.meter.backward > self.declared:
-            self.note(f"it used {self.meter.backward:,} training images and had declared {self.declared:,} at most")
+            self.note(
+                f"it used {self.meter.backward:,} training images and had declared {self.declared:,} at most"
+            )
         return spent | {"declared": self.declared}
 
     def note(self, text: object) -> None:
@@ -71,18 +79,36 @@ class Events:
         self.hear(self.notes[-1])
 
     def progress(self, phase: str, step: int, steps: int, loss: float | None) -> None:
-        """Files the point of the curve and shows it; OutOfTime past the limit. A loss that is no finite number is filed as none."""
+        """Files the point of the curve and shows it; OutOfTime past the limit. A loss that is no
+        finite number is filed as none.
+        """
         seconds = time.perf_counter() - self.start
         phase, step, steps, value = text_of(phase), _whole(step), _whole(steps), _finite(loss)
-        point = {"phase": phase, "step": step, "steps": steps, "loss": value, "images": self.meter.backward, "seconds": round(seconds, 3)}
+        point = {
+            "phase": phase,
+            "step": step,
+            "steps": steps,
+            "loss": value,
+            "images": self.meter.backward,
+            "seconds": round(seconds, 3),
+        }
         self.curve.append(point)
         self.show(phase, step, steps, math.nan if value is None else value)
         if self.limit.seconds is not None and seconds > self.limit.seconds:
-            raise OutOfTime(f"the limit of {self.limit.seconds:g} s passed in {phase}, step {step} of {steps}")
+            raise OutOfTime(
+                f"the limit of {self.limit.seconds:g} s passed in {phase}, step {step} of {steps}"
+            )
 
     def keep(self, phase: str, module: nn.Module) -> None:
         """Copies an intermediate model; it is examined after the clock has stopped."""
-        self.kept.append((text_of(phase), self.meter.backward, time.perf_counter() - self.start, without_meter(copy.deepcopy(module))))
+        self.kept.append(
+            (
+                text_of(phase),
+                self.meter.backward,
+                time.perf_counter() - self.start,
+                without_meter(copy.deepcopy(module)),
+            )
+        )
 
 
 def text_of(value: object) -> str:
@@ -108,8 +134,14 @@ def _whole(value: Any) -> int:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """OutOfTime inside the block once `seconds` have passed, also in code that reports nothing (main thread of a POSIX process only)."""
-    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    """OutOfTime inside the block once `seconds` have passed, also in code that reports nothing
+    (main thread of a POSIX process only).
+    """
+    if (
+        seconds is None
+        or threading.current_thread() is not threading.main_thread()
+        or not hasattr(signal, "setitimer")
+    ):
         yield
         return
 

@@ -1,6 +1,7 @@
 """What a method may change for every later cell of its process, put back after it.
 
-Scalars of torch, Python and the process; functions and classes that were replaced (a patched loss changes the numbers of all that follow).
+Scalars of torch, Python and the process; functions and classes that were replaced (a patched loss
+changes the numbers of all that follow).
 """
 
 from __future__ import annotations
@@ -90,14 +91,40 @@ SETTINGS = (
     Setting("default device", torch.get_default_device, torch.set_default_device),
     Setting("flushing of denormal numbers", _flushes, torch.set_flush_denormal),
     Setting("number of threads", torch.get_num_threads, torch.set_num_threads),
-    Setting("deterministic algorithms", _deterministic, lambda v: torch.use_deterministic_algorithms(v[0], warn_only=v[1])),
-    Setting("precision of float32 products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting(
+        "deterministic algorithms",
+        _deterministic,
+        lambda v: torch.use_deterministic_algorithms(v[0], warn_only=v[1]),
+    ),
+    Setting(
+        "precision of float32 products",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
     Setting("oneDNN", lambda: torch.backends.mkldnn.enabled, lambda v: torch._C._set_mkldnn_enabled(v)),
-    Setting("cuDNN", lambda: torch.backends.cudnn.enabled, lambda v: setattr(torch.backends.cudnn, "enabled", v)),
-    Setting("cuDNN benchmark", lambda: torch.backends.cudnn.benchmark, lambda v: setattr(torch.backends.cudnn, "benchmark", v)),
-    Setting("cuDNN determinism", lambda: torch.backends.cudnn.deterministic, lambda v: setattr(torch.backends.cudnn, "deterministic", v)),
-    Setting("autocast on the CPU", lambda: torch.is_autocast_enabled("cpu"), lambda v: torch.set_autocast_enabled("cpu", v)),
-    Setting("autocast on CUDA", lambda: torch.is_autocast_enabled("cuda"), lambda v: torch.set_autocast_enabled("cuda", v)),
+    Setting(
+        "cuDNN", lambda: torch.backends.cudnn.enabled, lambda v: setattr(torch.backends.cudnn, "enabled", v)
+    ),
+    Setting(
+        "cuDNN benchmark",
+        lambda: torch.backends.cudnn.benchmark,
+        lambda v: setattr(torch.backends.cudnn, "benchmark", v),
+    ),
+    Setting(
+        "cuDNN determinism",
+        lambda: torch.backends.cudnn.deterministic,
+        lambda v: setattr(torch.backends.cudnn, "deterministic", v),
+    ),
+    Setting(
+        "autocast on the CPU",
+        lambda: torch.is_autocast_enabled("cpu"),
+        lambda v: torch.set_autocast_enabled("cpu", v),
+    ),
+    Setting(
+        "autocast on CUDA",
+        lambda: torch.is_autocast_enabled("cuda"),
+        lambda v: torch.set_autocast_enabled("cuda", v),
+    ),
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.autograd.anomaly_mode.set_detect_anomaly),
     Setting("working directory", _folder, os.chdir),
     Setting("environment variables", lambda: dict(os.environ), _surroundings),
@@ -106,14 +133,19 @@ SETTINGS = (
     Setting("module search path", lambda: list(sys.path), lambda v: sys.path.__setitem__(slice(None), v)),
     Setting("standard output", lambda: (sys.stdout, sys.stderr), lambda v: _streams(*v)),
     Setting("garbage collection", gc.isenabled, lambda v: gc.enable() if v else gc.disable()),
-    Setting("warning filters", lambda: list(warnings.filters), lambda v: warnings.filters.__setitem__(slice(None), v)),  # type: ignore[index]
+    Setting(
+        "warning filters",
+        lambda: list(warnings.filters),
+        lambda v: warnings.filters.__setitem__(slice(None), v),
+    ),  # type: ignore[index]
     Setting(
         "hooks on all modules",
         lambda: {name: dict(getattr(torch.nn.modules.module, name)) for name in HOOKS},
         lambda v: _refill_hooks(v),
     ),
 )
-# Drawing from these is no offence (torch's own generator is put back by fork_rng): they are put back without a word.
+# Drawing from these is no offence (torch's own generator is put back by fork_rng): they are put
+# back without a word.
 GENERATORS = (
     Setting("random", random.getstate, random.setstate),
     Setting("numpy.random", np.random.get_state, np.random.set_state),
@@ -177,7 +209,9 @@ def _unpatched(place: Any, names: dict[str, Any]) -> Iterator[str]:
     """Gives a module or class the functions back that it had; the names of those that were others."""
     now = vars(place)
     label = place.__name__ if isinstance(place, ModuleType) else f"{place.__module__}.{place.__qualname__}"
-    for name in [k for k, old in names.items() if now.get(k) is not old and (callable(old) or callable(now.get(k)))]:
+    for name in [
+        k for k, old in names.items() if now.get(k) is not old and (callable(old) or callable(now.get(k)))
+    ]:
         setattr(place, name, names[name])
         yield f"{label}.{name}"
     if isinstance(place, type):

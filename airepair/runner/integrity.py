@@ -1,4 +1,6 @@
-"""A method must leave the benchmark's data and the subject as they were: digests from loading, compared after every cell."""
+"""A method must leave the benchmark's data and the subject as they were: digests from loading,
+compared after every cell.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,17 @@ from airepair.types import Split, Subject, Task
 def digests(subject: Subject) -> dict[str, str]:
     """Of the weights, of every split and of what else a task is made from, by what a reader calls it."""
     data = subject.dataset
-    splits = {name: getattr(data, name) for name in ("train", "repair", "validation", "test")} | {"pool": subject.pool}
-    modules = {"the subject": subject.module, **{f"the {name} checkpoint": m for name, m in subject.checkpoints.items()}}
+    splits = {name: getattr(data, name) for name in ("train", "repair", "validation", "test")} | {
+        "pool": subject.pool
+    }
+    modules = {
+        "the subject": subject.module,
+        **{f"the {name} checkpoint": m for name, m in subject.checkpoints.items()},
+    }
     found = {name: of_module(module) for name, module in modules.items()}
-    return found | {f"the {name} images": of_split(split) for name, split in splits.items() if split is not None}
+    return found | {
+        f"the {name} images": of_split(split) for name, split in splits.items() if split is not None
+    }
 
 
 def changed(subject: Subject, loaded: Mapping[str, str]) -> list[str]:

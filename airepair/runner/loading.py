@@ -1,4 +1,6 @@
-"""The subject of a cell: trained once, read from a file or given a fault; held between neighbouring cells for as long as it is what it was."""
+"""The subject of a cell: trained once, read from a file or given a fault; held between neighbouring
+cells for as long as it is what it was.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def silent(phase: str, step: int, steps: int, loss: float) -> None:
 
 @dataclass(eq=False)
 class Loaded:
-    """A subject, the way back to its file if it has one, and the digests of all that a method must leave alone.
+    """A subject, the way back to its file if it has one, and the digests of all that a method must
+    leave alone.
 
     `spoilt`: something that must stay changed it; whoever holds it must load it again.
     """
@@ -51,16 +54,26 @@ class Loaded:
 
 
 class Loader:
-    """Loads subjects and holds the last `most`. `cache` is where trained baselines stay between runs; `may_train` False trains nothing."""
+    """Loads subjects and holds the last `most`.
 
-    def __init__(self, cache: Path, progress: Progress = silent, *, may_train: bool = True, most: int = MOST) -> None:
+    `cache` is where trained baselines stay between runs; `may_train` False trains nothing.
+    """
+
+    def __init__(
+        self, cache: Path, progress: Progress = silent, *, may_train: bool = True, most: int = MOST
+    ) -> None:
         self.cache, self.progress, self.may_train, self.most = cache, progress, may_train, most
         self.held: dict[str, Loaded] = {}
         self.opened: dict[str, BroughtModel] = {}
 
     def __call__(self, spec: CellSpec) -> Loaded:
-        """The subject of a cell. UsageError for what cannot be meant, Unavailable where something is missing on this machine."""
-        key = repr((spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed, spec.repair))
+        """The subject of a cell.
+
+        UsageError for what cannot be meant, Unavailable where something is missing on this machine.
+        """
+        key = repr(
+            (spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed, spec.repair)
+        )
         found = self.held.pop(key, None)
         if found is not None and found.spoilt:
             found = None
@@ -93,7 +106,17 @@ class Loader:
 
         show = self.progress if self.may_train else _refuse
         case = spec.case
-        return Loaded(load(spec.data, case.model, case.seed, profile=spec.profile, device=device, cache=self.cache, progress=show))
+        return Loaded(
+            load(
+                spec.data,
+                case.model,
+                case.seed,
+                profile=spec.profile,
+                device=device,
+                cache=self.cache,
+                progress=show,
+            )
+        )
 
     def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
         """The file of a cell, opened once for all seeds."""
@@ -102,7 +125,11 @@ class Loader:
         assert spec.brought is not None
         key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))
         if key not in self.opened:
-            self.opened = {key: brought_model(spec.brought, spec.data, profile=spec.profile, device=device, repair=spec.repair)}
+            self.opened = {
+                key: brought_model(
+                    spec.brought, spec.data, profile=spec.profile, device=device, repair=spec.repair
+                )
+            }
         return self.opened[key]
 
 
@@ -111,7 +138,11 @@ def _refuse(phase: str, step: int, steps: int, loss: float) -> None:
 
 
 def on_validation(subject: Subject) -> Subject:
-    """The subject with validation in place of test and without its fault's test inputs: nothing of test can reach a score."""
+    """The subject with validation in place of test and without its fault's test inputs: nothing of
+    test can reach a score.
+    """
     note = "examined on validation: the test split was left out"
-    data = dataclasses.replace(subject.dataset, test=subject.dataset.validation, notes=(*subject.dataset.notes, note))
+    data = dataclasses.replace(
+        subject.dataset, test=subject.dataset.validation, notes=(*subject.dataset.notes, note)
+    )
     return dataclasses.replace(subject, dataset=data, fault=None)

@@ -18,7 +18,15 @@ from airepair.records import SAME_NORM, Phase, Record
 from airepair.runner.answers import right_answers, right_on_test
 from airepair.runner.cost import Cost
 from airepair.runner.identity import fingerprint
-from airepair.runner.prepared import PreparedCell, counts, examined, notes_before, options_with_origins, subject_facts, without_attack
+from airepair.runner.prepared import (
+    PreparedCell,
+    counts,
+    examined,
+    notes_before,
+    options_with_origins,
+    subject_facts,
+    without_attack,
+)
 from airepair.runner.provenance import provenance
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
@@ -29,7 +37,9 @@ UNCHANGED = "the model came back as it was"  # how the note begins, by which a r
 
 @dataclass(eq=False)
 class Outcome:
-    """What a cell leaves in this process: the record, the repaired module (None where there is none), exams on test, the curve, the log, the cost."""
+    """What a cell leaves in this process: the record, the repaired module (None where there is
+    none), exams on test, the curve, the log, the cost.
+    """
 
     record: Record
     module: nn.Module | None
@@ -43,7 +53,11 @@ class Outcome:
 
 
 def outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
-    """Examines what was repaired. Only a model whose logits are finite and of the right shape on every image of every exam is "repaired"."""
+    """Examines what was repaired.
+
+    Only a model whose logits are finite and of the right shape on every image of every exam is
+    "repaired".
+    """
     with noting(repaired.events.note):
         return _outcome(ready, repaired)
 
@@ -83,7 +97,17 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None
-    return Outcome(record, module, ready.before.test, after, events.curve, log, repaired.cost, repaired.logs, repaired.lost)
+    return Outcome(
+        record,
+        module,
+        ready.before.test,
+        after,
+        events.curve,
+        log,
+        repaired.cost,
+        repaired.logs,
+        repaired.lost,
+    )
 
 
 def _provenance(ready: PreparedCell) -> dict[str, Any]:
@@ -131,18 +155,27 @@ def _examined_on(ready: PreparedCell) -> dict[str, str]:
 
 
 def _unchanged(ready: PreparedCell, found: Examined) -> str:
-    """What a reader must know of a repair that gives the model back as it was ("" if it does not): often the start won."""
+    """What a reader must know of a repair that gives the model back as it was ("" if it does not):
+    often the start won.
+    """
     same = found.facts.get("repaired_weights") == ready.loaded.digests["the subject"]
     if not same or not len(ready.failing) or ready.method.name == "noop":
         return ""
-    by = "validation accuracy" if ready.held_out is None else "validation accuracy and held-out repair rate, averaged"
+    by = (
+        "validation accuracy"
+        if ready.held_out is None
+        else "validation accuracy and held-out repair rate, averaged"
+    )
     return (
-        f"{UNCHANGED}: no state was better than the start by {by}" if chooses(ready.method) else f"{UNCHANGED}: the method changed nothing"
+        f"{UNCHANGED}: no state was better than the start by {by}"
+        if chooses(ready.method)
+        else f"{UNCHANGED}: the method changed nothing"
     )
 
 
 def _phases(ready: PreparedCell, repaired: Repaired, module: nn.Module) -> Iterator[Phase]:
-    """The states that the method handed in, and beside a direct weight modification the random change of its own norm.
+    """The states that the method handed in, and beside a direct weight modification the random change
+    of its own norm.
 
     A state that cannot be examined is left out with a note; the repair stands.
     """
@@ -166,13 +199,25 @@ def _phase(ready: PreparedCell, name: str, images: int, seconds: float, module: 
         raise ValueError(f"it gives {problem}")
     scores, _ = score(ready.before, exams)
     return Phase(
-        name, images, round(seconds, 3), dict(scores) | {"validation_accuracy": exams.validation.accuracy}, right_on_test(ready, exams)
+        name,
+        images,
+        round(seconds, 3),
+        dict(scores) | {"validation_accuracy": exams.validation.accuracy},
+        right_on_test(ready, exams),
     )
 
 
 def _log(record: Record, curve: list[dict[str, Any]]) -> list[str]:
-    lines = [f"{p['seconds']:9.3f} s  {p['phase']}  {p['step']}/{p['steps']}  loss {_number(p['loss'])}" for p in curve]
-    return [f"{record.key}", *lines, *[f"note: {n}" for n in record.notes], f"{record.status} {record.reason}".strip()]
+    lines = [
+        f"{p['seconds']:9.3f} s  {p['phase']}  {p['step']}/{p['steps']}  loss {_number(p['loss'])}"
+        for p in curve
+    ]
+    return [
+        f"{record.key}",
+        *lines,
+        *[f"note: {n}" for n in record.notes],
+        f"{record.status} {record.reason}".strip(),
+    ]
 
 
 def _number(loss: float | None) -> str:

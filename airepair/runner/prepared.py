@@ -1,4 +1,6 @@
-"""The first stage with a loaded subject: its exams before the repair, and the division of its repair split into failing and passing."""
+"""The first stage with a loaded subject: its exams before the repair, and the division of its
+repair split into failing and passing.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,11 @@ BY_BOTH = "states are chosen by the mean of validation accuracy and the repair r
 
 @dataclass(frozen=True, eq=False)
 class PreparedCell:
-    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams and scores before.
+    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams
+    and scores before.
 
-    `given`: the failing inputs are the user's; `held_out` are those of them that the method does not learn from.
+    `given`: the failing inputs are the user's; `held_out` are those of them that the method does
+    not learn from.
     """
 
     spec: CellSpec
@@ -62,15 +66,23 @@ class PreparedCell:
         return Limit(images=self.spec.images, seconds=self.spec.seconds)
 
 
-def prepare(spec: CellSpec, loaded: Loaded, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
-    """Builds the method, then examines the subject. UsageError for options that cannot be, and for a subject whose logits are not finite.
+def prepare(
+    spec: CellSpec, loaded: Loaded, given: tuple[Split | None, Split | None] | None = None
+) -> PreparedCell:
+    """Builds the method, then examines the subject. UsageError for options that cannot be, and for a
+    subject whose logits are not finite.
 
-    `given`: failing inputs and inputs to keep, where the caller holds them as tensors instead of naming them in the spec.
+    `given`: failing inputs and inputs to keep, where the caller holds them as tensors instead of
+    naming them in the spec.
     """
-    return prepared(spec, loaded, build(spec.case.base_method if spec.repair else "noop", spec.options), given)
+    return prepared(
+        spec, loaded, build(spec.case.base_method if spec.repair else "noop", spec.options), given
+    )
 
 
-def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
+def prepared(
+    spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
+) -> PreparedCell:
     """The same for a method that is built already. UsageError if it states no sources that can be meant."""
     sources_of(method)
     notes: list[str] = []
@@ -78,8 +90,12 @@ def prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split 
         return dataclasses.replace(_prepared(spec, loaded, method, given), notes=tuple(notes))
 
 
-def unexamined(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None) -> PreparedCell:
-    """The cell with what its method will see, before any exam: of the subject only the answers to the repair split are asked for."""
+def unexamined(
+    spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
+) -> PreparedCell:
+    """The cell with what its method will see, before any exam: of the subject only the answers to
+    the repair split are asked for.
+    """
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
     data, examiner = subject.dataset, loaded.examiner
@@ -92,10 +108,14 @@ def unexamined(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Spli
         failing, aside = divided(wanted, spec.case.seed)
     passing = data.repair.select(right) if keep is None else data.repair.select(right) + keep
     none = _no_exams(data.groups, None, draw_pairs(data.test, data.robustness))
-    return PreparedCell(spec, loaded, subject, method, failing, passing, aside, wanted is not None, keep, none, {}, {})
+    return PreparedCell(
+        spec, loaded, subject, method, failing, passing, aside, wanted is not None, keep, none, {}, {}
+    )
 
 
-def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None) -> PreparedCell:
+def _prepared(
+    spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None
+) -> PreparedCell:
     blank = unexamined(spec, loaded, method, given)
     subject, data = blank.subject, blank.subject.dataset
     validation = loaded.examiner.sit(subject.module, data.validation)
@@ -104,7 +124,10 @@ def _prepared(spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split
     blank = dataclasses.replace(blank, before=_no_exams(data.groups, pair, blank.before.pairs))
     before, problem = examined(blank, subject.module)
     if problem:
-        raise UsageError(f"{subject.name} cannot be repaired: it gives {problem}; accepted: a model with finite logits on every image")
+        raise UsageError(
+            f"{subject.name} cannot be repaired: it gives {problem}; accepted: "
+            f"a model with finite logits on every image"
+        )
     scores, missing = score(before, before)
     return dataclasses.replace(blank, before=before, scores=scores, missing=missing)
 
@@ -119,7 +142,9 @@ def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
 
 
 def _told_pair(spec: CellSpec, loaded: Loaded) -> tuple[int, int] | None:
-    """The class pair of the record of a file that a repair here wrote: where it is only examined, it is asked about the same one."""
+    """The class pair of the record of a file that a repair here wrote: where it is only examined,
+    it is asked about the same one.
+    """
     pair = loaded.opened.facts.get("pair") if loaded.opened and not spec.repair else None
     return (int(pair[0]), int(pair[1])) if isinstance(pair, list) and len(pair) == 2 else None
 
@@ -130,7 +155,9 @@ def _no_exams(groups: tuple[tuple[int, ...], ...], pair: tuple[int, int] | None,
 
 
 def examined(ready: PreparedCell, module: nn.Module) -> tuple[Exams, str]:
-    """The exams of the subject or of a repaired model, attacked if the spec asks for it; and why the model cannot be used ("" if it can)."""
+    """The exams of the subject or of a repaired model, attacked if the spec asks for it; and why
+    the model cannot be used ("" if it can).
+    """
     exams = _sit_all(ready, module)
     problem = _problem(exams, len(ready.subject.dataset.classes))
     if ready.spec.pgd and not problem:
@@ -161,7 +188,10 @@ def _problem(exams: Exams, classes: int) -> str:
         if not len(exam.y):
             continue
         if exam.logits.shape[1] != classes:
-            return f"logits of shape {tuple(exam.logits.shape)} on the {name} images; accepted: ({len(exam.y)}, {classes})"
+            return (
+                f"logits of shape {tuple(exam.logits.shape)} on the {name} images; accepted: "
+                f"({len(exam.y)}, {classes})"
+            )
         bad = int((~exam.logits.isfinite()).any(1).sum())
         if bad:
             return f"logits that are not finite on {bad:,} of {len(exam.y):,} {name} images"
@@ -177,7 +207,10 @@ def _exams(exams: Exams) -> Iterator[tuple[str, Exam]]:
 def options_with_origins(ready: PreparedCell) -> dict[str, dict[str, Any]]:
     """Every option of the method with its value and where that came from."""
     origins = ready.spec.origins
-    return {k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")} for k, v in options_of(ready.method).items()}
+    return {
+        k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")}
+        for k, v in options_of(ready.method).items()
+    }
 
 
 def options_of(method: Method) -> dict[str, Any]:
@@ -190,7 +223,11 @@ def counts(ready: PreparedCell) -> dict[str, int]:
     """Images of each split, and how many failing inputs the method got."""
     data = ready.subject.dataset
     held = {"held_out": len(ready.held_out)} if ready.held_out is not None else {}
-    return {n: len(getattr(data, n)) for n in ("train", "repair", "validation", "test")} | {"failing": len(ready.failing)} | held
+    return (
+        {n: len(getattr(data, n)) for n in ("train", "repair", "validation", "test")}
+        | {"failing": len(ready.failing)}
+        | held
+    )
 
 
 def subject_facts(ready: PreparedCell) -> dict[str, Any]:
@@ -216,5 +253,9 @@ def notes_before(ready: PreparedCell) -> list[str]:
     """What a reader must know before the repair has begun."""
     none = [] if len(ready.failing) else ["the subject has no failing inputs on the repair split"]
     held = ready.held_out
-    given = [f"{len(held):,} of the {len(held) + len(ready.failing):,} given inputs are held out; {BY_BOTH}"] if held is not None else []
+    given = (
+        [f"{len(held):,} of the {len(held) + len(ready.failing):,} given inputs are held out; {BY_BOTH}"]
+        if held is not None
+        else []
+    )
     return [*ready.subject.dataset.notes, *ready.notes, *none, *given]

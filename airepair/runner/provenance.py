@@ -16,18 +16,31 @@ import torch
 import airepair
 from airepair.arithmetic.canary import arithmetic
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pytest-xdist")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pytest",
+    "pytest-benchmark",
+    "pytest-xdist",
+)
 
 
 @cache
 def commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that this package lies in and whether it has changes; (None, None) outside a checkout."""
+    """The commit of the checkout that this package lies in and whether it has changes; (None, None)
+    outside a checkout.
+    """
     root = Path(airepair.__file__).parents[1]
     if not (root / ".git").exists():
         return None, None
     try:
         head, status = (
-            subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=True
+            ).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
     except (OSError, subprocess.SubprocessError):
@@ -75,7 +88,8 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
         "device": device_name(device),
         "device_kind": device.type,
         "arithmetic": arithmetic(device),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # the same processor name may stand for AVX2 and AVX512: other last bits
+        # the same processor name may stand for AVX2 and AVX512: other last bits
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "profile": profile,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

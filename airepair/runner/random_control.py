@@ -1,7 +1,9 @@
-"""A random change of the same norm as a repair's, tensor by tensor: the control beside every direct weight modification (protocol: "Budget").
+"""A random change of the same norm as a repair's, tensor by tensor: the control beside every direct
+weight modification (protocol: "Budget").
 
-What a repair gains beyond it is due to where it changed the weights and in which direction, not to how far. The harness makes it after the
-clock has stopped and files its scores with the repair's record, as the state SAME_NORM.
+What a repair gains beyond it is due to where it changed the weights and in which direction, not to
+how far. The harness makes it after the clock has stopped and files its scores with the repair's
+record, as the state SAME_NORM.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from torch import nn
 
 @torch.no_grad()
 def same_norm(before: nn.Module, after: nn.Module, seed: int) -> nn.Module | None:
-    """A copy of `before` whose parameters moved as far (L2) as those of `after`, each in a random direction drawn by `seed`.
+    """A copy of `before` whose parameters moved as far (L2) as those of `after`, each in a random
+    direction drawn by `seed`.
 
-    Buffers stay those of `before`. None where `after` has other parameters (attached units, two channels) or none has moved.
+    Buffers stay those of `before`. None where `after` has other parameters (attached units, two
+    channels) or none has moved.
     """
     moved, old, new = copy.deepcopy(before), dict(before.named_parameters()), dict(after.named_parameters())
     if {k: v.shape for k, v in old.items()} != {k: v.shape for k, v in new.items()}:

@@ -1,4 +1,7 @@
-"""The repair itself: what the method gets, the only timed call, and how it ended. Any end of a method is a status with a reason."""
+"""The repair itself: what the method gets, the only timed call, and how it ended.
+
+Any end of a method is a status with a reason.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool", "he
 
 @dataclass(eq=False)
 class Repaired:
-    """How a repair ended: the module (None where there is none), what was reported meanwhile, its cost and its log files.
+    """How a repair ended: the module (None where there is none), what was reported meanwhile, its cost
+    and its log files.
 
     `lost`: state of the process that the method changed and that cannot be put back.
     """
@@ -52,7 +56,8 @@ class Repaired:
 
 
 def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener = Deaf()) -> Repaired:  # noqa: B008 (without state)
-    """Runs the method once. What it did to its inputs, to the subject or to this process costs its own cell only.
+    """Runs the method once. What it did to its inputs, to the subject or to this process costs its own
+    cell only.
 
     KeyboardInterrupt passes through where the user sent it.
     """
@@ -70,7 +75,14 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
     for name in back:
         events.note(f"the method changed the {name} of this process; it was put back")
     if lost:
-        found = Repaired(None, "failed", f"the method changed what cannot be put back: {', '.join(lost)}", events, found.cost, found.logs)
+        found = Repaired(
+            None,
+            "failed",
+            f"the method changed what cannot be put back: {', '.join(lost)}",
+            events,
+            found.cost,
+            found.logs,
+        )
         found.lost = tuple(lost)
     breach = [f"the {name} images that it was given" for name in written(task, given)]
     if spoilt := changed(ready.loaded.subject, ready.loaded.digests):
@@ -113,7 +125,9 @@ def task_of(ready: PreparedCell, events: Events, logs: Path | None = None) -> Ta
 
 
 def whole_task(ready: PreparedCell, events: Events, logs: Path | None = None) -> Task:
-    """All that a method could get: copies of the module and of the data, the meter on the module, and no test split."""
+    """All that a method could get: copies of the module and of the data, the meter on the module,
+    and no test split.
+    """
     subject, data = ready.subject, ready.subject.dataset
     return Task(
         module=_metered(subject.module, events),
@@ -156,9 +170,16 @@ def _called(ready: PreparedCell, task: Task, events: Events, call: Caller) -> Re
             costs.append(measure(lambda: results.append(ready.method.repair(task)), task.device))
 
     end = Ending()
-    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), recorded(end), time_limit(ready.limit.seconds):
+    with (
+        torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []),
+        recorded(end),
+        time_limit(ready.limit.seconds),
+    ):
         torch.manual_seed(ready.case.seed)
-        events.sources, events.declared = present(task, sources_of(ready.method)), declared(ready.method, task)
+        events.sources, events.declared = (
+            present(task, sources_of(ready.method)),
+            declared(ready.method, task),
+        )
         events.start = time.perf_counter()
         call(run)
     cost = costs[0] if costs else None
@@ -181,7 +202,13 @@ def _audited(found: Repaired, audit: Audit | None) -> Repaired:
 def _module(result: object, events: Events, cost: Cost | None) -> Repaired:
     """What the method returned, as a module in evaluation mode."""
     if not isinstance(result, nn.Module):
-        return Repaired(None, "failed", f"the method returned {type(result).__name__}; accepted: a torch.nn.Module", events, cost)
+        return Repaired(
+            None,
+            "failed",
+            f"the method returned {type(result).__name__}; accepted: a torch.nn.Module",
+            events,
+            cost,
+        )
     end = Ending()
     with recorded(end):
         without_meter(result).eval()
@@ -198,7 +225,8 @@ class Ending:
 
 @contextmanager
 def recorded(end: Ending) -> Iterator[None]:
-    """Whatever a method's code raises becomes a status and a reason: SystemExit, pytest's skip and a KeyboardInterrupt of its own as well.
+    """Whatever a method's code raises becomes a status and a reason: SystemExit, pytest's skip and a
+    KeyboardInterrupt of its own as well.
 
     The user's own Ctrl-C passes through: it comes as a signal, which is heard here.
     """

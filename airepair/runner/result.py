@@ -1,4 +1,7 @@
-"""CellResult: what a cell leaves, as values that travel: the record's line and the bytes of its files. Free of torch."""
+"""CellResult: what a cell leaves, as values that travel: the record's line and the bytes of its files.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ class CellResult:
     files     path relative to the cell's own folder (`predictions.npz`) -> content
     models    path relative to the run's folder of models -> content, where the spec asks for written models
     lines     for a person: what was written of the repaired model, and why something was not
-    lost      state of the process that the method changed and that cannot be put back: no other cell may run in this process
+    lost      state of the process that the method changed and that cannot be put back: no other
+    cell may run in this process
     """
 
     record: Record

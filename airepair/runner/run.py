@@ -1,4 +1,7 @@
-"""run_cell: load, examine, repair, examine again. It writes into a temporary folder and the cache only, so a cell can run anywhere."""
+"""run_cell: load, examine, repair, examine again.
+
+It writes into a temporary folder and the cache only, so a cell can run anywhere.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,10 @@ def run_cell(
 ) -> CellResult:
     """Runs one cell.
 
-    UsageError for what cannot be meant (options, a file, images), Unavailable where something is missing on this machine: both before any
-    repair. Whatever the method then does is in the record. `cache` holds trained baselines; `call` wraps the repair alone; `load` gives the
-    subject (default: a loader without memory of earlier cells).
+    UsageError for what cannot be meant (options, a file, images), Unavailable where something is
+    missing on this machine: both before any repair. Whatever the method then does is in the record.
+    `cache` holds trained baselines; `call` wraps the repair alone; `load` gives the subject
+    (default: a loader without memory of earlier cells).
     """
     ready = prepare(spec, (load or Loader(cache, events.progress))(spec))
     events.before(ready.scores, ready.missing)
@@ -43,5 +47,7 @@ def result_of(ready: PreparedCell, found: Outcome) -> CellResult:
         with TemporaryDirectory(prefix="airepair-models-") as folder:
             record, lines = write_models(Path(folder) / "models", ready, found)
             root = Path(folder) / "models"
-            models = {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+            models = {
+                str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()
+            }
     return CellResult(record, files_of(ready, found), models, lines, found.lost)

@@ -1,4 +1,6 @@
-"""CellSpec: everything that decides a cell, as JSON values, so that it can run in this process, in a child or elsewhere. Free of torch."""
+"""CellSpec: everything that decides a cell, as JSON values, so that it can run in this process, in
+a child or elsewhere. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class CellSpec:
     dataset   what airepair.data.load is asked for, where that is not the case's own name (`npz:PATH`)
     device    "cpu", "cuda" or "cuda:1"
     images    limit of training images of the repair; `seconds` of its time
-    audit     the repair's work is counted and compared with its images (audit.py); its seconds are then no measure
+    audit     the repair's work is counted and compared with its images (audit.py); its seconds are
+    then no measure
     pgd       the subject and the repaired model are attacked as well
     splits    "test", or "validation": then no test image is examined, and none stands in the record
     repair    without it the subject is examined and nothing else is done (`--testonly`)

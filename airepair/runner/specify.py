@@ -1,4 +1,6 @@
-"""From what a user asked for to the specs of cells: one rule for profiles, options and attacks, whichever door asks. Free of torch."""
+"""From what a user asked for to the specs of cells: one rule for profiles, options and attacks,
+whichever door asks. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from airepair.subjects.user_model.input_spec import Brought
 
 @dataclass(frozen=True)
 class Shared:
-    """What all cells of a run have in common; the fields are CellSpec's, and `profile` is the named one or None for the usual one."""
+    """What all cells of a run have in common; the fields are CellSpec's, and `profile` is the named
+    one or None for the usual one.
+    """
 
     device: str = "cpu"
     profile: str | None = None
@@ -35,14 +39,20 @@ class Shared:
         return self.profile or usual_profile(dataset, cuda=self.device.startswith("cuda"))
 
 
-def chosen_options(case: Case, architecture: str, profile: str, given: Mapping[str, Any], dataset: str = "") -> Chosen:
-    """The options of a cell: the settings' (of METHOD[tuned] the tuned ones too), then what the user gave, then what the variant is about."""
+def chosen_options(
+    case: Case, architecture: str, profile: str, given: Mapping[str, Any], dataset: str = ""
+) -> Chosen:
+    """The options of a cell: the settings' (of METHOD[tuned] the tuned ones too), then what the
+    user gave, then what the variant is about.
+    """
     read = tables(case.variant == TUNED)
     chosen = choose_options(dataset or case.dataset, architecture, case.base_method, profile, given, read)
     return applied(chosen, case.base_method, case.variant)
 
 
-def cell_spec(shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: Brought | None = None) -> CellSpec:
+def cell_spec(
+    shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: Brought | None = None
+) -> CellSpec:
     """The spec of one cell with the options chosen for it."""
     profile = shared.profile_of(dataset or case.dataset)
     known = profiles().get(profile)

@@ -1,7 +1,9 @@
-"""What a run keeps: the record's line and, beside it, `cells/<key>/` (docs/protocol.md, "What a run keeps"). Free of torch.
+"""What a run keeps: the record's line and, beside it, `cells/<key>/` (docs/protocol.md, "What a run
+keeps"). Free of torch.
 
-A record is filed by the process that ran its cell, at once and before anything is asserted: one locked append of a whole line, then fsync.
-The repaired weights stay by `keep`: "none", "best" (the best validation accuracy of a data set and model) or "all".
+A record is filed by the process that ran its cell, at once and before anything is asserted: one
+locked append of a whole line, then fsync. The repaired weights stay by `keep`: "none", "best" (the
+best validation accuracy of a data set and model) or "all".
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ def scores_before(folder: Path, case: Case) -> dict[str, float]:
 
 
 def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
-    """Writes the cell's folder, then appends its record; the folder. OSError where the disk is full or read-only."""
+    """Writes the cell's folder, then appends its record; the folder.
+
+    OSError where the disk is full or read-only.
+    """
     record = result.record
     cell = folder / "cells" / record.key
     with finishing():
@@ -67,7 +72,8 @@ class Best(msgspec.Struct):
 
 
 def _keep_if_best(folder: Path, record: Record, weights: bytes) -> None:
-    """Keeps the weights if no repaired model of their subject was better so far; the one that was loses its own. Ties go to the lower key.
+    """Keeps the weights if no repaired model of their subject was better so far; the one that was
+    loses its own. Ties go to the lower key.
 
     A kill in between leaves the weights of both.
     """
@@ -94,7 +100,9 @@ def _accuracy(record: Record) -> float:
 
 
 def _best(place: Path) -> dict[str, Best]:
-    """What best.json says; if it is missing or damaged, what the records of the cells that have weights say."""
+    """What best.json says; if it is missing or damaged, what the records of the cells that have
+    weights say.
+    """
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(place.read_bytes(), type=dict[str, Best])
     found: dict[str, Best] = {}

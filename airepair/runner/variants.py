@@ -1,11 +1,12 @@
-"""The variants of a method that have a name: what the brackets behind it (`apricot[random_sets]`) change of its options.
+"""The variants of a method that have a name: what the brackets behind it (`apricot[random_sets]`)
+change of its options.
 
 ablations  every method's own (`ablations` of its class): its idea alone is off
 sources    `finetune[failing+passing]`: the control that learns from these sources
 tuned      the options that `airepair tune` found (airepair/settings.py reads them)
 
-Any other variant, such as the value of a sweep (`dl2[weight:0.2]`), comes with the options that a user gave. Free of torch until
-a variant is looked up.
+Any other variant, such as the value of a sweep (`dl2[weight:0.2]`), comes with the options that a
+user gave. Free of torch until a variant is looked up.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from airepair.settings import Chosen
 
 
 def ablations(method: str) -> Mapping[str, Mapping[str, Any]]:
-    """Name -> options of a method's ablations; none for a class that cannot be imported: its own cell says why."""
+    """Name -> options of a method's ablations; none for a class that cannot be imported: its own
+    cell says why.
+    """
     try:
         return dict(METHODS.get(method).ablations)
     except AirepairError:
@@ -29,13 +32,17 @@ def ablations(method: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def check(name: str) -> str:
-    """`METHOD` or `METHOD[VARIANT]` if there is such a method and it has a variant of that name; UsageError otherwise."""
+    """`METHOD` or `METHOD[VARIANT]` if there is such a method and it has a variant of that name;
+    UsageError otherwise.
+    """
     method, variant = split_variant(name)
     METHODS.check(method)
     if variant and variant != TUNED and not _changes(method, variant):
         known = [with_variant(method, v) for v in (*ablations(method), TUNED)]
         known += ["finetune[SOURCE+SOURCE...]"] if method == CONTROL else []
-        raise UsageError(f"{name!r}: {method} has no variant {variant!r}; accepted: {method}, {', '.join(known)}")
+        raise UsageError(
+            f"{name!r}: {method} has no variant {variant!r}; accepted: {method}, {', '.join(known)}"
+        )
     return name
 
 

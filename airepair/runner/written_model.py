@@ -1,10 +1,16 @@
-"""Repaired models on disk: in the format they came in, and as a .pt of plain values that says what it is and how it is fed.
+"""Repaired models on disk: in the format they came in, and as a .pt of plain values that says what it
+is and how it is fed.
 
-models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loads with weights_only=True and through --pretrained
-models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour order, layout, code of the user's own)
-models/KEY.torchscript.pt   the whole network as a program, where a state dict does not tell its architecture (attached units, converted)
-models/KEY.module.pt        the same as a pickled module, where TorchScript cannot say what it does (prdnn's two channels)
-models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside it: what it has seen, how it is fed
+models/KEY.pt     state dict with arch, classes, data, shape, feeding facts; loads with
+weights_only=True and through --pretrained
+models/KEY.toml   beside it, only where a checkpoint cannot say how the network is fed (colour
+order, layout, code of the user's own)
+models/KEY.torchscript.pt   the whole network as a program, where a state dict does not tell its
+architecture (attached units, converted)
+models/KEY.module.pt        the same as a pickled module, where TorchScript cannot say what it does
+(prdnn's two channels)
+models/KEY/NAME   the user's file with the repaired weights, under its own name; a TOML file beside
+it: what it has seen, how it is fed
 """
 
 from __future__ import annotations
@@ -39,14 +45,18 @@ CONVERTED = "converted from {}: its own file holds the network"
 
 @dataclass(frozen=True)
 class Written:
-    """`lines`: one for each file, and one for what a format cannot hold. `back`: for the record, what became of the user's own file."""
+    """`lines`: one for each file, and one for what a format cannot hold.
+
+    `back`: for the record, what became of the user's own file.
+    """
 
     lines: tuple[str, ...] = ()
     back: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[Record, tuple[str, ...]]:
-    """Writes the repaired model of a cell: its record, which says what became of a user's own file, and a line per written file.
+    """Writes the repaired model of a cell: its record, which says what became of a user's own file,
+    and a line per written file.
 
     OSError where the disk is full.
     """
@@ -58,7 +68,9 @@ def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[R
     return record, written.lines
 
 
-def _written(folder: Path, subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None) -> Written:
+def _written(
+    folder: Path, subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None
+) -> Written:
     if outcome.module is None:
         return Written()
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +78,15 @@ def _written(folder: Path, subject: Subject, outcome: Outcome, opened: ModelFile
     facts, fed = facts_of(subject, outcome, opened, net_arch)
     changed = _changed(subject.module, outcome.module)
     if changed:
-        facts["changed"] = f"{outcome.record.case.method} {changed}: the state dict has tensors that the architecture does not name"
+        facts["changed"] = (
+            f"{outcome.record.case.method} {changed}: the state dict has tensors that the architecture "
+            f"does not name"
+        )
     net = _network(outcome.module) if not changed else outcome.module
     file = folder / f"{key}.pt"
-    save_atomically(facts | {"state_dict": {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}}, file)
+    save_atomically(
+        facts | {"state_dict": {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}}, file
+    )
     lines = [f"{file.relative_to(folder.parent)}: state dict" + (f" ({facts['changed']})" if changed else "")]
     lines += _beside(file, fed, folder)
     if changed or (opened is not None and opened.kind not in STATE_DICTS):
@@ -90,14 +107,24 @@ def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def _program(folder: Path, subject: Subject, module: nn.Module, key: str) -> list[str]:
-    """The network with its feeding as TorchScript: images in [0, 1] to logits in the data set's order of classes."""
+    """The network with its feeding as TorchScript: images in [0, 1] to logits in the data set's
+    order of classes.
+    """
     out = folder / f"{key}.torchscript.pt"
     try:
         export(copy.deepcopy(module).cpu(), subject.dataset.shape, out)
-    except Exception as error:  # whatever a method builds must not end the run: its record and its state dict are there
+    except (
+        Exception
+    ) as error:  # whatever a method builds must not end the run: its record and its state dict are there
         out.unlink(missing_ok=True)
-        return [f"{key}: not written as TorchScript: {one_line(error, 160)}", *_pickled(folder, subject, module, key)]
-    line = f"{out.relative_to(folder.parent)}: the whole network, images in 0..1 to logits (read with --trust-pickle)"
+        return [
+            f"{key}: not written as TorchScript: {one_line(error, 160)}",
+            *_pickled(folder, subject, module, key),
+        ]
+    line = (
+        f"{out.relative_to(folder.parent)}: the whole network, images in 0..1 to logits (read with "
+        f"--trust-pickle)"
+    )
     return [line, *_beside(out, seen_by(subject), folder)]
 
 
@@ -109,11 +136,16 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
             torch.save(copy.deepcopy(module).cpu(), temporary)
     except Exception as error:  # as above
         return [f"{key}: not pickled either: {one_line(error, 160)}"]
-    line = f"{out.relative_to(folder.parent)}: the whole module, images in 0..1 to logits (read with --trust-pickle, where airepair is installed)"
+    line = (
+        f"{out.relative_to(folder.parent)}: the whole module, images in 0..1 to logits (read with "
+        f"--trust-pickle, where airepair is installed)"
+    )
     return [line, *_beside(out, seen_by(subject), folder)]
 
 
-def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opened: ModelFile, net_arch: str | None) -> Written:
+def _original(
+    folder: Path, key: str, subject: Subject, module: nn.Module, opened: ModelFile, net_arch: str | None
+) -> Written:
     """The user's file with the repaired weights; the reason where its format cannot hold the repair."""
     out = folder / key / opened.source.name
     out.parent.mkdir(exist_ok=True)
@@ -122,17 +154,27 @@ def _original(folder: Path, key: str, subject: Subject, module: nn.Module, opene
     except AirepairError as error:
         if not any(out.parent.iterdir()):
             out.parent.rmdir()
-        return Written((f"{key}: not written as {opened.kind}: {one_line(error)}",), {"reason": one_line(error)})
+        return Written(
+            (f"{key}: not written as {opened.kind}: {one_line(error)}",), {"reason": one_line(error)}
+        )
     back = {"file": str(out.relative_to(folder.parent)), "fidelity": fidelity and fidelity.facts()}
-    line = f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (f" ({fidelity})" if fidelity else "")
-    stated = {k: v["value"] for k, v in subject.origin["feeding"].items() if v["from"] == "option" or v["from"].endswith(".toml")}
+    line = f"{out.relative_to(folder.parent)}: {opened.kind}, as it came in" + (
+        f" ({fidelity})" if fidelity else ""
+    )
+    stated = {
+        k: v["value"]
+        for k, v in subject.origin["feeding"].items()
+        if v["from"] == "option" or v["from"].endswith(".toml")
+    }
     stated |= seen_by(subject)
     if is_own_code(net_arch):
         stated["net_arch"] = net_arch  # a reader is told to name it, and what
     return Written((line, *_beside(out, stated, folder)), back)
 
 
-def facts_of(subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def facts_of(
+    subject: Subject, outcome: Outcome, opened: ModelFile | None, net_arch: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the .pt says of itself (plain values), and what has to stand in a TOML file beside it."""
     record, data, told = outcome.record, subject.dataset, dict(opened.facts) if opened else {}
     fault = subject.origin.get("fault")
@@ -169,7 +211,9 @@ def facts_of(subject: Subject, outcome: Outcome, opened: ModelFile | None, net_a
 
 
 def seen_by(subject: Subject) -> dict[str, Any]:
-    """What a repaired network has seen: the subject's training data, and the division whose repair and validation splits the repair has used."""
+    """What a repaired network has seen: the subject's training data, and the division whose repair
+    and validation splits the repair has used.
+    """
     return {"trained_on": subject.trained_on, "divided_by": subject.dataset.seed}
 
 

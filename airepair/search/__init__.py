@@ -1,4 +1,5 @@
-"""What search-based and causal methods share: localisation, cached prefixes, batched candidates, particle swarms, differential evolution.
+"""What search-based and causal methods share: localisation, cached prefixes, batched candidates,
+particle swarms, differential evolution.
 
 pareto      members that nothing dominates
 swarm       particle swarm optimisation

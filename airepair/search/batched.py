@@ -1,4 +1,6 @@
-"""One call of a function over many candidates: `torch.func.vmap` in chunks that fit, one after another where vmap cannot."""
+"""One call of a function over many candidates: `torch.func.vmap` in chunks that fit, one after
+another where vmap cannot.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from airepair.types import Meter
 
-# Floats of the widest activation that one chunk may hold: what stays near a core's cache, and what fills an accelerator.
+# Floats of the widest activation that one chunk may hold: what stays near a core's cache, and what
+# fills an accelerator.
 CPU_FLOATS, DEVICE_FLOATS = 1 << 20, 1 << 27
 
 
@@ -22,7 +25,8 @@ def chunk_of(floats: int, device: torch.device) -> int:
 def over(function: Callable[..., Tensor], arguments: tuple[Tensor, ...], chunk: int) -> Tensor:
     """`function` of each row of the `arguments` (all of the same length), stacked.
 
-    A module whose forward writes into a tensor that does not depend on the candidate cannot be vmapped; its candidates run one by one.
+    A module whose forward writes into a tensor that does not depend on the candidate cannot be
+    vmapped; its candidates run one by one.
     """
     parts = []
     for rows in zip(*(a.split(chunk) for a in arguments), strict=True):
@@ -35,7 +39,9 @@ def over(function: Callable[..., Tensor], arguments: tuple[Tensor, ...], chunk: 
 
 @contextmanager
 def counted(meter: Meter, images: int) -> Iterator[None]:
-    """Whatever the hook on the root counts within (once for all candidates of a batched call), `images` forward is what the meter gains."""
+    """Whatever the hook on the root counts within (once for all candidates of a batched call),
+    `images` forward is what the meter gains.
+    """
     before = meter.mark()
     yield
     meter.rewind(before)

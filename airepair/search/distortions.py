@@ -1,4 +1,6 @@
-"""Distortions at several levels, by name: DeepCorrect's blur and noise, and every corruption of the project at its severities."""
+"""Distortions at several levels, by name: DeepCorrect's blur and noise, and every corruption of the
+project at its severities.
+"""
 
 from __future__ import annotations
 

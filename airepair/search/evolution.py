@@ -1,8 +1,9 @@
 """Differential evolution, DE/rand/1/bin, a whole generation at a time.
 
-Storn and Price's scheme: trial = a + F (b - c) with three other members drawn at random, crossed with its parent element by element.
-Arachne's code updates the population in place while it goes through a generation; here all trials of a generation come from the
-generation before, so that they can be evaluated together.
+Storn and Price's scheme: trial = a + F (b - c) with three other members drawn at random, crossed
+with its parent element by element. Arachne's code updates the population in place while it goes
+through a generation; here all trials of a generation come from the generation before, so that they
+can be evaluated together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from airepair.search.swarm import Fitness, Found
 
 @dataclass(frozen=True)
 class Evolution:
-    """Settings: F ~ U(`weakest`, `strongest`) redrawn each generation, crossover rate, stop after more than `patience` generations without gain."""
+    """Settings: F ~ U(`weakest`, `strongest`) redrawn each generation, crossover rate, stop after
+    more than `patience` generations without gain.
+    """
 
     weakest: float = 0.5
     strongest: float = 1.0
@@ -29,7 +32,9 @@ class Evolution:
 
 
 def trials(population: Tensor, factor: float, crossover: float, generator: torch.Generator) -> Tensor:
-    """One trial for each member (P x D): three distinct others, binomial crossover, one element forced to change."""
+    """One trial for each member (P x D): three distinct others, binomial crossover, one element
+    forced to change.
+    """
     p, d = population.shape
     draw = torch.rand(p, p, generator=generator)
     draw.fill_diagonal_(2.0)
@@ -40,10 +45,21 @@ def trials(population: Tensor, factor: float, crossover: float, generator: torch
 
 
 @torch.no_grad()
-def evolve(fitness: Fitness, start: Tensor, low: Tensor, high: Tensor, settings: Evolution, generator: torch.Generator) -> Found:
-    """Maximises `fitness` from `start` (P x D, P >= 4); trials are clipped to `low`..`high` (D), a child replaces a parent that is not better."""
+def evolve(
+    fitness: Fitness,
+    start: Tensor,
+    low: Tensor,
+    high: Tensor,
+    settings: Evolution,
+    generator: torch.Generator,
+) -> Found:
+    """Maximises `fitness` from `start` (P x D, P >= 4); trials are clipped to `low`..`high` (D), a
+    child replaces a parent that is not better.
+    """
     if len(start) < 4:
-        raise ValueError(f"a population of {len(start)}; accepted: 4 or more (three others are drawn for each member)")
+        raise ValueError(
+            f"a population of {len(start)}; accepted: 4 or more (three others are drawn for each member)"
+        )
     s, population = settings, start.clone()
     values = fitness(population)
     history, stale = [float(values.max())], 0
@@ -52,7 +68,10 @@ def evolve(fitness: Fitness, start: Tensor, low: Tensor, high: Tensor, settings:
         children = trials(population, factor, s.crossover, generator).clamp(low, high)
         current = fitness(children)
         taken = current >= values
-        population, values = torch.where(taken[:, None], children, population), torch.where(taken, current, values)
+        population, values = (
+            torch.where(taken[:, None], children, population),
+            torch.where(taken, current, values),
+        )
         history.append(float(values.max()))
         stale = 0 if history[-1] > history[-2] else stale + 1
         s.progress(number, s.generations, history[-1])

@@ -1,4 +1,6 @@
-"""Layer outputs changed by hooks, many changes in one pass: do-interventions, scalings, feature maps swapped in."""
+"""Layer outputs changed by hooks, many changes in one pass: do-interventions, scalings, feature
+maps swapped in.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,13 @@ Change = Callable[[int, Tensor, tuple[Tensor, ...]], Tensor]
 class Intervened:
     """Logits (M x N x K) of images `x` (N) under M candidate changes of the outputs of `layers`.
 
-    What runs up to the first of the layers, its own output included, is computed once. `meter` counts M x N images a call.
+    What runs up to the first of the layers, its own output included, is computed once. `meter`
+    counts M x N images a call.
     """
 
-    def __init__(self, module: nn.Module, layers: Sequence[nn.Module], x: Tensor, change: Change, meter: Meter) -> None:
+    def __init__(
+        self, module: nn.Module, layers: Sequence[nn.Module], x: Tensor, change: Change, meter: Meter
+    ) -> None:
         self.module, self.layers, self.x, self.change, self.meter = module, layers, x, change, meter
         self.prefix = Prefix(module, layers, x, outputs=True)
         self.chunk = chunk_of(len(x) * self.prefix.widest, x.device)
@@ -50,5 +55,7 @@ class Intervened:
 
 
 def channelwise(vector: Tensor, out: Tensor) -> Tensor:
-    """`vector` (C) shaped to act on the channels of `out` (N x C x ...; the last axis of a dense layer's output is its second)."""
+    """`vector` (C) shaped to act on the channels of `out` (N x C x ...; the last axis of a dense
+    layer's output is its second).
+    """
     return vector.view(1, -1, *([1] * (out.ndim - 2)))

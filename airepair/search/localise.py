@@ -1,6 +1,8 @@
-"""Which weights matter for some inputs: forward impact and gradient loss of dense and convolution kernels (Arachne, TOSEM 2023).
+"""Which weights matter for some inputs: forward impact and gradient loss of dense and convolution
+kernels (Arachne, TOSEM 2023).
 
-A kernel is O x I weights over I inputs (a channel's window for a convolution), used at L positions (1 for a dense layer on a vector).
+A kernel is O x I weights over I inputs (a channel's window for a convolution), used at L positions
+(1 for a dense layer on a vector).
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ Calls = dict[Weighted, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Impact:
-    """For each layer a tensor of its weight's shape, none negative: `forward` (FI) and `gradient` (GL, |d sum of losses / d weight|)."""
+    """For each layer a tensor of its weight's shape, none negative: `forward` (FI) and `gradient`
+    (GL, |d sum of losses / d weight|).
+    """
 
     forward: tuple[Tensor, ...]
     gradient: tuple[Tensor, ...]
 
 
-def impacts(module: nn.Module, layers: Sequence[Weighted], data: Split, *, behind: bool = True, batch: int = 64) -> Impact:
+def impacts(
+    module: nn.Module, layers: Sequence[Weighted], data: Split, *, behind: bool = True, batch: int = 64
+) -> Impact:
     """FI and GL of the layers' weights on `data`, in evaluation mode.
 
-    With `behind` (Arachne v2) FI is each weight's share of its neuron's input, times the share of the neuron in the output's gradient,
-    summed over positions. Without it (v1) FI is the mean of |o_i w_ij|, summed over positions.
+    With `behind` (Arachne v2) FI is each weight's share of its neuron's input, times the share of
+    the neuron in the output's gradient, summed over positions. Without it (v1) FI is the mean of
+    |o_i w_ij|, summed over positions.
     """
     gradients = [torch.zeros_like(layer.weight) for layer in layers]
     influence = [torch.zeros(()) for _ in layers]
@@ -41,8 +48,12 @@ def impacts(module: nn.Module, layers: Sequence[Weighted], data: Split, *, behin
             logits = module(x)
             outs = [calls[layer][1] for layer in layers]
             loss = nn.functional.cross_entropy(logits, y, reduction="sum")
-            found = torch.autograd.grad(loss, [layer.weight for layer in layers], retain_graph=behind, allow_unused=True)
-            slopes = torch.autograd.grad(logits.sum(), outs, allow_unused=True) if behind else (None,) * len(outs)
+            found = torch.autograd.grad(
+                loss, [layer.weight for layer in layers], retain_graph=behind, allow_unused=True
+            )
+            slopes = (
+                torch.autograd.grad(logits.sum(), outs, allow_unused=True) if behind else (None,) * len(outs)
+            )
         for i, layer in enumerate(layers):
             gradients[i] += 0 if found[i] is None else found[i]
             if behind:
@@ -59,7 +70,9 @@ def impacts(module: nn.Module, layers: Sequence[Weighted], data: Split, *, behin
 
 
 def _forward(layer: Weighted, x: Tensor, share: Tensor | None) -> Tensor:
-    """Sum over images and positions of |o_i w_ij| (divided by its sum over i and weighted by `share`, O x L, where given)."""
+    """Sum over images and positions of |o_i w_ij| (divided by its sum over i and weighted by
+    `share`, O x L, where given).
+    """
     inputs = _windows(x.abs(), layer)
     groups, size = inputs.shape[1:3]
     weight = layer.weight.detach().abs().reshape(groups, -1, size)
@@ -91,7 +104,10 @@ def _positions(out: Tensor, layer: Weighted) -> Tensor:
 
 @contextmanager
 def _recording(module: nn.Module, layers: Sequence[Weighted]) -> Iterator[Calls]:
-    """Input and output of each layer's last call. What follows gets a copy of the output: in-place activations do not spoil the record."""
+    """Input and output of each layer's last call.
+
+    What follows gets a copy of the output: in-place activations do not spoil the record.
+    """
     calls: Calls = {}
 
     def keep(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:

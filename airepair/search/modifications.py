@@ -1,7 +1,9 @@
-"""Named label-preserving modifications of images, batched on the images' device: each has a range, and together they form a unit cube.
+"""Named label-preserving modifications of images, batched on the images' device: each has a range, and
+together they form a unit cube.
 
-A modification vector m in [0, 1]^d says how much of each is applied to one image. 0.5 leaves an image as it is where a modification goes
-both ways (rotation, shifts, brightness, contrast), 0 where it only adds (noise, blur).
+A modification vector m in [0, 1]^d says how much of each is applied to one image. 0.5 leaves an
+image as it is where a modification goes both ways (rotation, shifts, brightness, contrast), 0 where
+it only adds (noise, blur).
 """
 
 from __future__ import annotations
@@ -41,14 +43,21 @@ def names_of(text: str) -> tuple[str, ...]:
         return tuple(MODIFICATIONS)
     names = tuple(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
     if not names:
-        raise UsageError(f"modifications={text!r} names none; accepted: all, or some of {', '.join(MODIFICATIONS)}")
+        raise UsageError(
+            f"modifications={text!r} names none; accepted: all, or some of {', '.join(MODIFICATIONS)}"
+        )
     return tuple(choose("modification", n, list(MODIFICATIONS)) for n in names)
 
 
 def modify(x: Tensor, vectors: Tensor, names: tuple[str, ...], generator: torch.Generator) -> Tensor:
-    """The images (N x C x H x W, in [0, 1]), each modified by its own vector (N x d, in [0, 1]), in [0, 1] again."""
+    """The images (N x C x H x W, in [0, 1]), each modified by its own vector (N x d, in [0, 1]), in
+    [0, 1] again.
+    """
     values = vectors.to(x)
-    amount = {n: MODIFICATIONS[n].low + values[:, i] * (MODIFICATIONS[n].high - MODIFICATIONS[n].low) for i, n in enumerate(names)}
+    amount = {
+        n: MODIFICATIONS[n].low + values[:, i] * (MODIFICATIONS[n].high - MODIFICATIONS[n].low)
+        for i, n in enumerate(names)
+    }
     zero = x.new_zeros(len(x))
     if {"rotation", "shift_x", "shift_y"} & amount.keys():
         x = move(x, *(amount.get(n, zero) for n in ("rotation", "shift_x", "shift_y")))
@@ -65,11 +74,14 @@ def modify(x: Tensor, vectors: Tensor, names: tuple[str, ...], generator: torch.
 
 
 def move(x: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """Each image turned clockwise about its centre and then shifted (shares of width and height), bilinear, its border pixels continued."""
+    """Each image turned clockwise about its centre and then shifted (shares of width and height),
+    bilinear, its border pixels continued.
+    """
     h, w = x.shape[2:]
     angle = degrees * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
-    # Sampling coordinates run from -1 to 1 on both axes, so that a turn of a non-square image needs the ratio of its sides.
+    # Sampling coordinates run from -1 to 1 on both axes, so that a turn of a non-square image needs
+    # the ratio of its sides.
     ratio = h / w
     x0, y0 = -2 * right, -2 * down
     theta = torch.stack(
@@ -80,15 +92,21 @@ def move(x: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
         1,
     )
     grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.nn.functional.grid_sample(
+        x, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def blur(x: Tensor, sigma: Tensor, radius: int = 3) -> Tensor:
-    """Each image under a Gaussian of its own standard deviation (N, pixels; 0 leaves it), border pixels continued."""
+    """Each image under a Gaussian of its own standard deviation (N, pixels; 0 leaves it), border
+    pixels continued.
+    """
     n, c, h, w = x.shape
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = (-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2).exp()
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
-    flat = torch.nn.functional.pad(x, (radius,) * 4, mode="replicate").reshape(1, n * c, h + 2 * radius, w + 2 * radius)
+    flat = torch.nn.functional.pad(x, (radius,) * 4, mode="replicate").reshape(
+        1, n * c, h + 2 * radius, w + 2 * radius
+    )
     flat = torch.nn.functional.conv2d(flat, kernel[:, None, None, :], groups=n * c)
     return torch.nn.functional.conv2d(flat, kernel[:, None, :, None], groups=n * c).view(n, c, h, w)

@@ -1,8 +1,8 @@
 """Some weights of a module as one vector, and the logits under a whole population of such vectors.
 
-If all of them sit in a last dense layer, the features below it are kept and one matrix product serves the population. Otherwise the
-outputs up to the first changed layer are replayed (prefix.py), changed layers add what their few changes are worth (sparse.py), and the rest
-runs under vmap.
+If all of them sit in a last dense layer, the features below it are kept and one matrix product
+serves the population. Otherwise the outputs up to the first changed layer are replayed (prefix.py),
+changed layers add what their few changes are worth (sparse.py), and the rest runs under vmap.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from airepair.types import Meter
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """D different weights: `which` (D) numbers the parameter in `names`, `index` (D) is the place in that parameter, flattened."""
+    """D different weights: `which` (D) numbers the parameter in `names`, `index` (D) is the place
+    in that parameter, flattened.
+    """
 
     names: tuple[str, ...]
     which: Tensor
@@ -55,7 +57,10 @@ class Places:
 
 
 class PatchedLogits:
-    """Logits (P x N x K) of images `x` (N) under a population (P x D) of values for `places`. `meter` counts P x N images a call."""
+    """Logits (P x N x K) of images `x` (N) under a population (P x D) of values for `places`.
+
+    `meter` counts P x N images a call.
+    """
 
     def __init__(self, module: nn.Module, places: Places, x: Tensor, meter: Meter) -> None:
         self.module, self.places, self.x, self.meter = module, places, x, meter
@@ -63,13 +68,21 @@ class PatchedLogits:
         order = runs(module, x)
         returned = [r.layer for r in order if r.returned]
         alone = sum(r.layer is self.layers[0] for r in order) == 1
-        self.last_layer = len(self.layers) == 1 and isinstance(self.layers[0], nn.Linear) and self.layers[0] in returned and alone
+        self.last_layer = (
+            len(self.layers) == 1
+            and isinstance(self.layers[0], nn.Linear)
+            and self.layers[0] in returned
+            and alone
+        )
         if self.last_layer:
             self._keep_features()
         else:
             self.prefix = Prefix(module, self.layers, x, outputs=True)
             self.parts = [places.which == i for i in range(len(places.names))]
-            self.changes = [SparseChange(layer, places.index[here]) for layer, here in zip(self.layers, self.parts, strict=True)]  # type: ignore[arg-type]
+            self.changes = [
+                SparseChange(layer, places.index[here])
+                for layer, here in zip(self.layers, self.parts, strict=True)
+            ]  # type: ignore[arg-type]
             self.chunk = chunk_of(len(x) * self.prefix.widest, x.device)
 
     @torch.no_grad()
@@ -81,7 +94,10 @@ class PatchedLogits:
         return self._replayed(population - self.places.values(self.module))
 
     def one_by_one(self, population: Tensor) -> Tensor:
-        """The same logits with nothing kept or batched: one full forward pass for each candidate. For comparison only."""
+        """The same logits with nothing kept or batched: one full forward pass for each candidate.
+
+        For comparison only.
+        """
         original = self.places.values(self.module)
         parts = []
         for vector in population:
@@ -94,7 +110,9 @@ class PatchedLogits:
         """Logits under each of the changes (P x D)."""
         current = deltas[0]
 
-        def hook(change: SparseChange, here: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def hook(
+            change: SparseChange, here: Tensor
+        ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
             return lambda _, args, out: change.added(out, args[0], current[here])
 
         def under(delta: Tensor) -> Tensor:
@@ -105,7 +123,10 @@ class PatchedLogits:
 
         # Integer places, because a mask would have a length that vmap cannot know.
         where = [here.nonzero()[:, 0] for here in self.parts]
-        handles = [la.register_forward_hook(hook(c, w)) for la, c, w in zip(self.layers, self.changes, where, strict=True)]
+        handles = [
+            la.register_forward_hook(hook(c, w))
+            for la, c, w in zip(self.layers, self.changes, where, strict=True)
+        ]
         try:
             with self.prefix.replaying(), counted(self.meter, len(deltas) * len(self.x)):
                 return over(under, (deltas,), self.chunk)

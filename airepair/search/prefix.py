@@ -1,7 +1,9 @@
-"""Outputs of everything that runs before the first changed layer: recorded once, replayed in every later pass.
+"""Outputs of everything that runs before the first changed layer: recorded once, replayed in every
+later pass.
 
-Works for any module, residual connections included: a submodule whose calls all end before the first changed layer starts cannot depend
-on it, so its recorded outputs stand in for its forward. What a forward does between submodules still runs; it is cheap.
+Works for any module, residual connections included: a submodule whose calls all end before the
+first changed layer starts cannot depend on it, so its recorded outputs stand in for its forward.
+What a forward does between submodules still runs; it is cheap.
 """
 
 from __future__ import annotations
@@ -19,18 +21,23 @@ from airepair.models.layers import NORMS
 
 
 class Prefix:
-    """The replay for images `x` (N) when only the layers in `changed` (or, with `outputs`, only their outputs) differ between passes.
+    """The replay for images `x` (N) when only the layers in `changed` (or, with `outputs`, only their
+    outputs) differ between passes.
 
     `widest` is the largest number of floats that one image needs in one submodule's output.
     """
 
     @torch.no_grad()
-    def __init__(self, module: nn.Module, changed: Collection[nn.Module], x: Tensor, *, outputs: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, changed: Collection[nn.Module], x: Tensor, *, outputs: bool = False
+    ) -> None:
         self.module, self.x = module, x
         spans, self.widest = _trace(module, x[:2])
         edge = 1 if outputs else 0
         self.first = min((span[edge] for layer in changed for span in spans.get(layer, [])), default=math.inf)
-        self.recorded: dict[nn.Module, list[Tensor]] = {m: [] for m in _before(module, spans, self.first, outputs)}
+        self.recorded: dict[nn.Module, list[Tensor]] = {
+            m: [] for m in _before(module, spans, self.first, outputs)
+        }
         handles = [m.register_forward_hook(_append(outs)) for m, outs in self.recorded.items()]
         try:
             with evaluating(module):
@@ -41,10 +48,16 @@ class Prefix:
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
-        """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x` to the module."""
+        """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x`
+        to the module.
+        """
         live = [m for m in self.module.modules() if m not in self.recorded]
         norms = [m for m in live if isinstance(m, NORMS) and m.running_mean is not None]
-        pools = [m for m in live if isinstance(m, nn.MaxPool2d) and tiles(m)] if self.x.device.type == "cpu" else []
+        pools = (
+            [m for m in live if isinstance(m, nn.MaxPool2d) and tiles(m)]
+            if self.x.device.type == "cpu"
+            else []
+        )
         for layer, outs in self.recorded.items():
             layer.forward = _in_turn(outs)
         for norm in norms:
@@ -60,7 +73,10 @@ class Prefix:
 
 
 def _trace(module: nn.Module, x: Tensor) -> tuple[dict[nn.Module, list[list[float]]], int]:
-    """Start and end of each submodule's calls on a common clock, and the widest output. A call that returns no tensor never ends."""
+    """Start and end of each submodule's calls on a common clock, and the widest output.
+
+    A call that returns no tensor never ends.
+    """
     spans: dict[nn.Module, list[list[float]]] = {}
     clock, widest = 0, 1
 
@@ -77,7 +93,9 @@ def _trace(module: nn.Module, x: Tensor) -> tuple[dict[nn.Module, list[list[floa
             spans[layer][-1][1] = clock
 
     layers = [m for m in module.modules() if m is not module]
-    handles = [h for m in layers for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    handles = [
+        h for m in layers for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))
+    ]
     try:
         with evaluating(module):
             module(x)
@@ -87,7 +105,9 @@ def _trace(module: nn.Module, x: Tensor) -> tuple[dict[nn.Module, list[list[floa
     return spans, widest
 
 
-def _before(module: nn.Module, spans: dict[nn.Module, list[list[float]]], first: float, inclusive: bool) -> Iterator[nn.Module]:
+def _before(
+    module: nn.Module, spans: dict[nn.Module, list[list[float]]], first: float, inclusive: bool
+) -> Iterator[nn.Module]:
     """The largest submodules whose calls all end before `first` (or at it)."""
     for child in dict.fromkeys(module.children()):
         ends = [end for _, end in spans.get(child, [])]
@@ -98,7 +118,9 @@ def _before(module: nn.Module, spans: dict[nn.Module, list[list[float]]], first:
 
 
 def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
-    """A batch norm in evaluation mode as one product and sum for each channel: vmap's own rule copies its input twice."""
+    """A batch norm in evaluation mode as one product and sum for each channel: vmap's own rule
+    copies its input twice.
+    """
     assert norm.running_var is not None
     assert norm.running_mean is not None
     scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
@@ -107,16 +129,27 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]
 
 
 def tiles(pool: nn.MaxPool2d) -> int:
-    """The side of the square tiles that the pooling takes the maximum of; 0 where they overlap, are padded or are not square."""
-    sides = {x if isinstance(x, int) else (x[0] if len(set(x)) == 1 else 0) for x in (pool.kernel_size, pool.stride)}
+    """The side of the square tiles that the pooling takes the maximum of; 0 where they overlap, are
+    padded or are not square.
+    """
+    sides = {
+        x if isinstance(x, int) else (x[0] if len(set(x)) == 1 else 0)
+        for x in (pool.kernel_size, pool.stride)
+    }
     plain = (
-        len(sides) == 1 and pool.padding in (0, (0, 0)) and pool.dilation in (1, (1, 1)) and not pool.ceil_mode and not pool.return_indices
+        len(sides) == 1
+        and pool.padding in (0, (0, 0))
+        and pool.dilation in (1, (1, 1))
+        and not pool.ceil_mode
+        and not pool.return_indices
     )
     return sides.pop() if plain else 0
 
 
 def _largest_of(side: int) -> Callable[[Tensor], Tensor]:
-    """Max pooling over tiles as elementwise maxima: torch's kernel on the CPU also finds where they are, at several times the cost."""
+    """Max pooling over tiles as elementwise maxima: torch's kernel on the CPU also finds where they
+    are, at several times the cost.
+    """
 
     def forward(x: Tensor) -> Tensor:
         h, w = x.shape[-2] // side * side, x.shape[-1] // side * side

@@ -16,7 +16,9 @@ SamplerName = Literal["uniform", "halton", "crossentropy"]
 
 def drawn(split: Split, most: int, generator: torch.Generator) -> Split:
     """At most `most` of the split's images without replacement, in their order."""
-    return split.select(torch.randperm(len(split), generator=generator)[:most].sort().values.to(split.y.device))
+    return split.select(
+        torch.randperm(len(split), generator=generator)[:most].sort().values.to(split.y.device)
+    )
 
 
 @dataclass
@@ -25,7 +27,8 @@ class Cube:
 
     uniform       independent points
     halton        scrambled Halton points: a low-discrepancy sequence that goes on from turn to turn
-    crossentropy  independent Gaussians, clipped to the cube, refitted to the elite after each turn (smoothed by half)
+    crossentropy  independent Gaussians, clipped to the cube, refitted to the elite after each turn
+    (smoothed by half)
     """
 
     kind: SamplerName
@@ -47,8 +50,12 @@ class Cube:
         return (self.mean + self.std * torch.randn(n, self.dimension, generator=self.generator)).clamp(0, 1)
 
     def learn(self, points: Tensor, scores: Tensor, elite: float = 0.1) -> None:
-        """Moves the cross-entropy sampler half way to the share `elite` of `points` (n x d) with the highest `scores` (n)."""
-        best = points[scores.topk(max(2, round(elite * len(points))) if len(points) > 1 else len(points)).indices]
+        """Moves the cross-entropy sampler half way to the share `elite` of `points` (n x d) with
+        the highest `scores` (n).
+        """
+        best = points[
+            scores.topk(max(2, round(elite * len(points))) if len(points) > 1 else len(points)).indices
+        ]
         if len(best) < 2:
             return
         self.mean = (self.mean + best.mean(0)) / 2

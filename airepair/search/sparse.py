@@ -1,7 +1,8 @@
 """What a change of a few of a layer's weights adds to its output, without running the layer again.
 
-A dense layer and a convolution are linear in their weights: a change delta of the weight from input i to output o adds delta times what that
-weight sees (one feature, or one shifted channel) to output o. Under vmap the layer itself then needs no weights of its own for each candidate.
+A dense layer and a convolution are linear in their weights: a change delta of the weight from input
+i to output o adds delta times what that weight sees (one feature, or one shifted channel) to output
+o. Under vmap the layer itself then needs no weights of its own for each candidate.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Particle swarm optimisation, a whole generation at a time.
 
-v <- inertia v + U(0, cognitive) * (own best - x) + U(0, social) * (swarm's best - x); x <- x + v, with U drawn for each element. Clerc and
-Kennedy's constriction chi is the same with inertia = chi and both accelerations multiplied by chi.
+v <- inertia v + U(0, cognitive) * (own best - x) + U(0, social) * (swarm's best - x); x <- x + v,
+with U drawn for each element. Clerc and Kennedy's constriction chi is the same with inertia = chi
+and both accelerations multiplied by chi.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Fitness = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The best vector (D), its fitness, the generations run, and the best fitness after each (the start included)."""
+    """The best vector (D), its fitness, the generations run, and the best fitness after each (the
+    start included).
+    """
 
     best: Tensor
     fitness: float
@@ -29,7 +32,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Swarm:
-    """Settings. `fastest` and `slowest` bound the magnitude of each element of a velocity, `low` and `high` each position.
+    """Settings. `fastest` and `slowest` bound the magnitude of each element of a velocity, `low` and
+    `high` each position.
 
     It stops after `patience` generations whose best gained at most `tolerance`.
     """
@@ -60,7 +64,9 @@ def settles(inertia: float, acceleration: float) -> bool:
 
 
 @torch.no_grad()
-def swarm(fitness: Fitness, start: Tensor, velocity: Tensor, settings: Swarm, generator: torch.Generator) -> Found:
+def swarm(
+    fitness: Fitness, start: Tensor, velocity: Tensor, settings: Swarm, generator: torch.Generator
+) -> Found:
     """Maximises `fitness` from the positions `start` and velocities `velocity` (both P x D)."""
     s, position = settings, start.clone()
     own, own_value = position.clone(), fitness(position)
@@ -69,7 +75,11 @@ def swarm(fitness: Fitness, start: Tensor, velocity: Tensor, settings: Swarm, ge
     history, stale = [value], 0
     for number in range(1, s.generations + 1):
         draw = torch.rand((2, *position.shape), generator=generator).to(position)
-        velocity = s.inertia * velocity + s.cognitive * draw[0] * (own - position) + s.social * draw[1] * (best - position)
+        velocity = (
+            s.inertia * velocity
+            + s.cognitive * draw[0] * (own - position)
+            + s.social * draw[1] * (best - position)
+        )
         velocity = velocity.sign() * velocity.abs().clamp(s.slowest, s.fastest)
         position = (position + velocity).clamp(s.low, s.high)
         current = fitness(position)

@@ -1,7 +1,8 @@
-"""Baselines: trained once, cached by content, written atomically and locked, so that parallel workers do not train twice.
+"""Baselines: trained once, cached by content, written atomically and locked, so that parallel workers
+do not train twice.
 
-The key covers everything that the weights depend on: architecture, data, fault, recipe, seed, threads, torch version, device kind, arithmetic,
-benchmark version.
+The key covers everything that the weights depend on: architecture, data, fault, recipe, seed,
+threads, torch version, device kind, arithmetic, benchmark version.
 """
 
 from __future__ import annotations
@@ -59,9 +60,17 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
 
 
 def trained(
-    name: str, dataset: Dataset, model: str, training: Training, seed: int, cache: Path, progress: Progress = lambda *_: None
+    name: str,
+    dataset: Dataset,
+    model: str,
+    training: Training,
+    seed: int,
+    cache: Path,
+    progress: Progress = lambda *_: None,
 ) -> Subject:
-    """The subject of that seed: from the cache, or trained now on `dataset.train` (fault included) and put there."""
+    """The subject of that seed: from the cache, or trained now on `dataset.train` (fault included)
+    and put there.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(model, dataset.name, len(dataset.classes), dataset.shape).to(dataset.train.x.device)
@@ -82,14 +91,40 @@ def trained(
         module.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(EARLY)})
         early.load_state_dict({k.removeprefix(EARLY): v for k, v in tensors.items() if k.startswith(EARLY)})
     dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *remarks))
-    origin = {"kind": "trained here", "model": model, "seed": seed, "key": content, "recipe_origin": training.origin}
-    origin |= {name: value for name, value in (("until", training.until), ("most", training.most)) if value is not None}
+    origin = {
+        "kind": "trained here",
+        "model": model,
+        "seed": seed,
+        "key": content,
+        "recipe_origin": training.origin,
+    }
+    origin |= {
+        name: value
+        for name, value in (("until", training.until), ("most", training.most))
+        if value is not None
+    }
     if training.fault:
         origin["fault"] = {"name": training.fault, **dict(training.fault_options)}
-    return Subject(name, module.eval(), dataset, training.recipe, f"split of seed {dataset.seed}", origin, {"early": early.eval()})
+    return Subject(
+        name,
+        module.eval(),
+        dataset,
+        training.recipe,
+        f"split of seed {dataset.seed}",
+        origin,
+        {"early": early.eval()},
+    )
 
 
-def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
+def _train(
+    module: nn.Module,
+    early: nn.Module,
+    data: Dataset,
+    training: Training,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> None:
     """Trains; what takes longer than LONG is resumable, with its state in `folder` until it is done.
 
     A state that is damaged or incomplete is dropped.
@@ -105,10 +140,20 @@ def _train(module: nn.Module, early: nn.Module, data: Dataset, training: Trainin
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trained(module: nn.Module, early: nn.Module, data: Dataset, training: Training, seed: int, folder: Path, progress: Progress) -> None:
-    """Trains both modules. UsageError if the state in `folder` is damaged, or lacks the early checkpoint that it is past.
+def _trained(
+    module: nn.Module,
+    early: nn.Module,
+    data: Dataset,
+    training: Training,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Trains both modules. UsageError if the state in `folder` is damaged, or lacks the early
+    checkpoint that it is past.
 
-    A training that stops at an accuracy may end before its early checkpoint; then that is the last epoch before the end.
+    A training that stops at an accuracy may end before its early checkpoint; then that is the last
+    epoch before the end.
     """
     recipe, at, kept = training.recipe, early_epoch(training.recipe), folder / "early.pt"
     images = images_of(len(data.train), recipe.batch_size)
@@ -128,10 +173,17 @@ def _trained(module: nn.Module, early: nn.Module, data: Dataset, training: Train
 
     def inside(epoch: int, done: int, images: int, loss: float) -> None:
         """In images of all epochs, so that the time that is left is the training's and not the epoch's."""
-        progress(f"training the baseline, epoch {epoch} of {recipe.epochs}", (epoch - 1) * images + done, total, loss)
+        progress(
+            f"training the baseline, epoch {epoch} of {recipe.epochs}",
+            (epoch - 1) * images + done,
+            total,
+            loss,
+        )
 
     watch = Watcher(lambda e: inside(e.number, images, images, e.loss), keep_early, inside, keep_on_disk)
-    plan = Plan(recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,), training.most)
+    plan = Plan(
+        recipe, seed, training.until, tuple(range(1, at + 1)) if training.until else (at,), training.most
+    )
     validation = data.validation if training.until is not None else None
     if kept.exists():
         early.load_state_dict(_early(kept))

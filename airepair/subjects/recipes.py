@@ -1,4 +1,7 @@
-"""How the grid's subjects are trained, and the fault that gives each something to repair. Reviewed by hand; every line names its origin."""
+"""How the grid's subjects are trained, and the fault that gives each something to repair.
+
+Reviewed by hand; every line names its origin.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from airepair.types import Recipe
 class Training:
     """A recipe, the fault applied to the training data (name and options), and where both come from.
 
-    `until`: training stops after the first epoch whose validation accuracy reaches it, `most` at the latest after so many.
+    `until`: training stops after the first epoch whose validation accuracy reaches it, `most` at
+    the latest after so many.
     """
 
     recipe: Recipe
@@ -27,21 +31,38 @@ class Training:
     most: int | None = None
 
 
-# SGD with Nesterov momentum .9, lr .05 (x .1 at 50 %, x .01 at 75 %), weight decay 1e-4, batch 64, 60 epochs, no augmentation;
-# 15 % uniform label noise and 40 % of 3 and 8 swapped: trained to convergence, with a fault of known cause (protocol: "Digits").
+# SGD with Nesterov momentum .9, lr .05 (x .1 at 50 %, x .01 at 75 %), weight decay 1e-4, batch 64,
+# 60 epochs, no augmentation; 15 % uniform label noise and 40 % of 3 and 8 swapped: trained to
+# convergence, with a fault of known cause (protocol: "Digits").
 DIGITS = Training(Recipe(), "docs/protocol.md, digits", "mislabelled", (("severity", 0.4), ("uniform", 0.15)))
 # Twelve epochs of one cycle: converged enough for these data sets, and affordable on a CPU.
 GREY = Training(Recipe(lr=0.1, batch_size=128, epochs=12, schedule="onecycle"), "this project")
-# gpu.md's loop: 30 epochs of one cycle, crop and flip, label smoothing .1 (ResNet-18: .75 on CIFAR-100 in a third of a minute on an H100).
+# gpu.md's loop: 30 epochs of one cycle, crop and flip, label smoothing .1 (ResNet-18: .75 on
+# CIFAR-100 in a third of a minute on an H100).
 CIFAR = Training(
-    Recipe(lr=0.4, batch_size=512, epochs=30, weight_decay=5e-4, schedule="onecycle", augment="crop+flip", label_smoothing=0.1),
+    Recipe(
+        lr=0.4,
+        batch_size=512,
+        epochs=30,
+        weight_decay=5e-4,
+        schedule="onecycle",
+        augment="crop+flip",
+        label_smoothing=0.1,
+    ),
     "this project",
 )
 
-TRAININGS: dict[str, Training] = {"digits": DIGITS, "mnist": GREY, "fashion_mnist": GREY, "cifar10": CIFAR, "cifar100": CIFAR}
+TRAININGS: dict[str, Training] = {
+    "digits": DIGITS,
+    "mnist": GREY,
+    "fashion_mnist": GREY,
+    "cifar10": CIFAR,
+    "cifar100": CIFAR,
+}
 # gpu.md measured the ResNet-50 at chance for six epochs at the others' learning rate.
 LEARNING_RATES: dict[tuple[str, str], float] = {("cifar10", "resnet50"): 0.1, ("cifar100", "resnet50"): 0.1}
-# Table I's baselines of the AIREPAIR paper on CIFAR: trained to these accuracies, subjects of their own beside those trained to convergence.
+# Table I's baselines of the AIREPAIR paper on CIFAR: trained to these accuracies, subjects of their
+# own beside those trained to convergence.
 PAPER: dict[tuple[str, str], float] = {
     ("cifar10", "resnet18"): 0.9205,
     ("cifar10", "resnet34"): 0.9134,
@@ -50,15 +71,17 @@ PAPER: dict[tuple[str, str], float] = {
     ("cifar100", "resnet34"): 0.4416,
     ("cifar100", "resnet50"): 0.4736,
 }
-# A quarter of the channels hardly reaches the paper's accuracy on CIFAR-10 at all: half of the recipe's epochs, then.
+# A quarter of the channels hardly reaches the paper's accuracy on CIFAR-10 at all: half of the
+# recipe's epochs, then.
 NARROW_EPOCHS: dict[str, int] = {"cifar10": CIFAR.recipe.epochs // 2}
 
 
 def training_of(dataset: str, model: str) -> Training:
     """The training of a model on a data set; data sets without a line of their own get the grey ones' recipe.
 
-    A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own, and `cnn+clean` has none. UsageError
-    for a fault that is none of the training, and for an `_undertrained` model if the paper has no undertrained baseline there.
+    A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own,
+    and `cnn+clean` has none. UsageError for a fault that is none of the training, and for an
+    `_undertrained` model if the paper has no undertrained baseline there.
     """
     if model.endswith(f"+{HEALTHY}"):
         return without_fault(training_of(dataset, model.partition("+")[0]))
@@ -73,7 +96,9 @@ def training_of(dataset: str, model: str) -> Training:
         return found
     if (dataset, plain) not in PAPER:
         known = ", ".join(f"{d}-{m}{UNDERTRAINED}" for d, m in PAPER)
-        raise UsageError(f"{dataset}-{model}: the paper has no undertrained baseline there; accepted: {known}")
+        raise UsageError(
+            f"{dataset}-{model}: the paper has no undertrained baseline there; accepted: {known}"
+        )
     origin, most = "AIREPAIR, Table I (its baseline accuracy, on validation)", None
     if architecture != plain and dataset in NARROW_EPOCHS:
         most = NARROW_EPOCHS[dataset]
@@ -84,8 +109,13 @@ def training_of(dataset: str, model: str) -> Training:
 def _with_fault(training: Training, text: str) -> Training:
     fault = parse(text)
     if fault.kind != "training":
-        raise UsageError(f"fault {fault.name} is not a fault of the training; it is put into a subject that is trained without one")
-    return replace(training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=options_of(fault))
+        raise UsageError(
+            f"fault {fault.name} is not a fault of the training; it is put into a subject that is "
+            f"trained without one"
+        )
+    return replace(
+        training, recipe=fault.recipe(training.recipe), fault=fault.name, fault_options=options_of(fault)
+    )
 
 
 def without_fault(training: Training) -> Training:

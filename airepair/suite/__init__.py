@@ -1,1 +1,3 @@
-"""The pytest suite: `benchmarks`, `fixtures` and `reports` of the checkout, installed under this name (see pyproject.toml)."""
+"""The pytest suite: `benchmarks`, `fixtures` and `reports` of the checkout, installed under this
+name (see pyproject.toml).
+"""

@@ -1,5 +1,5 @@
-"""How long cells took, kept for the next run's estimate and order: by node id in the run's folder, by column and method
-beside the baselines, where a run into another folder finds them. Free of torch.
+"""How long cells took, kept for the next run's estimate and order: by node id in the run's folder, by
+column and method beside the baselines, where a run into another folder finds them. Free of torch.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""How long the selected cells take: from their last run, else from other cells of the method in the column, else from a
-rough model (the profile's average, times how much slower the network trains than the profile's own). Free of torch.
+"""How long the selected cells take: from their last run, else from other cells of the method in the
+column, else from a rough model (the profile's average, times how much slower the network trains
+than the profile's own). Free of torch.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ LONG = 90 * 60.0  # seconds from which on hours are shown
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds by node id. `modelled`: those that come from the rough model; `unknown`: those that nothing is known of.
+    """Seconds by node id. `modelled`: those that come from the rough model; `unknown`: those that
+    nothing is known of.
 
-    `training`: seconds for subjects that are to be trained, as far as they are known from an earlier training.
+    `training`: seconds for subjects that are to be trained, as far as they are known from an
+    earlier training.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -55,18 +58,29 @@ def estimate(config: pytest.Config, cases: Mapping[str, Case]) -> Estimate:
             (unknown if found is None else modelled).add(i)
         if found is not None:
             seconds[i] = found
-    return Estimate(seconds, frozenset(modelled), frozenset(unknown), _training(config, cases.values(), others))
+    return Estimate(
+        seconds, frozenset(modelled), frozenset(unknown), _training(config, cases.values(), others)
+    )
 
 
 def _training(config: pytest.Config, cases: Iterable[Case], others: Mapping[str, float]) -> float:
-    """Of the subjects whose baseline is not in the cache; the rough model has its share in each cell's average."""
+    """Of the subjects whose baseline is not in the cache; the rough model has its share in each
+    cell's average.
+    """
     subjects = {(c.dataset, c.model, c.seed): training_key(c, profile_of(config, c.dataset)) for c in cases}
-    return sum(others.get(key, 0.0) for (d, m, s), key in subjects.items() if not any(cache().glob(f"{d}-{m}-s{s}-*.safetensors")))
+    return sum(
+        others.get(key, 0.0)
+        for (d, m, s), key in subjects.items()
+        if not any(cache().glob(f"{d}-{m}-s{s}-*.safetensors"))
+    )
 
 
 @dataclass(frozen=True)
 class Rough:
-    """The model for cells that have never run. Of the networks for a GPU it measures those that the user names: on a CPU no other runs."""
+    """The model for cells that have never run.
+
+    Of the networks for a GPU it measures those that the user names: on a CPU no other runs.
+    """
 
     named: Collection[str]
 
@@ -82,8 +96,9 @@ class Rough:
 
 @once
 def _slower(dataset: str, architecture: str) -> float | None:
-    """How many times as long a training step takes as the narrow network's: measured for a second each, in a process of
-    its own, since this one must not load torch."""
+    """How many times as long a training step takes as the narrow network's: measured for a second
+    each, in a process of its own, since this one must not load torch.
+    """
     words = [sys.executable, "-m", "airepair.suite.speed", dataset, NARROW, architecture]
     try:
         found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout

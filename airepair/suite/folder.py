@@ -1,4 +1,7 @@
-"""The folder of a run, as its controller holds it: taken, kept open, and made whole at the end. Free of torch."""
+"""The folder of a run, as its controller holds it: taken, kept open, and made whole at the end.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, *, resume: bool, join: bool) -> None:
-        """Takes the folder and sets an earlier run's records aside (nothing is lost), unless this run resumes or joins it.
+        """Takes the folder and sets an earlier run's records aside (nothing is lost), unless this run
+        resumes or joins it.
 
-        UsageError if another run is there and this one does not join it, OSError if the folder cannot be written.
+        UsageError if another run is there and this one does not join it, OSError if the folder
+        cannot be written.
         """
         self.folder, self.file = folder, folder / RECORDS
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,14 +55,19 @@ class RunFolder:
         return {r.key: r for r in found}
 
     def make_whole(self, known: Iterable[Record]) -> list[str]:
-        """Writes what is not in the file: records that only this process knows, and those of a file that was removed.
+        """Writes what is not in the file: records that only this process knows, and those of a file
+        that was removed.
 
-        A sentence for each kind of thing that happened; one that begins with LOST if records could not be written.
+        A sentence for each kind of thing that happened; one that begins with LOST if records could
+        not be written.
         """
         said, held = [], list[Record]()
         if self._removed():
             held = since(self.stream, 0)
-            said.append(f"{self.file} was removed during the run; written again, without the files of its cells that were there")
+            said.append(
+                f"{self.file} was removed during the run; written again, without the files of its cells "
+                f"that were there"
+            )
         missing = list({r.to_json(): r for r in chain(held, known)}.values())
         try:
             there = {r.to_json() for r in self._filed()}
@@ -86,7 +96,9 @@ LOST = "records that are in no file"
 
 
 def set_aside(file: Path) -> Path:
-    """Moves a record file to `previous/`, under its time; a number stands behind the time if the name is taken."""
+    """Moves a record file to `previous/`, under its time; a number stands behind the time if the
+    name is taken.
+    """
     stamp = time.strftime("records-%Y%m%dT%H%M%SZ", time.gmtime(file.stat().st_mtime))
     folder = file.parent / "previous"
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,7 @@
-"""The GPUs of a run: which it may use, and what else runs on them. NVML is asked, so that torch stays unloaded."""
+"""The GPUs of a run: which it may use, and what else runs on them.
+
+NVML is asked, so that torch stays unloaded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ GIB = 2**30
 
 
 def visible() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without that variable all that NVML counts."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without that variable
+    all that NVML counts.
+    """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [part.strip() for part in given.split(",") if part.strip() and part.strip() != "-1"]
@@ -22,24 +27,38 @@ def visible() -> list[str]:
 
 
 def chosen(words: str, found: Sequence[str]) -> list[str]:
-    """Those of `found` that `--gpus` names: "auto" all, "none" none, "0,2" the first and the third. UsageError for another word."""
+    """Those of `found` that `--gpus` names: "auto" all, "none" none, "0,2" the first and the third.
+    UsageError for another word.
+    """
     if words in ("auto", "none"):
         return list(found) if words == "auto" else []
     numbers = [part.strip() for part in words.split(",")]
     known = [str(i) for i in range(len(found))]
     if wrong := [n for n in numbers if n not in known]:
         names = ", ".join([*known, "auto", "none"])
-        raise UsageError(f"--gpus {words}: {wrong[0] or 'nothing'} is none of the {len(found)} GPUs that are visible; accepted: {names}")
+        raise UsageError(
+            f"--gpus {words}: {wrong[0] or 'nothing'} is none of the {len(found)} GPUs that are visible; "
+            f"accepted: {names}"
+        )
     return [found[int(n)] for n in dict.fromkeys(numbers)]
 
 
 def busy(names: Sequence[str]) -> Iterator[str]:
-    """One line per GPU that others use at the moment: cells on it are slower than they need be, and may find too little memory."""
+    """One line per GPU that others use at the moment: cells on it are slower than they need be, and
+    may find too little memory.
+    """
     nvml = _nvml()
     for name in names if nvml else ():
         try:
-            handle = nvml.nvmlDeviceGetHandleByUUID(name) if not name.isdigit() else nvml.nvmlDeviceGetHandleByIndex(int(name))
-            memory, percent = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+            handle = (
+                nvml.nvmlDeviceGetHandleByUUID(name)
+                if not name.isdigit()
+                else nvml.nvmlDeviceGetHandleByIndex(int(name))
+            )
+            memory, percent = (
+                nvml.nvmlDeviceGetMemoryInfo(handle),
+                nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+            )
         except nvml.NVMLError:  # a MIG slice, say, has no utilisation of its own
             continue
         if memory.used > BUSY_SHARE * memory.total or percent > BUSY_PERCENT:

@@ -1,4 +1,6 @@
-"""The plugins of the suite, by name: the checkout's conftest.py loads them as they stand, an installed suite under `airepair.suite`."""
+"""The plugins of the suite, by name: the checkout's conftest.py loads them as they stand, an
+installed suite under `airepair.suite`.
+"""
 
 MODULES = (
     "fixtures.brought",

@@ -1,4 +1,6 @@
-"""What fixtures and reports share: the selection, where results go, and how a record travels from a worker to the controller. Free of torch."""
+"""What fixtures and reports share: the selection, where results go, and how a record travels from a
+worker to the controller. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ RECORDS = "records.jsonl"
 TRAINING = "airepair_training"  # the user property of a cell whose subject was trained first: its seconds
 CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record
 RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose record stands
-ELSEWHERE = "elsewhere: "  # how the reason begins for which a cell is skipped that another run of the folder runs now
+ELSEWHERE = (
+    "elsewhere: "  # how the reason begins for which a cell is skipped that another run of the folder runs now
+)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for the id; all of them).
+    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for
+    the id; all of them).
 
-    `brought`: model files by the name that they have in cases. `ablations`: whether their cells run; None: for digits. `named`: a profile was.
+    `brought`: model files by the name that they have in cases. `ablations`: whether their cells
+    run; None: for digits. `named`: a profile was.
     """
 
     datasets: tuple[str, ...]
@@ -50,8 +56,8 @@ TELLER = pytest.StashKey[Teller]()  # what this process says of its cell while i
 def add_option(group: Any, module: str, name: str, **about: Any) -> None:
     """Registers `--airepair-NAME`; the plugins of a checkout (`module` tells) have the short form as well.
 
-    Two plugins with one option stop pytest, and --profile, say, is pytest-profiling's: an installed plugin takes no short one. `airepair bench`
-    accepts them all the same.
+    Two plugins with one option stop pytest, and --profile, say, is pytest-profiling's: an installed
+    plugin takes no short one. `airepair bench` accepts them all the same.
     """
     dest = about.pop("dest", name.removeprefix("--").replace("-", "_"))
     short = [] if module.startswith("airepair.suite.") else [name]
@@ -76,7 +82,9 @@ def profile_of(config: pytest.Config, dataset: str) -> str:
 
 
 def case_of(nodeid: str) -> Case | None:
-    """The case of a node id such as `benchmarks/test_repair.py::test_repair[digits-cnn-noop-s0]`; None if it is no cell."""
+    """The case of a node id such as `benchmarks/test_repair.py::test_repair[digits-cnn-noop-s0]`;
+    None if it is no cell.
+    """
     _, bracket, text = nodeid.partition("test_repair[")
     try:
         return Case.parse(text.rstrip("]")) if bracket else None

@@ -1,4 +1,5 @@
-"""How many images a second networks train at here, on one thread: `python -m airepair.suite.speed cifar100 resnet18w16 resnet18`.
+"""How many images a second networks train at here, on one thread: `python -m airepair.suite.speed
+cifar100 resnet18w16 resnet18`.
 
 Prints a JSON list, a number for each network. Random images: only their shape matters.
 """
@@ -30,9 +31,14 @@ def images_per_second(dataset: str, model: str) -> float:
     classes, shape = SHAPES.get(dataset, (10, (1, 28, 28)))
     module = mark(build(model, dataset, classes, shape), dataset, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    data = Split(torch.randint(0, 256, (IMAGES, *shape), generator=generator, dtype=torch.uint8), torch.arange(IMAGES) % classes)
+    data = Split(
+        torch.randint(0, 256, (IMAGES, *shape), generator=generator, dtype=torch.uint8),
+        torch.arange(IMAGES) % classes,
+    )
     recipe, index = training_of(dataset, model).recipe, torch.arange(IMAGES)
-    step = Stepper(module, optimizer_of(module, recipe), CrossEntropy(0.0), augmentation("none"), generator, plain=True)
+    step = Stepper(
+        module, optimizer_of(module, recipe), CrossEntropy(0.0), augmentation("none"), generator, plain=True
+    )
     with step:
         step(data, index, 0.0)
         start, done = time.perf_counter(), 0

@@ -30,13 +30,20 @@ def violated(rule: str, seen: str, do: str) -> NoReturn:
 def where(error: Exception) -> str:
     """The error on one line, with the file, line and function that it left."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and "airepair/testing" not in f.filename] or list(frames)
-    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)} ({Path(own[-1].filename).name}:{own[-1].lineno}, {own[-1].name})"
+    own = [
+        f for f in frames if "site-packages" not in f.filename and "airepair/testing" not in f.filename
+    ] or list(frames)
+    return (
+        f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)} "
+        f"({Path(own[-1].filename).name}:{own[-1].lineno}, {own[-1].name})"
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A method's class on the toy subject of one architecture; its two full repairs are run once and shared by the checks."""
+    """A method's class on the toy subject of one architecture; its two full repairs are run once
+    and shared by the checks.
+    """
 
     method: type[Method]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -66,14 +73,22 @@ class Bench:
         return self._answering(trial)
 
     def _answering(self, trial: Trial) -> tuple[Trial | None, str]:
-        elsewhere = {str(t.device) for t in (*trial.module.parameters(), *trial.module.buffers()) if t.device != self.task.device}
+        elsewhere = {
+            str(t.device)
+            for t in (*trial.module.parameters(), *trial.module.buffers())
+            if t.device != self.task.device
+        }
         if elsewhere:
             return None, f"weights on {', '.join(sorted(elsewhere))}; the task is on {self.task.device}"
         try:
             found: Any = answers(trial.module, self.task.validation.images())
         except Exception as error:
             return None, f"on a batch of images the result raises {one_line(error, 200)}"
-        return (trial, "") if isinstance(found, Tensor) else (None, f"on a batch of images the result gives {type(found).__name__}")
+        return (
+            (trial, "")
+            if isinstance(found, Tensor)
+            else (None, f"on a batch of images the result gives {type(found).__name__}")
+        )
 
     @property
     def first(self) -> Trial:
@@ -81,9 +96,11 @@ class Bench:
         trial, instead = self.started
         if trial is None:
             violated(
-                "repair returns a module that takes images and gives logits, on the task's device, or raises Unsupported",
+                "repair returns a module that takes images and gives logits, on the task's device, "
+                "or raises Unsupported",
                 instead,
-                'return the repaired module itself; raise Unsupported("why") where the method cannot repair; let no other error out',
+                'return the repaired module itself; raise Unsupported("why") where the method cannot '
+                "repair; let no other error out",
             )
         return trial
 

@@ -1,4 +1,6 @@
-"""A cell of a method and a subject that are held in memory: what tests and the conformance kit run, through the stages of `run_cell`."""
+"""A cell of a method and a subject that are held in memory: what tests and the conformance kit run,
+through the stages of `run_cell`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,12 @@ def prepare(
 ) -> PreparedCell:
     """The cell, ready to run; `spec` holds further fields of its CellSpec (profile, pgd, origins)."""
     loaded = subject if isinstance(subject, Loaded) else Loaded(subject)
-    stated: Mapping[str, Any] = {"profile": "none", "keep_weights": True, "images": limit.images, "seconds": limit.seconds} | spec
+    stated: Mapping[str, Any] = {
+        "profile": "none",
+        "keep_weights": True,
+        "images": limit.images,
+        "seconds": limit.seconds,
+    } | spec
     return prepared(CellSpec(case=case, **stated), loaded, method, (failing, keep))
 
 

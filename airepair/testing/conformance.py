@@ -4,7 +4,8 @@
     from mine import Mine
     class TestMine(MethodConformance): method = Mine
 
-Each test is one rule of the contract (card.py, contract.py); a failure is three lines: what is wanted, what was seen, what to do.
+Each test is one rule of the contract (card.py, contract.py); a failure is three lines: what is
+wanted, what was seen, what to do.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class MethodConformance:
         holds(card.card, Bench(self.method, self.options))
 
     def test_options_are_documented_and_in_range(self) -> None:
-        """Every option has a help text and an acceptable default; unknown ones and values out of range are refused."""
+        """Every option has a help text and an acceptable default; unknown ones and values out of
+        range are refused.
+        """
         holds(card.options, Bench(self.method, self.options))
 
     def test_its_sources_are_stated(self) -> None:
@@ -65,11 +68,15 @@ class MethodConformance:
         if all(trial is not None and trial.refusal is not None for trial in trials.values()):
             refusals = {a: trial.refusal for a, trial in trials.items() if trial}
             pytest.fail(
-                f"the contract wants: one toy subject is repaired\n  seen: {refusals}\n  do: set `architectures` or `options`", False
+                f"the contract wants: one toy subject is repaired\n  seen: {refusals}\n  do: "
+                f"set `architectures` or `options`",
+                False,
             )
 
     def test_it_returns_a_module(self, bench: Bench) -> None:
-        """A module on the task's device, or Unsupported with a reason; where this fails, the tests below are skipped."""
+        """A module on the task's device, or Unsupported with a reason; where this fails, the tests
+        below are skipped.
+        """
         holds(contract.returns, bench)
 
     def test_it_keeps_the_interface(self, bench: Bench) -> None:
@@ -150,7 +157,9 @@ class MethodConformance:
 
 @lru_cache(maxsize=8)
 def bench_of(suite: Any, architecture: Architecture) -> Bench:
-    """The bench that the tests of one suite share, so that its repairs run once, when the first test asks for them."""
+    """The bench that the tests of one suite share, so that its repairs run once, when the first
+    test asks for them.
+    """
     return Bench(suite.method, suite.options, architecture)
 
 

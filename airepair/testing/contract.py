@@ -1,6 +1,7 @@
 """What a repair method owes the harness, as checks: each names the rule that was broken and how to keep it.
 
-Free of pytest, so that the same checks serve a test class (conformance.py), a function call, and anything else.
+Free of pytest, so that the same checks serve a test class (conformance.py), a function call, and
+anything else.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from airepair.types import Split, Task
 
 
 def returns(bench: Bench) -> None:
-    """`repair` returns a module that takes images on their device, or raises Unsupported with a reason; no other error leaves it."""
+    """`repair` returns a module that takes images on their device, or raises Unsupported with a
+    reason; no other error leaves it.
+    """
     refusal = bench.first.refusal
     if refusal is not None and len(refusal.split()) < 3:
         violated("a refusal carries a reason", repr(refusal), "say in a sentence what the subject lacks")
@@ -46,14 +49,20 @@ def deterministic(bench: Bench) -> None:
     one, two = bench.first, bench.second
     if one.refusal is not None or two.refusal is not None:
         if one.refusal != two.refusal:
-            violated("one seed, one result", f"{one.refusal!r} and then {two.refusal!r}", "let nothing but the task decide")
+            violated(
+                "one seed, one result",
+                f"{one.refusal!r} and then {two.refusal!r}",
+                "let nothing but the task decide",
+            )
         return
     a, b = one.module.state_dict(), two.module.state_dict()
     different = [k for k in a if k not in b or not _same(a[k], b[k])] + [k for k in b if k not in a]
     if different or not _same(one.logits, two.logits):
         violated(
             "two repairs of one seed are equal bit for bit",
-            f"{len(different)} tensors differ, for example {different[:3]}" if different else "one state_dict, but other logits",
+            f"{len(different)} tensors differ, for example {different[:3]}"
+            if different
+            else "one state_dict, but other logits",
             "draw every random number from task.generator(salt); no clock, no set order, no global generator",
         )
 
@@ -70,8 +79,10 @@ def seeded(bench: Bench) -> None:
     if bench.reseeded.diary.seeds == bench.first.diary.seeds:
         violated(
             "random numbers follow the task's seed",
-            f"with seed {bench.task.seed} and with {bench.task.seed + 1} the generators start from {sorted(set(bench.first.diary.seeds))[:3]}",
-            "draw from task.generator(salt): else repeats over seeds are copies of one, and their spread is nothing",
+            f"with seed {bench.task.seed} and with {bench.task.seed + 1} the generators start from "
+            f"{sorted(set(bench.first.diary.seeds))[:3]}",
+            "draw from task.generator(salt): else repeats over seeds are copies of one, "
+            "and their spread is nothing",
         )
 
 
@@ -81,7 +92,8 @@ def global_generators(bench: Bench) -> None:
         violated(
             "the global random generators are left alone",
             f"drawn from or seeded: {', '.join(bench.first.generators)}",
-            "use task.generator(salt), numpy.random.default_rng(task.seed), torch.random.fork_rng around layers that you make",
+            "use task.generator(salt), numpy.random.default_rng(task.seed), torch.random.fork_rng around "
+            "layers that you make",
         )
 
 
@@ -91,19 +103,29 @@ def inputs(bench: Bench) -> None:
         violated(
             "a method leaves its inputs alone",
             f"changed: {', '.join(bench.first.changed)}",
-            "work on copies: split.images() of float data is a view, copy.deepcopy(checkpoint) before training it",
+            "work on copies: split.images() of float data is a view, copy.deepcopy(checkpoint) before "
+            "training it",
         )
 
 
 def interface(bench: Bench) -> None:
-    """The result is a module that gives finite float logits N x K on the images' device, whatever the batch; kept modules too."""
+    """The result is a module that gives finite float logits N x K on the images' device, whatever
+    the batch; kept modules too.
+    """
     trial = bench.first
     if trial.refusal is not None:
         return
     x, k = trial.task.validation.images(), len(trial.task.classes)
-    for label, module in [("the result", trial.module), *((f"keep({name!r})", m) for name, m in trial.diary.kept)]:
+    for label, module in [
+        ("the result", trial.module),
+        *((f"keep({name!r})", m) for name, m in trial.diary.kept),
+    ]:
         if not isinstance(module, nn.Module):
-            violated("task.keep is given an nn.Module", f"{label} is {type(module).__name__}", "the module, not a state or a tuple")
+            violated(
+                "task.keep is given an nn.Module",
+                f"{label} is {type(module).__name__}",
+                "the module, not a state or a tuple",
+            )
         every, one = _logits(label, module, x, k), _logits(label, module, x[:1], k)
         if not torch.allclose(one, every[:1], atol=1e-4):
             violated(
@@ -118,22 +140,39 @@ def _logits(label: str, module: nn.Module, x: Tensor, classes: int) -> Tensor:
     try:
         y: Any = answers(module, x)
     except Exception as error:
-        violated(f"logits of {len(x)} images", f"{label} raises {one_line(error, 200)}", "any batch size, from one image on")
-    if not isinstance(y, Tensor) or y.shape != (len(x), classes) or y.dtype != torch.float32 or y.device != x.device:
+        violated(
+            f"logits of {len(x)} images",
+            f"{label} raises {one_line(error, 200)}",
+            "any batch size, from one image on",
+        )
+    if (
+        not isinstance(y, Tensor)
+        or y.shape != (len(x), classes)
+        or y.dtype != torch.float32
+        or y.device != x.device
+    ):
         seen = f"{y.dtype} {tuple(y.shape)} on {y.device}" if isinstance(y, Tensor) else type(y).__name__
         wanted = f"logits torch.float32 {(len(x), classes)} on {x.device}"
         violated(wanted, f"{label} gives {seen}", "keep the subject's interface; no softmax, no tuple")
     if not bool(torch.isfinite(y).all()):
         violated(
-            "finite logits", f"{label} gives NaN or infinity", "lower the step, or return the best state on validation (training.Best)"
+            "finite logits",
+            f"{label} gives NaN or infinity",
+            "lower the step, or return the best state on validation (training.Best)",
         )
     if bool((y >= 0).all()) and torch.allclose(y.sum(1), torch.ones(len(y), device=y.device), atol=1e-3):
-        violated("logits", f"{label} gives probabilities: rows that sum to 1", "return what stands before the softmax")
+        violated(
+            "logits",
+            f"{label} gives probabilities: rows that sum to 1",
+            "return what stands before the softmax",
+        )
     return y
 
 
 def saving(bench: Bench) -> None:
-    """All of the result lives in its state_dict, which a copy can load; the module as a whole can be saved and loaded."""
+    """All of the result lives in its state_dict, which a copy can load; the module as a whole can
+    be saved and loaded.
+    """
     trial = bench.first
     if trial.refusal is not None:
         return
@@ -147,7 +186,9 @@ def saving(bench: Bench) -> None:
         whole = _round_trip(trial.module, weights_only=False)  # our own bytes of a moment ago, never a file
     except Exception as error:
         violated(
-            "state_dict and module survive torch.save and torch.load", f"{type(error).__name__}: {error}", "no lambdas or open files in it"
+            "state_dict and module survive torch.save and torch.load",
+            f"{type(error).__name__}: {error}",
+            "no lambdas or open files in it",
         )
     if not torch.equal(answers(copied, trial.task.validation.images()), expected):
         violated(
@@ -156,7 +197,11 @@ def saving(bench: Bench) -> None:
             "register tensors as parameters or buffers (register_buffer); plain attributes are not saved",
         )
     if not torch.equal(answers(whole, trial.task.validation.images()), expected):
-        violated("a saved and loaded module answers as before", "it does not", "see __getstate__ or deepcopy of your module")
+        violated(
+            "a saved and loaded module answers as before",
+            "it does not",
+            "see __getstate__ or deepcopy of your module",
+        )
 
 
 def _round_trip(value: Any, *, weights_only: bool) -> Any:
@@ -167,11 +212,18 @@ def _round_trip(value: Any, *, weights_only: bool) -> Any:
 
 
 def perfect_model(bench: Bench) -> None:
-    """Where nothing fails the subject stays as it is, or the method says why not (task.note, or Unsupported)."""
+    """Where nothing fails the subject stays as it is, or the method says why not (task.note, or
+    Unsupported).
+    """
     task = bench.task
     none = torch.zeros(0, dtype=torch.long)
     again = "begin repair with: if not len(task.failing): return task.module"
-    trial = _attempt(bench, replace(task, failing=task.failing.select(none)), "a subject without failing inputs is left alone", again)
+    trial = _attempt(
+        bench,
+        replace(task, failing=task.failing.select(none)),
+        "a subject without failing inputs is left alone",
+        again,
+    )
     if trial.refusal is not None or trial.diary.notes:
         return
     if not torch.equal(trial.logits, answers(trial.start, task.validation.images())):
@@ -183,13 +235,17 @@ def perfect_model(bench: Bench) -> None:
 
 
 def time_limit(bench: Bench) -> None:
-    """`task.progress` is called while training, and what it raises (the harness's time limit) leaves the method."""
+    """`task.progress` is called while training, and what it raises (the harness's time limit)
+    leaves the method.
+    """
     if bench.first.refusal is not None:
         return
     if not bench.first.diary.progress:
         if bench.first.diary.gradients:
             violated(
-                "a method that trains calls task.progress", "it never did", "pass task.progress on (training.Watch(progress=task.progress))"
+                "a method that trains calls task.progress",
+                "it never did",
+                "pass task.progress on (training.Watch(progress=task.progress))",
             )
         return
 
@@ -201,7 +257,11 @@ def time_limit(bench: Bench) -> None:
     except OutOfTime:
         return
     except Exception as error:
-        violated("OutOfTime from task.progress leaves the method as it is", where(error), "catch only what you expect")
+        violated(
+            "OutOfTime from task.progress leaves the method as it is",
+            where(error),
+            "catch only what you expect",
+        )
     violated(
         "OutOfTime from task.progress ends the repair",
         "it was caught inside",
@@ -216,12 +276,15 @@ def counted(bench: Bench) -> None:
         violated(
             "training images are counted: task.meter.backward > 0 after gradients were computed",
             f"{trial.diary.gradients} reverse passes, 0 images counted",
-            "call the task's module (or a copy.deepcopy of it) itself; for torch.func add task.meter.add(n, training=True)",
+            "call the task's module (or a copy.deepcopy of it) itself; "
+            "for torch.func add task.meter.add(n, training=True)",
         )
 
 
 def audited(bench: Bench) -> None:
-    """The work of a repair is what its images explain, counted by the operation: no training that the meter does not see."""
+    """The work of a repair is what its images explain, counted by the operation: no training that
+    the meter does not see.
+    """
     trial = attempt(bench.configured, bench.task, audited=True)
     if trial.finding is not None and not trial.finding.passed:
         violated(
@@ -233,7 +296,9 @@ def audited(bench: Bench) -> None:
 
 
 def refusals(bench: Bench) -> None:
-    """Without training data, checkpoints or layers that it knows, a method either repairs or raises Unsupported with a reason."""
+    """Without training data, checkpoints or layers that it knows, a method either repairs or raises
+    Unsupported with a reason.
+    """
     task, none = bench.task, torch.zeros(0, dtype=torch.long)
     bare = replace(task, train=task.train.select(none), checkpoints={}, pool=None, environment=None)
     for what, hard in {
@@ -242,9 +307,15 @@ def refusals(bench: Bench) -> None:
             bare, module=Opaque(task.validation.images()[0].numel(), len(task.classes)), train=task.train
         ),
     }.items():
-        trial = _attempt(bench, hard, f"{what}: repaired, or Unsupported with a reason", 'raise Unsupported("why")')
+        trial = _attempt(
+            bench, hard, f"{what}: repaired, or Unsupported with a reason", 'raise Unsupported("why")'
+        )
         if trial.refusal is not None and len(trial.refusal.split()) < 3:
-            violated(f"{what}: the refusal carries a reason", repr(trial.refusal), "say what is missing in a sentence")
+            violated(
+                f"{what}: the refusal carries a reason",
+                repr(trial.refusal),
+                "say what is missing in a sentence",
+            )
 
 
 def bytes_as_well(bench: Bench) -> None:
@@ -259,8 +330,12 @@ def bytes_as_well(bench: Bench) -> None:
 
 
 def poisoned_test(bench: Bench) -> None:
-    """Through the whole pipeline, a test split of inverted images and wrong labels changes nothing about the repaired weights."""
-    (one, as_it_is), (two, poisoned) = (_through_the_pipeline(bench, poison=poison) for poison in (False, True))
+    """Through the whole pipeline, a test split of inverted images and wrong labels changes nothing
+    about the repaired weights.
+    """
+    (one, as_it_is), (two, poisoned) = (
+        _through_the_pipeline(bench, poison=poison) for poison in (False, True)
+    )
     if as_it_is != poisoned or one.keys() != two.keys() or not all(_same(one[k], two[k]) for k in one):
         violated(
             "the test split has no influence on the repair",
@@ -270,7 +345,10 @@ def poisoned_test(bench: Bench) -> None:
 
 
 def _through_the_pipeline(bench: Bench, *, poison: bool) -> tuple[dict[str, Tensor], str]:
-    """The repaired state and how the cell ended. Only one subject is alive at a time: whoever looks for test images finds these."""
+    """The repaired state and how the cell ended.
+
+    Only one subject is alive at a time: whoever looks for test images finds these.
+    """
     subject = toy.subject(bench.architecture)
     if poison:
         split, classes = subject.dataset.test, len(subject.dataset.classes)
@@ -278,7 +356,9 @@ def _through_the_pipeline(bench: Bench, *, poison: bool) -> tuple[dict[str, Tens
         subject = replace(subject, dataset=replace(subject.dataset, test=split))
     case = Case("toy", bench.architecture, "trial", 3)
     outcome = run(prepare(case, subject, configure(bench.method, bench.options)))
-    return ({} if outcome.module is None else outcome.module.state_dict()), f"{outcome.record.status} {outcome.record.reason}".strip()
+    return (
+        {} if outcome.module is None else outcome.module.state_dict()
+    ), f"{outcome.record.status} {outcome.record.reason}".strip()
 
 
 class Opaque(nn.Module):
@@ -318,8 +398,11 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
 )
 
 
-def check_method(method: type[Any], options: Mapping[str, Any] | None = None, architecture: toy.Architecture = "mlp") -> None:
-    """Every check of the contract on one architecture; an AssertionError lists all that was broken, up to a repair that gives no module.
+def check_method(
+    method: type[Any], options: Mapping[str, Any] | None = None, architecture: toy.Architecture = "mlp"
+) -> None:
+    """Every check of the contract on one architecture; an AssertionError lists all that was broken, up
+    to a repair that gives no module.
 
     Unsupported if the method refuses this architecture: there would be nothing to check.
     """
@@ -334,6 +417,13 @@ def check_method(method: type[Any], options: Mapping[str, Any] | None = None, ar
             if check is returns:
                 break
     if broken:
-        raise Violation("\n".join([f"{getattr(method, 'name', method.__name__)} breaks its contract {len(broken)} times", *broken]))
+        raise Violation(
+            "\n".join(
+                [
+                    f"{getattr(method, 'name', method.__name__)} breaks its contract {len(broken)} times",
+                    *broken,
+                ]
+            )
+        )
     if bench.first.refusal is not None:
         raise Unsupported(bench.first.refusal)

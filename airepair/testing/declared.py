@@ -1,4 +1,6 @@
-"""What a method declares of itself, held against what it does: its sources, its budget, and the ablations in which only its idea is off."""
+"""What a method declares of itself, held against what it does: its sources, its budget, and the
+ablations in which only its idea is off.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,15 @@ def sources(bench: Bench) -> None:
 
 
 def budget(bench: Bench) -> None:
-    """`budget(task)` says before the repair how many images it may send through forward and backward; the meter never counts more."""
+    """`budget(task)` says before the repair how many images it may send through forward and
+    backward; the meter never counts more.
+    """
     if bench.first.refusal is not None:
         return
-    declared, remedy = _declared(bench, bench.configured), "an upper bound from the task's sizes and the options"
+    declared, remedy = (
+        _declared(bench, bench.configured),
+        "an upper bound from the task's sizes and the options",
+    )
     used = bench.first.task.meter.backward
     if used > declared:
         violated("budget(task) is not exceeded", f"declared {declared}, used {used}", remedy)
@@ -51,24 +58,38 @@ def budget(bench: Bench) -> None:
 
 def _declared(bench: Bench, method: Method) -> int:
     """The budget that the method declares; Violation where asking leaves a trace, or it is no number."""
-    task = restricted(dataclasses.replace(bench.task, module=copy.deepcopy(bench.task.module)), method.sources)
+    task = restricted(
+        dataclasses.replace(bench.task, module=copy.deepcopy(bench.task.module)), method.sources
+    )
     before = digest(task.module)
     try:
         found: Any = method.budget(task)
         again: Any = method.budget(task)
     except Exception as error:
-        violated("budget(task) gives a number for a task that is repaired", where(error), "def budget(self, task: Task) -> int: ...")
+        violated(
+            "budget(task) gives a number for a task that is repaired",
+            where(error),
+            "def budget(self, task: Task) -> int: ...",
+        )
     if type(found) is not int or found < 0 or found != again:
         violated(
-            "budget(task) is a number of images, the same each time", f"{found!r}, then {again!r}", "an int, 0 where nothing is trained"
+            "budget(task) is a number of images, the same each time",
+            f"{found!r}, then {again!r}",
+            "an int, 0 where nothing is trained",
         )
     if digest(task.module) != before:
-        violated("budget(task) changes nothing", "the module is another one after it", "compute it from the sizes in the task")
+        violated(
+            "budget(task) changes nothing",
+            "the module is another one after it",
+            "compute it from the sizes in the task",
+        )
     return found
 
 
 def ablations(bench: Bench) -> None:
-    """`ablations` names settings in which only the method's own idea is off: as many images, a change of the same size, one at least."""
+    """`ablations` names settings in which only the method's own idea is off: as many images, a
+    change of the same size, one at least.
+    """
     named: Any = getattr(bench.method, "ablations", None)
     remedy = 'ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_choice": {"choice": "random"}}'
     if not isinstance(named, Mapping):
@@ -85,28 +106,53 @@ def ablations(bench: Bench) -> None:
 def _ablation(bench: Bench, name: str, options: Mapping[str, Any]) -> None:
     """One ablation of the method, run on the same task."""
     if not name.isidentifier():
-        violated("an ablation's name is a word, since it becomes part of test ids", repr(name), "letters, digits and underscores")
+        violated(
+            "an ablation's name is a word, since it becomes part of test ids",
+            repr(name),
+            "letters, digits and underscores",
+        )
     try:
         method = configure(bench.method, {**bench.options, **options})
     except (UsageError, TypeError) as error:
-        violated(f"ablation {name} gives options that the method has", str(error), "the names and values of its own options")
-    changed = [f.name for f in dataclasses.fields(method) if getattr(method, f.name) != getattr(bench.configured, f.name)]  # type: ignore[arg-type]
+        violated(
+            f"ablation {name} gives options that the method has",
+            str(error),
+            "the names and values of its own options",
+        )
+    changed = [
+        f.name
+        for f in dataclasses.fields(method)
+        if getattr(method, f.name) != getattr(bench.configured, f.name)
+    ]  # type: ignore[arg-type]
     if not changed:
         violated(
-            f"ablation {name} differs from the method", f"{dict(options)} is what it has anyway", "the option that switches its idea off"
+            f"ablation {name} differs from the method",
+            f"{dict(options)} is what it has anyway",
+            "the option that switches its idea off",
         )
     try:
         trial = attempt(method, bench.task)
     except Exception as error:
-        violated(f"ablation {name} repairs what the method repairs", where(error), "an option that works wherever the method does")
+        violated(
+            f"ablation {name} repairs what the method repairs",
+            where(error),
+            "an option that works wherever the method does",
+        )
     if trial.refusal is not None:
-        violated(f"ablation {name} repairs what the method repairs", trial.refusal, "an option that works wherever the method does")
+        violated(
+            f"ablation {name} repairs what the method repairs",
+            trial.refusal,
+            "an option that works wherever the method does",
+        )
     _images(bench, name, method, trial)
     _size(bench.first, name, trial)
 
 
 def _images(bench: Bench, name: str, method: Method, trial: Trial) -> None:
-    """Between half and all of the method's images. A direct modification whose ablation declares fewer may use fewer: they buy nothing there."""
+    """Between half and all of the method's images.
+
+    A direct modification whose ablation declares fewer may use fewer: they buy nothing there.
+    """
     used, mine = bench.first.task.meter.backward, trial.task.meter.backward
     share = 1.0
     if bench.method.category == "direct weight modification" and used:
@@ -120,7 +166,9 @@ def _images(bench: Bench, name: str, method: Method, trial: Trial) -> None:
 
 
 def _size(first: Trial, name: str, trial: Trial) -> None:
-    """A change is made, within a factor of two of the method's; nothing is asked where the method itself changes nothing."""
+    """A change is made, within a factor of two of the method's; nothing is asked where the method
+    itself changes nothing.
+    """
     whole, mine = changes(first, trial)
     if whole and not whole / FACTOR <= mine <= whole * FACTOR:
         violated(
@@ -133,11 +181,15 @@ def _size(first: Trial, name: str, trial: Trial) -> None:
 def _sound(trial: Trial) -> bool:
     """Whether the result can be compared with the start; another rule says what is wrong otherwise."""
     x = trial.task.validation.images()
-    return trial.logits.shape == (len(x), len(trial.task.classes)) and bool(torch.isfinite(trial.logits).all())
+    return trial.logits.shape == (len(x), len(trial.task.classes)) and bool(
+        torch.isfinite(trial.logits).all()
+    )
 
 
 def changes(*trials: Trial) -> list[float]:
-    """How far each repair moved the network (L2): over its parameters, or if one of them has others now, over the logits of the validation images."""
+    """How far each repair moved the network (L2): over its parameters, or if one of them has others
+    now, over the logits of the validation images.
+    """
     return [_of_weights(t) for t in trials] if all(map(_alike, trials)) else [_of_logits(t) for t in trials]
 
 
@@ -148,7 +200,13 @@ def _alike(trial: Trial) -> bool:
 
 def _of_weights(trial: Trial) -> float:
     after = dict(trial.module.named_parameters())
-    return float(torch.stack([(after[k] - v).detach().double().square().sum() for k, v in trial.start.named_parameters()]).sum().sqrt())
+    return float(
+        torch.stack(
+            [(after[k] - v).detach().double().square().sum() for k, v in trial.start.named_parameters()]
+        )
+        .sum()
+        .sqrt()
+    )
 
 
 def _of_logits(trial: Trial) -> float:

@@ -1,7 +1,8 @@
 """A toy subject, trained in a fraction of a second: small enough for a unit test, imperfect enough to repair.
 
-Four classes of 1 x 8 x 8 images: a bright bar in one of four places, under noise. A share of the training labels of classes 2 and 3 is
-swapped, so that the subject confuses them on clean data and more of the same training does not help.
+Four classes of 1 x 8 x 8 images: a bright bar in one of four places, under noise. A share of the
+training labels of classes 2 and 3 is swapped, so that the subject confuses them on clean data and
+more of the same training does not help.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def images(n: int, seed: int) -> Split:
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % len(CLASSES)
     x = 0.35 * torch.rand(n, 1, 8, 8, generator=generator)
-    for k, (rows, columns) in enumerate([((1, 3), (1, 7)), ((5, 7), (1, 7)), ((1, 7), (5, 7)), ((1, 7), (3, 5))]):
+    for k, (rows, columns) in enumerate(
+        [((1, 3), (1, 7)), ((5, 7), (1, 7)), ((1, 7), (5, 7)), ((1, 7), (3, 5))]
+    ):
         x[y == k, :, rows[0] : rows[1], columns[0] : columns[1]] += 0.22
     return Split(x.clamp(0, 1), y)
 
@@ -48,11 +51,20 @@ def swap_labels(y: Tensor, share: float, seed: int) -> Tensor:
 def architecture(kind: Architecture) -> nn.Module:
     """An untrained network: "mlp" and "cnn" have batch norm, "plain" is fully connected ReLU without it."""
     if kind == "plain":
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4))
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4)
+        )
     if kind == "mlp":
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 4))
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 16), nn.ReLU(), nn.Linear(16, 4)
+        nn.Conv2d(1, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(54, 16),
+        nn.ReLU(),
+        nn.Linear(16, 4),
     )
 
 
@@ -82,7 +94,15 @@ def subject(kind: Architecture = "mlp", seed: int = 0) -> Subject:
     fit(module, data.train, None, Recipe(lr=RECIPE.lr, batch_size=32, epochs=1), generator)
     early = copy.deepcopy(module)
     fit(module, data.train, None, RECIPE, generator)
-    return Subject(f"toy-{kind}", module.eval(), data, RECIPE, "split", {"kind": "toy", "seed": seed}, {"early": early.eval()})
+    return Subject(
+        f"toy-{kind}",
+        module.eval(),
+        data,
+        RECIPE,
+        "split",
+        {"kind": "toy", "seed": seed},
+        {"early": early.eval()},
+    )
 
 
 def task(kind: Architecture = "mlp", seed: int = 0) -> Task:

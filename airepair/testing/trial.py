@@ -1,4 +1,6 @@
-"""One watched repair of a toy subject: what came out, and everything the contract asks about that happened on the way."""
+"""One watched repair of a toy subject: what came out, and everything the contract asks about that
+happened on the way.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ from airepair.types import Meter, Method, Split, Task
 
 @dataclass(eq=False)
 class Diary:
-    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the notes; and what was seen of it: its
-    gradient calls, and the seeds from which generators of its own started.
+    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the
+    notes; and what was seen of it: its gradient calls, and the seeds from which generators of its
+    own started.
     """
 
     progress: list[tuple[str, int, int, float]] = field(default_factory=list)
@@ -40,8 +43,9 @@ class Diary:
 class Trial:
     """A finished repair. `module` is None where the method refused, and `refusal` then says why.
 
-    `logits` are those of the validation images (N x K); `changed` names the inputs of the task that are not what they were; `generators`
-    names the global random generators that the method drew from or seeded. `finding` is the audit's, where one was asked for.
+    `logits` are those of the validation images (N x K); `changed` names the inputs of the task that
+    are not what they were; `generators` names the global random generators that the method drew
+    from or seeded. `finding` is the audit's, where one was asked for.
     """
 
     task: Task
@@ -61,17 +65,25 @@ class Trial:
 
 @torch.no_grad()
 def answers(module: nn.Module, x: Tensor) -> Tensor:
-    """What a copy of the module in evaluation mode says of images in [0, 1]: nothing that the module remembers is touched."""
+    """What a copy of the module in evaluation mode says of images in [0, 1]: nothing that the
+    module remembers is touched.
+    """
     return copy.deepcopy(module).eval()(x)  # type: ignore[no-any-return]
 
 
-def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None, *, audited: bool = False) -> Trial:
-    """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and may raise).
+def attempt(
+    method: Method, task: Task, stop: Callable[..., None] | None = None, *, audited: bool = False
+) -> Trial:
+    """Lets `method` repair the task's module under watch. `stop` is called at each progress call (and
+    may raise).
 
     `audited`: the work is counted too.
     """
     diary, meter = Diary(), Meter()
-    module, checkpoints = copy.deepcopy(task.module), {name: copy.deepcopy(m) for name, m in task.checkpoints.items()}
+    module, checkpoints = (
+        copy.deepcopy(task.module),
+        {name: copy.deepcopy(m) for name, m in task.checkpoints.items()},
+    )
     for counted in (module, *checkpoints.values()):
         counted.register_forward_pre_hook(meter)
 
@@ -83,7 +95,15 @@ def attempt(method: Method, task: Task, stop: Callable[..., None] | None = None,
     def keep(phase: str, kept: nn.Module) -> None:
         diary.kept.append((phase, copy.deepcopy(kept)))
 
-    watched = replace(task, module=module, checkpoints=checkpoints, meter=meter, progress=progress, keep=keep, note=diary.notes.append)
+    watched = replace(
+        task,
+        module=module,
+        checkpoints=checkpoints,
+        meter=meter,
+        progress=progress,
+        keep=keep,
+        note=diary.notes.append,
+    )
     watched = restricted(watched, method.sources)
     digests, states = digests_of(watched), global_states()
     refusal, result = None, None
@@ -119,9 +139,11 @@ def counting_gradients(diary: Diary) -> Iterator[None]:
 
 @contextmanager
 def noting_seeds(diary: Diary, module: str) -> Iterator[None]:
-    """Notes the seeds of generators of torch, numpy and Python that the method's own code makes: its package, or its file if it is one of ours.
+    """Notes the seeds of generators of torch, numpy and Python that the method's own code makes: its
+    package, or its file if it is one of ours.
 
-    What it calls may have fixed ones (the check inputs of a conversion); the global ones are watched by their states.
+    What it calls may have fixed ones (the check inputs of a conversion); the global ones are
+    watched by their states.
     """
     root = module.partition(".")[0]
 
@@ -150,13 +172,20 @@ def noting_seeds(diary: Diary, module: str) -> Iterator[None]:
         note(seed)
         return original(seed)
 
-    with patch("torch.Generator", Noted), patch("numpy.random.default_rng", noted), patch("random.Random", NotedRandom):
+    with (
+        patch("torch.Generator", Noted),
+        patch("numpy.random.default_rng", noted),
+        patch("random.Random", NotedRandom),
+    ):
         yield
 
 
 def digests_of(task: Task) -> dict[str, str]:
     """A digest of every input of the task that a method must leave alone."""
-    found = {name: digest(getattr(task, name)) for name in ("train", "failing", "passing", "validation", "pool", "unlabelled")}
+    found = {
+        name: digest(getattr(task, name))
+        for name in ("train", "failing", "passing", "validation", "pool", "unlabelled")
+    }
     found |= {f"checkpoints[{name!r}]": digest(module) for name, module in task.checkpoints.items()}
     return found | {"checkpoints": digest(sorted(task.checkpoints))}
 
@@ -173,7 +202,10 @@ def digest(value: Split | Tensor | nn.Module | list[str] | None) -> str:
     for key, part in parts.items():
         text.update(key.encode())
         if isinstance(part, Tensor):
-            text.update(f"{part.dtype}{tuple(part.shape)}".encode() + part.detach().cpu().contiguous().numpy().tobytes())
+            text.update(
+                f"{part.dtype}{tuple(part.shape)}".encode()
+                + part.detach().cpu().contiguous().numpy().tobytes()
+            )
         else:
             text.update(repr(part).encode())
     return text.hexdigest()

@@ -1,4 +1,7 @@
-"""Training: one loop, its step, the state that is kept, and a baseline's training that survives a kill. `fit` is what methods call."""
+"""Training: one loop, its step, the state that is kept, and a baseline's training that survives a kill.
+
+`fit` is what methods call.
+"""
 
 from airepair.training.best_state import fit
 

@@ -1,9 +1,9 @@
-"""Training a module on a split with a recipe (the loop: loop.py) and keeping the best state: what fine-tuning and
-the methods that train call.
+"""Training a module on a split with a recipe (the loop: loop.py) and keeping the best state: what
+fine-tuning and the methods that train call.
 
-Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The state that remains
-is the one with the best validation accuracy over all epochs, the start included, ties by validation loss (protocol:
-"Which state is returned").
+Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The
+state that remains is the one with the best validation accuracy over all epochs, the start included,
+ties by validation loss (protocol: "Which state is returned").
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Watch:
-    """What a caller wants to hear: every epoch, and the best state so far when `marks[name]` images have been seen (to the batch).
+    """What a caller wants to hear: every epoch, and the best state so far when `marks[name]` images
+    have been seen (to the batch).
 
     Marks that the same batch reaches are one state, under the name of the last.
     """
@@ -45,7 +46,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean cross-entropy of the module's logits. It depends on the batch alone, so a step on it may be recorded (step.py)."""
+    """Mean cross-entropy of the module's logits.
+
+    It depends on the batch alone, so a step on it may be recorded (step.py).
+    """
 
     label_smoothing: float = 0.0
 
@@ -62,18 +66,24 @@ def snapshot(module: nn.Module) -> State:
 
 
 def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all tensors, as always on CUDA, for Adam and
-    for networks in channels_last (airepair/arithmetic/precision.py).
+    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all
+    tensors, as always on CUDA, for Adam and for networks in channels_last
+    (airepair/arithmetic/precision.py).
 
-    The other forms of Adam on the CPU take a square root whose last bit depends on the processor (airepair/arithmetic/exact.py).
+    The other forms of Adam on the CPU take a square root whose last bit depends on the processor
+    (airepair/arithmetic/exact.py).
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     cuda = bool(parameters) and parameters[0].is_cuda
     one = True if fused or cuda or precision_of(module) != "plain" else None
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, capturable=cuda)
+        return torch.optim.Adam(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, capturable=cuda
+        )
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=one)
+    return torch.optim.SGD(
+        parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov, fused=one
+    )
 
 
 def rate(recipe: Recipe, done: float) -> float:
@@ -81,14 +91,18 @@ def rate(recipe: Recipe, done: float) -> float:
     if recipe.schedule == "step":
         return recipe.lr * (0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0)
     if recipe.schedule == "onecycle":
-        return recipe.lr * (0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + cosine(math.pi * (done - 0.3) / 0.7)))
+        return recipe.lr * (
+            0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + cosine(math.pi * (done - 0.3) / 0.7))
+        )
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + cosine(math.pi * done))
     return recipe.lr
 
 
 class Best:
-    """The best state so far by validation accuracy, or its mean with the repair rate of inputs held out (choice.py), ties by validation loss."""
+    """The best state so far by validation accuracy, or its mean with the repair rate of inputs held
+    out (choice.py), ties by validation loss.
+    """
 
     def __init__(self, module: nn.Module, choice: Choice | Split) -> None:
         self.module, self.choice = module, Choice(choice) if isinstance(choice, Split) else choice
@@ -123,8 +137,8 @@ def fit(
 ) -> int:
     """Trains `module` in place and returns the images that went through forward and backward.
 
-    With `choice` (or a validation split alone) the best state remains (the start included), without it the last. `weights` (N) draws images
-    with replacement.
+    With `choice` (or a validation split alone) the best state remains (the start included), without
+    it the last. `weights` (N) draws images with replacement.
     """
     if not len(data):
         return 0
@@ -153,7 +167,10 @@ def fit(
 
     course = Course(recipe.epochs, images_of(len(data), recipe.batch_size), order)
     change, plain = augmentation(recipe.augment), isinstance(loss, CrossEntropy)
-    with until_spent(best), Stepper(module, optimizer_of(module, recipe), loss, change, generator, plain=plain) as stepper:
+    with (
+        until_spent(best),
+        Stepper(module, optimizer_of(module, recipe), loss, change, generator, plain=plain) as stepper,
+    ):
         for epoch in passes(course, step, examine):
             watch.progress(phase, epoch.number, recipe.epochs, epoch.loss)
             watch.epoch(epoch)
@@ -165,7 +182,10 @@ def fit(
 
 @contextmanager
 def until_spent(best: Best | None) -> Iterator[None]:
-    """Ends the block where the budget of training images is used up; the last state is still offered. Without `best` the error goes on."""
+    """Ends the block where the budget of training images is used up; the last state is still offered.
+
+    Without `best` the error goes on.
+    """
     try:
         yield
     except OutOfBudget:

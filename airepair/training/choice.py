@@ -1,7 +1,9 @@
-"""Which of several states of a repair is kept: by validation accuracy, or by its mean with the repair rate of given inputs held out.
+"""Which of several states of a repair is kept: by validation accuracy, or by its mean with the repair
+rate of given inputs held out.
 
-Given inputs (`--failing`) are of a kind that validation may not hold: poison, a watermark, corrupted images. Chosen by validation alone, the
-start would win against every state that repairs them (docs/protocol.md, "Given failing inputs").
+Given inputs (`--failing`) are of a kind that validation may not hold: poison, a watermark,
+corrupted images. Chosen by validation alone, the start would win against every state that repairs
+them (docs/protocol.md, "Given failing inputs").
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from airepair.types import Split, Task
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What states are examined on. `held_out` are given inputs that the repair does not learn from; None if none were held out."""
+    """What states are examined on.
+
+    `held_out` are given inputs that the repair does not learn from; None if none were held out.
+    """
 
     validation: Split
     held_out: Split | None = None
@@ -24,7 +29,11 @@ class Choice:
     @property
     def words(self) -> str:
         """What it is, for a note."""
-        return "validation accuracy" if self.held_out is None else "validation accuracy and held-out repair rate, averaged,"
+        return (
+            "validation accuracy"
+            if self.held_out is None
+            else "validation accuracy and held-out repair rate, averaged,"
+        )
 
     def exam(self, module: nn.Module) -> tuple[tuple[float, float], Exam]:
         """What the better of two states has more of (see Exam.standing), and the exam on validation."""

@@ -1,9 +1,11 @@
-"""Work of fixed shapes, recorded once as a CUDA graph and replayed: at small batches launching kernels costs more than the arithmetic.
+"""Work of fixed shapes, recorded once as a CUDA graph and replayed: at small batches launching kernels
+costs more than the arithmetic.
 
-(On one H100 the paper's MNIST CNN trained six times as fast at batch 64.) The first calls run as they stand, on a side stream; they are real
-calls, nothing is thrown away. Then the call is recorded, and from there on its inputs are copied into fixed places and the graph is replayed.
-Inputs of other shapes (a last batch) run as they stand, and so does everything where recording fails: an operation that waits for the device,
-control flow that depends on data, no memory.
+(On one H100 the paper's MNIST CNN trained six times as fast at batch 64.) The first calls run as
+they stand, on a side stream; they are real calls, nothing is thrown away. Then the call is
+recorded, and from there on its inputs are copied into fixed places and the graph is replayed.
+Inputs of other shapes (a last batch) run as they stand, and so does everything where recording
+fails: an operation that waits for the device, control flow that depends on data, no memory.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 
 def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The work as a CUDA graph: recorded here without being executed, executed by each call of what is returned."""
+    """The work as a CUDA graph: recorded here without being executed, executed by each call of what
+    is returned.
+    """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         value = work()
@@ -37,7 +41,8 @@ def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 class Recorded:
     """`work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record` makes the replay.
 
-    `meters` listen to the work: what they hear while a recording fails was not computed, and is heard again when the work runs as it stands.
+    `meters` listen to the work: what they hear while a recording fails was not computed, and is
+    heard again when the work runs as it stands.
     """
 
     def __init__(self, work: Work, record: Record = graph_of, meters: Sequence[Meter] = ()) -> None:
@@ -65,7 +70,9 @@ class Recorded:
             marks = [(meter, meter.mark()) for meter in self.meters]
             try:
                 self.replay = self.record(lambda: self.work(*self.places))
-            except RuntimeError:  # whatever the reason, the work itself is done below, and an error of its own is raised there
+            except (
+                RuntimeError
+            ):  # whatever the reason, the work itself is done below, and an error of its own is raised there
                 self.failed = True
                 for meter, mark in marks:
                     meter.rewind(mark, computed=False)
@@ -76,7 +83,10 @@ class Recorded:
 
 
 def aside(work: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """The work on a side stream, in order with the current one: what recording wants of the calls before it. Elsewhere than on CUDA, plainly."""
+    """The work on a side stream, in order with the current one: what recording wants of the calls before it.
+
+    Elsewhere than on CUDA, plainly.
+    """
     if device.type != "cuda":
         return work()
     here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)

@@ -1,5 +1,6 @@
-"""Fine-tuning, as the controls do it: on what their sources give, to the largest declared budget of the column, at a learning rate that
-validation chose. Shared by `finetune` and `interpolate`."""
+"""Fine-tuning, as the controls do it: on what their sources give, to the largest declared budget of
+the column, at a learning rate that validation chose. Shared by `finetune` and `interpolate`.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +17,26 @@ from airepair.training.best_state import Best, Watch, fit
 from airepair.training.choice import Choice, choice_of
 from airepair.types import Recipe, Split, Task
 
-RATES = (0.001, 0.004, 0.016, 0.064, 0.256)  # powers of four: from careful fine-tuning to the rates of training from scratch
+RATES = (
+    0.001,
+    0.004,
+    0.016,
+    0.064,
+    0.256,
+)  # powers of four: from careful fine-tuning to the rates of training from scratch
 PASSES = 60  # where no budget of a column is known: weighted regularisation's (Zhong, Tian et al.)
 TRIAL = 8  # a learning rate is tried on an eighth of the budget
-SHARES = tuple(2**k for k in range(10, 0, -1))  # a state is kept at 1/1024, 1/512, ..., 1/2 of the budget, and the last
+SHARES = tuple(
+    2**k for k in range(10, 0, -1)
+)  # a state is kept at 1/1024, 1/512, ..., 1/2 of the budget, and the last
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """SGD with Nesterov momentum. `lr` None: chosen on validation among RATES; `epochs` None: to the largest budget of the column."""
+    """SGD with Nesterov momentum.
+
+    `lr` None: chosen on validation among RATES; `epochs` None: to the largest budget of the column.
+    """
 
     lr: float | None
     batch_size: int
@@ -34,7 +46,13 @@ class FineTuning:
     def recipe(self, task: Task, data: Split) -> Recipe:
         """The whole training as a recipe; its learning rate may still have to be chosen."""
         size, epochs = min(self.batch_size, max(2, len(data))), self.passes(task, len(data))
-        recipe = Recipe(lr=self.lr or 0.0, batch_size=size, epochs=epochs, weight_decay=self.weight_decay, augment=task.recipe.augment)
+        recipe = Recipe(
+            lr=self.lr or 0.0,
+            batch_size=size,
+            epochs=epochs,
+            weight_decay=self.weight_decay,
+            augment=task.recipe.augment,
+        )
         return replace(recipe, momentum=0.9)
 
     def passes(self, task: Task, n: int) -> int:
@@ -47,21 +65,34 @@ class FineTuning:
         return max(1, min(known) // max(1, n))
 
     def images(self, task: Task) -> int:
-        """Images of the whole training, with those that choose the learning rate where they count as training."""
-        n = sum(len(part) for part in (task.train, task.failing, task.passing, task.pool, fresh(task)) if part is not None)
+        """Images of the whole training, with those that choose the learning rate where they count
+        as training.
+        """
+        n = sum(
+            len(part)
+            for part in (task.train, task.failing, task.passing, task.pool, fresh(task))
+            if part is not None
+        )
         n += len(task.train) if task.environment is not None else 0
         epochs = self.passes(task, n)
-        trials = len(RATES) * trial_epochs(epochs) * trial_images(n, epochs) if self.lr is None and not apart(task) else 0
+        trials = (
+            len(RATES) * trial_epochs(epochs) * trial_images(n, epochs)
+            if self.lr is None and not apart(task)
+            else 0
+        )
         return n * epochs + trials
 
 
 def taught(task: Task) -> Split:
     """All images of the task with what is learned from them.
 
-    Train, pool and failing with their labels; the training images once more under the environment; passing images with the subject's own
-    answers, which are to stay; unlabelled ones with its own predictions, but for those that are already there as failing or passing.
+    Train, pool and failing with their labels; the training images once more under the environment;
+    passing images with the subject's own answers, which are to stay; unlabelled ones with its own
+    predictions, but for those that are already there as failing or passing.
     """
-    parts = [Split(s.images(), s.y) for s in (task.train, task.pool, task.failing) if s is not None and len(s)]
+    parts = [
+        Split(s.images(), s.y) for s in (task.train, task.pool, task.failing) if s is not None and len(s)
+    ]
     if task.environment is not None and len(task.train):
         changed = [task.environment(x, task.generator(31)) for x, _ in task.train.batches(1024)]
         parts.append(Split(torch.cat(changed), task.train.y))
@@ -78,8 +109,9 @@ def fresh(task: Task) -> Tensor:
 
 
 def apart(task: Task) -> bool:
-    """Whether the images that choose the learning rate are counted apart: for the control of a column. As a step of a combination it trains on
-    all of them."""
+    """Whether the images that choose the learning rate are counted apart: for the control of a column.
+    As a step of a combination it trains on all of them.
+    """
     return task.column_budget is not None
 
 
@@ -89,12 +121,15 @@ def trial_epochs(epochs: int) -> int:
 
 
 def trial_images(n: int, epochs: int) -> int:
-    """Of n images those that a trial passes over: all, or so many that its one pass is an eighth of the budget."""
+    """Of n images those that a trial passes over: all, or so many that its one pass is an eighth of
+    the budget.
+    """
     return n if epochs >= TRIAL else max(1, n * epochs // TRIAL)
 
 
 def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Recipe:
-    """The recipe with its learning rate: the given one, or that of RATES whose training on an eighth of the budget is best on validation.
+    """The recipe with its learning rate: the given one, or that of RATES whose training on an eighth
+    of the budget is best on validation.
 
     Ties go to the lower loss, then to the lower rate.
     """
@@ -108,17 +143,30 @@ def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Reci
     with task.meter.choosing() if apart(task) else nullcontext():
         for number, rate in enumerate(RATES, 1):
             module = copy.deepcopy(task.module)
-            fit(module, data, choice, replace(short, lr=rate), task.generator(30), phase="choosing the learning rate")
+            fit(
+                module,
+                data,
+                choice,
+                replace(short, lr=rate),
+                task.generator(30),
+                phase="choosing the learning rate",
+            )
             standings[rate] = Best(module, choice).key
             task.progress("choosing the learning rate", number, len(RATES), 1 - standings[rate][0])
     best = max(RATES, key=lambda rate: standings[rate])
     found = ", ".join(f"{rate:g}: {100 * standings[rate][0]:.2f}" for rate in RATES)
-    share = f"{short.epochs} of {recipe.epochs} epochs" if recipe.epochs >= TRIAL else f"an eighth of {recipe.epochs} epochs"
+    share = (
+        f"{short.epochs} of {recipe.epochs} epochs"
+        if recipe.epochs >= TRIAL
+        else f"an eighth of {recipe.epochs} epochs"
+    )
     task.note(f"learning rate {best:g}, by {choice.words} after {share} ({found} %)")
     return replace(recipe, lr=best)
 
 
-def train(task: Task, training: FineTuning, choice: Choice | None, marks: Mapping[str, int] | None = None) -> None:
+def train(
+    task: Task, training: FineTuning, choice: Choice | None, marks: Mapping[str, int] | None = None
+) -> None:
     """Fine-tunes the task's module in place; the best state by `choice` remains, without it the last."""
     data = taught(task)
     recipe = chosen(task, data, training.recipe(task, data), training.lr)

@@ -1,8 +1,9 @@
-"""The one training loop: passes over batches of images. Baselines, fine-tuning, submodels and every method that
+"""The one training loop: passes over batches of images. Baselines, fine-tuning, submodels and every
+method that
 trains go through it.
 
-The loop knows when a batch is due and how far training has come; `step` does the arithmetic (step.py), `order`
-draws the batches.
+The loop knows when a batch is due and how far training has come; `step` does the arithmetic
+(step.py), `order` draws the batches.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# step(index, done) on the images of `index` when the share `done` of all images has been seen; the detached loss of
-# each model that learns.
+# step(index, done) on the images of `index` when the share `done` of all images has been seen; the
+# detached loss of each model that learns.
 Step = Callable[[Tensor, float], Iterable[Tensor]]
 # inside(epoch, images of this epoch so far, of how many, mean loss): about once a second.
 Inside = Callable[[int, int, int, float], None]
@@ -23,8 +24,10 @@ Inside = Callable[[int, int, int, float], None]
 
 @dataclass(frozen=True)
 class Epoch:
-    """Where training stands after an epoch: `images` through forward and backward so far, mean loss, validation
-    accuracy (None: not examined)."""
+    """Where training stands after an epoch: `images` through forward and backward so far, mean
+    loss, validation
+    accuracy (None: not examined).
+    """
 
     number: int
     images: int
@@ -34,8 +37,8 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Course:
-    """`epochs` passes over `images` images each. `order` gives the batches of the next pass: indices (B, or K x B for
-    K models at once). A pass without a batch ends the course.
+    """`epochs` passes over `images` images each. `order` gives the batches of the next pass: indices
+    (B, or K x B for K models at once). A pass without a batch ends the course.
     """
 
     epochs: int
@@ -45,7 +48,9 @@ class Course:
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands within an epoch: the batches that are left, and (loss, images) of each that is done."""
+    """Where training stands within an epoch: the batches that are left, and (loss, images) of each
+    that is done.
+    """
 
     rest: Sequence[Tensor]
     losses: Sequence[tuple[Tensor, int]]
@@ -53,7 +58,8 @@ class Position:
 
 @dataclass(frozen=True)
 class Resume:
-    """A training that goes on: the epochs that earlier processes have run, and where they stopped in the next one.
+    """A training that goes on: the epochs that earlier processes have run, and where they stopped in
+    the next one.
 
     `save` gets the state after each new epoch (without a position), and about once a second within one.
     """
@@ -70,7 +76,9 @@ def passes(
     resume: Resume = Resume(),
     inside: Inside = lambda *_: None,
 ) -> Iterator[Epoch]:
-    """Runs the course from where `resume` stands and yields each epoch; `examine(number)` gives its accuracy."""
+    """Runs the course from where `resume` stands and yields each epoch; `examine(number)` gives its
+    accuracy.
+    """
     history, begun = list(resume.history), resume.position
     total, reported = course.epochs * course.images, time.monotonic()
     for number in range(len(history) + 1, course.epochs + 1):
@@ -94,7 +102,10 @@ def passes(
 
 
 def mean(losses: Sequence[tuple[Tensor, int]]) -> float:
-    """Of (loss, number of images), weighted by the images. Summed on the device: one wait instead of one per batch."""
+    """Of (loss, number of images), weighted by the images.
+
+    Summed on the device: one wait instead of one per batch.
+    """
     total = torch.zeros((), device=losses[0][0].device)
     for loss, images in losses:
         total.add_(loss, alpha=images)
@@ -102,8 +113,9 @@ def mean(losses: Sequence[tuple[Tensor, int]]) -> float:
 
 
 def split(order: Tensor, size: int) -> list[Tensor]:
-    """The order (N, or K x N) as batches of `size`; a last batch of one image is dropped (batch norm), unless there is
-    no other."""
+    """The order (N, or K x N) as batches of `size`; a last batch of one image is dropped (batch norm),
+    unless there is no other.
+    """
     return [part for part in order.split(size, dim=-1) if part.shape[-1] > 1 or order.shape[-1] == 1]
 
 

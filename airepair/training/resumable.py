@@ -1,4 +1,5 @@
-"""Training a baseline: the loop (loop.py) with its state on disk, so that a kill costs a minute or an epoch at
+"""Training a baseline: the loop (loop.py) with its state on disk, so that a kill costs a minute or
+an epoch at
 most, and stopped at a validation accuracy.
 
 The weights equal those of airepair.training.fit without validation to the last bit, resumed or not (tested).
@@ -33,8 +34,9 @@ MINUTE = 60.0  # seconds between two states within an epoch
 
 @dataclass(frozen=True)
 class Plan:
-    """`until`: stop after the first epoch whose validation accuracy reaches it (never test), and after `most` epochs of
-    the recipe's schedule; `keep`: after which epochs `kept` is called."""
+    """`until`: stop after the first epoch whose validation accuracy reaches it (never test), and after
+    `most` epochs of the recipe's schedule; `keep`: after which epochs `kept` is called.
+    """
 
     recipe: Recipe
     seed: int
@@ -45,8 +47,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Watcher:
-    """What a caller wants to hear: every epoch, the module after the epochs of `keep`, the progress inside an epoch,
-    and that the state is about to be saved."""
+    """What a caller wants to hear: every epoch, the module after the epochs of `keep`, the progress
+    inside an epoch, and that the state is about to be saved.
+    """
 
     epoch: Callable[[Epoch], None] = lambda _: None
     kept: Callable[[int, nn.Module], None] = lambda *_: None
@@ -56,8 +59,9 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the state of a training is kept: at the end of each epoch, unless it was saved less than `every` seconds
-    ago, and within an epoch once a minute."""
+    """Where the state of a training is kept: at the end of each epoch, unless it was saved less than
+    `every` seconds ago, and within an epoch once a minute.
+    """
 
     path: Path
     every: float = 0.0
@@ -69,20 +73,30 @@ def early_epoch(recipe: Recipe) -> int:
 
 
 def train(
-    module: nn.Module, data: Split, validation: Split | None, plan: Plan, folder: Folder | None = None, watch: Watcher = Watcher()
+    module: nn.Module,
+    data: Split,
+    validation: Split | None,
+    plan: Plan,
+    folder: Folder | None = None,
+    watch: Watcher = Watcher(),
 ) -> list[Epoch]:
     """Trains `module` in place to its last epoch (or as far as the plan wants); all epochs.
 
-    A run that was stopped or killed goes on from the state in `folder` when it is called with the same plan. UsageError
-    if the state is of another plan.
+    A run that was stopped or killed goes on from the state in `folder` when it is called with the
+    same plan. UsageError if the state is of another plan.
     """
     recipe = plan.recipe
-    state = Resumable(module, optimizer_of(module, recipe), torch.Generator().manual_seed(plan.seed), data.x.device)
+    state = Resumable(
+        module, optimizer_of(module, recipe), torch.Generator().manual_seed(plan.seed), data.x.device
+    )
     history: list[Epoch] = []
 
     def order() -> list[Tensor]:
         """Batches of the next epoch; none if the accuracy has been reached, or the most epochs."""
-        if history and (len(history) == plan.most or (plan.until is not None and (history[-1].accuracy or 0) >= plan.until)):
+        if history and (
+            len(history) == plan.most
+            or (plan.until is not None and (history[-1].accuracy or 0) >= plan.until)
+        ):
             return []
         return batches(len(data), recipe.batch_size, state.generator)
 
@@ -113,8 +127,9 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Resumable:
-    """All that a training depends on: weights, optimiser, the generators of batches and of dropout (the global one
-    of `device`)."""
+    """All that a training depends on: weights, optimiser, the generators of batches and of dropout
+    (the global one of `device`).
+    """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -122,7 +137,10 @@ class Resumable:
     device: torch.device
 
     def resume(self, folder: Folder | None, plan: Plan, saving: Callable[[], None]) -> Resume:
-        """Puts back what the folder has, and saves there. UsageError for a damaged state and for one of another plan."""
+        """Puts back what the folder has, and saves there.
+
+        UsageError for a damaged state and for one of another plan.
+        """
         if folder is None:
             return Resume()
         file, saved = folder.path / STATE, [time.monotonic()]
@@ -140,9 +158,13 @@ class Resumable:
             found = torch.load(file, map_location="cpu", weights_only=True)
             same = found["plan"] == _plan(plan, self.module)
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UsageError(f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start") from None
+            raise UsageError(
+                f"{file} is damaged ({one_line(error, 120)}); delete it to train from the start"
+            ) from None
         if not same:
-            raise UsageError(f"{file} belongs to a training with other settings; delete it, or give another folder")
+            raise UsageError(
+                f"{file} belongs to a training with other settings; delete it, or give another folder"
+            )
         return Resume([Epoch(**e) for e in found["history"]], self.restore(found), save)
 
     def content(self, plan: Plan, history: Sequence[Epoch], position: Position | None) -> dict[str, Any]:
@@ -152,9 +174,13 @@ class Resumable:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "dropout": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state(),
+            "dropout": torch.cuda.get_rng_state(self.device)
+            if self.device.type == "cuda"
+            else torch.get_rng_state(),
             "history": [asdict(e) for e in history],
-            "position": None if position is None else {"rest": list(position.rest), "losses": [list(p) for p in position.losses]},
+            "position": None
+            if position is None
+            else {"rest": list(position.rest), "losses": [list(p) for p in position.losses]},
         }
 
     def restore(self, found: Mapping[str, Any]) -> Position | None:
@@ -167,12 +193,19 @@ class Resumable:
         else:
             torch.set_rng_state(found["dropout"])
         position = found.get("position")
-        return position and Position(position["rest"], [(loss.to(self.device), images) for loss, images in position["losses"]])
+        return position and Position(
+            position["rest"], [(loss.to(self.device), images) for loss, images in position["losses"]]
+        )
 
 
 def _plan(plan: Plan, module: nn.Module) -> dict[str, Any]:
     shapes = {k: list(v.shape) for k, v in module.state_dict().items()}
-    facts = {"recipe": asdict(plan.recipe), "seed": plan.seed, "until": plan.until, "shapes": shapes} | facts_of(module)
+    facts = {
+        "recipe": asdict(plan.recipe),
+        "seed": plan.seed,
+        "until": plan.until,
+        "shapes": shapes,
+    } | facts_of(module)
     return facts | ({} if plan.most is None else {"most": plan.most})
 
 

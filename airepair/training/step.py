@@ -1,12 +1,13 @@
 """One training step: draw the images, augment them as they are kept, convert, forward, backward, optimiser.
 
-On the CPU plainly so, or in bf16 if the module is marked for it (airepair/arithmetic/precision.py). On CUDA (docs/gpu.md): channels_last for
-the time of the training, and where the loss is plain cross-entropy bf16 autocast and the whole step recorded as a CUDA
-graph (cuda_graph.py). A loss of a method's own keeps full precision there and is not recorded: it may search, hook layers,
-or depend on what happened before.
+On the CPU plainly so, or in bf16 if the module is marked for it (airepair/arithmetic/precision.py).
+On CUDA (docs/gpu.md): channels_last for the time of the training, and where the loss is plain
+cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (cuda_graph.py). A loss of a
+method's own keeps full precision there and is not recorded: it may search, hook layers, or depend
+on what happened before.
 
-Where a batch does not fit into memory it goes through in parts whose gradients are added up: the same step, but for batch norm, which then
-normalises each part by itself.
+Where a batch does not fit into memory it goes through in parts whose gradients are added up: the
+same step, but for batch norm, which then normalises each part by itself.
 """
 
 from __future__ import annotations
@@ -26,19 +27,26 @@ from airepair.types import Meter, Split, Transform
 
 
 def recordable(module: nn.Module) -> bool:
-    """Whether nothing but the harness's meter listens to the module: a hook runs once when a step is recorded, and never in a replay."""
+    """Whether nothing but the harness's meter listens to the module: a hook runs once when a step
+    is recorded, and never in a replay.
+    """
     return all(
         isinstance(hook, Meter)
         for part in module.modules()
-        for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values(), *part._backward_hooks.values())
+        for hook in (
+            *part._forward_pre_hooks.values(),
+            *part._forward_hooks.values(),
+            *part._backward_hooks.values(),
+        )
     )
 
 
 class Stepper:
-    """The steps of one training; a context, since the module's memory layout is its own within. `plain`: the loss depends on the batch alone.
+    """The steps of one training; a context, since the module's memory layout is its own within.
+    `plain`: the loss depends on the batch alone.
 
-    `parts`: a batch that does not fit into memory goes through in parts; without it the error goes on. `precise`:
-    full precision on any device.
+    `parts`: a batch that does not fit into memory goes through in parts; without it the error goes
+    on. `precise`: full precision on any device.
     """
 
     def __init__(
@@ -54,12 +62,20 @@ class Stepper:
         parts: bool = True,
         precise: bool = False,
     ) -> None:
-        self.module, self.optimizer, self.loss, self.change, self.generator = module, optimizer, loss, change, generator
+        self.module, self.optimizer, self.loss, self.change, self.generator = (
+            module,
+            optimizer,
+            loss,
+            change,
+            generator,
+        )
         self.cuda = next(module.parameters()).device.type == "cuda"
         self.autocast = plain and self.cuda and not precise
         record = record or (graph_of if self.cuda else None)
         self.meters = meters_of(module)
-        self.recorded = Recorded(self._step, record, self.meters) if record and plain and recordable(module) else None
+        self.recorded = (
+            Recorded(self._step, record, self.meters) if record and plain and recordable(module) else None
+        )
         self.parts = parts
         self.most: int | None = None  # images that go through at once, where the batch did not
 
@@ -78,7 +94,9 @@ class Stepper:
             _laid_out(self.module, self.optimizer, torch.contiguous_format)
 
     def __call__(self, data: Split, index: Tensor, rate: float) -> Tensor:
-        """One step on the chosen images (B, or K x B for K models in one call) at that learning rate; the loss, detached."""
+        """One step on the chosen images (B, or K x B for K models in one call) at that learning
+        rate; the loss, detached.
+        """
         index = index.to(data.x.device, non_blocking=True)
         x, y = self.change(data.x.index_select(0, index.flatten()), self.generator), data.y[index]
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
@@ -115,7 +133,9 @@ class Stepper:
         return self.cuda and torch.cuda.is_current_stream_capturing()
 
     def _gradients(self, x: Tensor, y: Tensor, size: int) -> Tensor:
-        """Puts the gradients of the batch's loss in place, `size` images at a time, never one alone (batch norm); the loss, detached."""
+        """Puts the gradients of the batch's loss in place, `size` images at a time, never one alone
+        (batch norm); the loss, detached.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         count = max(1, min(-(-len(x) // size), len(x) // 2))
         if count == 1:
@@ -139,7 +159,9 @@ class Stepper:
 
 
 def _laid_out(module: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
-    """Weights of four dimensions in that layout, and the optimiser's state beside them: a fused step walks both in the order of memory."""
+    """Weights of four dimensions in that layout, and the optimiser's state beside them: a fused
+    step walks both in the order of memory.
+    """
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=layout)

@@ -24,7 +24,8 @@ def require_optuna() -> None:
 
 
 def space_of(method: str, only_open: bool = False) -> dict[str, Option]:
-    """The method's options that have a range to search, by name; `only_open`: of these, those for which no publication states a value.
+    """The method's options that have a range to search, by name; `only_open`: of these, those for
+    which no publication states a value.
 
     UsageError if there is none.
     """
@@ -32,8 +33,15 @@ def space_of(method: str, only_open: bool = False) -> dict[str, Option]:
     found = {o.name: o for o in options if o.tune is not None and (o.source == "open" or not only_open)}
     if not found:
         which = "range for an open option" if only_open else "range"
-        has = f"its options {', '.join(o.name for o in options)} state no {which}" if options else "it has no options"
-        raise UsageError(f"method {method!r} has an empty tuning space: {has}; accepted: a method with option(..., tune=Space(...))")
+        has = (
+            f"its options {', '.join(o.name for o in options)} state no {which}"
+            if options
+            else "it has no options"
+        )
+        raise UsageError(
+            f"method {method!r} has an empty tuning space: {has}; accepted: a method with option(..., "
+            f"tune=Space(...))"
+        )
     for name, option in found.items():
         _check(f"{method}.{name}", option)
     return found
@@ -44,10 +52,18 @@ def _check(label: str, option: Option) -> None:
     assert space is not None
     ends = (space.low, space.high)
     if not space.choices and (None in ends or not ends[0] < ends[1] or (space.log and ends[0] <= 0)):  # type: ignore[operator]
-        raise UsageError(f"{label} has an empty tuning space {ends}; accepted: choices, or low < high (above 0 on a logarithmic scale)")
+        raise UsageError(
+            f"{label} has an empty tuning space {ends}; accepted: choices, or low < high (above 0 on a "
+            f"logarithmic scale)"
+        )
     numbers = [v for v in (*space.choices, *ends) if isinstance(v, int | float) and not isinstance(v, bool)]
-    if any((option.low is not None and v < option.low) or (option.high is not None and v > option.high) for v in numbers):
-        raise UsageError(f"{label}: its tuning space {numbers} leaves the accepted range {option.low}..{option.high}")
+    if any(
+        (option.low is not None and v < option.low) or (option.high is not None and v > option.high)
+        for v in numbers
+    ):
+        raise UsageError(
+            f"{label}: its tuning space {numbers} leaves the accepted range {option.low}..{option.high}"
+        )
 
 
 def whole(option: Option) -> bool:
@@ -72,7 +88,9 @@ def distributions(options: Mapping[str, Option]) -> dict[str, BaseDistribution]:
 
 
 def nearest(value: Any, option: Option) -> Any:
-    """The point of the range that is nearest to a default: itself where it lies inside; the middle where the default is decided at run time."""
+    """The point of the range that is nearest to a default: itself where it lies inside; the middle
+    where the default is decided at run time.
+    """
     space = option.tune or Space()
     if space.choices:
         return value if value in space.choices else space.choices[0]

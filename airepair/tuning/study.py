@@ -1,7 +1,9 @@
-"""Trials that several processes share and that survive them: Optuna's journal file, and a lock around who takes which trial.
+"""Trials that several processes share and that survive them: Optuna's journal file, and a lock around
+who takes which trial.
 
-Trial 0 is the default settings. A trial whose process has died is taken over by the next one that asks. What trial n tries depends on the
-seed, on n and on the results known by then, so one process that is stopped and started again makes the same trials.
+Trial 0 is the default settings. A trial whose process has died is taken over by the next one that
+asks. What trial n tries depends on the seed, on n and on the results known by then, so one process
+that is stopped and started again makes the same trials.
 """
 
 from __future__ import annotations
@@ -31,14 +33,18 @@ JOURNAL = "study.journal"
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process is to run: its number, and what the search chose (trial 0 runs the default settings instead)."""
+    """A trial that this process is to run: its number, and what the search chose (trial 0 runs the
+    default settings instead).
+    """
 
     number: int
     options: Mapping[str, Any]
 
 
 class Numbered(BaseSampler):  # type: ignore[misc]
-    """The tree-structured Parzen estimator with a generator of its own for each trial; trial 0 gets `first`."""
+    """The tree-structured Parzen estimator with a generator of its own for each trial; trial 0 gets
+    `first`.
+    """
 
     def __init__(self, seed: int, first: Mapping[str, Any]) -> None:
         self.seed, self.first = seed, first
@@ -49,21 +55,36 @@ class Numbered(BaseSampler):  # type: ignore[misc]
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return {}
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
         if trial.number == 0:
             return self.first[param_name]
         place = sorted(self.first).index(param_name)
-        return self._of(trial.number * 101 + place).sample_independent(study, trial, param_name, param_distribution)
+        return self._of(trial.number * 101 + place).sample_independent(
+            study, trial, param_name, param_distribution
+        )
 
 
 class Trials:
-    """The trials of one (data set, model, method) in a folder. `facts` must be the same for all: budget, seeds, profile, number of trials."""
+    """The trials of one (data set, model, method) in a folder.
+
+    `facts` must be the same for all: budget, seeds, profile, number of trials.
+    """
 
     def __init__(
-        self, folder: Path, name: str, space: Mapping[str, BaseDistribution], first: Mapping[str, Any], facts: Mapping[str, Any], seed: int
+        self,
+        folder: Path,
+        name: str,
+        space: Mapping[str, BaseDistribution],
+        first: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        seed: int,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name, self.space, self.most = name, dict(space), int(facts["trials"])
@@ -71,7 +92,11 @@ class Trials:
         storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
         with self.lock:
             self.study = create_study(
-                storage=storage, study_name=name, sampler=Numbered(seed, first), direction="maximize", load_if_exists=True
+                storage=storage,
+                study_name=name,
+                sampler=Numbered(seed, first),
+                direction="maximize",
+                load_if_exists=True,
             )
             self._same(dict(facts), folder)
 
@@ -79,8 +104,13 @@ class Trials:
         known = self.study.user_attrs.get("facts")
         if known is None:
             self.study.set_user_attr("facts", facts)
-        elif {k: v for k, v in known.items() if k != "trials"} != {k: v for k, v in facts.items() if k != "trials"}:
-            raise UsageError(f"{folder} holds trials of {self.name} with {json.dumps(known)}; accepted: the same again, or another --out")
+        elif {k: v for k, v in known.items() if k != "trials"} != {
+            k: v for k, v in facts.items() if k != "trials"
+        }:
+            raise UsageError(
+                f"{folder} holds trials of {self.name} with {json.dumps(known)}; accepted: "
+                f"the same again, or another --out"
+            )
         elif known["trials"] != facts["trials"]:
             self.study.set_user_attr("facts", facts)  # more trials of the same kind
 
@@ -104,14 +134,18 @@ class Trials:
             if reason:
                 frozen = self.study.get_trials(deepcopy=False)[number]
                 Trial(self.study, frozen._trial_id).set_user_attr("reason", reason)
-            self.study.tell(number, value, state=TrialState.COMPLETE if value is not None else TrialState.FAIL)
+            self.study.tell(
+                number, value, state=TrialState.COMPLETE if value is not None else TrialState.FAIL
+            )
 
     def finished(self) -> Sequence[FrozenTrial]:
         """The trials that are over, by number."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     def best(self) -> FrozenTrial | None:
-        """The trial with the best validation accuracy, the earlier of two equal ones (so the defaults win a tie); None where all failed."""
+        """The trial with the best validation accuracy, the earlier of two equal ones (so the
+        defaults win a tie); None where all failed.
+        """
         ran = [t for t in self.finished() if t.value is not None]
         return max(ran, key=lambda t: (t.value, -t.number), default=None)
 

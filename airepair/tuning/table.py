@@ -1,4 +1,6 @@
-"""tuned.toml: rows in the form of settings.toml, one for each (data set, model, method) whose trials are all done."""
+"""tuned.toml: rows in the form of settings.toml, one for each (data set, model, method) whose
+trials are all done.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ import tomli_w
 from airepair.host.atomic import write_atomically
 from airepair.settings import read_table
 
-HEAD = "# Options chosen on validation by `airepair tune`; read by `--auto` after settings.toml. Each origin says commit, device and n.\n"
+HEAD = (
+    "# Options chosen on validation by `airepair tune`; read by `--auto` after settings.toml. "
+    "Each origin says commit, device and n.\n"
+)
 Row = Mapping[str, Any]
 KEY = ("dataset", "model", "method", "profile")
 

@@ -1,4 +1,7 @@
-"""One trial: a repair for each tuning seed, scored on the validation split. The test split is out of reach: the spec asks for validation alone."""
+"""One trial: a repair for each tuning seed, scored on the validation split.
+
+The test split is out of reach: the spec asks for validation alone.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +55,18 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's records, one per seed; `value`: mean validation accuracy, None where a seed was not repaired, and `reason` then."""
+    """A trial's records, one per seed; `value`: mean validation accuracy, None where a seed was not
+    repaired, and `reason` then.
+    """
 
     value: float | None
     reason: str
     records: tuple[Record, ...]
 
 
-def try_out(bench: Bench, method: str, number: int, options: Mapping[str, Any], out: Path, facts: Mapping[str, Any]) -> Result:
+def try_out(
+    bench: Bench, method: str, number: int, options: Mapping[str, Any], out: Path, facts: Mapping[str, Any]
+) -> Result:
     """Runs the trial and appends its records to trials.jsonl; the first seed that is not repaired ends it."""
     records: list[Record] = []
     for seed in bench.seeds:
@@ -75,7 +82,9 @@ def try_out(bench: Bench, method: str, number: int, options: Mapping[str, Any], 
 
 
 def default_images(bench: Bench) -> int:
-    """The budget of a trial if none is given: the largest that a method of the column declares, to which the controls train, too."""
+    """The budget of a trial if none is given: the largest that a method of the column declares, to
+    which the controls train, too.
+    """
     spec = bench.spec("finetune", 0, {}, bench.seeds[0])
     task = task_of(prepare(spec, bench.loader(spec)), Events(Limit(), lambda *_: None))
     assert task.column_budget is not None

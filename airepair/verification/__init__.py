@@ -1,4 +1,5 @@
-"""Records are verified: against themselves, against this machine's data and methods, and by running a sample of their cells again.
+"""Records are verified: against themselves, against this machine's data and methods, and by running a
+sample of their cells again.
 
 answers.py    scores against the right answers and predictions that stand beside them
 settings.py   options against the method's own

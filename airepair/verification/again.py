@@ -1,4 +1,6 @@
-"""Runs the cells of records again, in processes of their own: one in portable arithmetic, one in native, as each record was made."""
+"""Runs the cells of records again, in processes of their own: one in portable arithmetic, one in
+native, as each record was made.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Scores against what stands beside them: the record's right answers, and `predictions.npz` in the cell's folder. Free of torch."""
+"""Scores against what stands beside them: the record's right answers, and `predictions.npz` in the
+cell's folder. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ def contradictions(record: Record, folder: Path) -> Iterator[str]:
     answers = {name: unpack(text) for name, text in record.right.items() if name != "tested"}
     yield from _scores(record, answers.get("before"), answers.get("after"), "its right answers")
     n = record.provenance.get("n", {}).get("test")
-    if answers and n is not None and len(next(iter(answers.values()))) != n and record.provenance.get("examined", "test") == "test":
+    if (
+        answers
+        and n is not None
+        and len(next(iter(answers.values()))) != n
+        and record.provenance.get("examined", "test") == "test"
+    ):
         yield f"it says {n} test images and answers for {len(next(iter(answers.values())))}"
     path = folder / "cells" / record.key / "predictions.npz"
     if path.exists():
@@ -48,7 +55,10 @@ def _against_file(record: Record, answers: Mapping[str, Right], path: Path) -> I
         return
     for name, own in answers.items():
         if name in right and not np.array_equal(right[name][order], own):
-            yield f"predictions.npz and its right answers {name} the repair differ on {int((right[name][order] != own).sum())} images"
+            yield (
+                f"predictions.npz and its right answers {name} the repair differ on "
+                f"{int((right[name][order] != own).sum())} images"
+            )
     yield from _confusions(arrays)
 
 
@@ -64,7 +74,9 @@ def _scores(record: Record, before: Right | None, after: Right | None, source: s
         if before.any():
             expected.append(("break_rate", record.after.get("break_rate"), float((~after[before]).mean())))
         if not before.all():
-            expected.append(("generalisation", record.after.get("generalisation"), float(after[~before].mean())))
+            expected.append(
+                ("generalisation", record.after.get("generalisation"), float(after[~before].mean()))
+            )
     for name, said, found in expected:
         if said is not None and abs(said - found) > CLOSE:
             yield f"{name} is {said:.6g}, and {source} give {found:.6g}"

@@ -1,7 +1,9 @@
-"""The process in which cells are run again: `python -m airepair.verification.child portable|native SPECS RECORDS`.
+"""The process in which cells are run again: `python -m airepair.verification.child portable|native
+SPECS RECORDS`.
 
-SPECS has a spec per line (CellSpec.to_json); RECORDS gets a record's line for each, in the same order, as soon as it is there. A cell that cannot
-run has a "failed" record that says why. A method that ends this process costs the cells after it, not the verification.
+SPECS has a spec per line (CellSpec.to_json); RECORDS gets a record's line for each, in the same
+order, as soon as it is there. A cell that cannot run has a "failed" record that says why. A method
+that ends this process costs the cells after it, not the verification.
 """
 
 from __future__ import annotations

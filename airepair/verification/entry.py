@@ -1,4 +1,6 @@
-"""What an entry for the leaderboard lacks: a folder with its records and an entry.toml that says whose method it is. Free of torch."""
+"""What an entry for the leaderboard lacks: a folder with its records and an entry.toml that says
+whose method it is. Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def entry_of(folder: Path) -> Entry:
     """The folder's entry.toml; UsageError if it is not there or malformed."""
     path = folder / ENTRY
-    return checked(toml_file(path, "name, authors, methods, source and licence of an entry"), Entry, str(path))
+    return checked(
+        toml_file(path, "name, authors, methods, source and licence of an entry"), Entry, str(path)
+    )
 
 
 def lacks(folder: Path, found: Found) -> list[str]:
@@ -65,7 +69,10 @@ def _of_column(method: str, column: list[Record]) -> Iterator[str]:
     """Seeds and controls: the method and what stands beside it at the same ones, whatever came of them."""
     seeds = _seeds(column, method)
     if len(seeds) < fewest_seeds():
-        yield f"{fewest_seeds() - len(seeds)} more seeds of {method} ({len(seeds)} are there): with fewer than {fewest_seeds()} no test can decide"
+        yield (
+            f"{fewest_seeds() - len(seeds)} more seeds of {method} ({len(seeds)} are there): "
+            f"with fewer than {fewest_seeds()} no test can decide"
+        )
     direct = any(r.category == DIRECT for r in column if r.case.method == method)
     for control in (*CONTROLS, *(["random"] if direct else [])):
         if absent := sorted(seeds - _seeds(column, control)):
@@ -102,7 +109,9 @@ def _without(record: Record) -> Iterator[str]:
         yield "a fingerprint with the digest of the method's source"
     digits = record.status in FINISHED and record.case.dataset.partition("+")[0] == "digits"
     if digits and record.provenance.get("arithmetic") != "portable":
-        yield "portable arithmetic on digits, so that anybody can reproduce the bits (run it without --native)"
+        yield (
+            "portable arithmetic on digits, so that anybody can reproduce the bits (run it without --native)"
+        )
     if record.provenance.get("dirty"):
         yield "a checkout of the harness without changes"
     if not record.provenance.get("versions", {}).get("airepair"):

@@ -1,7 +1,8 @@
 """Whether a cell that was run again reproduces the reported one. Free of torch.
 
-In portable arithmetic the bits must be equal. In native arithmetic another processor's last bits may train another model: then the right answers
-before and after the repair must be as like as two draws of one model (McNemar's exact test on the test images, p of at least LEAST).
+In portable arithmetic the bits must be equal. In native arithmetic another processor's last bits
+may train another model: then the right answers before and after the repair must be as like as two
+draws of one model (McNemar's exact test on the test images, p of at least LEAST).
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def judged(reported: Record, again: Record | None) -> Repeated:
     if again.status in ("skipped", "out of memory") or (again.status == "failed" and not again.before):
         return Repeated(reported.key, "not tried", f"{again.status}: {again.reason}")
     if again.status != reported.status:
-        return Repeated(reported.key, "contradicted", f"reported {reported.status}, here {again.status} ({again.reason or 'no reason'})")
+        return Repeated(
+            reported.key,
+            "contradicted",
+            f"reported {reported.status}, here {again.status} ({again.reason or 'no reason'})",
+        )
     other = differences(of(reported), of(again), ("options", "data"))
     if other:
         return Repeated(reported.key, "contradicted", "; ".join(other))
@@ -45,11 +50,15 @@ def judged(reported: Record, again: Record | None) -> Repeated:
     if not bits:
         return Repeated(reported.key, "reproduced", "bit for bit")
     if _portable(reported) and _portable(again):
-        return Repeated(reported.key, "contradicted", f"in portable arithmetic, where bits must be equal: {bits}")
+        return Repeated(
+            reported.key, "contradicted", f"in portable arithmetic, where bits must be equal: {bits}"
+        )
     wrong = list(_unlike(reported, again))
     if wrong:
         return Repeated(reported.key, "contradicted", "; ".join(wrong))
-    return Repeated(reported.key, "reproduced", f"within the noise of its test images; not bit for bit ({bits})")
+    return Repeated(
+        reported.key, "reproduced", f"within the noise of its test images; not bit for bit ({bits})"
+    )
 
 
 def _bits(reported: Record, again: Record) -> str:
@@ -88,5 +97,7 @@ def _unlike(reported: Record, again: Record) -> Iterator[str]:
 
 
 def _noise(accuracy: float, images: int) -> float:
-    """Of a difference between two models on so many images, of whose answers nothing else is known: 3.3 standard errors (p = LEAST)."""
+    """Of a difference between two models on so many images, of whose answers nothing else is known:
+    3.3 standard errors (p = LEAST).
+    """
     return float(3.3 * np.sqrt(2 * max(accuracy * (1 - accuracy), 1 / images) / images))

@@ -1,4 +1,7 @@
-"""The mark of a folder of records: reported, reproduced or contradicted, with what it rests on. It holds for these bytes of its records only."""
+"""The mark of a folder of records: reported, reproduced or contradicted, with what it rests on.
+
+It holds for these bytes of its records only.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +38,16 @@ class Mark:
     def __str__(self) -> str:
         tried = [r for r in self.sample if r.word != "not tried"]
         if self.word == "reproduced":
-            return f"reproduced: {len(tried)} of {self.records} cells, drawn at random, were run again ({self.checked})"
+            return (
+                f"reproduced: {len(tried)} of {self.records} cells, drawn at random, "
+                f"were run again ({self.checked})"
+            )
         if self.word == "contradicted":
             bad = sum(r.word == "contradicted" for r in tried)
-            return f"contradicted: {bad} of {len(tried)} cells that were run again, {len(self.problems)} other problems ({self.checked})"
+            return (
+                f"contradicted: {bad} of {len(tried)} cells that were run again, "
+                f"{len(self.problems)} other problems ({self.checked})"
+            )
         return f"reported: none of {self.records} cells was run again"
 
 
@@ -46,7 +55,13 @@ def marked(files: Iterable[Path], records: int, sample: Iterable[Repeated], prob
     """The mark that these findings give."""
     found, wrong = tuple(sample), tuple(problems)
     words = {r.word for r in found}
-    word: Word = "contradicted" if wrong or "contradicted" in words else "reproduced" if "reproduced" in words else "reported"
+    word: Word = (
+        "contradicted"
+        if wrong or "contradicted" in words
+        else "reproduced"
+        if "reproduced" in words
+        else "reported"
+    )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Mark(word, records, of_files(files), now, airepair.__version__, found, wrong)
 
@@ -59,13 +74,17 @@ def write(mark: Mark, folder: Path) -> Path:
 
 
 def read(folder: Path) -> Mark | None:
-    """The folder's mark; None if it has none, or if its records have changed since. UsageError for one that is malformed."""
+    """The folder's mark; None if it has none, or if its records have changed since. UsageError for
+    one that is malformed.
+    """
     path = folder / MARK
     if not path.exists():
         return None
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; accepted: what airepair verify --reproduce wrote") from None
+        raise UsageError(
+            f"{path} cannot be read: {error}; accepted: what airepair verify --reproduce wrote"
+        ) from None
     mark = checked(raw, Mark, str(path))
     return mark if mark.digest == of_files(folder.glob("*.jsonl")) else None

@@ -1,8 +1,9 @@
-"""Joins the records of several folders (shards of a cluster, machines), and finds what contradicts. Free of torch.
+"""Joins the records of several folders (shards of a cluster, machines), and finds what contradicts.
+Free of torch.
 
-Two records of one column must be of one benchmark version, arithmetic, kind of device and versions; two of one column and
-seed of one subject and one data; two of one cell of one experiment with one result. What a record does not say is unknown,
-and unknown contradicts nothing.
+Two records of one column must be of one benchmark version, arithmetic, kind of device and versions;
+two of one column and seed of one subject and one data; two of one cell of one experiment with one
+result. What a record does not say is unknown, and unknown contradicts nothing.
 """
 
 from __future__ import annotations
@@ -68,16 +69,19 @@ SUBJECT: Mapping[str, Callable[[Record], Any]] = {
 
 
 def merged(shards: list[Shard], prefer: Prefer | None = None) -> Merged:
-    """One record per cell. Of what contradicts, `prefer` keeps a side, and without it both stay and are named.
+    """One record per cell. Of what contradicts, `prefer` keeps a side, and without it both stay and
+    are named.
 
-    "last" keeps the side of the shard that was named last, "best" the side with more finished records (on a tie the one
-    that was named first): never the better score.
+    "last" keeps the side of the shard that was named last, "best" the side with more finished
+    records (on a tie the one that was named first): never the better score.
     """
     found = Merged([Entry(i, record) for i, shard in enumerate(shards) for record in shard.found.records])
     for name, fact in COLUMN.items():
         _settle(found, shards, prefer, name, fact, lambda r: (r.case.dataset, r.case.model))
     for name, fact in SUBJECT.items():
-        _settle(found, shards, prefer, name, fact, lambda r: (r.case.dataset, r.case.model, f"s{r.case.seed}"))
+        _settle(
+            found, shards, prefer, name, fact, lambda r: (r.case.dataset, r.case.model, f"s{r.case.seed}")
+        )
     _settle_cells(found, shards, prefer)
     return found
 
@@ -89,7 +93,11 @@ def broken(shards: Iterable[Shard]) -> list[str]:
         for shard in shards
         for line in (
             *shard.found.refused,
-            *(f"{r.key} in {shard.folder}: {said}" for r in shard.found.records for said in contradictions(r, shard.folder)),
+            *(
+                f"{r.key} in {shard.folder}: {said}"
+                for r in shard.found.records
+                for said in contradictions(r, shard.folder)
+            ),
         )
     ]
 
@@ -107,7 +115,9 @@ def _settle(
     for entry in found.entries:
         value = fact(entry.record)
         if value is not None and value != {}:
-            groups.setdefault(group(entry.record), {}).setdefault(json.dumps(value, sort_keys=True), []).append(entry)
+            groups.setdefault(group(entry.record), {}).setdefault(
+                json.dumps(value, sort_keys=True), []
+            ).append(entry)
     for place, sides in groups.items():
         if len(sides) > 1:
             words = (f"{_short(value)} in {_folders(side, shards)}" for value, side in sides.items())
@@ -127,7 +137,9 @@ def _settle_cells(found: Merged, shards: list[Shard], prefer: Prefer | None) -> 
             sides.append([entry]) if same is None else same.append(entry)
         if len(sides) > 1:
             why = _contradiction(sides[0][0].record, sides[1][0].record)
-            _choose(found, sides, prefer, f"{key}: {why} ({', '.join(_folders(side, shards) for side in sides)})")
+            _choose(
+                found, sides, prefer, f"{key}: {why} ({', '.join(_folders(side, shards) for side in sides)})"
+            )
         kept = [side[0] for side in sides]
         found.entries = [e for e in found.entries if e.record.key != key or e in kept]
 

@@ -1,4 +1,6 @@
-"""A record's options against the method's own: names, types, ranges, and that what nobody gave is the default."""
+"""A record's options against the method's own: names, types, ranges, and that what nobody gave is
+the default.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from airepair.records.source_code import source_digest
 
 
 def wrong_options(record: Record) -> tuple[list[str], str]:
-    """What the method would not take, or would not have by itself; and why the options were not compared ("" if they were).
+    """What the method would not take, or would not have by itself; and why the options were not
+    compared ("" if they were).
 
-    A record of another version of the method's source may have other options: only one with this source is judged.
+    A record of another version of the method's source may have other options: only one with this
+    source is judged.
     """
     if not record.options:
         return [], ""
@@ -29,7 +33,8 @@ def wrong_options(record: Record) -> tuple[list[str], str]:
     try:
         built = configure(method, values, record.case.base_method)
     except UsageError as error:
-        # Without a configured method its source is that of its defaults: right for all but those whose options name other methods.
+        # Without a configured method its source is that of its defaults: right for all but those
+        # whose options name other methods.
         return ([str(error)], "") if said == source_digest(method()) else ([], _another(record, said))
     if said != source_digest(built):
         return [], _another(record, said)
@@ -38,7 +43,11 @@ def wrong_options(record: Record) -> tuple[list[str], str]:
 
 def _another(record: Record, said: str | None) -> str:
     name = record.case.base_method
-    return f"options not compared: {name} has another source here" if said else "options not compared: no digest of the method's source"
+    return (
+        f"options not compared: {name} has another source here"
+        if said
+        else "options not compared: no digest of the method's source"
+    )
 
 
 def _not_defaults(record: Record, method: type) -> Iterator[str]:
@@ -46,7 +55,10 @@ def _not_defaults(record: Record, method: type) -> Iterator[str]:
     defaults = {option.name: option.default for option in describe(method)}
     for option, entry in record.options.items():
         if not entry.get("given") and _plain(entry["value"]) != _plain(defaults[option]):
-            yield f"{name}.{option} is {shown(entry['value'])} and was not given; the default is {shown(defaults[option])}"
+            yield (
+                f"{name}.{option} is {shown(entry['value'])} and was not given; "
+                f"the default is {shown(defaults[option])}"
+            )
     missing = sorted(set(defaults) - set(record.options))
     if missing:
         yield f"it lacks the options {', '.join(missing)} of {name}"

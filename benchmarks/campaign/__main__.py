@@ -1,16 +1,22 @@
-"""The grid in runs of a few minutes, each going on where the last stopped: for a GPU that is there for minutes at a time.
+"""The grid in runs of a few minutes, each going on where the last stopped: for a GPU that is there for
+minutes at a time.
 
-    python -m benchmarks.campaign --state state --minutes 9 [--profile gpu] [--stage cifar100-resnet18 ...] [--pack DIR] [-- PYTEST OPTIONS]
-    python -m benchmarks.campaign --state state --minutes 120 --list benchmarks/cifar_cpu.toml --models DIR --cell-seconds 3300 --nice 5
+    python -m benchmarks.campaign --state state --minutes 9 [--profile gpu] [--stage
+    cifar100-resnet18 ...] [--pack DIR] [-- PYTEST OPTIONS]
+    python -m benchmarks.campaign --state state --minutes 120 --list benchmarks/cifar_cpu.toml
+    --models DIR --cell-seconds 3300 --nice 5
 
-Stages are the profile's (data set, model) columns, in the profile's order, then the performance benchmarks, a part each. `state` holds all there
-is between runs: baselines with their training states (`cache`), records and tables (`records`), compiled kernels, and `done.json`. At the
-deadline the running cell is interrupted and comes first in the next run; what is finished is on disk. A cell is tried once: one that failed, or
-took longer than `--cell-seconds`, has its record and is left out until `--retry`. `--pack` cuts what is small of the state (pack.py) into
-pieces for the way back; `python -m benchmarks.campaign.carry join` makes it a state again.
+Stages are the profile's (data set, model) columns, in the profile's order, then the performance
+benchmarks, a part each. `state` holds all there is between runs: baselines with their training
+states (`cache`), records and tables (`records`), compiled kernels, and `done.json`. At the deadline
+the running cell is interrupted and comes first in the next run; what is finished is on disk. A cell
+is tried once: one that failed, or took longer than `--cell-seconds`, has its record and is left out
+until `--retry`. `--pack` cuts what is small of the state (pack.py) into pieces for the way back;
+`python -m benchmarks.campaign.carry join` makes it a state again.
 
-With `--list` (listed.py) stages are the rows of a list of cells, for a CPU that has hours. What the repository holds of their records is the
-beginning of a new state; `python -m benchmarks.collect` brings the state's records to the repository.
+With `--list` (listed.py) stages are the rows of a list of cells, for a CPU that has hours. What the
+repository holds of their records is the beginning of a new state; `python -m benchmarks.collect`
+brings the state's records to the repository.
 """
 
 from __future__ import annotations
@@ -49,7 +55,9 @@ TESTS = "benchmarks/test_repair.py::test_repair"
 
 
 def stages(name: str) -> list[str]:
-    """The columns of a profile, data sets and models in its order, then the parts of the performance benchmarks."""
+    """The columns of a profile, data sets and models in its order, then the parts of the
+    performance benchmarks.
+    """
     chosen = profile(name)
     rank = {d: k for k, d in enumerate(chosen.datasets)}
     found = [c for c in COLUMNS if c[0] in rank and (not chosen.models or c[1] in chosen.models)]
@@ -61,16 +69,56 @@ def command(stage: str, given: argparse.Namespace, state: Path) -> list[str]:
     """What runs one stage."""
     first, _, second = stage.partition("-")
     if first == PERFORMANCE:
-        return [sys.executable, "-m", "benchmarks.perf", "--only", second, "--out", str(state / "perf" / second)]
-    limits = ["--resume", "--time-limit", str(given.cell_seconds), "--out", str(state / "records"), *given.options]
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.perf",
+            "--only",
+            second,
+            "--out",
+            str(state / "perf" / second),
+        ]
+    limits = [
+        "--resume",
+        "--time-limit",
+        str(given.cell_seconds),
+        "--out",
+        str(state / "records"),
+        *given.options,
+    ]
     if given.listed:
         row = given.listed.rows[stage]
         cells = [f"{TESTS}[{key}]" for key in listed.left(row, records_in(state), given.retry)]
-        return [sys.executable, "-m", "pytest", "-q", *cells, "--profile", given.listed.profile, *row.words(given.models), *limits]
+        return [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *cells,
+            "--profile",
+            given.listed.profile,
+            *row.words(given.models),
+            *limits,
+        ]
     cells = ["--dataset", first, "--model", second]
-    tried = [] if given.retry else [r.key for r in records_of(stage, state) if r.status not in ("repaired", "unsupported")]
+    tried = (
+        []
+        if given.retry
+        else [r.key for r in records_of(stage, state) if r.status not in ("repaired", "unsupported")]
+    )
     left_out = [word for key in tried for word in ("--deselect", f"{TESTS}[{key}]")]
-    return [sys.executable, "-m", "pytest", "-q", "benchmarks", "--profile", given.profile, *cells, *left_out, *limits]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "benchmarks",
+        "--profile",
+        given.profile,
+        *cells,
+        *left_out,
+        *limits,
+    ]
 
 
 def records_in(state: Path) -> list[Record]:
@@ -85,15 +133,23 @@ def records_of(column: str, state: Path) -> list[Record]:
 
 
 def left_something(stage: str, given: argparse.Namespace, state: Path) -> bool:
-    """Whether there is a result of the stage: a run in which nothing ran (its data is absent, say) ends without an error."""
+    """Whether there is a result of the stage: a run in which nothing ran (its data is absent, say)
+    ends without an error.
+    """
     first, _, second = stage.partition("-")
     if given.listed:
         return not listed.left(given.listed.rows[stage], records_in(state))
-    return any((state / "perf" / second).glob("*.json")) if first == PERFORMANCE else bool(records_of(stage, state))
+    return (
+        any((state / "perf" / second).glob("*.json"))
+        if first == PERFORMANCE
+        else bool(records_of(stage, state))
+    )
 
 
 def step_back(by: int) -> None:
-    """Lowers the priority of this process, and on Linux of its session: with autogroups `nice` does nothing across sessions."""
+    """Lowers the priority of this process, and on Linux of its session: with autogroups `nice` does
+    nothing across sessions.
+    """
     os.nice(by)
     try:
         Path("/proc/self/autogroup").write_text(str(by))
@@ -112,33 +168,60 @@ def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float, nice
     with log.open("ab") as stream:
         lowered = (lambda: step_back(nice)) if nice else None
         child = subprocess.Popen(
-            words, cwd=ROOT, env=surroundings, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=lowered
+            words,
+            cwd=ROOT,
+            env=surroundings,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lowered,
         )
         for stop in (None, signal.SIGINT, signal.SIGKILL):
             if stop is not None:
                 os.killpg(child.pid, stop)
             try:
-                return child.wait(timeout=max(0.0, seconds) if stop is None else GRACE) in FINISHED and stop is None
+                return (
+                    child.wait(timeout=max(0.0, seconds) if stop is None else GRACE) in FINISHED
+                    and stop is None
+                )
             except subprocess.TimeoutExpired:
                 continue
     return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when every stage is done, 3 when the time ended first, 4 when a stage broke (its log says why), 2 for bad input."""
-    parser = argparse.ArgumentParser("python -m benchmarks.campaign", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """0 when every stage is done, 3 when the time ended first, 4 when a stage broke (its log says
+    why), 2 for bad input.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.campaign", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="what is kept between runs")
-    parser.add_argument("--minutes", type=float, default=9.0, help="this run ends before that (default: %(default)g)")
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="this run ends before that (default: %(default)g)"
+    )
     parser.add_argument("--profile", default="gpu")
     parser.add_argument("--stage", action="append", default=[], help="only these stages, in this order")
-    parser.add_argument("--list", type=Path, metavar="TOML", help="the rows of a list of cells instead of a profile's columns")
+    parser.add_argument(
+        "--list", type=Path, metavar="TOML", help="the rows of a list of cells instead of a profile's columns"
+    )
     parser.add_argument("--models", type=Path, metavar="DIR", help="where the model files of the list lie")
-    parser.add_argument("--nice", type=int, default=0, metavar="N", help="lower the priority of what runs, 1 to 19")
-    parser.add_argument("--cell-seconds", type=float, default=150.0, help="limit of one repair (default: %(default)g)")
+    parser.add_argument(
+        "--nice", type=int, default=0, metavar="N", help="lower the priority of what runs, 1 to 19"
+    )
+    parser.add_argument(
+        "--cell-seconds", type=float, default=150.0, help="limit of one repair (default: %(default)g)"
+    )
     parser.add_argument("--retry", action="store_true", help="also the cells that failed or took too long")
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="put what is small of the state there, in pieces")
-    parser.add_argument("--mib", type=float, default=PIECE / 2**20, help="largest piece (default: %(default)g)")
-    parser.add_argument("--most", type=float, default=PIECE / 2**20, help="MiB that are packed in all (default: %(default)g)")
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="put what is small of the state there, in pieces"
+    )
+    parser.add_argument(
+        "--mib", type=float, default=PIECE / 2**20, help="largest piece (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--most", type=float, default=PIECE / 2**20, help="MiB that are packed in all (default: %(default)g)"
+    )
     parser.add_argument("options", nargs="*", metavar="-- PYTEST OPTIONS")
     given = parser.parse_args(arguments)
     try:
@@ -164,14 +247,23 @@ def _wanted(given: argparse.Namespace) -> list[str]:
         known = list(given.listed.rows)
         return [choose("stage", stage, known) for stage in given.stage] or known
     wanted = given.stage or stages(given.profile)
-    unknown = [s for s in wanted if s.count("-") != 1 or (s.startswith(PERFORMANCE) and s not in stages(given.profile))]
+    unknown = [
+        s
+        for s in wanted
+        if s.count("-") != 1 or (s.startswith(PERFORMANCE) and s not in stages(given.profile))
+    ]
     if unknown:
-        raise UsageError(f"stage {unknown[0]!r}; accepted: DATASET-MODEL, or {PERFORMANCE}- and one of {', '.join(GROUPS)}")
+        raise UsageError(
+            f"stage {unknown[0]!r}; accepted: DATASET-MODEL, or {PERFORMANCE}- and one of {', '.join(GROUPS)}"
+        )
     return wanted
 
 
 def _begin(given: argparse.Namespace, state: Path) -> list[str]:
-    """Makes the state's folder; the stages that are done. A list's are those whose cells all have a record, in the repository or here."""
+    """Makes the state's folder; the stages that are done.
+
+    A list's are those whose cells all have a record, in the repository or here.
+    """
     state.mkdir(parents=True, exist_ok=True)
     if not given.listed:
         file = state / "done.json"
@@ -228,7 +320,10 @@ def _campaign(given: argparse.Namespace, wanted: Sequence[str]) -> int:
 
 def _pack(given: argparse.Namespace) -> None:
     listed, left = packed(given.state.absolute(), given.pack, int(given.mib * 2**20), int(given.most * 2**20))
-    print(f"packed: {listed}" + (f"; too large to go along: {len(left)} files, {left[0]} the first" if left else ""))
+    print(
+        f"packed: {listed}"
+        + (f"; too large to go along: {len(left)} files, {left[0]} the first" if left else "")
+    )
 
 
 if __name__ == "__main__":

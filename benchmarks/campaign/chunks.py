@@ -1,7 +1,8 @@
-"""Large files and folders cut into pieces with digests, and put together again: for machines that take only so much at a time. Free of torch.
+"""Large files and folders cut into pieces with digests, and put together again: for machines that take
+only so much at a time. Free of torch.
 
-`NAME.pieces.json` names the pieces `NAME.000`, `NAME.001`, ... with their sizes and SHA-256, and the digest of the whole.
-A folder travels as an uncompressed tar archive.
+`NAME.pieces.json` names the pieces `NAME.000`, `NAME.001`, ... with their sizes and SHA-256, and
+the digest of the whole. A folder travels as an uncompressed tar archive.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ PIECE = 60 * 2**20  # bytes
 
 
 def split(source: Path, out: Path, size: int = PIECE) -> Path:
-    """Cuts a file or folder into pieces of at most `size` bytes in the folder `out`; the path of their list."""
+    """Cuts a file or folder into pieces of at most `size` bytes in the folder `out`; the path of
+    their list.
+    """
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
     if size < 1:
@@ -55,7 +58,10 @@ def _cut(stream: BinaryIO, out: Path, name: str, size: int) -> Iterator[dict[str
 
 
 def join(listed: Path, out: Path) -> Path:
-    """Puts the pieces of a list together in the folder `out`; what came of it. UsageError for a missing or changed piece, or where it exists."""
+    """Puts the pieces of a list together in the folder `out`; what came of it.
+
+    UsageError for a missing or changed piece, or where it exists.
+    """
     name, folder, wanted, pieces = _read(listed)
     target = out / name
     if target.exists():

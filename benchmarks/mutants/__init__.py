@@ -1,1 +1,3 @@
-"""Mutation testing: small faults put into the code one at a time, and whether the tests notice (`python -m benchmarks.mutants`)."""
+"""Mutation testing: small faults put into the code one at a time, and whether the tests notice
+(`python -m benchmarks.mutants`).
+"""

@@ -1,4 +1,6 @@
-"""Which tests run which lines: the suite once under coverage, and for a mutant the tests of its line, the likeliest and quickest first."""
+"""Which tests run which lines: the suite once under coverage, and for a mutant the tests of its
+line, the likeliest and quickest first.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,22 @@ BUDGET = 45.0  # seconds of tests that a mutant gets
 
 @dataclass(frozen=True)
 class Covered:
-    """`lines`: file -> line -> the tests that run it ("" stands for what runs on import); `seconds` of each test."""
+    """`lines`: file -> line -> the tests that run it ("" stands for what runs on import); `seconds`
+    of each test.
+    """
 
     lines: Mapping[str, Mapping[int, Sequence[str]]]
     seconds: Mapping[str, float]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests of the mutant's line; of a line that runs on import those of the whole file. At most BUDGET seconds of them."""
+        """The tests of the mutant's line; of a line that runs on import those of the whole file.
+
+        At most BUDGET seconds of them.
+        """
         lines = self.lines.get(mutant.path, {})
-        found = {t for t in lines.get(mutant.line, ()) if t} or {t for tests in lines.values() for t in tests if t}
+        found = {t for t in lines.get(mutant.line, ()) if t} or {
+            t for tests in lines.values() for t in tests if t
+        }
         own = f"test_{Path(mutant.path).stem}.py"
         chosen: list[str] = []
         total = 0.0
@@ -42,14 +51,27 @@ class Covered:
 
 
 def cover(root: Path, folder: Path, names: Sequence[str]) -> int:
-    """Runs the tests of these files under coverage, into `folder`; pytest's exit code. Files that were covered before keep their own data."""
+    """Runs the tests of these files under coverage, into `folder`; pytest's exit code.
+
+    Files that were covered before keep their own data.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     code = 0
     for name in names or sorted(str(p.relative_to(root)) for p in (root / "tests").rglob("test_*.py")):
         stem = Path(name).with_suffix("").as_posix().replace("/", ".")
-        words = ["--cov=airepair", "--cov-context=test", "--cov-report=", f"--junitxml={folder / stem}.xml", "-m", "not slow", "-q"]
+        words = [
+            "--cov=airepair",
+            "--cov-context=test",
+            "--cov-report=",
+            f"--junitxml={folder / stem}.xml",
+            "-m",
+            "not slow",
+            "-q",
+        ]
         settings = folder / f"{stem}.rc"
-        settings.write_text(f"[run]\ndata_file = {folder / stem}.data\nrelative_files = true\n", encoding="utf-8")
+        settings.write_text(
+            f"[run]\ndata_file = {folder / stem}.data\nrelative_files = true\n", encoding="utf-8"
+        )
         line = [sys.executable, "-m", "pytest", name, f"--cov-config={settings}", *words]
         code = max(code, subprocess.run(line, cwd=root, check=False).returncode)
     return code
@@ -60,7 +82,10 @@ def covered(folder: Path) -> Covered:
     lines: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     files = sorted(folder.glob("*.data"))
     if not files:
-        raise UsageError(f"{folder} has no coverage; accepted: a folder that `python -m benchmarks.mutants cover` has filled")
+        raise UsageError(
+            f"{folder} has no coverage; accepted: a folder that `python -m benchmarks.mutants cover` has "
+            f"filled"
+        )
     for file in files:
         data = CoverageData(str(file))
         data.read()

@@ -1,7 +1,7 @@
 """Mutants of a Python file: every place where one small change of the code is possible, as text.
 
-What is no code is left alone: annotations, docstrings and messages, decorators, the cards of methods (ClassVar), and the defaults and
-ranges of options, which are settings.
+What is no code is left alone: annotations, docstrings and messages, decorators, the cards of
+methods (ClassVar), and the defaults and ranges of options, which are settings.
 """
 
 from __future__ import annotations
@@ -55,13 +55,27 @@ CALLED = {
     "mul_": "div_",
     "div_": "mul_",
 }
-DROPPED = {"abs", "clone", "detach", "neg", "sqrt", "exp", "log", "square", "round", "flip"}  # x.abs() becomes x
+DROPPED = {
+    "abs",
+    "clone",
+    "detach",
+    "neg",
+    "sqrt",
+    "exp",
+    "log",
+    "square",
+    "round",
+    "flip",
+}  # x.abs() becomes x
 SETTINGS = {"option", "Space"}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the characters `start`..`end` of the file become `text`. `line` counts from 1; `name` says what changed."""
+    """One change: the characters `start`..`end` of the file become `text`.
+
+    `line` counts from 1; `name` says what changed.
+    """
 
     path: str
     line: int
@@ -117,7 +131,11 @@ class _Finder(ast.NodeVisitor):
     def put(self, line: int, start: int, end: int, text: str) -> None:
         """Notes a mutant."""
         old = " ".join(self.source[start:end].split())
-        self.mutants.append(Mutant(self.path, line, start, end, text, f"{old[:40]} -> {' '.join(text.split())[:40] or 'nothing'}"))
+        self.mutants.append(
+            Mutant(
+                self.path, line, start, end, text, f"{old[:40]} -> {' '.join(text.split())[:40] or 'nothing'}"
+            )
+        )
 
     def between(self, left: ast.expr, right: ast.expr, old: str, new: str) -> None:
         """Changes the operator that stands between two operands, brackets aside."""
@@ -186,7 +204,13 @@ class _Finder(ast.NodeVisitor):
             self.put(node.lineno, *self.span(node), repr(2 * value if value else 1.0))
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        name = (
+            node.func.attr
+            if isinstance(node.func, ast.Attribute)
+            else node.func.id
+            if isinstance(node.func, ast.Name)
+            else ""
+        )
         if name in SETTINGS:
             return
         end = self.span(node.func)[1]

@@ -23,12 +23,21 @@ def reasons(out: Path) -> dict[str, str]:
 
 
 def write(folder: Path, out: Path, seed: int) -> float:
-    """Writes score.md and score.json into `out`; the share of killed mutants. UsageError while mutants are left to try."""
-    keys = [f"{m['path']}:{m['line']}:{m['start']}: {m['name']}" for m in json.loads((folder / DRAWN).read_text(encoding="utf-8"))]
+    """Writes score.md and score.json into `out`; the share of killed mutants.
+
+    UsageError while mutants are left to try.
+    """
+    keys = [
+        f"{m['path']}:{m['line']}:{m['start']}: {m['name']}"
+        for m in json.loads((folder / DRAWN).read_text(encoding="utf-8"))
+    ]
     found = results(folder)
     left = [key for key in keys if key not in found]
     if left:
-        raise UsageError(f"{len(left)} of {len(keys)} mutants have not been tried; accepted: a finished `python -m benchmarks.mutants run`")
+        raise UsageError(
+            f"{len(left)} of {len(keys)} mutants have not been tried; accepted: "
+            f"a finished `python -m benchmarks.mutants run`"
+        )
     ended = {key: found[key] for key in keys}
     killed = sum(r.status != "survived" for r in ended.values())
     out.mkdir(parents=True, exist_ok=True)
@@ -42,15 +51,21 @@ def write(folder: Path, out: Path, seed: int) -> float:
 
 def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str, object]) -> str:
     """The Markdown page."""
-    total, gone = (Counter(_room(r.key) for r in ended.values() if not alive or r.status == "survived") for alive in (False, True))
+    total, gone = (
+        Counter(_room(r.key) for r in ended.values() if not alive or r.status == "survived")
+        for alive in (False, True)
+    )
     killed = len(ended) - sum(gone.values())
     lines = [
         "# Mutants",
         "",
-        f"{len(ended)} small faults, drawn with seed {facts['seed']} over methods, what they share, metrics and corruptions, were put into the code "
-        f"one at a time (commit {str(facts['commit'])[:10]}). The tests noticed {killed}, {100 * killed / len(ended):.1f} %.",
+        f"{len(ended)} small faults, drawn with seed {facts['seed']} over methods, what they share, "
+        f"metrics and corruptions, were put into the code "
+        f"one at a time (commit {str(facts['commit'])[:10]}). The tests noticed {killed}, "
+        f"{100 * killed / len(ended):.1f} %.",
         "",
-        "`python -m benchmarks.mutants cover`, `run` and `page` make this page; the reasons are in [survivors.toml](survivors.toml).",
+        "`python -m benchmarks.mutants cover`, `run` and `page` make this page; "
+        "the reasons are in [survivors.toml](survivors.toml).",
         "",
         "| room | mutants | noticed |",
         "|---|---|---|",

@@ -34,7 +34,11 @@ SCOPE = (
 
 def files(root: Path) -> list[str]:
     """The files of the scope, relative to `root`."""
-    found = [p for name in SCOPE for p in (sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name])]
+    found = [
+        p
+        for name in SCOPE
+        for p in (sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name])
+    ]
     return [str(p.relative_to(root)) for p in found if p.exists()]
 
 

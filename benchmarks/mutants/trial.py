@@ -1,4 +1,6 @@
-"""One mutant at a time: its file is changed in a copy of the checkout, its tests run there, and the file is put back."""
+"""One mutant at a time: its file is changed in a copy of the checkout, its tests run there, and the
+file is put back.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ from .mutate import Mutant
 from .scope import drawn
 
 DRAWN, RESULTS, TREE = "drawn.json", "results.jsonl", "tree"
-FACTOR, LEAST = 5, 60  # CPU seconds that a mutant's tests may take: so many times what they took before, and so many more
+FACTOR, LEAST = (
+    5,
+    60,
+)  # CPU seconds that a mutant's tests may take: so many times what they took before, and so many more
 Status = Literal["killed", "survived", "timeout"]
 
 
@@ -41,7 +46,9 @@ def copied(root: Path, folder: Path) -> Path:
     """A copy of the checkout's tracked files, made anew."""
     tree = folder / TREE
     shutil.rmtree(tree, ignore_errors=True)
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, names):
         if (root / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,14 +57,19 @@ def copied(root: Path, folder: Path) -> Path:
 
 
 def of_folder(tree: Path, folder: Path, count: int, seed: int) -> list[Mutant]:
-    """The mutants of the folder: those that were drawn when it was new. UsageError if the code has changed since."""
+    """The mutants of the folder: those that were drawn when it was new.
+
+    UsageError if the code has changed since.
+    """
     file = folder / DRAWN
     now = drawn(tree, count, seed)
     if not file.exists():
         file.write_text(json.dumps([asdict(m) for m in now], indent=1), encoding="utf-8")
     known = msgspec.json.decode(file.read_bytes(), type=list[Mutant])
     if known != now:
-        raise UsageError(f"{file} is of another state of the code, or of another --count or --seed; accepted: a new --out")
+        raise UsageError(
+            f"{file} is of another state of the code, or of another --count or --seed; accepted: a new --out"
+        )
     return known
 
 
@@ -65,11 +77,15 @@ def results(folder: Path) -> dict[str, Result]:
     """What is known of each mutant, the last word of each."""
     file = folder / RESULTS
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return {r.key: r for r in (msgspec.json.decode(line, type=Result) for line in lines if line.endswith("}"))}
+    return {
+        r.key: r for r in (msgspec.json.decode(line, type=Result) for line in lines if line.endswith("}"))
+    }
 
 
 def run(root: Path, folder: Path, tests: Covered, count: int, seed: int, *, again: bool) -> Iterator[Result]:
-    """Tries the mutants that have no result yet, with `again` the survivors too; each result is on disk before the next begins."""
+    """Tries the mutants that have no result yet, with `again` the survivors too; each result is on
+    disk before the next begins.
+    """
     with FileLock(folder / "lock", timeout=0):
         tree = copied(root, folder)
         known = results(folder)
@@ -99,7 +115,11 @@ def tried(tree: Path, folder: Path, mutant: Mutant, tests: Covered) -> Result:
         return Result(mutant.key, "survived", "", len(chosen))
     if done.returncode < 0:
         return Result(mutant.key, "timeout", "", len(chosen))
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")) and len(line.split()) > 1]
+    failed = [
+        line.split()[1]
+        for line in done.stdout.splitlines()
+        if line.startswith(("FAILED", "ERROR")) and len(line.split()) > 1
+    ]
     return Result(mutant.key, "killed", failed[0] if failed else f"exit code {done.returncode}", len(chosen))
 
 

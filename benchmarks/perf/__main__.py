@@ -1,4 +1,6 @@
-"""Runs the measurements, prints their table, and writes it with its numbers: `python -m benchmarks.perf --help`."""
+"""Runs the measurements, prints their table, and writes it with its numbers: `python -m
+benchmarks.perf --help`.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,16 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="A,B", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of each comparison")
     parser.add_argument("--share", type=float, default=1.0, help="part of the images, for a quick look")
-    parser.add_argument("--threads", type=int, default=1, help="on the CPU; the cells of the benchmark run with one")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="on the CPU; the cells of the benchmark run with one"
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/perf"), metavar="DIR")
     found = parser.parse_args(words)
     wrong = [g for g in found.only.split(",") if g not in GROUPS]
     if wrong or found.repeats < 1 or not 0 < found.share <= 1:
         parser.error(
-            f"--only {found.only} --repeats {found.repeats} --share {found.share}; accepted: {', '.join(GROUPS)}; 1 or more; up to 1"
+            f"--only {found.only} --repeats {found.repeats} --share {found.share}; accepted: "
+            f"{', '.join(GROUPS)}; 1 or more; up to 1"
         )
     return found
 
@@ -48,12 +53,19 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         torch.set_num_threads(options.threads)
     loads, measured = [load()], []
     for group in options.only.split(","):
-        for measure in import_module(f"{__package__}.{group}").measures(device, options.repeats, options.share):
+        for measure in import_module(f"{__package__}.{group}").measures(
+            device, options.repeats, options.share
+        ):
             print(line(measure), flush=True)
             measured.append(measure.as_json())
         loads.append(load())
     seconds = "CPU seconds of the process" if clock(device) is time.process_time else "seconds of the wall"
-    facts = {"clock": seconds, "load": loads, "seconds": round(time.monotonic() - start, 1), "share": options.share}
+    facts = {
+        "clock": seconds,
+        "load": loads,
+        "seconds": round(time.monotonic() - start, 1),
+        "share": options.share,
+    }
     content = {"provenance": provenance(device, "perf", {}), **facts, "measures": measured}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{kind}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -69,7 +81,11 @@ def load() -> float:
 
 def line(measure: Measure) -> str:
     """As it is printed while it runs."""
-    mark = {True: "", False: "  below what is wanted" if not measure.most else "  above what is wanted", None: ""}[measure.reached]
+    mark = {
+        True: "",
+        False: "  below what is wanted" if not measure.most else "  above what is wanted",
+        None: "",
+    }[measure.reached]
     spread = f"{measure.median:8.2f} ({min(measure.ratios):.2f} to {max(measure.ratios):.2f})"
     return f"{measure.group:11} {spread:28} {measure.slow} / {measure.fast}: {measure.name}{mark}"
 

@@ -40,7 +40,9 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
 
 
 def agreement(whole: Dataset, device: torch.device, share: float) -> Measure:
-    """The narrow ResNet-18 trained from five seeds either way on profile cpu's images; accuracies on validation, in float32."""
+    """The narrow ResNet-18 trained from five seeds either way on profile cpu's images; accuracies
+    on validation, in float32.
+    """
     chosen = profile("cpu")
     data = reduce(whole, {k: max(64, int(v * share)) for k, v in chosen.images[DATASET].items()})
     recipe = replace(training_of(DATASET, MODEL).recipe, **chosen.recipe[DATASET])
@@ -57,15 +59,27 @@ def agreement(whole: Dataset, device: torch.device, share: float) -> Measure:
             accuracies[marked].append(sit(module, data.validation).accuracy)
     ratios = tuple(a / b for a, b in zip(seconds[False], seconds[True], strict=True))
     fast = f"{'bf16' if bf16_pays() else 'float32'}, channels_last"
-    name = f"{MODEL} on {len(data.train):,} images of {DATASET}, {recipe.epochs} epochs, {SEEDS} seeds, validation accuracy"
+    name = (
+        f"{MODEL} on {len(data.train):,} images of {DATASET}, {recipe.epochs} epochs, {SEEDS} seeds, "
+        f"validation accuracy"
+    )
     facts = compared_means(accuracies[False], accuracies[True])
     return Measure(
-        "agreement", name, "float32, contiguous", fast, ratios, tuple(seconds[True]), len(data.train) * recipe.epochs, facts=facts
+        "agreement",
+        name,
+        "float32, contiguous",
+        fast,
+        ratios,
+        tuple(seconds[True]),
+        len(data.train) * recipe.epochs,
+        facts=facts,
     )
 
 
 def compared_means(one: list[float], other: list[float]) -> dict[str, object]:
-    """Accuracies of both, the difference of their means, their spread, and whether the difference is within twice its standard error."""
+    """Accuracies of both, the difference of their means, their spread, and whether the difference
+    is within twice its standard error.
+    """
     spread = math.sqrt((statistics.variance(one) + statistics.variance(other)) / 2)
     difference = statistics.mean(other) - statistics.mean(one)
     return {

@@ -18,7 +18,11 @@ from .timing import Measure, compared
 
 def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator[Measure]:
     """Two lines a network."""
-    nets = ((MNIST_CNN, 10_000), (RESNETS[0], 10_000)) if device.type == "cuda" else ((DIGITS_CNN, 497), (MNIST_FC, 5000), (MNIST_CNN, 200))
+    nets = (
+        ((MNIST_CNN, 10_000), (RESNETS[0], 10_000))
+        if device.type == "cuda"
+        else ((DIGITS_CNN, 497), (MNIST_FC, 5000), (MNIST_CNN, 200))
+    )
     for net, n in nets:
         yield from measure(net, max(100, int(n * share)), device, repeats)
 
@@ -47,7 +51,18 @@ def measure(net: Net, n: int, device: torch.device, repeats: int) -> Iterator[Me
         once()
 
     ratios, seconds = compared(bare, lambda: sit(module, data), repeats, device)
-    yield Measure("evaluation", f"{net.name}, {n:,} images", "bare passes", "an exam", tuple(ratios), tuple(seconds), n, wanted=0.9)
+    yield Measure(
+        "evaluation",
+        f"{net.name}, {n:,} images",
+        "bare passes",
+        "an exam",
+        tuple(ratios),
+        tuple(seconds),
+        n,
+        wanted=0.9,
+    )
     ratios, seconds = compared(each, once, max(1, repeats // 2), device)
     name = f"{net.name}, {n:,} images, {len(entries())} metrics"
-    yield Measure("evaluation", name, "a pass for each metric", "all from one pass", tuple(ratios), tuple(seconds), n)
+    yield Measure(
+        "evaluation", name, "a pass for each metric", "all from one pass", tuple(ratios), tuple(seconds), n
+    )

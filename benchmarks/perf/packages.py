@@ -1,6 +1,8 @@
-"""Beside installed packages, at equal results: torchattacks for projected gradient descent, scipy's linear programs for the smallest repair.
+"""Beside installed packages, at equal results: torchattacks for projected gradient descent, scipy's
+linear programs for the smallest repair.
 
-torchattacks pins an old `requests`, so it is in no extra: `pip install --no-deps torchattacks`. If it is not installed its lines are left out.
+torchattacks pins an old `requests`, so it is in no extra: `pip install --no-deps torchattacks`. If
+it is not installed its lines are left out.
 """
 
 from __future__ import annotations
@@ -44,10 +46,14 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
 
 
 def attack(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
-    """Cross-entropy made large within 8/255, from the images themselves; torchattacks returns its last point, ours is the best one on the way."""
+    """Cross-entropy made large within 8/255, from the images themselves; torchattacks returns its
+    last point, ours is the best one on the way.
+    """
     module, data = net.module(device).eval(), net.images(n, device)
     x, y = data.images(), data.y
-    theirs = import_module("torchattacks").PGD(module, EPSILON, SEARCH.step_size, SEARCH.steps, random_start=False)
+    theirs = import_module("torchattacks").PGD(
+        module, EPSILON, SEARCH.step_size, SEARCH.steps, random_start=False
+    )
 
     def objective(z: Sequence[Tensor]) -> Tensor:
         return -nn.functional.cross_entropy(module(z[0]), y, reduction="none")
@@ -61,7 +67,9 @@ def attack(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
         lacking = objective([found]) - objective([other])
         outside = (found - x).abs().amax() - EPSILON
     if float(lacking.amax()) > 1e-5 or float(outside) > 1e-6:
-        raise RuntimeError(f"{net.name}: torchattacks finds a loss that is higher by {float(lacking.amax()):.2e}")
+        raise RuntimeError(
+            f"{net.name}: torchattacks finds a loss that is higher by {float(lacking.amax()):.2e}"
+        )
     ratios, seconds = compared(lambda: theirs(x, y), ours, repeats, device)
     facts = {"theirs_is_higher_by": max(0.0, float(lacking.amax()))}
     return Measure(
@@ -77,14 +85,18 @@ def attack(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
 
 
 def program(repeats: int, share: float) -> Measure:
-    """The smallest change (L1) of the last layer of a digits network with which its wrong answers are right and its right ones stay."""
+    """The smallest change (L1) of the last layer of a digits network with which its wrong answers
+    are right and its right ones stay.
+    """
     rows, points = margins(share)
     ratios, seconds = compared(lambda: by_scipy(rows), lambda: ours(rows), repeats, torch.device("cpu"))
     facts = {"largest_difference": abs(by_scipy(rows) - ours(rows)) / max(1.0, abs(ours(rows)))}
     if facts["largest_difference"] > 1e-6:
         raise RuntimeError(f"the optima differ by {facts['largest_difference']:.2e}")
     name = f"digits fc, last layer, {points} points ({len(rows.rhs):,} rows, {rows.size} weights)"
-    return Measure("packages", name, "scipy.optimize.linprog", "ours", tuple(ratios), tuple(seconds), points, facts=facts)
+    return Measure(
+        "packages", name, "scipy.optimize.linprog", "ours", tuple(ratios), tuple(seconds), points, facts=facts
+    )
 
 
 def margins(share: float) -> tuple[Margins, int]:

@@ -1,4 +1,6 @@
-"""bf16 autocast and channels_last on the CPU (airepair/arithmetic/precision.py) beside contiguous float32: speed. Accuracies: agreement.py."""
+"""bf16 autocast and channels_last on the CPU (airepair/arithmetic/precision.py) beside contiguous
+float32: speed. Accuracies: agreement.py.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
 
 
 def speeds(net: Net, n: int, device: torch.device, repeats: int) -> Iterator[Measure]:
-    """One pass of training, one exam as a record has it, one as a repair selects by, one search of 5 steps."""
+    """One pass of training, one exam as a record has it, one as a repair selects by, one search of
+    5 steps.
+    """
     plain, data = net.module(device), net.images(n, device)
     marked = mark(copy.deepcopy(plain), DATASET, device)
     fast, x, y = f"{precision_of(marked)}, channels_last", data.images(), data.y
@@ -58,4 +62,6 @@ def speeds(net: Net, n: int, device: torch.device, repeats: int) -> Iterator[Mea
         ratios, seconds = compared(lambda w=work: w(plain), lambda w=work: w(marked), repeats, device)  # type: ignore[misc]
         rate = {"images_per_second": round(n / statistics.median(seconds))}
         label = f"{net.name}, {n} images, {name}"
-        yield Measure("precision", label, "float32, contiguous", fast, tuple(ratios), tuple(seconds), n, facts=rate)
+        yield Measure(
+            "precision", label, "float32, contiguous", fast, tuple(ratios), tuple(seconds), n, facts=rate
+        )

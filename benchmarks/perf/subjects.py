@@ -1,4 +1,6 @@
-"""Networks and images for the measurements: shapes and sizes of the real subjects, random weights and pixels (speed does not depend on them)."""
+"""Networks and images for the measurements: shapes and sizes of the real subjects, random weights
+and pixels (speed does not depend on them).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ class Net:
                 made = (plain.fc if self.name.endswith("fc") else plain.cnn)(CLASSES, self.shape)
             else:
                 kind, _, width = self.name.partition("w")
-                build = {"resnet18": resnet.resnet18, "resnet34": resnet.resnet34, "resnet50": resnet.resnet50}[kind]
+                build = {
+                    "resnet18": resnet.resnet18,
+                    "resnet34": resnet.resnet34,
+                    "resnet50": resnet.resnet50,
+                }[kind]
                 made = build(CLASSES, self.shape, int(width or 64))
         return made.to(device)
 
@@ -51,4 +57,7 @@ class Net:
 DIGITS_FC, DIGITS_CNN = Net("digits fc", (1, 8, 8), 64), Net("digits cnn", (1, 8, 8), 64)
 MNIST_FC, MNIST_CNN = Net("mnist fc", (1, 28, 28), 128), Net("mnist cnn", (1, 28, 28), 64)
 SMALL_RESNET = Net("resnet18w16", (3, 32, 32), 64, "crop+flip")
-RESNETS = tuple(Net(f"resnet{k}", (3, 32, 32), batch, "crop+flip") for k, batch in ((18, 128), (18, 512), (18, 1024), (34, 512), (50, 512)))
+RESNETS = tuple(
+    Net(f"resnet{k}", (3, 32, 32), batch, "crop+flip")
+    for k, batch in ((18, 128), (18, 512), (18, 1024), (34, 512), (50, 512))
+)

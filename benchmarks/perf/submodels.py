@@ -1,4 +1,6 @@
-"""Apricot: twenty submodels together beside one after another, and the weight arithmetic of 1,000 failing cases beside one evaluation."""
+"""Apricot: twenty submodels together beside one after another, and the weight arithmetic of 1,000
+failing cases beside one evaluation.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from .subjects import DIGITS_CNN, DIGITS_FC, MNIST_CNN, MNIST_FC, Net
 from .timing import Measure, compared
 
 COUNT, CASES, BLOCK = 20, 1000, 20
-# Images of train and epochs: a window is a quarter. The floor of 3 is for fully connected nets on the CPU; on CUDA for CNNs as well.
+# Images of train and epochs: a window is a quarter. The floor of 3 is for fully connected nets on
+# the CPU; on CUDA for CNNs as well.
 ON_CPU = ((DIGITS_FC, 600, 4, 3.0), (MNIST_FC, 1024, 1, 3.0), (DIGITS_CNN, 600, 1, None))
 EVALUATED = ((DIGITS_FC, 300), (MNIST_FC, 5000), (MNIST_CNN, 500))
 
@@ -29,7 +32,9 @@ EVALUATED = ((DIGITS_FC, 300), (MNIST_FC, 5000), (MNIST_CNN, 500))
 def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator[Measure]:
     """Training of the submodels, then the adjustment."""
     cuda = device.type == "cuda"
-    for net, n, epochs, wanted in ((MNIST_CNN, 20_000, 4, 3.0), (MNIST_FC, 20_000, 4, 3.0)) if cuda else ON_CPU:
+    for net, n, epochs, wanted in (
+        ((MNIST_CNN, 20_000, 4, 3.0), (MNIST_FC, 20_000, 4, 3.0)) if cuda else ON_CPU
+    ):
         size = max(4 * net.batch, int(n * share)) if share < 1 else n
         yield training(net, size, epochs, wanted if not cuda else None, device, repeats)
         if cuda:  # the recorded steps one after another are the harder yardstick: streams are to beat these
@@ -48,7 +53,12 @@ def training(
     kind: type[InStreams] | type[Together] = Together,
 ) -> Measure:
     """The same windows, epochs and batches either way."""
-    start, data, parts, recipe = net.module(device), net.images(n, device), windows(n, COUNT, 0.25), net.recipe(epochs)
+    start, data, parts, recipe = (
+        net.module(device),
+        net.images(n, device),
+        windows(n, COUNT, 0.25),
+        net.recipe(epochs),
+    )
     splits = [data.select(torch.arange(p.start, p.stop, device=device)) for p in parts]
 
     def one_by_one() -> None:
@@ -56,7 +66,9 @@ def training(
             fit(net.module(device), part, None, recipe, torch.Generator().manual_seed(k))
 
     def together() -> None:
-        at_once(kind, Plan(start, parts, recipe), data, [torch.Generator().manual_seed(k) for k in range(COUNT)])
+        at_once(
+            kind, Plan(start, parts, recipe), data, [torch.Generator().manual_seed(k) for k in range(COUNT)]
+        )
 
     ratios, seconds = compared(one_by_one, together, repeats, device)
     images = COUNT * len(splits[0]) * epochs
@@ -74,7 +86,9 @@ def training(
 
 
 def adjustment(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
-    """50 blocks of 20 cases, strategy 2, each one affine combination; beside the network's one pass over n validation images."""
+    """50 blocks of 20 cases, strategy 2, each one affine combination; beside the network's one pass
+    over n validation images.
+    """
     module, validation = net.module(device).eval(), net.images(n, device)
     names = names_of(module)
     one: Stack = {name: tensor[None] for name, tensor in module.state_dict().items() if name in names}
@@ -90,5 +104,17 @@ def adjustment(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
 
     ratios, seconds = compared(adjust, lambda: sit(module, validation), repeats, device)
     name = f"{net.name}, {CASES:,} failing cases in blocks of {BLOCK}, beside one evaluation of {n:,} images"
-    wanted = 5.0 if n > CASES or net is MNIST_CNN else None  # an evaluation of a quarter of a millisecond is no yardstick
-    return Measure("submodels", name, "the adjustment", "one evaluation", tuple(ratios), tuple(seconds), n, wanted=wanted, most=True)
+    wanted = (
+        5.0 if n > CASES or net is MNIST_CNN else None
+    )  # an evaluation of a quarter of a millisecond is no yardstick
+    return Measure(
+        "submodels",
+        name,
+        "the adjustment",
+        "one evaluation",
+        tuple(ratios),
+        tuple(seconds),
+        n,
+        wanted=wanted,
+        most=True,
+    )

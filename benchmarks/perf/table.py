@@ -20,12 +20,19 @@ FACTS = {
 def markdown(content: Mapping[str, Any]) -> str:
     """The page of one run's JSON content."""
     rows = [
-        f"| {m['group']} | {m['name']} | {m['ratio'].replace('seconds of ', '')} | **{m['median']:.2f}** | {m['min']:.2f} to {m['max']:.2f} "
+        f"| {m['group']} | {m['name']} | {m['ratio'].replace('seconds of ', '')} | **{m['median']:.2f}** "
+        f"| {m['min']:.2f} to {m['max']:.2f} "
         f"| {m['wanted'] or ''}{'' if m['reached'] is not False else ' (not reached)'} | {facts(m)} |"
         for m in content["measures"]
     ]
-    head = ["| part | what | ratio of seconds | median | range | wanted | besides |", "|:--|:--|:--|--:|:--|:--|:--|"]
-    return "\n".join([f"# Speed on {content['provenance']['device']}", "", *head, *rows, "", *claims(content)]) + "\n"
+    head = [
+        "| part | what | ratio of seconds | median | range | wanted | besides |",
+        "|:--|:--|:--|--:|:--|:--|:--|",
+    ]
+    return (
+        "\n".join([f"# Speed on {content['provenance']['device']}", "", *head, *rows, "", *claims(content)])
+        + "\n"
+    )
 
 
 def facts(measure: Mapping[str, Any]) -> str:
@@ -38,8 +45,15 @@ def claims(content: Mapping[str, Any]) -> list[str]:
     p, repeats = content["provenance"], sorted({m["repeats"] for m in content["measures"]})
     loads = content["load"]
     changed = " with local changes" if p["dirty"] else ""
-    how = f"n = {' or '.join(map(str, repeats))} pairs, both arms in turn; median, minimum and maximum of the pairs' ratios, in {content['clock']}."
-    where = f"{p['threads']} thread(s); torch {p['versions']['torch']}, Python {p['versions']['python']}; commit {p['commit']}{changed}; {p['time']}"
+    how = (
+        f"n = {' or '.join(map(str, repeats))} pairs, both arms in turn; median, "
+        f"minimum and maximum of the pairs' ratios, in {content['clock']}."
+    )
+    where = (
+        f"{p['threads']} thread(s); torch {p['versions']['torch']}, "
+        f"Python {p['versions']['python']}; commit {p['commit']}{changed}; {p['time']}"
+    )
     return [
-        f"{how} {where}; load average {min(loads)} to {max(loads)}; {content['seconds']} s in all. Made by `python -m benchmarks.perf`."
+        f"{how} {where}; load average {min(loads)} to {max(loads)}; {content['seconds']} s in all. "
+        f"Made by `python -m benchmarks.perf`."
     ]

@@ -15,9 +15,11 @@ SHORT = 0.05  # seconds
 
 @dataclass(frozen=True)
 class Measure:
-    """`ratios`: seconds of `slow` over seconds of `fast`, a pair each; `wanted`: the smallest (or, with `most`, largest) median that is asked for.
+    """`ratios`: seconds of `slow` over seconds of `fast`, a pair each; `wanted`: the smallest (or,
+    with `most`, largest) median that is asked for.
 
-    `amount`: images (or evaluations) that an arm goes through; `facts`: what else was found ("images_per_second", "share_of_peak").
+    `amount`: images (or evaluations) that an arm goes through; `facts`: what else was found
+    ("images_per_second", "share_of_peak").
     """
 
     group: str
@@ -53,18 +55,28 @@ class Measure:
             "min": round(min(self.ratios), 4),
             "median": round(self.median, 4),
             "max": round(max(self.ratios), 4),
-            "wanted": None if self.wanted is None else f"{'at most' if self.most else 'at least'} {self.wanted:g}",
+            "wanted": None
+            if self.wanted is None
+            else f"{'at most' if self.most else 'at least'} {self.wanted:g}",
             "reached": self.reached,
-            "seconds_of_fast": {"min": min(self.seconds), "median": statistics.median(self.seconds), "max": max(self.seconds)},
+            "seconds_of_fast": {
+                "min": min(self.seconds),
+                "median": statistics.median(self.seconds),
+                "max": max(self.seconds),
+            },
             "amount": self.amount,
             **self.facts,
         }
 
 
-def compared(slow: Callable[[], object], fast: Callable[[], object], repeats: int, device: torch.device) -> tuple[list[float], list[float]]:
-    """Ratios slow / fast and the seconds of fast: each once to warm up, then `repeats` pairs, the order changing from pair to pair.
+def compared(
+    slow: Callable[[], object], fast: Callable[[], object], repeats: int, device: torch.device
+) -> tuple[list[float], list[float]]:
+    """Ratios slow / fast and the seconds of fast: each once to warm up, then `repeats` pairs, the
+    order changing from pair to pair.
 
-    An arm that is over in less than SHORT is called again and again for as long; its seconds are those of one call.
+    An arm that is over in less than SHORT is called again and again for as long; its seconds are
+    those of one call.
     """
     times = []
     for call in (slow, fast):
@@ -93,7 +105,9 @@ def seconds(call: Callable[[], object], device: torch.device, times: int = 1) ->
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """On one CPU thread the process's own CPU seconds, which other processes do not stretch; else those of the wall."""
+    """On one CPU thread the process's own CPU seconds, which other processes do not stretch; else
+    those of the wall.
+    """
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 

@@ -1,4 +1,6 @@
-"""The training loop beside the same network's bare forward, backward and step on one batch that lies ready (floor .9 on the CPU)."""
+"""The training loop beside the same network's bare forward, backward and step on one batch that
+lies ready (floor .9 on the CPU).
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,24 @@ def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator
 
 
 def compiled(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
-    """What torch.compile would make of it: bare steps of the compiled network beside the loop's recorded ones. Above 1 it would not pay."""
+    """What torch.compile would make of it: bare steps of the compiled network beside the loop's
+    recorded ones. Above 1 it would not pay.
+    """
     data, recipe, looped = net.images(n, device), net.recipe(), net.module(device)
     bare = bare_steps(net, n // net.batch, device, compile=True)
-    ratios, seconds = compared(bare, lambda: fit(looped, data, None, recipe, torch.Generator().manual_seed(0)), repeats, device)
+    ratios, seconds = compared(
+        bare, lambda: fit(looped, data, None, recipe, torch.Generator().manual_seed(0)), repeats, device
+    )
     slow = "bare steps, torch.compile(mode='reduce-overhead')"
-    return Measure("training", f"{net.name}, batch {net.batch}", slow, "the training loop", tuple(ratios), tuple(seconds), n)
+    return Measure(
+        "training",
+        f"{net.name}, batch {net.batch}",
+        slow,
+        "the training loop",
+        tuple(ratios),
+        tuple(seconds),
+        n,
+    )
 
 
 def measure(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
@@ -47,15 +61,30 @@ def measure(net: Net, n: int, device: torch.device, repeats: int) -> Measure:
     rate = n / sorted(seconds)[len(seconds) // 2]
     facts = {"images_per_second": round(rate), **share_of_peak(net, rate, device)}
     name = f"{net.name}, batch {net.batch}, {net.augment if net.augment != 'none' else 'no'} augmentation"
-    return Measure("training", name, "bare steps", "the training loop", tuple(ratios), tuple(seconds), n, wanted=0.9, facts=facts)
+    return Measure(
+        "training",
+        name,
+        "bare steps",
+        "the training loop",
+        tuple(ratios),
+        tuple(seconds),
+        n,
+        wanted=0.9,
+        facts=facts,
+    )
 
 
 def bare_steps(net: Net, steps: int, device: torch.device, compile: bool = False) -> Callable[[], None]:
-    """Forward, backward and step on one batch again and again; on CUDA bf16 and channels_last, launched one by one."""
+    """Forward, backward and step on one batch again and again; on CUDA bf16 and channels_last,
+    launched one by one.
+    """
     module, one = net.module(device).train(), net.images(net.batch, device)
     x, cuda = one.images(), device.type == "cuda"
     if cuda:
-        module, x = module.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module, x = (
+            module.to(memory_format=torch.channels_last),
+            x.contiguous(memory_format=torch.channels_last),
+        )  # type: ignore[call-overload]
     optimizer, network = optimizer_of(module, net.recipe()), module
     if compile:
         network = torch.compile(module, mode="reduce-overhead")  # type: ignore[assignment]
@@ -72,7 +101,9 @@ def bare_steps(net: Net, steps: int, device: torch.device, compile: bool = False
 
 
 def share_of_peak(net: Net, rate: float, device: torch.device) -> dict[str, float]:
-    """The achieved share of the card's bf16 peak, counting three forward passes an image; nothing where the peak is not known."""
+    """The achieved share of the card's bf16 peak, counting three forward passes an image; nothing
+    where the peak is not known.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     peak = next((p for card, p in PEAK.items() if card in name), None)
     if peak is None:

@@ -1,4 +1,6 @@
-"""The cells: every method on digits-fc as the grid runs it, and with small budgets on both networks, so that an emulator can repeat them."""
+"""The cells: every method on digits-fc as the grid runs it, and with small budgets on both
+networks, so that an emulator can repeat them.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ from benchmarks.grid import methods
 from .walk import walking
 
 EPOCHS = 4  # of the subject of a short cell
-# Budgets under which a cell takes an emulator a minute: what a method does is the same, only less of it. Without an environment two of them
-# ask what distorts the images.
+# Budgets under which a cell takes an emulator a minute: what a method does is the same, only less
+# of it. Without an environment two of them ask what distorts the images.
 SMALL: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2},
     "interpolate": {"epochs": 2},
@@ -65,7 +67,9 @@ def content(short: bool, named: Sequence[str], walk: Path | None) -> int:
 
 
 def whole(file: Path) -> int:
-    """Writes both kinds of cells with what they depend on; 1, and no file, where this process is not portable."""
+    """Writes both kinds of cells with what they depend on; 1, and no file, where this process is
+    not portable.
+    """
     if not _portable():
         return 1
     found = {"about": about(), "cells": digests(False, (), None), "short": digests(True, (), None)}
@@ -84,7 +88,11 @@ def _portable() -> bool:
 
 def about() -> dict[str, Any]:
     """The versions that the digests belong to: another one may add up in another order."""
-    versions = {"torch": torch.__version__.partition("+")[0], "numpy": numpy.__version__, "scipy": scipy.__version__}
+    versions = {
+        "torch": torch.__version__.partition("+")[0],
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+    }
     return {"benchmark_version": airepair.BENCHMARK_VERSION, "canary": measured(), **versions}
 
 
@@ -103,7 +111,11 @@ def digests(short: bool, named: Sequence[str], walk: Path | None) -> dict[str, d
             record = run_cell(spec, cache=cache, call=watched, load=load).record
             scores = hashlib.sha256(json.dumps(dict(record.after), sort_keys=True).encode()).hexdigest()[:16]
             weights = str(record.subject.get("repaired_weights", ""))[:16]
-            found[str(spec.case)] = {"status": record.status, "weights": weights, "scores": scores if record.after else ""}
+            found[str(spec.case)] = {
+                "status": record.status,
+                "weights": weights,
+                "scores": scores if record.after else "",
+            }
             print(spec.case, *found[str(spec.case)].values(), record.reason[:80], file=sys.stderr, flush=True)
             stack.close()
     return found
@@ -122,4 +134,6 @@ def specs(short: bool, named: Sequence[str]) -> Iterator[CellSpec]:
 def _short_subject(model: str, cache: Path) -> Any:
     training = training_of("digits", model)
     training = replace(training, recipe=replace(training.recipe, epochs=EPOCHS))
-    return trained(f"digits-{model}", spoil(data.load("digits", seed=0), training, 0), model, training, 0, cache)
+    return trained(
+        f"digits-{model}", spoil(data.load("digits", seed=0), training, 0), model, training, 0, cache
+    )

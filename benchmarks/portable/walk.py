@@ -1,4 +1,6 @@
-"""Every operation of torch during a repair, with digests of what went in and what came out: where two processors part, and by which operation."""
+"""Every operation of torch during a repair, with digests of what went in and what came out: where
+two processors part, and by which operation.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,42 @@ from torch.utils._pytree import tree_leaves
 
 Call = Callable[[Callable[[], None]], None]
 # They compute nothing: views, copies, and memory that holds nothing yet.
-SILENT = ("empty", "detach", "view", "t.", "transpose", "alias", "_unsafe_view", "expand", "slice", "as_strided", "new_empty")
+SILENT = (
+    "empty",
+    "detach",
+    "view",
+    "t.",
+    "transpose",
+    "alias",
+    "_unsafe_view",
+    "expand",
+    "slice",
+    "as_strided",
+    "new_empty",
+)
 
 
 class Walk(TorchDispatchMode):
-    """Writes a line per operation: name, type and shape of its first tensor, digest of its arguments, digest of its results."""
+    """Writes a line per operation: name, type and shape of its first tensor, digest of its
+    arguments, digest of its results.
+    """
 
     def __init__(self, file: IO[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.file = file
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         name = str(func).removeprefix("aten.")
         if name.startswith(SILENT):
             return func(*args, **(kwargs or {}))
         first = next((v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)), None)
-        about = "" if first is None else f"{str(first.dtype).removeprefix('torch.')}{list(first.shape)}".replace(" ", "")
+        about = (
+            ""
+            if first is None
+            else f"{str(first.dtype).removeprefix('torch.')}{list(first.shape)}".replace(" ", "")
+        )
         given = digest((args, kwargs))
         result = func(*args, **(kwargs or {}))
         # An operation in place may return nothing: then what it was given is what it made.
@@ -64,7 +86,9 @@ def digest(values: Any) -> str:
 
 
 def parted(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """The operations that made something else of equal arguments, each once; and where the two lists stop being of the same operations."""
+    """The operations that made something else of equal arguments, each once; and where the two
+    lists stop being of the same operations.
+    """
     found: dict[str, None] = {}
     for line, twin in zip(one, other, strict=False):
         (what, given, made), (what2, given2, made2) = (text.rsplit(" ", 2) for text in (line, twin))

@@ -1,4 +1,6 @@
-"""Repairs a job by adversarial training with the adversarial-robustness-toolbox; knows nothing of airepair but the job's folder."""
+"""Repairs a job by adversarial training with the adversarial-robustness-toolbox; knows nothing of
+airepair but the job's folder.
+"""
 
 import json
 import sys
@@ -39,7 +41,9 @@ def main(folder: Path) -> None:
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
-    attack = ProjectedGradientDescent(classifier, eps=options["eps"], eps_step=options["eps"] / 2, max_iter=STEPS, verbose=False)
+    attack = ProjectedGradientDescent(
+        classifier, eps=options["eps"], eps_step=options["eps"] / 2, max_iter=STEPS, verbose=False
+    )
     trainer = AdversarialTrainer(classifier, attack, ratio=options["ratio"])
     best = accuracy(module, data["validation_x"], data["validation_y"])
     state = {k: v.clone() for k, v in module.state_dict().items()}
@@ -52,8 +56,14 @@ def main(folder: Path) -> None:
             best, state = now, {k: v.clone() for k, v in module.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "result.safetensors")
     attacked = int(len(x) * options["ratio"] * STEPS)
-    report = {"backward": options["epochs"] * (len(x) + attacked), "forward": (options["epochs"] + 1) * len(data["validation_y"])}
-    report["notes"] = ["the images of the attack's own steps are counted as training images", f"validation accuracy {best:.4f}"]
+    report = {
+        "backward": options["epochs"] * (len(x) + attacked),
+        "forward": (options["epochs"] + 1) * len(data["validation_y"]),
+    }
+    report["notes"] = [
+        "the images of the attack's own steps are counted as training images",
+        f"validation accuracy {best:.4f}",
+    ]
     (folder / "result.json").write_text(json.dumps(report))
 
 

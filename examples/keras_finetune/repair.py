@@ -1,4 +1,7 @@
-"""Repairs a job in TensorFlow/Keras; torch is not installed here. Layouts: Keras wants N x H x W x C, kernels H x W x in x out, dense in x out."""
+"""Repairs a job in TensorFlow/Keras; torch is not installed here.
+
+Layouts: Keras wants N x H x W x C, kernels H x W x in x out, dense in x out.
+"""
 
 import json
 import os
@@ -39,7 +42,9 @@ def layers_of(layer):
         )
         return padded(layer, made)
     if kind.startswith("BatchNorm"):
-        return [keras.layers.BatchNormalization(momentum=1 - layer["momentum"], epsilon=layer["eps"], name=name)]
+        return [
+            keras.layers.BatchNormalization(momentum=1 - layer["momentum"], epsilon=layer["eps"], name=name)
+        ]
     if kind == "Linear":
         return [keras.layers.Dense(layer["out_features"], use_bias=layer["bias"], name=name)]
     if kind == "MaxPool2d" and not any(both(layer["padding"])):
@@ -52,11 +57,17 @@ def layers_of(layer):
     return [simple[kind]()]
 
 
-TENSORS = {"Conv2d": ("weight", "bias"), "Linear": ("weight", "bias"), "BatchNorm": ("weight", "bias", "running_mean", "running_var")}
+TENSORS = {
+    "Conv2d": ("weight", "bias"),
+    "Linear": ("weight", "bias"),
+    "BatchNorm": ("weight", "bias", "running_mean", "running_var"),
+}
 
 
 def tensors_of(layer):
-    """The names of a layer's tensors in PyTorch, in the order of Keras' own, and the axes that take PyTorch's layout to Keras'."""
+    """The names of a layer's tensors in PyTorch, in the order of Keras' own, and the axes that take
+    PyTorch's layout to Keras'.
+    """
     for kind, names in TENSORS.items():
         if layer["kind"].startswith(kind):
             axes = {"Conv2d": (2, 3, 1, 0), "Linear": (1, 0)}.get(kind)
@@ -85,7 +96,9 @@ def state_of(model, description, start):
 
 
 class Report(keras.callbacks.Callback):
-    """Progress in the form that the harness reads; the best weights on validation are kept, the start included."""
+    """Progress in the form that the harness reads; the best weights on validation are kept, the
+    start included.
+    """
 
     def __init__(self, epochs, best, weights):
         super().__init__()
@@ -100,7 +113,10 @@ class Report(keras.callbacks.Callback):
 def main(folder: Path) -> None:
     """Rebuilds, checks, trains, writes back."""
     job, data = json.loads((folder / "job.json").read_text()), np.load(folder / "data.npz")
-    description, start = json.loads((folder / "model.json").read_text()), load_file(folder / "model.safetensors")
+    description, start = (
+        json.loads((folder / "model.json").read_text()),
+        load_file(folder / "model.safetensors"),
+    )
     keras.utils.set_random_seed(job["seed"])
     tf.config.experimental.enable_op_determinism()
     x = {k: data[f"{k}_x"].transpose(0, 2, 3, 1) for k in ("train", "failing", "validation")}
@@ -110,9 +126,13 @@ def main(folder: Path) -> None:
     load(model, description, start)
     options = job["options"]
     optimizer = keras.optimizers.SGD(options["lr"], momentum=0.9, nesterov=True)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.compile(
+        optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
     wrong = float((model.predict(x["failing"], verbose=0).argmax(1) != y["failing"]).mean())
-    print(f"the rebuilt network gets {wrong:.4f} of the failing inputs wrong (1 where the conversion is exact)")
+    print(
+        f"the rebuilt network gets {wrong:.4f} of the failing inputs wrong (1 where the conversion is exact)"
+    )
     if wrong < 0.98:
         raise SystemExit("the rebuilt network is not the subject")
     best = model.evaluate(x["validation"], y["validation"], verbose=0)[1]
@@ -122,7 +142,10 @@ def main(folder: Path) -> None:
     model.fit(images, labels, 64, options["epochs"], verbose=0, validation_data=checked, callbacks=[report])
     model.set_weights(report.weights)
     save_file(state_of(model, description, start), folder / "result.safetensors")
-    counts = {"backward": len(labels) * options["epochs"], "forward": len(y["validation"]) * (options["epochs"] + 1)}
+    counts = {
+        "backward": len(labels) * options["epochs"],
+        "forward": len(y["validation"]) * (options["epochs"] + 1),
+    }
     (folder / "result.json").write_text(json.dumps(counts))
 
 

@@ -1,6 +1,8 @@
-"""Makes airepair/models/shipped/digits_keras_cnn.h5: a small Keras CNN for pixels in 0..255, trained on digits with the grid's label noise.
+"""Makes airepair/models/shipped/digits_keras_cnn.h5: a small Keras CNN for pixels in 0..255, trained
+on digits with the grid's label noise.
 
-It stands for a model that a Keras user brings: nothing in it says how it is fed; digits_keras_cnn.toml beside it does.
+It stands for a model that a Keras user brings: nothing in it says how it is fed;
+digits_keras_cnn.toml beside it does.
 
     pip install 'airepair[keras,mmdnn]'
     KERAS_BACKEND=torch python examples/keras_subject/make_digits_keras_cnn.py OUT.h5
@@ -47,7 +49,10 @@ def main(out: str) -> None:
     steps = EPOCHS * -(-len(train) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    images = {name: getattr(digits, name).images().permute(0, 2, 3, 1).numpy() * 255 for name in ("train", "validation", "test")}
+    images = {
+        name: getattr(digits, name).images().permute(0, 2, 3, 1).numpy() * 255
+        for name in ("train", "validation", "test")
+    }
     model.fit(images["train"], train.y.numpy(), batch_size=BATCH, epochs=EPOCHS, verbose=0)
     for name in ("validation", "test"):
         print(name, model.evaluate(images[name], getattr(digits, name).y.numpy(), verbose=0)[1])

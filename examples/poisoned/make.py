@@ -2,8 +2,10 @@
 
     python examples/poisoned/make.py OUT [DATASET NETWORK]
 
-OUT/poisoned.pt        a small network (default: digits cnn), a fifth of whose training images carried a white square and the label 0
-OUT/failing.npz        images that were found in use: with the square, and with the labels that they should get
+OUT/poisoned.pt        a small network (default: digits cnn), a fifth of whose training images
+carried a white square and the label 0
+OUT/failing.npz        images that were found in use: with the square, and with the labels that they
+should get
 OUT/triggered.npz      other images with the square, for what the repair is worth on inputs that it never saw
 """
 
@@ -27,7 +29,9 @@ FOUND = 100  # images that a user has found and labelled
 
 
 def main(out: Path, dataset: str = "digits", network: str = "cnn") -> None:
-    """Trains on the train split of seed 0; what is found comes from its repair split, what is kept back from its test split."""
+    """Trains on the train split of seed 0; what is found comes from its repair split, what is kept
+    back from its test split.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     images, poison = data.load(dataset, seed=SEED), Backdoor(severity=0.2)

@@ -1,7 +1,9 @@
-"""What a repair of the poisoned network was worth and what it cost: python examples/poisoned/measure.py OUT RUN
+"""What a repair of the poisoned network was worth and what it cost: python
+examples/poisoned/measure.py OUT RUN
 
-OUT is the folder of make.py, RUN that of `airepair repair`. Per method: accuracy on clean test images, accuracy on images with the square
-that neither the repair nor its choice of a state has seen, how often the square still leads to 0, and the training images and CPU seconds.
+OUT is the folder of make.py, RUN that of `airepair repair`. Per method: accuracy on clean test
+images, accuracy on images with the square that neither the repair nor its choice of a state has
+seen, how often the square still leads to 0, and the training images and CPU seconds.
 """
 
 import sys
@@ -25,7 +27,11 @@ def main(out: Path, run: Path) -> None:
     images = data.load(torch.load(out / "poisoned.pt", weights_only=True)["data"], seed=0)
     triggered = wanted(f"npz:{out / 'triggered.npz'}", images.classes, images.shape)
     rows = [("before", out / "poisoned.pt", {}, {})]
-    rows += [(r.case.method, run / "models" / f"{r.key}.pt", r.budget, r.cost) for r in read([run])[0] if r.status == "repaired"]
+    rows += [
+        (r.case.method, run / "models" / f"{r.key}.pt", r.budget, r.cost)
+        for r in read([run])[0]
+        if r.status == "repaired"
+    ]
     print(f"{'':<16}{'clean':>8}{'square':>8}{'leads to 0':>12}{'images':>10}{'CPU s':>9}")
     for name, file, budget, cost in rows:
         module = network(file, images.shape)
@@ -36,7 +42,9 @@ def main(out: Path, run: Path) -> None:
 
 
 def network(file: Path, shape: tuple[int, int, int]) -> nn.Module:
-    """The network of a state dict, or of the module beside it where that does not tell the architecture (prdnn's two channels)."""
+    """The network of a state dict, or of the module beside it where that does not tell the
+    architecture (prdnn's two channels).
+    """
     whole = file.with_name(f"{file.stem}.module.pt")
     if whole.is_file():
         module: nn.Module = torch.load(whole, weights_only=False)  # a pickle, which the run wrote

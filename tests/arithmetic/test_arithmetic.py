@@ -1,4 +1,6 @@
-"""Portable arithmetic: what is set up before the libraries load, what the canary says of it, and functions that are exact everywhere."""
+"""Portable arithmetic: what is set up before the libraries load, what the canary says of it, and
+functions that are exact everywhere.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair.arguments", "train"
 
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """As in a process that has loaded neither torch nor numpy, on an x86-64 machine, without any of the variables."""
+    """As in a process that has loaded neither torch nor numpy, on an x86-64 machine, without any of
+    the variables.
+    """
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     for name in (*setup.SETTINGS, setup.NUMPY_FEATURES):
         monkeypatch.setenv(name, "")  # put back to what it was, whatever the test leaves
@@ -65,7 +69,9 @@ def test_native_sets_nothing_and_takes_back_what_was_inherited(unloaded: pytest.
 def test_a_library_that_was_there_before_is_named(unloaded: pytest.MonkeyPatch, library: str):
     """In a notebook or beside another plug-in: one line says why numbers are native, and nothing is set."""
     unloaded.setitem(sys.modules, library, ModuleType(library))
-    assert setup.set_up(portable=True) == (f"native arithmetic: {library} had been imported before the portable kernels could be chosen")
+    assert setup.set_up(portable=True) == (
+        f"native arithmetic: {library} had been imported before the portable kernels could be chosen"
+    )
     assert not setup.is_set()
 
 
@@ -76,7 +82,9 @@ def test_another_processor_family_is_native(unloaded: pytest.MonkeyPatch):
     assert not setup.is_set()
 
 
-@pytest.mark.parametrize(("version", "names"), [("2.4.0", "X86_V3 X86_V4"), ("2.3.5", "AVX2 FMA3"), ("1.26.4", "AVX2 FMA3")])
+@pytest.mark.parametrize(
+    ("version", "names"), [("2.4.0", "X86_V3 X86_V4"), ("2.3.5", "AVX2 FMA3"), ("1.26.4", "AVX2 FMA3")]
+)
 def test_numpys_names_follow_its_version(monkeypatch: pytest.MonkeyPatch, version: str, names: str):
     """Groups of instructions since 2.4, single sets before."""
     monkeypatch.setattr("importlib.metadata.version", lambda _: version)
@@ -84,12 +92,35 @@ def test_numpys_names_follow_its_version(monkeypatch: pytest.MonkeyPatch, versio
 
 
 @pytest.mark.parametrize(("words", "kind"), [((), "portable"), (("--native",), "native")])
-def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(words: tuple[str, ...], kind: str, tmp_path: Path):
-    """In a process of its own: the record and the baseline's key say which, and standard error says nothing of it."""
-    line = [sys.executable, "-m", "airepair", "repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc"]
-    environment = {k: v for k, v in os.environ.items() if k not in setup.settings()} | {"AIREPAIR_CACHE": str(tmp_path / "cache")}
+def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(
+    words: tuple[str, ...], kind: str, tmp_path: Path
+):
+    """In a process of its own: the record and the baseline's key say which, and standard error says
+    nothing of it.
+    """
+    line = [
+        sys.executable,
+        "-m",
+        "airepair",
+        "repair",
+        "--method",
+        "noop",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "fc",
+    ]
+    environment = {k: v for k, v in os.environ.items() if k not in setup.settings()} | {
+        "AIREPAIR_CACHE": str(tmp_path / "cache")
+    }
     done = subprocess.run(
-        [*line, *words, "--out", str(tmp_path / "run")], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [*line, *words, "--out", str(tmp_path / "run")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = read([tmp_path / "run" / "records.jsonl"])[0]
@@ -98,8 +129,20 @@ def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(words: tuple[
 
 
 def test_a_command_says_why_it_stays_native(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Where a program that has loaded torch calls it: when the run begins, and not beside the one line of an error."""
-    words = ["repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--out", str(tmp_path / "run")]
+    """Where a program that has loaded torch calls it: when the run begins, and not beside the one
+    line of an error.
+    """
+    words = [
+        "repair",
+        "--method",
+        "noop",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "fc",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main([*words, "--device", "gpu"]) == 2
     assert "arithmetic" not in capsys.readouterr().err
     assert main(words) == 0
@@ -119,16 +162,22 @@ def test_a_command_says_why_it_stays_native(tmp_path: Path, capsys: pytest.Captu
         ([], "digits", True),
     ],
 )
-def test_a_named_profile_or_the_data_sets_want_portable_arithmetic(datasets: list[str], named: str | None, portable: bool):
+def test_a_named_profile_or_the_data_sets_want_portable_arithmetic(
+    datasets: list[str], named: str | None, portable: bool
+):
     """A named profile decides; without one the data sets do, and no data set is none."""
     assert wants_portable(datasets, named) is portable
 
 
-def config(keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benchmarks",), **options: Any) -> Any:
+def config(
+    keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benchmarks",), **options: Any
+) -> Any:
     """What the plug-in reads of pytest's configuration."""
     known = {"native": False, "device": "cpu", "profile": None, "dataset": [], "model": []} | options
     return SimpleNamespace(
-        getoption=lambda name: known[name.removeprefix("airepair_")], option=SimpleNamespace(keyword=keyword, markexpr=markexpr), args=args
+        getoption=lambda name: known[name.removeprefix("airepair_")],
+        option=SimpleNamespace(keyword=keyword, markexpr=markexpr),
+        args=args,
     )
 
 
@@ -154,7 +203,9 @@ def config(keyword: str = "", markexpr: str = "", args: tuple[str, ...] = ("benc
     ids=str,
 )
 def test_a_run_of_digits_is_portable(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], portable: bool):
-    """By profile and data set; where cells are picked by -k, by a node id or by model, by whether these are cells of other data sets."""
+    """By profile and data set; where cells are picked by -k, by a node id or by model, by whether
+    these are cells of other data sets.
+    """
     gpus = given.get("gpus", [])
     monkeypatch.setattr(plugin, "gpus_of", lambda config: gpus if given.get("device") != "cpu" else [])
     assert plugin.portable(config(**{k: v for k, v in given.items() if k != "gpus"})) is portable
@@ -177,7 +228,9 @@ def test_the_canary_decides_what_a_record_says(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_canary_leaves_the_process_as_it_was():
-    """Its digest is the same each time, without gradients too; torch's generator and threads stay where they are."""
+    """Its digest is the same each time, without gradients too; torch's generator and threads stay
+    where they are.
+    """
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     first = canary.measured.__wrapped__()
     with torch.no_grad():
@@ -245,8 +298,12 @@ def test_rmsprop_is_torchs_up_to_rounding():
 
 @pytest.mark.parametrize("modules", [MODULES, COMMANDS], ids=["the suite", "the commands"])
 def test_nothing_loads_numpy_before_the_arithmetic_is_chosen(modules: tuple[str, ...]):
-    """In a fresh process the plugins of the suite, and the commands that repair or train, are imported without numpy and torch."""
+    """In a fresh process the plugins of the suite, and the commands that repair or train, are
+    imported without numpy and torch.
+    """
     script = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\n"
     script += f"print([m for m in {setup.LIBRARIES!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

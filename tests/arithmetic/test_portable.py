@@ -1,4 +1,6 @@
-"""Digits cells have the same bits on every x86-64 processor: against committed digests here, and against an emulated one."""
+"""Digits cells have the same bits on every x86-64 processor: against committed digests here, and
+against an emulated one.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,18 @@ pytestmark = pytest.mark.skipif(not settings(), reason="portable arithmetic is d
 
 
 def command(*words: str, emulated: bool = False, timeout: int) -> str:
-    """What `python -m benchmarks.portable` prints, in a process of its own, here or on an emulated processor."""
+    """What `python -m benchmarks.portable` prints, in a process of its own, here or on an emulated
+    processor.
+    """
     before = [shutil.which(EMULATOR) or EMULATOR, "-cpu", PROCESSOR] if emulated else []
-    environment = {k: v for k, v in os.environ.items() if k not in settings()} | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {k: v for k, v in os.environ.items() if k not in settings()} | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     line = [*before, sys.executable, "-m", "benchmarks.portable", *words]
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout
 
@@ -43,7 +52,11 @@ def committed() -> dict[str, Any]:
     import torch
 
     found = json.loads(GOLDEN.read_text())
-    here = {"torch": torch.__version__.partition("+")[0], "numpy": numpy.__version__, "scipy": scipy.__version__}
+    here = {
+        "torch": torch.__version__.partition("+")[0],
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+    }
     other = {name: version for name, version in here.items() if found["about"][name] != version}
     if other:
         pytest.skip(f"the digests are of {found['about']}; here: {other}")
@@ -51,14 +64,22 @@ def committed() -> dict[str, Any]:
 
 
 def test_every_method_has_committed_digests():
-    """On digits-fc as the grid runs it, and shortly on both networks; a cell that repairs has digests of weights and scores."""
+    """On digits-fc as the grid runs it, and shortly on both networks; a cell that repairs has
+    digests of weights and scores.
+    """
     found = json.loads(GOLDEN.read_text())
     assert set(found["cells"]) == {f"digits-fc-{m}-s0" for m in methods()}
     assert set(found["short"]) == {f"digits-{model}-{m}-s0" for model in ("fc", "cnn") for m in methods()}
-    repaired = {m for m in methods() if any(found["short"][f"digits-{k}-{m}-s0"]["status"] == "repaired" for k in ("fc", "cnn"))}
+    repaired = {
+        m
+        for m in methods()
+        if any(found["short"][f"digits-{k}-{m}-s0"]["status"] == "repaired" for k in ("fc", "cnn"))
+    }
     assert repaired == set(methods())
     for cell in (*found["cells"].values(), *found["short"].values()):
-        assert (len(cell["weights"]), len(cell["scores"])) == ((16, 16) if cell["status"] == "repaired" else (0, 0))
+        assert (len(cell["weights"]), len(cell["scores"])) == (
+            (16, 16) if cell["status"] == "repaired" else (0, 0)
+        )
 
 
 @pytest.mark.slow
@@ -83,7 +104,9 @@ def test_another_processor_has_the_canarys_digest(committed: dict[str, Any]):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(EMULATOR), reason=NO_EMULATOR)
 def test_another_processor_gives_the_same_digests(committed: dict[str, Any], tmp_path: Path):
-    """Every method's short cells under an emulated AMD EPYC; where one differs, the operations that made it differ are named."""
+    """Every method's short cells under an emulated AMD EPYC; where one differs, the operations that
+    made it differ are named.
+    """
     there = json.loads(command("--short", emulated=True, timeout=7200))
     apart = sorted(cell for cell, digests in committed["short"].items() if there.get(cell) != digests)
     assert not apart, f"{', '.join(apart)}; of the first: {', '.join(operations_apart(apart[0], tmp_path))}"
@@ -91,7 +114,9 @@ def test_another_processor_gives_the_same_digests(committed: dict[str, Any], tmp
 
 
 def operations_apart(cell: str, folder: Path) -> list[str]:
-    """Repairs the cell again on both processors and compares operation by operation: many times slower, so only where digests differ."""
+    """Repairs the cell again on both processors and compares operation by operation: many times
+    slower, so only where digests differ.
+    """
     walks = []
     for emulated in (False, True):
         words = ("--short", "--method", Case.parse(cell).base_method, "--walk", str(folder / str(emulated)))
@@ -101,9 +126,13 @@ def operations_apart(cell: str, folder: Path) -> list[str]:
 
 
 def test_a_walk_names_the_operation_that_parts():
-    """Equal arguments and another result is that operation's doing; another result of other arguments is not."""
+    """Equal arguments and another result is that operation's doing; another result of other
+    arguments is not.
+    """
     here = ["mm.default float32[2,2] aa 01", "sqrt.default float32[2] 01 02", "add.Tensor float32[2] 02 03"]
     there = ["mm.default float32[2,2] aa 01", "sqrt.default float32[2] 01 ff", "add.Tensor float32[2] ff fe"]
     assert parted(here, there) == ["sqrt.default"]
     assert parted(here, here) == []
-    assert parted(here, ["bmm.default float32[2,2] aa 01"]) == ["another operation: mm.default float32[2,2] / bmm.default float32[2,2]"]
+    assert parted(here, ["bmm.default float32[2,2] aa 01"]) == [
+        "another operation: mm.default float32[2,2] / bmm.default float32[2,2]"
+    ]

@@ -1,4 +1,6 @@
-"""bf16 autocast and channels_last on the CPU: where they apply, what stays float32, and that every method bears them."""
+"""bf16 autocast and channels_last on the CPU: where they apply, what stays float32, and that every
+method bears them.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_convolutions_are_marked_and_digits_never_for_bf16(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("pays")
 def test_within_the_block_a_network_computes_in_bf16_and_answers_in_float32() -> None:
-    """Inside layers see bf16 and images in channels_last; logits are float32; after the block all is as before, also after an error."""
+    """Inside layers see bf16 and images in channels_last; logits are float32; after the block all
+    is as before, also after an error.
+    """
     module, x, seen = marked(), toy.images(16, 1).images(), []
     module[1].register_forward_hook(lambda _m, args, _out: seen.append(args[0]))
     before = module(x)
@@ -85,7 +89,9 @@ def test_an_exam_is_float32_unless_it_only_selects() -> None:
 
 @pytest.mark.usefixtures("pays")
 def test_training_steps_are_in_bf16_on_float32_weights() -> None:
-    """Every forward pass of the loss and of the validation that selects; what is kept on the way carries no hook."""
+    """Every forward pass of the loss and of the validation that selects; what is kept on the way
+    carries no hook.
+    """
     module, kept, types = marked(), [], set()
     module[1].register_forward_hook(lambda _m, args, _out: types.add(args[0].dtype))
     data = toy.dataset()
@@ -98,13 +104,17 @@ def test_training_steps_are_in_bf16_on_float32_weights() -> None:
 
 
 def test_in_channels_last_a_training_is_the_same_up_to_rounding() -> None:
-    """A network of digits gets its images in channels_last and a fused optimiser, and after two epochs stands where an unmarked one does."""
+    """A network of digits gets its images in channels_last and a fused optimiser, and after two
+    epochs stands where an unmarked one does.
+    """
     data, recipe = toy.dataset(), Recipe(epochs=2, lr=0.01, momentum=0.9, weight_decay=1e-3)
     networks = [copy.deepcopy(toy.subject("cnn").module) for _ in range(2)]
     mark(networks[1], "digits", CPU)
     layouts = []
     for module in networks:
-        handle = module[1].register_forward_hook(lambda _m, args, _out: layouts.append(args[0].stride(1)))  # 1: channels_last
+        handle = module[1].register_forward_hook(
+            lambda _m, args, _out: layouts.append(args[0].stride(1))
+        )  # 1: channels_last
         fit(module, data.train, None, recipe, torch.Generator().manual_seed(0))
         handle.remove()
     assert layouts[0] > 1
@@ -137,7 +147,11 @@ def test_bf16_needs_instructions_and_a_clear_gain(monkeypatch: pytest.MonkeyPatc
     """Without the instructions nothing is measured; with them 1.2 times as fast is the least."""
     seconds = {torch.float32: 1.2, torch.bfloat16: 1.0}
     monkeypatch.setattr(precision, "_seconds", lambda dtype: seconds[dtype])
-    for capabilities, bf16, expected in (({}, 0.1, False), ({"avx512_bf16": True}, 1.0, True), ({"amx_bf16": True}, 1.01, False)):
+    for capabilities, bf16, expected in (
+        ({}, 0.1, False),
+        ({"avx512_bf16": True}, 1.0, True),
+        ({"amx_bf16": True}, 1.01, False),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
         seconds[torch.bfloat16] = bf16
         bf16_pays.cache_clear()
@@ -172,7 +186,9 @@ SMALL: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("method", methods())
 @pytest.mark.usefixtures("pays")
 def test_every_method_repairs_a_network_in_bf16(method: str) -> None:
-    """It ends as it does in float32, the result computes in float32 outside of training, and the record names the arithmetic."""
+    """It ends as it does in float32, the result computes in float32 outside of training, and the
+    record names the arithmetic.
+    """
     subject = toy.subject("cnn")
     for module in (subject.module, *subject.checkpoints.values()):
         mark(module, "cifar10", CPU)

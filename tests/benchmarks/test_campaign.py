@@ -21,18 +21,27 @@ from benchmarks.perf.__main__ import GROUPS
 
 
 def test_stages_follow_the_profile() -> None:
-    """CIFAR-100 first, ResNet-18 before 34 before 50, then the other sets, at last the performance benchmarks."""
+    """CIFAR-100 first, ResNet-18 before 34 before 50, then the other sets, at last the performance
+    benchmarks.
+    """
     found = campaign.stages("gpu")
     assert found[0].startswith("cifar100-resnet18")
-    order = [found.index(f"{d}-{m}") for d in ("cifar100", "cifar10") for m in ("resnet18", "resnet34", "resnet50")]
+    order = [
+        found.index(f"{d}-{m}") for d in ("cifar100", "cifar10") for m in ("resnet18", "resnet34", "resnet50")
+    ]
     assert order == sorted(order)
     assert found.index("cifar10-resnet50") < found.index("mnist-cnn") < found.index("fashion_mnist-cnn")
     assert found[-len(GROUPS) :] == [f"performance-{group}" for group in GROUPS]
 
 
-@pytest.mark.parametrize(("code", "seconds", "finished"), [("0", 30, True), ("2", 30, False), ("__import__('time').sleep(60)", 0.5, False)])
+@pytest.mark.parametrize(
+    ("code", "seconds", "finished"),
+    [("0", 30, True), ("2", 30, False), ("__import__('time').sleep(60)", 0.5, False)],
+)
 def test_a_stage_ends_or_is_interrupted(tmp_path: Path, code: str, seconds: float, finished: bool) -> None:
-    """A child that fails, or is still running when its time ends, has not finished; the latter is interrupted."""
+    """A child that fails, or is still running when its time ends, has not finished; the latter is
+    interrupted.
+    """
     words = [sys.executable, "-c", f"raise SystemExit({code})"]
     assert campaign.run_stage(words, tmp_path, tmp_path / "log.txt", seconds) is finished
 
@@ -46,7 +55,9 @@ def filed(state: Path, stage: str, method: str, status: str = "repaired") -> Non
 def test_a_second_run_goes_on_where_the_first_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Stages that are done are not run again; exit code 3 while some are left, 4 when one broke, 0 at the end."""
+    """Stages that are done are not run again; exit code 3 while some are left, 4 when one broke, 0
+    at the end.
+    """
     ran: list[str] = []
     fate = {"digits-fc": "0", "digits-cnn": "2"}
 
@@ -76,7 +87,9 @@ def test_a_second_run_goes_on_where_the_first_stopped(
         (["--cell-seconds", "-1"], "--cell-seconds -1"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    tmp_path: Path, words: list[str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 2, before anything runs."""
     assert campaign.main(["--state", str(tmp_path), *words]) == 2
     assert shown in capsys.readouterr().err
@@ -107,8 +120,12 @@ def test_a_cell_is_tried_once_unless_it_is_asked_for_again(tmp_path: Path) -> No
     assert "--deselect" not in campaign.command("digits-fc", given, tmp_path)
 
 
-def test_what_is_small_goes_along_and_the_next_machine_goes_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Records before weights, small before large, within the limit; submodels stay behind; joined, it is a state."""
+def test_what_is_small_goes_along_and_the_next_machine_goes_on_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records before weights, small before large, within the limit; submodels stay behind; joined,
+    it is a state.
+    """
     sizes = {
         "records/records.jsonl": 900,
         "records/cells/a/repaired.safetensors": 3000,
@@ -189,7 +206,9 @@ def test_a_row_is_done_when_each_of_its_cells_has_a_record(rows: dict[str, liste
 
 
 def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, listed.Row]) -> None:
-    """Numbers of two kinds of processors do not stand in one column; a column that nobody began may begin here."""
+    """Numbers of two kinds of processors do not stand in one column; a column that nobody began may
+    begin here.
+    """
     row = rows["1-digits-fc"]
     assert listed.waits_for(row, [], HERE) == ""
     assert listed.waits_for(row, [made("digits-fc-noop-s0")], HERE) == ""
@@ -200,13 +219,17 @@ def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, listed.R
     assert listed.waits_for(row, [anywhere], HERE) == ""
 
 
-def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_left(tmp_path: Path, rows: dict[str, listed.Row]) -> None:
+def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_left(
+    tmp_path: Path, rows: dict[str, listed.Row]
+) -> None:
     """`--method finetune` alone would also select its variants."""
     append(tmp_path / "records" / "records.jsonl", made("digits-fc-noop-s0"))
     found = listed.Listed("smoke", "reports/nowhere", rows)
     given = Namespace(profile="gpu", cell_seconds=60.0, retry=False, options=[], listed=found, models=None)
     words = campaign.command("1-digits-fc", given, tmp_path)
-    assert [w for w in words if "test_repair" in w] == ["benchmarks/test_repair.py::test_repair[digits-fc-random-s0]"]
+    assert [w for w in words if "test_repair" in w] == [
+        "benchmarks/test_repair.py::test_repair[digits-fc-random-s0]"
+    ]
     assert words[words.index("--profile") + 1] == "smoke"
 
 
@@ -218,10 +241,19 @@ def test_the_committed_list_names_each_cell_once() -> None:
     assert all(training_of(row.dataset, row.model) for row in found if row.model)
 
 
-def test_a_model_file_of_the_list_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_file_of_the_list_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its row names file and folder; exit code 2."""
     (tmp_path / "list.toml").write_text(LIST.replace('model = "fc"', 'file = "mine.pt"'))
-    words = ["--state", str(tmp_path / "state"), "--list", str(tmp_path / "list.toml"), "--models", str(tmp_path)]
+    words = [
+        "--state",
+        str(tmp_path / "state"),
+        "--list",
+        str(tmp_path / "list.toml"),
+        "--models",
+        str(tmp_path),
+    ]
     assert campaign.main(words) == 2
     assert "mine.pt" in capsys.readouterr().err
 
@@ -239,11 +271,25 @@ def test_records_are_brought_to_the_repository_once_with_their_tables(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_list_is_run_and_resumed(tmp_path: Path, rows: dict[str, listed.Row], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_is_run_and_resumed(
+    tmp_path: Path, rows: dict[str, listed.Row], capsys: pytest.CaptureFixture[str]
+) -> None:
     """A real list, row by row; the second run has nothing left to do."""
-    words = ["--state", str(tmp_path / "state"), "--minutes", "30", "--list", str(tmp_path / "list.toml"), "--nice", "1"]
+    words = [
+        "--state",
+        str(tmp_path / "state"),
+        "--minutes",
+        "30",
+        "--list",
+        str(tmp_path / "list.toml"),
+        "--nice",
+        "1",
+    ]
     assert campaign.main(words) == 0
-    filed_keys = [json.loads(line)["key"] for line in (tmp_path / "state" / "records" / "records.jsonl").read_text().splitlines()]
+    filed_keys = [
+        json.loads(line)["key"]
+        for line in (tmp_path / "state" / "records" / "records.jsonl").read_text().splitlines()
+    ]
     assert filed_keys == [key for row in rows.values() for key in row.keys]
     assert campaign.main(words) == 0
     assert "done after" in capsys.readouterr().out

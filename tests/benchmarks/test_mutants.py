@@ -26,7 +26,9 @@ def f(x: int, y: float = 2.0) -> int:
 
 
 def test_code_is_changed_and_words_and_settings_are_not() -> None:
-    """Each mutant still compiles, and none touches a docstring, an annotation, a message or a method's card."""
+    """Each mutant still compiles, and none touches a docstring, an annotation, a message or a
+    method's card.
+    """
     found = mutants("m.py", SOURCE)
     assert {m.name for m in found} == {
         "2.0 -> 4.0",
@@ -56,7 +58,10 @@ def test_every_mutant_of_the_scope_is_a_program() -> None:
 
 def test_a_mutant_gets_the_tests_of_its_line_its_own_file_first_within_the_budget() -> None:
     """A line that runs on import gets those of the whole file."""
-    known = Covered({"a/m.py": {3: ["t/test_x.py::b", "t/test_m.py::a", ""], 4: ["t/test_x.py::c"]}}, {"t/test_x.py::b": BUDGET})
+    known = Covered(
+        {"a/m.py": {3: ["t/test_x.py::b", "t/test_m.py::a", ""], 4: ["t/test_x.py::c"]}},
+        {"t/test_x.py::b": BUDGET},
+    )
     at = {line: known.of(Mutant("a/m.py", line, 0, 1, "", "")) for line in (3, 4, 9)}
     assert at == {3: ["t/test_m.py::a"], 4: ["t/test_x.py::c"], 9: ["t/test_m.py::a", "t/test_x.py::c"]}
 
@@ -80,10 +85,15 @@ def test_the_page_wants_every_mutant_and_names_survivors_with_their_reasons(tmp_
     work, out = tmp_path / "work", tmp_path / "out"
     work.mkdir()
     out.mkdir()
-    drawn_ = [{"path": "airepair/metrics/m.py", "line": n, "start": n, "end": n + 1, "text": "-", "name": "+ -> -"} for n in (1, 2)]
+    drawn_ = [
+        {"path": "airepair/metrics/m.py", "line": n, "start": n, "end": n + 1, "text": "-", "name": "+ -> -"}
+        for n in (1, 2)
+    ]
     (work / DRAWN).write_text(json.dumps(drawn_))
     keys = [f"airepair/metrics/m.py:{n}:{n}: + -> -" for n in (1, 2)]
-    (work / RESULTS).write_text(json.dumps({"key": keys[0], "status": "killed", "by": "t", "tests": 1}) + "\n")
+    (work / RESULTS).write_text(
+        json.dumps({"key": keys[0], "status": "killed", "by": "t", "tests": 1}) + "\n"
+    )
     with pytest.raises(UsageError, match="1 of 2 mutants have not been tried"):
         write(work, out, 0)
     with (work / RESULTS).open("a") as file:

@@ -9,7 +9,13 @@ from airepair.case import Case
 from airepair.records import Record, append
 from benchmarks.same_numbers import main
 
-CELL = Record(Case("toy", "mlp", "noop", 0), "repaired", before={"accuracy": 0.5}, after={"accuracy": 0.5}, subject={"weights": "a"})
+CELL = Record(
+    Case("toy", "mlp", "noop", 0),
+    "repaired",
+    before={"accuracy": 0.5},
+    after={"accuracy": 0.5},
+    subject={"weights": "a"},
+)
 
 
 @pytest.mark.parametrize(

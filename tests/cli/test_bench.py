@@ -56,7 +56,24 @@ def test_without_a_suite_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_it_collects_the_cells_that_are_asked_for(capfd: pytest.CaptureFixture[str]):
     """pytest's own output and exit code."""
-    assert main(["bench", "--collect-only", "-q", "--dataset", "digits", "--model", "cnn", "--method", "noop", "--seeds", "0,1"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "--collect-only",
+                "-q",
+                "--dataset",
+                "digits",
+                "--model",
+                "cnn",
+                "--method",
+                "noop",
+                "--seeds",
+                "0,1",
+            ]
+        )
+        == 0
+    )
     out = capfd.readouterr().out
     assert "test_repair[digits-cnn-noop-s0]" in out
     assert "test_repair[digits-cnn-noop-s1]" in out
@@ -81,9 +98,28 @@ def test_from_a_folder_of_the_users_own_methods_are_found_and_results_stay_there
     """`airepair bench --method mine:Mine` in any folder; the checkout is not written to."""
     (tmp_path / "mine.py").write_text(EXAMPLE.read_text().replace("class Bias", "class Mine"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "AIREPAIR_CACHE": str(tmp_path / "cache")}
-    words = ["bench", "-q", "-n", "2", "--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--device", "cpu"]
+    words = [
+        "bench",
+        "-q",
+        "-n",
+        "2",
+        "--dataset",
+        "digits",
+        "--model",
+        "fc",
+        "--method",
+        "mine:Mine",
+        "--seeds",
+        "0",
+        "--device",
+        "cpu",
+    ]
     command = [sys.executable, "-m", "airepair", *words]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     records = read([tmp_path / "reports" / "out"])[0]
-    assert {(r.case.base_method, r.status) for r in records} == {("mine:Mine", "repaired")}, "the method, and with it its ablation"
+    assert {(r.case.base_method, r.status) for r in records} == {("mine:Mine", "repaired")}, (
+        "the method, and with it its ablation"
+    )

@@ -38,7 +38,9 @@ def images(n: int = 16) -> torch.Tensor:
 
 
 def test_torch_to_keras_and_back(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bare state dict becomes a Keras file and that a TorchScript file that plain torch runs: the same logits, the same parameters."""
+    """A bare state dict becomes a Keras file and that a TorchScript file that plain torch runs: the
+    same logits, the same parameters.
+    """
     pytest.importorskip("h5py")
     assert main(["convert", str(weights), str(tmp_path / "net.keras")]) == 0
     said = capsys.readouterr().out
@@ -63,8 +65,12 @@ class Mine(nn.Module):
 """
 
 
-def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--net_arch file.py:Class` for a bare state dict, and for a pickled module of that class: without it both are refused, and say so."""
+def test_a_network_of_ones_own_is_converted_by_its_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--net_arch file.py:Class` for a bare state dict, and for a pickled module of that class:
+    without it both are refused, and say so.
+    """
     pytest.importorskip("h5py")
     from airepair.models.user_code import own_code
 
@@ -83,7 +89,9 @@ def test_a_network_of_ones_own_is_converted_by_its_code(tmp_path: Path, capsys: 
 
 
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path) -> None:
-    """A network whose way depends on its numbers is no exported program: torch's own error, without its graphs and its traceback."""
+    """A network whose way depends on its numbers is no exported program: torch's own error, without
+    its graphs and its traceback.
+    """
     from airepair.errors import UsageError
     from airepair.formats.export import export
 
@@ -141,7 +149,9 @@ def test_torch_to_tensorflow_and_back(weights: Path, tmp_path: Path, name: str) 
         (("text.h5", "out.pt"), "none of the formats"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(weights: Path, tmp_path: Path, words, said: str, capsys, monkeypatch) -> None:
+def test_what_cannot_be_done_is_one_line(
+    weights: Path, tmp_path: Path, words, said: str, capsys, monkeypatch
+) -> None:
     """Exit code 2, the reason, and nothing written."""
     monkeypatch.chdir(tmp_path)
     deconvolution = nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten(), nn.Linear(81, 2)).eval()

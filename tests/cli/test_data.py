@@ -35,7 +35,9 @@ def test_list_says_where_each_set_lies(root: Path, capsys: pytest.CaptureFixture
 
 
 def test_check_tells_official_files_from_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is there is read; other images than the official ones are exit code 1; an absent set that nobody named is no error."""
+    """What is there is read; other images than the official ones are exit code 1; an absent set
+    that nobody named is no error.
+    """
     assert run("check") == 1
     out = capsys.readouterr().out
     assert "mnist: mnist.npz: not the official images and labels (SHA-256 " in out
@@ -52,15 +54,20 @@ def test_check_passes_where_nothing_is_wrong(root: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("name", "here"), [("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz"), ("cifar10", "cifar-10-batches-py/test_batch")]
+    ("name", "here"),
+    [("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz"), ("cifar10", "cifar-10-batches-py/test_batch")],
 )
-def test_check_names_the_files_that_are_missing(root: Path, capsys: pytest.CaptureFixture[str], name: str, here: str) -> None:
+def test_check_names_the_files_that_are_missing(
+    root: Path, capsys: pytest.CaptureFixture[str], name: str, here: str
+) -> None:
     """A partial set is exit code 1, named or not, and the line says which files it lacks."""
     (root / "mnist.npz").unlink()
     (root / here).parent.mkdir(parents=True)
     (root / here).touch()
     lacking = (
-        "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images" if name == "mnist" else "data_batch_1, data_batch_2, data_batch_3"
+        "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images"
+        if name == "mnist"
+        else "data_batch_1, data_batch_2, data_batch_3"
     )
     for words in ((), (name,)):
         assert run("check", *words) == 1
@@ -91,14 +98,20 @@ def test_get_leaves_what_is_there(root: Path, capsys: pytest.CaptureFixture[str]
         run("get", "minst")
 
 
-def test_get_reports_a_failed_transfer_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_get_reports_a_failed_transfer_in_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1; the address and the reason."""
     from dataclasses import replace
 
     from airepair.data.catalogue import OFFICIAL
 
     file = OFFICIAL["cifar100"].files[0]
-    monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(replace(file, urls=("http://127.0.0.1:9/x",)),)))
+    monkeypatch.setitem(
+        OFFICIAL,
+        "cifar100",
+        replace(OFFICIAL["cifar100"], files=(replace(file, urls=("http://127.0.0.1:9/x",)),)),
+    )
     assert run("get", "cifar100") == 1
     err = capsys.readouterr().err
     assert "cifar-100-python.tar.gz could not be fetched (http://127.0.0.1:9/x" in err

@@ -1,4 +1,6 @@
-"""`airepair plan`, `airepair cell` and `airepair merge`: cells as tasks of an array job, and their records joined."""
+"""`airepair plan`, `airepair cell` and `airepair merge`: cells as tasks of an array job, and their
+records joined.
+"""
 
 import json
 import os
@@ -15,12 +17,23 @@ from airepair.records import Record, append, read
 from airepair.runner.spec import CellSpec
 from tests import rig
 
-CONDITIONS = {"benchmark_version": 2, "arithmetic": "native", "device_kind": "x", "versions": {"torch": "2.13.0", "airepair": "0.1.0"}}
+CONDITIONS = {
+    "benchmark_version": 2,
+    "arithmetic": "native",
+    "device_kind": "x",
+    "versions": {"torch": "2.13.0", "airepair": "0.1.0"},
+}
 
 
-def record(seed: int, method: str = "noop", accuracy: float = 0.8, status: str = "repaired", **values: object) -> Record:
+def record(
+    seed: int, method: str = "noop", accuracy: float = 0.8, status: str = "repaired", **values: object
+) -> Record:
     """A record as a cell leaves it."""
-    filled = {"provenance": CONDITIONS, "subject": {"weights": f"w{seed}", "data": {"test": "t"}}, "after": {"accuracy": accuracy}} | values
+    filled = {
+        "provenance": CONDITIONS,
+        "subject": {"weights": f"w{seed}", "data": {"test": "t"}},
+        "after": {"accuracy": accuracy},
+    } | values
     return Record(Case("digits", "fc", method, seed), status, **filled)  # type: ignore[arg-type]
 
 
@@ -46,7 +59,11 @@ def test_shards_are_joined_with_the_files_of_their_cells(tmp_path: Path) -> None
     one = shard(tmp_path / "one", record(0), record(1))
     two = shard(tmp_path / "two", record(1), record(2, accuracy=0.7))
     assert main(["merge", str(one), str(two), "--out", str(tmp_path / "out")]) == 0
-    assert {k: r.after["accuracy"] for k, r in kept(tmp_path / "out").items()} == {rig.key(0): 0.8, rig.key(1): 0.8, rig.key(2): 0.7}
+    assert {k: r.after["accuracy"] for k, r in kept(tmp_path / "out").items()} == {
+        rig.key(0): 0.8,
+        rig.key(1): 0.8,
+        rig.key(2): 0.7,
+    }
     assert (tmp_path / "out" / "cells" / rig.key(1) / "log.txt").read_text() == "one"
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
 
@@ -62,13 +79,28 @@ def test_what_did_not_finish_gives_way(tmp_path: Path) -> None:
 
 CONTRADICTIONS = {
     "result": (record(0, accuracy=0.7), "digits-fc-noop-s0: accuracy is 0.8, 0.7"),
-    "weights": (record(0, "random", subject={"weights": "other"}), 'digits-fc-s0: weights of the subject: "w0" in'),
+    "weights": (
+        record(0, "random", subject={"weights": "other"}),
+        'digits-fc-s0: weights of the subject: "w0" in',
+    ),
     "data": (record(0, "random", subject={"data": {"test": "u"}}), "digits-fc-s0: data: "),
-    "arithmetic": (record(1, provenance=CONDITIONS | {"arithmetic": "portable"}), 'digits-fc: arithmetic: "native" in'),
-    "torch": (record(1, provenance=CONDITIONS | {"versions": {"torch": "2.11.0"}}), 'digits-fc: version of torch: "2.13.0" in'),
-    "version": (record(1, provenance=CONDITIONS | {"benchmark_version": 1}), "digits-fc: benchmark version: 2 in"),
+    "arithmetic": (
+        record(1, provenance=CONDITIONS | {"arithmetic": "portable"}),
+        'digits-fc: arithmetic: "native" in',
+    ),
+    "torch": (
+        record(1, provenance=CONDITIONS | {"versions": {"torch": "2.11.0"}}),
+        'digits-fc: version of torch: "2.13.0" in',
+    ),
+    "version": (
+        record(1, provenance=CONDITIONS | {"benchmark_version": 1}),
+        "digits-fc: benchmark version: 2 in",
+    ),
     "options": (record(0, fingerprint={"profile": "cpu"}), "digits-fc-noop-s0: profile: was smoke, is cpu"),
-    "status": (replace(record(0), status="unsupported", after={}), "digits-fc-noop-s0: repaired, unsupported"),
+    "status": (
+        replace(record(0), status="unsupported", after={}),
+        "digits-fc-noop-s0: repaired, unsupported",
+    ),
 }
 
 
@@ -76,7 +108,9 @@ CONTRADICTIONS = {
 def test_contradictions_are_refused_unless_a_side_is_preferred(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], other: Record, said: str
 ) -> None:
-    """Nothing is written and each is named; --prefer last keeps the folder named last, best the one with more finished cells."""
+    """Nothing is written and each is named; --prefer last keeps the folder named last, best the one
+    with more finished cells.
+    """
     mine = record(0, fingerprint={"profile": "smoke"})
     one = shard(tmp_path / "one", mine, record(2))
     two = shard(tmp_path / "two", other)
@@ -95,8 +129,12 @@ def test_contradictions_are_refused_unless_a_side_is_preferred(
     assert "left out: " in capsys.readouterr().err
 
 
-def test_a_record_that_its_files_contradict_is_never_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An accuracy that the right answers do not give, and a line that is no record: named, and --prefer does not help."""
+def test_a_record_that_its_files_contradict_is_never_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An accuracy that the right answers do not give, and a line that is no record: named, and
+    --prefer does not help.
+    """
     from airepair.records.right_answers import pack
 
     right = {"tested": pack([True] * 4), "after": pack([True, True, True, False])}
@@ -111,12 +149,16 @@ def test_a_record_that_its_files_contradict_is_never_merged(tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_planned_cells_without_a_record_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_planned_cells_without_a_record_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two of three planned cells ran: the third is named and the exit code is 1."""
     plan = tmp_path / "specs"
     plan.mkdir()
     for seed in range(3):
-        (plan / f"{seed:05d}.json").write_bytes(CellSpec(Case("digits", "fc", "noop", seed), "smoke").to_json())
+        (plan / f"{seed:05d}.json").write_bytes(
+            CellSpec(Case("digits", "fc", "noop", seed), "smoke").to_json()
+        )
     one = shard(tmp_path / "one", record(0), record(2))
     assert main(["merge", str(one), "--out", str(tmp_path / "out"), "--plan", str(plan)]) == 1
     assert "1 of 3 planned cells have no record: digits-fc-noop-s1" in capsys.readouterr().out
@@ -135,7 +177,9 @@ def test_planned_cells_without_a_record_are_listed(tmp_path: Path, capsys: pytes
         (["plan", "--dataset", "digits"], "--out DIR is missing"),
     ],
 )
-def test_bad_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_bad_words_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
     """Exit code 2, nothing is written."""
     (tmp_path / "bad.json").write_text("{}")
     (tmp_path / "good.json").write_bytes(CellSpec(Case("digits", "fc", "noop", 0), "smoke").to_json())
@@ -145,32 +189,66 @@ def test_bad_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "out").exists()
 
 
-SCRIPT = 'for n in "$@"; do "$PYTHON" -m airepair cell "$SPECS/$(printf %05d "$n").json" --out "$SHARDS/$n" || exit; done'
+SCRIPT = (
+    'for n in "$@"; do "$PYTHON" -m airepair cell "$SPECS/$(printf %05d "$n").json" --out '
+    '"$SHARDS/$n" || exit; done'
+)
 
 
 @pytest.mark.slow
 def test_four_processes_over_a_shared_folder_give_the_records_of_one_run(tmp_path: Path) -> None:
-    """Planned, run by four processes at once as an array job would, merged: the scores of `pytest benchmarks` to the last bit."""
-    words = ["--dataset", "digits", "--model", "fc", "--method", "noop,random", "--seeds", "0,1", "--no-ablations", "--device", "cpu"]
+    """Planned, run by four processes at once as an array job would, merged: the scores of `pytest
+    benchmarks` to the last bit.
+    """
+    words = [
+        "--dataset",
+        "digits",
+        "--model",
+        "fc",
+        "--method",
+        "noop,random",
+        "--seeds",
+        "0,1",
+        "--no-ablations",
+        "--device",
+        "cpu",
+    ]
     environment = rig.surroundings(AIREPAIR_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1")
     specs, shards = tmp_path / "specs", tmp_path / "shards"
 
     def airepair(*words: str) -> None:
-        found = subprocess.run([sys.executable, "-m", "airepair", *words], cwd=rig.ROOT, env=environment, check=False)
+        found = subprocess.run(
+            [sys.executable, "-m", "airepair", *words], cwd=rig.ROOT, env=environment, check=False
+        )
         assert found.returncode == 0
 
     airepair("plan", *words, "--out", str(specs))
     assert len(list(specs.glob("*.json"))) == 4
     more = environment | {"PYTHON": sys.executable, "SPECS": str(specs), "SHARDS": str(shards)}
-    tasks = [subprocess.Popen(["bash", "-c", SCRIPT, "task", str(n)], cwd=rig.ROOT, env=more) for n in range(4)]
+    tasks = [
+        subprocess.Popen(["bash", "-c", SCRIPT, "task", str(n)], cwd=rig.ROOT, env=more) for n in range(4)
+    ]
     assert [task.wait(timeout=900) for task in tasks] == [0] * 4
-    airepair("merge", *map(str, sorted(shards.iterdir())), "--out", str(tmp_path / "merged"), "--plan", str(specs))
+    airepair(
+        "merge", *map(str, sorted(shards.iterdir())), "--out", str(tmp_path / "merged"), "--plan", str(specs)
+    )
     airepair("bench", *words, "--out", str(tmp_path / "whole"), "-n", "2", "-q")
     merged, whole = (kept(tmp_path / name) for name in ("merged", "whole"))
     assert merged.keys() == whole.keys()
     for key, one in merged.items():
-        assert (one.after, one.right, one.fingerprint) == (whole[key].after, whole[key].right, whole[key].fingerprint)
-    again = subprocess.run(["bash", "-c", SCRIPT, "task", "0"], cwd=rig.ROOT, env=more, capture_output=True, text=True, check=True)
+        assert (one.after, one.right, one.fingerprint) == (
+            whole[key].after,
+            whole[key].right,
+            whole[key].fingerprint,
+        )
+    again = subprocess.run(
+        ["bash", "-c", SCRIPT, "task", "0"],
+        cwd=rig.ROOT,
+        env=more,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "its record stands" in again.stdout
     assert len((shards / "0" / "records.jsonl").read_text().splitlines()) == 1
     assert json.loads((specs / "00000.json").read_text())["case"]["seed"] == 0

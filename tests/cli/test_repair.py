@@ -1,4 +1,6 @@
-"""airepair repair: the paper's command line at toy size, the folder it leaves, and one line for whatever cannot be meant."""
+"""airepair repair: the paper's command line at toy size, the folder it leaves, and one line for
+whatever cannot be meant.
+"""
 
 import argparse
 import io
@@ -34,7 +36,19 @@ KEYS = ("digits-base-apricot-s0", "digits-base-finetune-s0")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The paper's first step: a baseline, trained here."""
     folder = tmp_path_factory.mktemp("base")
-    words = ["train", "--dataset", "digits", "--net_arch", "cnn", "--epochs", "4", "--lr", "0.05", "--out", str(folder / "out")]
+    words = [
+        "train",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "cnn",
+        "--epochs",
+        "4",
+        "--lr",
+        "0.05",
+        "--out",
+        str(folder / "out"),
+    ]
     assert main(words) == 0
     (folder / "out" / "model.pt").rename(folder / "base.pt")
     return folder / "base.pt"
@@ -43,8 +57,25 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ran(base: Path) -> Path:
     """The paper's second step: its example command with two methods, at toy size. The folder that it left."""
-    words = ["--method", "apricot", "finetune", "--pretrained", str(base), "--dataset", "digits", "--net_arch", "cnn"]
-    toy = ["--additional_param", "--submodels 3 --epoch 4", "--set", "apricot.submodel_epochs=2", "--out", str(base.parent / "run")]
+    words = [
+        "--method",
+        "apricot",
+        "finetune",
+        "--pretrained",
+        str(base),
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "cnn",
+    ]
+    toy = [
+        "--additional_param",
+        "--submodels 3 --epoch 4",
+        "--set",
+        "apricot.submodel_epochs=2",
+        "--out",
+        str(base.parent / "run"),
+    ]
     assert main(["repair", *words, *toy]) == 0
     return base.parent / "run"
 
@@ -72,15 +103,25 @@ def test_a_run_leaves_models_configuration_log_record_and_report(ran: Path) -> N
 def test_a_repaired_model_is_plain_values_that_say_what_it_is(ran: Path, base: Path) -> None:
     """Loads with weights_only=True; the user's own file comes back with its names, and with other weights."""
     ours = torch.load(ran / "models" / f"{KEYS[1]}.pt", weights_only=True)
-    assert (ours["arch"], ours["classes"], ours["data"], ours["shape"], ours["repaired_by"]) == ("cnn", 10, "digits", [1, 8, 8], "finetune")
+    assert (ours["arch"], ours["classes"], ours["data"], ours["shape"], ours["repaired_by"]) == (
+        "cnn",
+        10,
+        "digits",
+        [1, 8, 8],
+        "finetune",
+    )
     before = torch.load(base, weights_only=True)["state_dict"]
     after = torch.load(ran / "models" / KEYS[1] / "base.pt", weights_only=True)["state_dict"]
     assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
-def test_testonly_on_the_repaired_file_gives_the_scores_of_the_record(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without data set and architecture: the file says them; accuracy, constraint and confusion of the same pair are the record's."""
+def test_testonly_on_the_repaired_file_gives_the_scores_of_the_record(
+    ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without data set and architecture: the file says them; accuracy, constraint and confusion of
+    the same pair are the record's.
+    """
     assert main(["repair", "--testonly", "--pretrained", str(ran / "models" / f"{KEYS[1]}.pt")]) == 0
     shown = capsys.readouterr().out
     after = scores(ran)[KEYS[1]]
@@ -92,16 +133,33 @@ def test_testonly_on_the_repaired_file_gives_the_scores_of_the_record(ran: Path,
         line = next(row for row in shown.splitlines() if row.startswith(title))
         assert float(line.split()[-1]) == round(after[metric], 4)
     assert "true class in rows" in shown
-    assert main(["repair", "--testonly", "--pretrained", str(ran / "models" / KEYS[1] / "base.pt"), "--dataset", "digits"]) == 0
+    assert (
+        main(
+            [
+                "repair",
+                "--testonly",
+                "--pretrained",
+                str(ran / "models" / KEYS[1] / "base.pt"),
+                "--dataset",
+                "digits",
+            ]
+        )
+        == 0
+    )
     assert f"{after['accuracy']:.4f}" in capsys.readouterr().out
 
 
 def test_the_configuration_gives_the_same_numbers_again(ran: Path) -> None:
-    """--config alone: the same cells, options with their origins, scores and images; what is given beside it counts first."""
+    """--config alone: the same cells, options with their origins, scores and images; what is given
+    beside it counts first.
+    """
     again = ran.with_name("again")
     assert main(["repair", "--config", str(ran / "config.toml"), "--out", str(again)]) == 0
     assert scores(again) == scores(ran)
-    old, new = ({r.key: (r.options, r.budget, r.subject["repaired_weights"]) for r in read([f])[0]} for f in (ran, again))
+    old, new = (
+        {r.key: (r.options, r.budget, r.subject["repaired_weights"]) for r in read([f])[0]}
+        for f in (ran, again)
+    )
     assert old == new
     args = command_line("--config", str(ran / "config.toml"), "--method", "noop")
     from airepair.cli.repair.config import apply
@@ -119,22 +177,43 @@ def test_input_logs_show_an_earlier_run(ran: Path, capsys: pytest.CaptureFixture
         assert "Recommendation for digits/base (validation):" in shown
 
 
-def test_every_model_of_a_folder_with_every_method_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all --models: each file is a subject; the time is said first; a file that cannot be read is left out with a line, the others run."""
+def test_every_model_of_a_folder_with_every_method_named(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--all --models: each file is a subject; the time is said first; a file that cannot be read is
+    left out with a line, the others run.
+    """
     folder = base.parent / "models"
     folder.mkdir()
     (folder / "good.pt").write_bytes(base.read_bytes())
     (folder / "bad.pt").write_bytes(base.read_bytes()[:5000])
     out = base.parent / "all"
     assert (
-        main(["repair", "--all", "--models", str(folder), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 1
+        main(
+            [
+                "repair",
+                "--all",
+                "--models",
+                str(folder),
+                "--dataset",
+                "digits",
+                "--method",
+                "noop",
+                "lookup",
+                "--out",
+                str(out),
+            ]
+        )
+        == 1
     ), "a file was left out"
     shown = capsys.readouterr().err
     assert "2 models x 2 methods, 4 repairs; time: unknown" in shown
     assert "left out: digits-bad" in shown
     assert sorted(scores(out)) == ["digits-good-lookup-s0", "digits-good-noop-s0"]
     report = (out / "report.md").read_text()
-    assert "changed the architecture" in report  # lookup puts a table in front: the user's format cannot hold it
+    assert (
+        "changed the architecture" in report
+    )  # lookup puts a table in front: the user's format cannot hold it
     assert not (out / "models" / "digits-good-lookup-s0").exists()
 
 
@@ -159,34 +238,59 @@ class Attached:
         return nn.Sequential(task.module, unit)
 
 
-def test_a_model_repaired_at_another_seed_is_tested_on_the_images_of_that_seed(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Seed 2 has divided the unseen images otherwise: what it wrote, in both files, is never tested on what it has learned from."""
+def test_a_model_repaired_at_another_seed_is_tested_on_the_images_of_that_seed(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 2 has divided the unseen images otherwise: what it wrote, in both files, is never tested
+    on what it has learned from.
+    """
     out, key = base.parent / "other", "digits-base-finetune-s2"
-    words = ["--pretrained", str(base), "--dataset", "digits", "--method", "finetune", "--additional_param", "--epochs 2"]
+    words = [
+        "--pretrained",
+        str(base),
+        "--dataset",
+        "digits",
+        "--method",
+        "finetune",
+        "--additional_param",
+        "--epochs 2",
+    ]
     assert main(["repair", *words, "--seeds", "2", "--out", str(out)]) == 0
     expected = f"{scores(out)[key]['accuracy']:.4f}"
     for file in (f"{key}.pt", f"{key}/base.pt"):
         capsys.readouterr()
-        assert main(["repair", "--testonly", "--pretrained", str(out / "models" / file), "--dataset", "digits"]) == 0
+        assert (
+            main(["repair", "--testonly", "--pretrained", str(out / "models" / file), "--dataset", "digits"])
+            == 0
+        )
         assert expected in capsys.readouterr().out
 
 
 def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """package.module:Class is a method too; what the state dict and the user's format cannot tell is there as TorchScript, same scores."""
+    """package.module:Class is a method too; what the state dict and the user's format cannot tell
+    is there as TorchScript, same scores.
+    """
     out, key = base.parent / "attached", f"digits-base-{__name__}:Attached-s0"
     words = ["--pretrained", str(base), "--dataset", "digits", "--method", f"{__name__}:Attached"]
     assert main(["repair", *words, "--out", str(out)]) == 0
     assert (out / "models" / f"{key}.pt").exists()
-    assert "not written as torch: the repair changed the architecture" in (out / "report.md").read_text().replace("\\", "")
+    assert "not written as torch: the repair changed the architecture" in (
+        out / "report.md"
+    ).read_text().replace("\\", "")
     assert "changed the architecture" in read([out])[0][0].subject["written_back"]["reason"]
     capsys.readouterr()
     program = out / "models" / f"{key}.torchscript.pt"
-    assert main(["repair", "--testonly", "--pretrained", str(program), "--dataset", "digits", "--trust-pickle"]) == 0
+    assert (
+        main(["repair", "--testonly", "--pretrained", str(program), "--dataset", "digits", "--trust-pickle"])
+        == 0
+    )
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
 
 
 def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(base: Path) -> None:
-    """A TorchScript file through MMdnn: both fidelities stand in the one record that its cell has, and the file that it names is there."""
+    """A TorchScript file through MMdnn: both fidelities stand in the one record that its cell has,
+    and the file that it names is there.
+    """
     pytest.importorskip("mmdnn")
     program, out = base.parent / "program.pt", base.parent / "converted"
     assert main(["convert", str(base), str(program)]) == 0
@@ -211,20 +315,42 @@ def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(ba
     assert (out / record.subject["written_back"]["file"]).exists()
 
 
-def test_a_network_of_two_channels_comes_back_as_a_module(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """prdnn within the network: no program can say what the two channels do, so the module itself is there, and scores what the record says."""
+def test_a_network_of_two_channels_comes_back_as_a_module(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """prdnn within the network: no program can say what the two channels do, so the module itself
+    is there, and scores what the record says.
+    """
     out, key = base.parent / "channels", "digits-base-prdnn-s0"
-    words = ["--pretrained", str(base), "--dataset", "digits", "--method", "prdnn", "--set", "prdnn.layer=-2", "--set", "prdnn.points=5"]
+    words = [
+        "--pretrained",
+        str(base),
+        "--dataset",
+        "digits",
+        "--method",
+        "prdnn",
+        "--set",
+        "prdnn.layer=-2",
+        "--set",
+        "prdnn.points=5",
+    ]
     assert main(["repair", *words, "--out", str(out)]) == 0
     assert not (out / "models" / f"{key}.torchscript.pt").exists()
     capsys.readouterr()
     module = out / "models" / f"{key}.module.pt"
-    assert main(["repair", "--testonly", "--pretrained", str(module), "--dataset", "digits", "--trust-pickle"]) == 0
+    assert (
+        main(["repair", "--testonly", "--pretrained", str(module), "--dataset", "digits", "--trust-pickle"])
+        == 0
+    )
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
 
 
-def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A network that wants other pixels, said by options: its repaired copies score what the record says without being told again."""
+def test_how_a_file_is_fed_travels_with_the_repaired_one(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that wants other pixels, said by options: its repaired copies score what the record
+    says without being told again.
+    """
     found = torch.load(base, weights_only=True)
     found["state_dict"]["0.weight"] /= 255
     folder = base.parent / "fed"
@@ -236,34 +362,76 @@ def test_how_a_file_is_fed_travels_with_the_repaired_one(base: Path, capsys: pyt
     capsys.readouterr()
     accuracy = next(iter(scores(folder / "out").values()))["accuracy"]
     for file in ("digits-wide-finetune-s0.pt", "digits-wide-finetune-s0/wide.pt"):
-        assert main(["repair", "--testonly", "--pretrained", str(folder / "out" / "models" / file), "--dataset", "digits"]) == 0
+        assert (
+            main(
+                [
+                    "repair",
+                    "--testonly",
+                    "--pretrained",
+                    str(folder / "out" / "models" / file),
+                    "--dataset",
+                    "digits",
+                ]
+            )
+            == 0
+        )
         assert f"{accuracy:.4f}" in capsys.readouterr().out
 
 
 def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto runs the tuned settings beside the
-    defaults, names what they cost, and says what it did not find."""
+    """A file's own name matches no row of a table: what it says of itself does, or --net_arch; --auto
+    runs the tuned settings beside the defaults, names what they cost, and says what it did not
+    find.
+    """
     from airepair.cli.repair.targets import Target, architecture_of
     from airepair.subjects.user_model.input_spec import Brought
 
     assert Target("digits", "base", Brought(base)).architecture == "cnn"
     assert architecture_of(Brought(base, "resnet", 34)) == "resnet34"
     assert architecture_of(Brought(Path("my.h5"))) is None
-    words = ["train", "--dataset", "digits", "--net_arch", "fc", "--epochs", "2", "--out", str(base.parent / "fc")]
+    words = [
+        "train",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "fc",
+        "--epochs",
+        "2",
+        "--out",
+        str(base.parent / "fc"),
+    ]
     assert main(words) == 0
     out = base.parent / "auto"
-    words = ["--pretrained", str(base.parent / "fc" / "model.pt"), "--dataset", "digits", "--auto", "--out", str(out)]
+    words = [
+        "--pretrained",
+        str(base.parent / "fc" / "model.pt"),
+        "--dataset",
+        "digits",
+        "--auto",
+        "--out",
+        str(out),
+    ]
     assert main(["repair", *words, "--method", "memit", "lookup"]) == 0
     shown = capsys.readouterr()
     assert "--auto: no tuned settings for lookup: using those of settings.toml" in shown.err
-    assert re.search(r"^memit\[tuned\] beside memit on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ", shown.out, re.MULTILINE)
+    assert re.search(
+        r"^memit\[tuned\] beside memit on digits-model \(n = 1\): accuracy [+-]\d+\.\d\d points; ",
+        shown.out,
+        re.MULTILINE,
+    )
     found = {r.key: r for r in read([out])[0]}
-    assert sorted(found) == ["digits-model-lookup-s0", "digits-model-memit-s0", "digits-model-memit[tuned]-s0"]
+    assert sorted(found) == [
+        "digits-model-lookup-s0",
+        "digits-model-memit-s0",
+        "digits-model-memit[tuned]-s0",
+    ]
     assert not found["digits-model-memit-s0"].options["ridge"]["origin"].startswith("tuned")
     assert found["digits-model-memit[tuned]-s0"].options["ridge"]["origin"].startswith("tuned: commit")
 
 
-def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_an_interrupt_keeps_what_is_finished(
+    base: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Ctrl-C in the second cell: exit code 130; the first one's record, model and report are there."""
     from airepair.methods.lookup import Lookup
 
@@ -271,10 +439,28 @@ def test_an_interrupt_keeps_what_is_finished(base: Path, monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Lookup, "repair", stop)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and the suite may have begun there
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background ignores it, and the suite may have begun there
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     out = base.parent / "stopped"
-    assert main(["repair", "--pretrained", str(base), "--dataset", "digits", "--method", "noop", "lookup", "--out", str(out)]) == 130
+    assert (
+        main(
+            [
+                "repair",
+                "--pretrained",
+                str(base),
+                "--dataset",
+                "digits",
+                "--method",
+                "noop",
+                "lookup",
+                "--out",
+                str(out),
+            ]
+        )
+        == 130
+    )
     assert list(scores(out)) == ["digits-base-noop-s0"]
     assert "digits base" in (out / "report.md").read_text()
     assert "interrupted" in (out / "log.txt").read_text()
@@ -289,16 +475,41 @@ def command_line(*words: str) -> argparse.Namespace:
 
 BAD = {
     "no method": (["--dataset", "digits", "--net_arch", "fc"], "--method is missing"),
-    "unknown method": (["--method", "apricott", "--dataset", "digits", "--net_arch", "fc"], "did you mean 'apricot'"),
-    "unknown data set": (["--method", "noop", "--dataset", "cifar11", "--net_arch", "fc"], "unknown data set 'cifar11'"),
+    "unknown method": (
+        ["--method", "apricott", "--dataset", "digits", "--net_arch", "fc"],
+        "did you mean 'apricot'",
+    ),
+    "unknown data set": (
+        ["--method", "noop", "--dataset", "cifar11", "--net_arch", "fc"],
+        "unknown data set 'cifar11'",
+    ),
     "no data set": (["--method", "noop", "--net_arch", "fc"], "--dataset is missing"),
     "no architecture": (["--method", "noop", "--dataset", "digits"], "--net_arch is missing"),
-    "unknown architecture": (["--method", "noop", "--dataset", "digits", "--net_arch", "vgg"], "unknown --net_arch 'vgg'"),
-    "unknown depth": (["--method", "noop", "--dataset", "cifar10", "--net_arch", "resnet", "--depth", "35"], "--depth 35 is not known"),
+    "unknown architecture": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "vgg"],
+        "unknown --net_arch 'vgg'",
+    ),
+    "unknown depth": (
+        ["--method", "noop", "--dataset", "cifar10", "--net_arch", "resnet", "--depth", "35"],
+        "--depth 35 is not known",
+    ),
     "absent file": (["--method", "noop", "--dataset", "digits", "--pretrained", "no.pt"], "no.pt"),
-    "no model file": (["--method", "noop", "--dataset", "digits", "--pretrained", __file__], "test_repair.py"),
+    "no model file": (
+        ["--method", "noop", "--dataset", "digits", "--pretrained", __file__],
+        "test_repair.py",
+    ),
     "unknown option": (
-        ["--method", "finetune", "dl2", "--dataset", "digits", "--net_arch", "fc", "--additional_param", "--rate 1"],
+        [
+            "--method",
+            "finetune",
+            "dl2",
+            "--dataset",
+            "digits",
+            "--net_arch",
+            "fc",
+            "--additional_param",
+            "--rate 1",
+        ],
         "no method of this run has an option 'rate'; accepted: finetune: lr, batch_size, epochs",
     ),
     "value out of range": (
@@ -309,9 +520,18 @@ BAD = {
         ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--set", "dl2.lr=1"],
         "'dl2' is not a method of this run",
     ),
-    "seeds": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--seeds", "0,0"], "--seeds '0,0'"),
-    "profile": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--profile", "big"], "unknown profile 'big'"),
-    "device": (["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--device", "tpu9"], "--device 'tpu9'"),
+    "seeds": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--seeds", "0,0"],
+        "--seeds '0,0'",
+    ),
+    "profile": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--profile", "big"],
+        "unknown profile 'big'",
+    ),
+    "device": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--device", "tpu9"],
+        "--device 'tpu9'",
+    ),
     "no logs": (["--input_logs", "nowhere"], "nowhere does not exist"),
     "no configuration": (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
     "models without all": (["--method", "noop", "--dataset", "digits", "--models", "."], "is for --all"),
@@ -343,7 +563,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_additional_param_goes_to_the_methods_that_have_it() -> None:
-    """The paper's own words for DeepRepair; epoch and epochs are one; method.option is for one; --set counts last."""
+    """The paper's own words for DeepRepair; epoch and epochs are one; method.option is for one;
+    --set counts last.
+    """
     paper = "--batch_size 128 --lr 0.1 --lam 0 --extra 128 --epoch 60 --beta 1.0 --cutmix_prob 0 --ratio 0.9"
     assert given_options(["deeprepair"], [paper], [])["deeprepair"]["epoch"] == "60"
     found = given_options(["deeprepair", "dl2"], ["--epochs=3 dl2.lr=0.5 --lr -1"], ["dl2.epochs=7"])
@@ -358,18 +580,27 @@ def test_additional_param_goes_to_the_methods_that_have_it() -> None:
 
 def test_both_spellings_of_additional_param_and_of_pretrained_are_read() -> None:
     """argparse would take `--lr=0.01` for an option of its own."""
-    for given in (["--additional_param", "--lr=0.01"], ["--additional_param", "--lr 0.01"], ["--additional_param=--lr=0.01"]):
+    for given in (
+        ["--additional_param", "--lr=0.01"],
+        ["--additional_param", "--lr 0.01"],
+        ["--additional_param=--lr=0.01"],
+    ):
         assert words_of(command_line(*given).additional_param[0]) == [("lr", "0.01")]
     assert command_line("--pre-trained", "a.pt", "--method", "dl2", "apricot").pretrained == "a.pt"
 
 
-def test_help_has_every_option_of_the_paper_in_groups_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_every_option_of_the_paper_in_groups_with_examples(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """-h that a person can read: no line wider than a page of code, examples first."""
     with pytest.raises(SystemExit) as ended:
         main(["repair", "-h"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    paper = "--all --net_arch --dataset --pretrained --pre-trained --depth --method --auto --additional_param --input_logs --testonly"
+    paper = (
+        "--all --net_arch --dataset --pretrained --pre-trained --depth --method --auto "
+        "--additional_param --input_logs --testonly"
+    )
     assert all(option in shown for option in paper.split())
     for group in ("what is repaired:", "how:", "instead of a repair:", "files:", "a model file of your own:"):
         assert group in shown
@@ -422,19 +653,28 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
     [
         (
             {"finetune": 0.05, "dl2": 0.02},
-            "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74). No repair method beat it; best was DL2 (+2.00",
+            "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74). "
+            "No repair method beat it; best was DL2 (+2.00",
         ),
-        ({"apricot": -0.01}, "keep the model unchanged: no method that ran improves it; the best was Apricot (-1.00"),
+        (
+            {"apricot": -0.01},
+            "keep the model unchanged: no method that ran improves it; the best was Apricot (-1.00",
+        ),
         (
             {"finetune": 0.01, "dl2": 0.3, "apricot": 0.02},
             "use DL2 (+30.00, 95 % interval +23.50..+36.50). It beats finetune (+1.00",
         ),
-        ({"finetune": 0.01, "dl2": 0.012}, "the best control: the difference is not significant (+0.20, interval "),
+        (
+            {"finetune": 0.01, "dl2": 0.012},
+            "the best control: the difference is not significant (+0.20, interval ",
+        ),
         ({"dl2": 0.3}, "finetune, the control, was not run"),
     ],
 )
 def test_the_recommendation_is_by_validation_and_never_none(gains: dict[str, float], expected: str) -> None:
-    """What to use is named with its interval; a control that does as well is; what was not compared is said."""
+    """What to use is named with its interval; a control that does as well is; what was not compared
+    is said.
+    """
     records = [
         Record.from_json(
             json.dumps(

@@ -17,11 +17,15 @@ from airepair.formats.keras.files import load_keras
 X = np.array([[[[1.0, 0.0]]]], dtype=np.float32)  # one image of 1 x 1 x 2
 
 
-def ask(folder: Path, capsys: pytest.CaptureFixture[str], module: nn.Module, arrays: dict[str, Any], *words: str) -> tuple[int, Any]:
+def ask(
+    folder: Path, capsys: pytest.CaptureFixture[str], module: nn.Module, arrays: dict[str, Any], *words: str
+) -> tuple[int, Any]:
     """The exit code and the JSON answer (or the error line)."""
     torch.save(module, folder / "net.pt")
     np.savez(folder / "inputs.npz", **arrays)
-    code = main(["solve", str(folder / "net.pt"), str(folder / "inputs.npz"), "--trust-pickle", "--json", *words])
+    code = main(
+        ["solve", str(folder / "net.pt"), str(folder / "inputs.npz"), "--trust-pickle", "--json", *words]
+    )
     out, err = capsys.readouterr()
     return code, json.loads(out) if out else err
 
@@ -46,7 +50,9 @@ def identity() -> nn.Module:
         (["--norm", "linf+l1", "--no-bias"], 0.75),  # .5 and the mean of (.5, .5, 0, 0)
     ],
 )
-def test_optima_computed_by_hand(words: list[str], optimum: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_optima_computed_by_hand(
+    words: list[str], optimum: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Norm, bias and margin change the optimum as the arithmetic says, and the answer is a proof."""
     code, found = ask(tmp_path, capsys, identity(), {"x": X, "y": np.array([1])}, *words)
     assert code == 0
@@ -56,20 +62,26 @@ def test_optima_computed_by_hand(words: list[str], optimum: float, tmp_path: Pat
 
 
 def test_a_layer_that_is_not_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Logits (h, 3 - h) with h = relu(2 x): h must fall by .5, so the only weight changes by .5; the unit stays on, so folding holds."""
+    """Logits (h, 3 - h) with h = relu(2 x): h must fall by .5, so the only weight changes by .5;
+    the unit stays on, so folding holds.
+    """
     first, last = nn.Linear(1, 1, bias=False), nn.Linear(1, 2)
     with torch.no_grad():
         first.weight.fill_(2.0)
         last.weight.copy_(torch.tensor([[1.0], [-1.0]]))
         last.bias.copy_(torch.tensor([0.0, 3.0]))
     module = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
-    code, found = ask(tmp_path, capsys, module, {"x": np.ones((1, 1, 1, 1)), "y": np.array([1])}, "--layer", "-2")
+    code, found = ask(
+        tmp_path, capsys, module, {"x": np.ones((1, 1, 1, 1)), "y": np.array([1])}, "--layer", "-2"
+    )
     assert code == 0
     assert found["optimum"] == pytest.approx(0.5, abs=1e-9)
     assert (found["decoupled"], found["after"], found["folded"], found["layer"]) == (True, 1, 1, "1")
 
 
-def test_a_bound_that_is_too_small_is_proved_infeasible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bound_that_is_too_small_is_proved_infeasible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, no optimum, and the verdict says that it is a proof."""
     code, found = ask(tmp_path, capsys, identity(), {"x": X, "y": np.array([1])}, "--bound", "0.2")
     assert code == 1
@@ -79,7 +91,9 @@ def test_a_bound_that_is_too_small_is_proved_infeasible(tmp_path: Path, capsys: 
 def test_orders_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows that hold already cost nothing; of two inputs only the listed one counts."""
     both = np.concatenate([X, X])
-    code, found = ask(tmp_path, capsys, identity(), {"x": both, "orders": np.array([[1, 0, 1]])}, "--require", "orders")
+    code, found = ask(
+        tmp_path, capsys, identity(), {"x": both, "orders": np.array([[1, 0, 1]])}, "--require", "orders"
+    )
     assert code == 0
     assert (found["optimum"], found["before"], found["inputs"]) == (0.0, 1, 2)
 
@@ -118,14 +132,19 @@ def test_bad_input_is_one_line(
 def test_the_text_says_what_was_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For a person: the optimum in full, that it is proved, rows and seconds."""
     ask(tmp_path, capsys, identity(), {"x": X, "y": np.array([1])})
-    assert main(["solve", str(tmp_path / "net.pt"), str(tmp_path / "inputs.npz"), "--trust-pickle", "--no-bias"]) == 0
+    assert (
+        main(["solve", str(tmp_path / "net.pt"), str(tmp_path / "inputs.npz"), "--trust-pickle", "--no-bias"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "optimum 0.5  (linf, proved optimal, duality gap " in out
     assert "1 of 1 hold in the network" in out
 
 
 def homogeneous(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A Keras file of ACAS Xu's shape (5 inputs, six layers of 50 units, 5 outputs) without biases, one input, and its features and logits."""
+    """A Keras file of ACAS Xu's shape (5 inputs, six layers of 50 units, 5 outputs) without biases,
+    one input, and its features and logits.
+    """
     pytest.importorskip("h5py")
     pytest.importorskip("keras")
     keras = load_keras()
@@ -140,11 +159,15 @@ def homogeneous(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     return folder / "acas.h5", h[0], (h @ np.asarray(model.layers[-1].kernel, dtype=np.float64))[0]
 
 
-def test_an_order_over_five_outputs_of_a_keras_file_costs_what_the_formula_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Goldberger et al.'s specification for ACAS Xu (outputs 0 and 1 below 2, 3 and 4 by .01), without bias, L-infinity, three inputs.
+def test_an_order_over_five_outputs_of_a_keras_file_costs_what_the_formula_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goldberger et al.'s specification for ACAS Xu (outputs 0 and 1 below 2, 3 and 4 by .01), without
+    bias, L-infinity, three inputs.
 
-    Each logit moves by at most eps |h|_1, so eps = (largest missing difference) / (2 |h|_1). The network has no biases, so an input k times as
-    long has features and differences k times as large, and is less demanding: the shortest input decides.
+    Each logit moves by at most eps |h|_1, so eps = (largest missing difference) / (2 |h|_1). The
+    network has no biases, so an input k times as long has features and differences k times as
+    large, and is less demanding: the shortest input decides.
     """
     file, h, y = homogeneous(tmp_path)
     missing = max(y[low] - y[high] + 0.01 for low in (0, 1) for high in (2, 3, 4))
@@ -156,5 +179,7 @@ def test_an_order_over_five_outputs_of_a_keras_file_costs_what_the_formula_says(
     assert main(["solve", str(file), str(tmp_path / "inputs.npz"), *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == "optimal"
-    assert found["optimum"] == pytest.approx(missing / (2 * np.abs(h).sum()), rel=1e-6)  # Keras computes in float32, the file holds float32
+    assert found["optimum"] == pytest.approx(
+        missing / (2 * np.abs(h).sum()), rel=1e-6
+    )  # Keras computes in float32, the file holds float32
     assert found["after"] == found["required"] == 18

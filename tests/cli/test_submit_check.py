@@ -35,13 +35,19 @@ def complete(method: str, seed: int) -> Record:
         before=scores,
         after=scores,
         category="direct weight modification" if method == "mine" else "control",
-        right={"tested": right_answers.pack([True] * 100), "before": right_answers.pack(right), "after": right_answers.pack(right)},
+        right={
+            "tested": right_answers.pack([True] * 100),
+            "before": right_answers.pack(right),
+            "after": right_answers.pack(right),
+        },
         fingerprint={"method": method, "source": "s"},
         provenance={**one.provenance, "arithmetic": "portable", "n": {"test": 100}},
     )
 
 
-def entered(folder: Path, change: Callable[[Record], Record | None] = lambda r: r, text: str | None = ENTRY) -> Path:
+def entered(
+    folder: Path, change: Callable[[Record], Record | None] = lambda r: r, text: str | None = ENTRY
+) -> Path:
     """A complete entry with its records changed, or without them."""
     folder.mkdir()
     for seed in SEEDS:
@@ -66,7 +72,9 @@ def with_fields(**fields: Any) -> Callable[[Record], Record]:
 
 def with_provenance(**values: Any) -> Callable[[Record], Record]:
     """The records of `mine` made under other conditions."""
-    return lambda r: dataclasses.replace(r, provenance={**r.provenance, **values}) if r.case.method == "mine" else r
+    return lambda r: (
+        dataclasses.replace(r, provenance={**r.provenance, **values}) if r.case.method == "mine" else r
+    )
 
 
 def test_a_complete_entry_lacks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,21 +93,36 @@ LACKING: dict[str, tuple[Callable[[Record], Record | None], str]] = {
     ),
     "a control": (without("finetune", *SEEDS), "digits-cnn: the control finetune at seeds 0, 1, 2, 3, 4, 5"),
     "a control's seed": (without("noop", 2), "digits-cnn: the control noop at seed 2"),
-    "the random change": (without("random", *SEEDS), "digits-cnn: the control random at seeds 0, 1, 2, 3, 4, 5"),
+    "the random change": (
+        without("random", *SEEDS),
+        "digits-cnn: the control random at seeds 0, 1, 2, 3, 4, 5",
+    ),
     "a seed that was left out": (without("mine", 4), "digits-cnn: mine at seed 4, where noop is"),
     "the method": (without("mine", *SEEDS), "records of mine, which entry.toml names"),
     "a finished cell": (
-        lambda r: dataclasses.replace(r, status="timeout", after={}, right={}) if r.key == "digits-cnn-mine-s1" else r,
+        lambda r: (
+            dataclasses.replace(r, status="timeout", after={}, right={})
+            if r.key == "digits-cnn-mine-s1"
+            else r
+        ),
         "digits-cnn: a finished mine at seed 1",
     ),
-    "the version": (with_provenance(benchmark_version=1), "numbers of benchmark version 2: digits-cnn-mine-s0, digits-cnn-mine-s1"),
+    "the version": (
+        with_provenance(benchmark_version=1),
+        "numbers of benchmark version 2: digits-cnn-mine-s0, digits-cnn-mine-s1",
+    ),
     "right answers": (with_fields(right={}), "right answers of each test image: digits-cnn-mine-s0"),
-    "the source": (with_fields(fingerprint={}), "a fingerprint with the digest of the method's source: digits-cnn-mine-s0"),
+    "the source": (
+        with_fields(fingerprint={}),
+        "a fingerprint with the digest of the method's source: digits-cnn-mine-s0",
+    ),
     "portable arithmetic": (with_provenance(arithmetic="native"), "portable arithmetic on digits"),
     "a clean checkout": (with_provenance(dirty=True), "a checkout of the harness without changes"),
     "versions": (with_provenance(versions={}), "the versions that made it"),
     "scores that agree": (
-        lambda r: dataclasses.replace(r, after={**r.after, "accuracy": 0.9}) if r.key == "digits-cnn-mine-s1" else r,
+        lambda r: (
+            dataclasses.replace(r, after={**r.after, "accuracy": 0.9}) if r.key == "digits-cnn-mine-s1" else r
+        ),
         "digits-cnn-mine-s1: scores that agree: accuracy is 0.9, and its right answers give 0.81",
     ),
 }
@@ -126,7 +149,9 @@ def test_what_is_missing_is_said(
         (ENTRY.replace('"MIT"', '""'), "licence is ''; accepted: text in quotes that is not empty"),
     ],
 )
-def test_an_entry_says_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str) -> None:
+def test_an_entry_says_whose_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
     """entry.toml is checked like everything from outside."""
     assert main(["submit-check", str(entered(tmp_path / "mine", text=text))]) == 1
     shown = capsys.readouterr().out

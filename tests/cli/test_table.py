@@ -32,7 +32,9 @@ OLD = [record("digits-cnn-dl2-s0", gains={"accuracy": 0.05})]
 
 @pytest.mark.parametrize("name", ["table1", "extended", "cost"])
 @pytest.mark.parametrize("form", ["txt", "md", "tex", "csv"])
-def test_table_prints_each_report_in_each_form(name: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_prints_each_report_in_each_form(
+    name: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From a record file alone; two calls print the same."""
     path = file(tmp_path / "r.jsonl", example())
     assert table(path, "--table", name, "--format", form) == 0
@@ -57,7 +59,9 @@ def test_table_writes_every_report(tmp_path: Path, capsys: pytest.CaptureFixture
     assert all(str(p) in out for p in (tmp_path / "out").iterdir())
 
 
-def test_table_prints_verdict_and_picture_as_it_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_prints_verdict_and_picture_as_it_writes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Markdown and SVG, nothing else on standard output: they are redirected into files."""
     path = file(tmp_path / "r.jsonl", example())
     assert table(path, "--out", str(tmp_path)) == 0

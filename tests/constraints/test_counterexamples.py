@@ -1,4 +1,6 @@
-"""The oracle: points stay in their regions, worse ones are found the longer it looks, and nothing of the network changes."""
+"""The oracle: points stay in their regions, worse ones are found the longer it looks, and nothing
+of the network changes.
+"""
 
 import copy
 
@@ -6,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.constraints.counterexamples import BoxGround, Hunt, Search, SegmentGround, counterexamples, descend, frozen, worst
+from airepair.constraints.counterexamples import (
+    BoxGround,
+    Hunt,
+    Search,
+    SegmentGround,
+    counterexamples,
+    descend,
+    frozen,
+    worst,
+)
 from airepair.constraints.parser import parse
 from airepair.testing import toy
 
@@ -22,7 +33,9 @@ Y, Y2 = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 2, 3, 0, 1, 2])
 
 def find(text: str, search: Search, module: nn.Module) -> dict[str, torch.Tensor]:
     (constraint,) = parse(text)
-    return counterexamples(Hunt(constraint, search), module, {"x": X, "x2": X2}, {"y": Y, "y2": Y2}, generator())
+    return counterexamples(
+        Hunt(constraint, search), module, {"x": X, "x2": X2}, {"y": Y, "y2": Y2}, generator()
+    )
 
 
 def test_points_of_a_box_stay_within_eps_and_within_the_pixels_range():
@@ -35,7 +48,9 @@ def test_points_of_a_box_stay_within_eps_and_within_the_pixels_range():
 
 
 def test_a_start_is_uniform_in_the_box_as_clipped_to_the_pixels_range():
-    """A black pixel starts anywhere in 0..eps, a white one in 1 - eps..1, as in DL2's Box: neither piles up at the end of the range."""
+    """A black pixel starts anywhere in 0..eps, a white one in 1 - eps..1, as in DL2's Box: neither
+    piles up at the end of the range.
+    """
     x = torch.tensor([0.0, 1.0, 0.05, 0.5]).reshape(1, 1, 1, 4).repeat(20_000, 1, 1, 1)
     starts = BoxGround(x, 0.3).start(generator())[:, 0, 0]
     for column, (low, high) in enumerate(((0.0, 0.3), (0.7, 1.0), (0.0, 0.35), (0.2, 0.8))):
@@ -72,7 +87,9 @@ def test_a_linear_objective_reaches_the_corner_of_the_box():
     """The minimum of <w, z> within eps is x - eps sign(w)."""
     w = torch.randn(1, 8, 8, generator=generator())
     inside = X * 0.5 + 0.25
-    (z,), value = worst(lambda p: (p[0] * w).sum((1, 2, 3)), [BoxGround(inside, 0.1)], 6, Search(30, 0.01), generator())
+    (z,), value = worst(
+        lambda p: (p[0] * w).sum((1, 2, 3)), [BoxGround(inside, 0.1)], 6, Search(30, 0.01), generator()
+    )
     assert torch.allclose(z, inside - 0.1 * w.sign(), atol=1e-6)
     assert torch.allclose(value, ((inside - 0.1 * w.sign()) * w).sum((1, 2, 3)), atol=1e-4)
 
@@ -118,7 +135,10 @@ def test_the_search_leaves_weights_statistics_modes_and_gradients_alone(text):
     next(module.parameters()).requires_grad_(False)
     before = copy.deepcopy(module)
     find(text, Search(2), module)
-    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), before.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(module.state_dict().values(), before.state_dict().values(), strict=True)
+    )
     assert [m.training for m in module.modules()] == [m.training for m in before.modules()]
     assert [p.requires_grad for p in module.parameters()] == [p.requires_grad for p in before.parameters()]
     assert all(p.grad is None for p in module.parameters())

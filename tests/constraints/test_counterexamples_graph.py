@@ -1,4 +1,7 @@
-"""The oracle's searches recorded. Without CUDA the graph is played by the work itself: same order, same points."""
+"""The oracle's searches recorded.
+
+Without CUDA the graph is played by the work itself: same order, same points.
+"""
 
 from __future__ import annotations
 
@@ -38,20 +41,26 @@ class Tape:
         return replay
 
 
-def searched(hunt: Searches, module: nn.Module, rounds: int = 6, each: Callable[[int], None] = lambda _: None) -> list[dict[str, Tensor]]:
+def searched(
+    hunt: Searches, module: nn.Module, rounds: int = 6, each: Callable[[int], None] = lambda _: None
+) -> list[dict[str, Tensor]]:
     """The points of `rounds` batches, the last of them shorter."""
     data, generator, found = toy.images(70, 3), torch.Generator().manual_seed(1), []
     for k in range(rounds):
         each(k)
         part = slice(5 * k, 5 * k + (5 if k < rounds - 1 else 3))
         points = {"x": data.x[part], "x2": data.x[part].flip(0)}
-        found.append(counterexamples(hunt, module, points, {"y": data.y[part], "y2": data.y[part].flip(0)}, generator))
+        found.append(
+            counterexamples(hunt, module, points, {"y": data.y[part], "y2": data.y[part].flip(0)}, generator)
+        )
     return found
 
 
 @pytest.mark.parametrize("text", ["RobustnessG(eps=0.1)", "LipschitzG(eps=0.1)", "SegmentG"])
 def test_recorded_searches_find_the_same_points(text: str) -> None:
-    """Bit for bit, through warm-up, recording and a batch of another length, with restarts; one recording serves all."""
+    """Bit for bit, through warm-up, recording and a batch of another length, with restarts; one
+    recording serves all.
+    """
     module = toy.subject("cnn").module
     hunt, tape = Hunt(parse(text)[0], Search(3, 0.02, 2)), Tape(module)
     plain, recorded = searched(hunt, module), searched(RecordedHunt(hunt, tape), module)
@@ -60,7 +69,10 @@ def test_recorded_searches_find_the_same_points(text: str) -> None:
 
 
 def test_a_replay_sees_the_weights_as_they_are_now() -> None:
-    """An optimiser writes in place: the same recording. Weights that lie elsewhere: another one. The points are those of a plain search."""
+    """An optimiser writes in place: the same recording.
+
+    Weights that lie elsewhere: another one. The points are those of a plain search.
+    """
 
     def moves(module: nn.Module) -> Callable[[int], None]:
         def each(k: int) -> None:

@@ -51,8 +51,12 @@ def test_the_negation_holds_exactly_where_the_formula_does_not(formula):
 @given(st.lists(formulas, min_size=1, max_size=3).map(tuple), scopes)
 def test_de_morgan(members, scope):
     """not (a and b) is (not a) or (not b), and the other way round, in loss as well."""
-    assert torch.equal(loss(And(members).negated(), scope), loss(Or(tuple(m.negated() for m in members)), scope))
-    assert torch.equal(loss(Or(members).negated(), scope), loss(And(tuple(m.negated() for m in members)), scope))
+    assert torch.equal(
+        loss(And(members).negated(), scope), loss(Or(tuple(m.negated() for m in members)), scope)
+    )
+    assert torch.equal(
+        loss(Or(members).negated(), scope), loss(And(tuple(m.negated() for m in members)), scope)
+    )
 
 
 @settings(deadline=None)
@@ -161,4 +165,6 @@ def test_a_blend_weighs_each_label_by_closeness():
     labels = {"y": torch.tensor([0]), "y2": torch.tensor([1])}
     scope = Scope(points={"x": x, "x2": x2, "z": x + 0.25}, logits={"z": logits}, labels=labels)
     log_p = logits.log_softmax(1)[0]
-    assert float(Blend("z", "x", "x2").value(scope)) == pytest.approx(float(-(0.75 * log_p[0] + 0.25 * log_p[1])))
+    assert float(Blend("z", "x", "x2").value(scope)) == pytest.approx(
+        float(-(0.75 * log_p[0] + 0.25 * log_p[1]))
+    )

@@ -34,7 +34,12 @@ def kl(a: str, b: str) -> torch.Tensor:
 def similar(of: torch.Tensor, delta: float) -> torch.Tensor:
     """DL2's five orderings, written out by class name."""
     i = {name: k for k, name in enumerate(CIFAR10)}
-    rules = [("automobile", "truck", "dog"), ("deer", "horse", "ship"), ("airplane", "ship", "frog"), ("dog", "cat", "truck")]
+    rules = [
+        ("automobile", "truck", "dog"),
+        ("deer", "horse", "ship"),
+        ("airplane", "ship", "frog"),
+        ("dog", "cat", "truck"),
+    ]
     total = torch.zeros(len(of))
     for y, near, far in [*rules, ("cat", "dog", "automobile")]:
         total += (LABELS["y"] == i[y]) * (of[:, i[far]] + delta - of[:, i[near]]).clamp_min(0)
@@ -55,13 +60,19 @@ def change(a: str, b: str) -> torch.Tensor:
 
 PUBLISHED = {
     "Groups()": lambda: (P["x"][:, :4] * (1 - P["x"][:, :4])).sum(1),
-    "RobustnessT(eps1=4, eps2=0.5)": lambda: (4 - distance("x", "x2")).clamp_min(0) * (kl("x", "x2") - 0.5).clamp_min(0),
-    "RobustnessG(eps=0.3, delta=0.52)": lambda: (torch.tensor(0.52).log() - P["z"].log()[torch.arange(8), LABELS["y"]]).clamp_min(0),
+    "RobustnessT(eps1=4, eps2=0.5)": lambda: (
+        (4 - distance("x", "x2")).clamp_min(0) * (kl("x", "x2") - 0.5).clamp_min(0)
+    ),
+    "RobustnessG(eps=0.3, delta=0.52)": lambda: (
+        torch.tensor(0.52).log() - P["z"].log()[torch.arange(8), LABELS["y"]]
+    ).clamp_min(0),
     "LipschitzT(L=0.5)": lambda: (change("x", "x2") - 0.5 * distance("x", "x2")).clamp_min(0),
     "LipschitzG(eps=0.1, L=1)": lambda: (change("z", "w") - distance("z", "w")).clamp_min(0),
     "CSimilarityT(delta=0.01)": lambda: similar(LOGITS["x"], 0.01),
     "CSimilarityG(eps=0.3, delta=1)": lambda: similar(LOGITS["z"], 1.0),
-    "SegmentG(eps=100, delta=1.5)": lambda: (LABELS["y"] != LABELS["y2"]) * (blend() - 1.5).clamp_min(0) * 1.0,
+    "SegmentG(eps=100, delta=1.5)": lambda: (
+        (LABELS["y"] != LABELS["y2"]) * (blend() - 1.5).clamp_min(0) * 1.0
+    ),
 }
 
 
@@ -130,7 +141,9 @@ def test_numbers_weight_and_steps_are_those_of_the_authors_script_for_the_data_s
 
 def test_parameters_go_by_name_or_place_and_brackets_may_be_left_out():
     """Three ways of writing the defaults, one of each kind."""
-    assert [parse(t)[0].text for t in ("LipschitzG(.3, 1)", "LipschitzG(L=1, eps=.3)", "LipschitzG")] == ["LipschitzG(eps=0.3, L=1)"] * 3
+    assert [parse(t)[0].text for t in ("LipschitzG(.3, 1)", "LipschitzG(L=1, eps=.3)", "LipschitzG")] == [
+        "LipschitzG(eps=0.3, L=1)"
+    ] * 3
 
 
 def test_a_top_level_and_joins_constraints_that_keep_their_own_weights():
@@ -233,7 +246,22 @@ def test_csimilarity_is_refused_for_other_classes_than_cifar10s():
 
 
 SIGNS = ["(", ")", "{", "}", ",", "x", "x2", "y", "1", "0.5", "<", "<=", "==", "=>", ":", "-", "*", "="]
-WORDS = ["and", "or", "not", "forall", "z", "in", "box", "every", "given", "groups", "p", "kl", "Groups", "RobustnessT"]
+WORDS = [
+    "and",
+    "or",
+    "not",
+    "forall",
+    "z",
+    "in",
+    "box",
+    "every",
+    "given",
+    "groups",
+    "p",
+    "kl",
+    "Groups",
+    "RobustnessT",
+]
 
 
 @settings(deadline=None, max_examples=300)
@@ -244,7 +272,9 @@ def test_any_sequence_of_words_is_a_constraint_or_a_usage_error(text):
         assert parse(text)
 
 
-@pytest.mark.parametrize("text", ["(" * 3000 + "1", "not " * 3000 + "true", "-" * 3000 + "1 < 2", "1 < 2 => " * 3000 + "true"])
+@pytest.mark.parametrize(
+    "text", ["(" * 3000 + "1", "not " * 3000 + "true", "-" * 3000 + "1 < 2", "1 < 2 => " * 3000 + "true"]
+)
 def test_deep_nesting_is_an_error_of_one_line_not_a_crash(text):
     """No RecursionError."""
     with pytest.raises(UsageError, match="deep"):

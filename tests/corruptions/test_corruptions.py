@@ -15,7 +15,17 @@ from airepair.errors import UsageError
 from airepair.types import Split
 
 NAMES = list(CORRUPTIONS.builtin)
-RANDOM = {"gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "glass_blur", "motion_blur", "fog", "snow", "elastic_transform"}
+RANDOM = {
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "glass_blur",
+    "motion_blur",
+    "fog",
+    "snow",
+    "elastic_transform",
+}
 
 
 def pictures(n: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
@@ -36,7 +46,9 @@ def seeded(seed: int) -> torch.Generator:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)], ids=["8x8", "28x28", "3x32x32"])
 @pytest.mark.parametrize("name", NAMES)
 def test_images_stay_images(name: str, shape: tuple[int, int, int]) -> None:
-    """At every severity: the same shape, finite, in [0, 1], not the image that came in, which itself stays as it is."""
+    """At every severity: the same shape, finite, in [0, 1], not the image that came in, which
+    itself stays as it is.
+    """
     x = pictures(24, shape)
     before = x.clone()
     for severity in (1, 3, 5):
@@ -51,7 +63,9 @@ def test_images_stay_images(name: str, shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "elastic_transform"])
 def test_more_severe_is_further_away(name: str) -> None:
-    """Severity 5 moves 3 x 32 x 32 pictures further from themselves than severity 1 (elastic's trade warp for waves)."""
+    """Severity 5 moves 3 x 32 x 32 pictures further from themselves than severity 1 (elastic's
+    trade warp for waves).
+    """
     x = pictures(24, (3, 32, 32))
     far = [float((Corruption(name, s)(x, seeded(2)) - x).square().mean()) for s in (1, 5)]
     assert far[1] > far[0] * 1.2
@@ -59,7 +73,9 @@ def test_more_severe_is_further_away(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_gives_one_result(name: str) -> None:
-    """The same seed repeats bit for bit; another seed gives another result where the corruption is random; global generators stay."""
+    """The same seed repeats bit for bit; another seed gives another result where the corruption is
+    random; global generators stay.
+    """
     x, state = pictures(4, (1, 28, 28)), torch.random.get_rng_state()
     one, two, other = (Corruption(name, 4)(x, seeded(s)) for s in (5, 5, 6))
     assert torch.equal(one, two)
@@ -114,7 +130,16 @@ def test_noise_has_the_published_strength() -> None:
 def test_filters_keep_a_flat_image_flat() -> None:
     """A blur has weight one: nothing happens to an image of one value, up to the edge."""
     x = torch.full((3, 1, 28, 28), 76 / 255)
-    for name in ("gaussian_blur", "defocus_blur", "motion_blur", "zoom_blur", "glass_blur", "contrast", "pixelate", "elastic_transform"):
+    for name in (
+        "gaussian_blur",
+        "defocus_blur",
+        "motion_blur",
+        "zoom_blur",
+        "glass_blur",
+        "contrast",
+        "pixelate",
+        "elastic_transform",
+    ):
         torch.testing.assert_close(Corruption(name, 5)(x, seeded(0)), x)
 
 
@@ -132,4 +157,6 @@ def test_brightness_keeps_the_hue() -> None:
     x = torch.tensor([0.4, 0.2, 0.1])[None, :, None, None].expand(1, 3, 4, 4).clone()
     y = Corruption("brightness", 5)(x, seeded(0))
     torch.testing.assert_close(y[0, :, 0, 0], torch.tensor([0.7, 0.35, 0.175]))
-    assert torch.equal(Corruption("brightness", 5)(torch.zeros(1, 3, 2, 2), seeded(0)), torch.full((1, 3, 2, 2), 0.3))
+    assert torch.equal(
+        Corruption("brightness", 5)(torch.zeros(1, 3, 2, 2), seeded(0)), torch.full((1, 3, 2, 2), 0.3)
+    )

@@ -24,7 +24,9 @@ MD5 = hashlib.md5(BODY).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """`cuts`: after how many bytes each of the first answers ends; `ranges`: whether Range is honoured; `asked`: the Range headers it saw."""
+    """`cuts`: after how many bytes each of the first answers ends; `ranges`: whether Range is
+    honoured; `asked`: the Range headers it saw.
+    """
 
     cuts: list[int]
     ranges: bool
@@ -43,7 +45,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(self.server.body) - 1}/{len(self.server.body)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(self.server.body) - 1}/{len(self.server.body)}"
+            )
         self.end_headers()
         self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
 
@@ -115,8 +119,13 @@ def test_a_mirror_takes_over(server: Server, tmp_path: Path) -> None:
 def test_data_get_goes_on_in_the_next_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command, against a connection that is cut every time: one line says what is kept; run again it asks for the rest, checks and unpacks."""
-    x, y = np.random.default_rng(0).integers(0, 256, (200, 3 * 32 * 32), dtype=np.uint8), [k % 100 for k in range(200)]
+    """The command, against a connection that is cut every time: one line says what is kept; run
+    again it asks for the rest, checks and unpacks.
+    """
+    x, y = (
+        np.random.default_rng(0).integers(0, 256, (200, 3 * 32 * 32), dtype=np.uint8),
+        [k % 100 for k in range(200)],
+    )
     batch = pickle.dumps({"data": x, "fine_labels": y})
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -126,7 +135,11 @@ def test_data_get_goes_on_in_the_next_run(
             tar.addfile(member, io.BytesIO(batch))
     server.body, md5 = buffer.getvalue(), hashlib.md5(batch).hexdigest()
     file = File("cifar-100-python.tar.gz", (url(server),), hashlib.md5(server.body).hexdigest())
-    monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))))
+    monkeypatch.setitem(
+        OFFICIAL,
+        "cifar100",
+        replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))),
+    )
     monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path))
     server.cuts = [10_000] * 6
     assert main(["data", "get", "cifar100"]) == 1
@@ -137,7 +150,9 @@ def test_data_get_goes_on_in_the_next_run(
     assert server.asked[-1] == "bytes=60000-"
     assert main(["data", "list"]) == 0
     assert f"cifar100        {tmp_path / 'cifar-100-python'}" in capsys.readouterr().out
-    assert np.array_equal(official_files.read("cifar100", tmp_path).x_train[0, :, :, 2], x[0, 2048:].reshape(32, 32))
+    assert np.array_equal(
+        official_files.read("cifar100", tmp_path).x_train[0, :, :, 2], x[0, 2048:].reshape(32, 32)
+    )
 
 
 def test_workers_do_not_fetch_twice(server: Server, tmp_path: Path) -> None:

@@ -20,22 +20,35 @@ RNG = np.random.default_rng(0)
 
 
 def idx(array: np.ndarray) -> bytes:
-    return struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()
+    return (
+        struct.pack(">BBBB", 0, 0, 8, array.ndim)
+        + struct.pack(f">{array.ndim}i", *array.shape)
+        + array.tobytes()
+    )
 
 
 @pytest.fixture
 def arrays() -> list[np.ndarray]:
     y = np.arange(20, dtype=np.uint8) % 10
-    return [RNG.integers(0, 256, (20, 4, 4), dtype=np.uint8), y, RNG.integers(0, 256, (20, 4, 4), dtype=np.uint8), y]
+    return [
+        RNG.integers(0, 256, (20, 4, 4), dtype=np.uint8),
+        y,
+        RNG.integers(0, 256, (20, 4, 4), dtype=np.uint8),
+        y,
+    ]
 
 
 @pytest.mark.parametrize("folder", ["MNIST/raw", "MNIST", "mnist"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_idx_files_are_found_packed_or_not(tmp_path: Path, arrays: list[np.ndarray], folder: str, packed: bool) -> None:
+def test_idx_files_are_found_packed_or_not(
+    tmp_path: Path, arrays: list[np.ndarray], folder: str, packed: bool
+) -> None:
     """torchvision's folder and a folder of the set's name both do."""
     (tmp_path / folder).mkdir(parents=True)
     for name, array in zip(IDX, arrays, strict=True):
-        (tmp_path / folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+        (tmp_path / folder / (f"{name}.gz" if packed else name)).write_bytes(
+            gzip.compress(idx(array)) if packed else idx(array)
+        )
     found = official_files.read("mnist", tmp_path)
     assert np.array_equal(found.x_train, arrays[0])
     assert np.array_equal(found.y_test, arrays[3])
@@ -47,7 +60,9 @@ def test_a_damaged_idx_file_is_one_line(tmp_path: Path, arrays: list[np.ndarray]
     (tmp_path / "mnist").mkdir()
     for name, array in zip(IDX, arrays, strict=True):
         (tmp_path / "mnist" / name).write_bytes(idx(array)[:-1])
-    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte is not a complete idx file .* fetch it again"):
+    with pytest.raises(
+        UsageError, match=r"train-images-idx3-ubyte is not a complete idx file .* fetch it again"
+    ):
         official_files.read("mnist", tmp_path)
 
 
@@ -98,13 +113,21 @@ def test_a_verified_archive_is_unpacked_and_read(tmp_path: Path, monkeypatch: py
             tar.addfile(member, io.BytesIO(batch))
     packed, md5 = buffer.getvalue(), hashlib.md5(batch).hexdigest()
     file = File("cifar-100-python.tar.gz", (), hashlib.md5(packed).hexdigest())
-    monkeypatch.setitem(OFFICIAL, "cifar100", replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))))
+    monkeypatch.setitem(
+        OFFICIAL,
+        "cifar100",
+        replace(OFFICIAL["cifar100"], files=(file,), members=(("train", md5), ("test", md5))),
+    )
     (tmp_path / file.path).write_bytes(packed)
     found = official_files.read("cifar100", tmp_path)
     assert np.array_equal(found.x_train, x.transpose(0, 2, 3, 1))
     assert found.y_test is not None
     assert found.y_test.tolist() == list(range(6))
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["cifar-100-python.tar.gz", "test", "train"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "cifar-100-python.tar.gz",
+        "test",
+        "train",
+    ]
     assert official_files.note("cifar100", found) == ""
 
 

@@ -1,4 +1,6 @@
-"""The four splits: disjoint, stratified, drawn by the seed and the same for every method, and unseen where the protocol says so."""
+"""The four splits: disjoint, stratified, drawn by the seed and the same for every method, and
+unseen where the protocol says so.
+"""
 
 import os
 import subprocess
@@ -34,7 +36,12 @@ def numbered(n: int, start: int = 0) -> Split:
 
 def toy(test: bool = True) -> Source:
     return Source(
-        "toy", tuple("abcde"), ((0, 1), (2, 3, 4)), numbered(1000), numbered(200, 1000) if test else None, Robustness(1, 1, 1, "toy")
+        "toy",
+        tuple("abcde"),
+        ((0, 1), (2, 3, 4)),
+        numbered(1000),
+        numbered(200, 1000) if test else None,
+        Robustness(1, 1, 1, "toy"),
     )
 
 
@@ -47,9 +54,13 @@ def disjoint(found: Dataset) -> bool:
     return len(set().union(*sets)) == sum(map(len, sets))
 
 
-@pytest.mark.parametrize("trained_on", [*SEEN, "unknown", "train 0..599, repair 800..999, validation 600..699"])
+@pytest.mark.parametrize(
+    "trained_on", [*SEEN, "unknown", "train 0..599, repair 800..999, validation 600..699"]
+)
 def test_no_image_is_in_two_splits(trained_on: str) -> None:
-    """Whatever the subject has seen, the four splits share no image, and each image's index leads back to it."""
+    """Whatever the subject has seen, the four splits share no image, and each image's index leads
+    back to it.
+    """
     for seed in (0, 3):
         found = divide_for(toy(), trained_on, seed)
         assert disjoint(found)
@@ -71,7 +82,9 @@ def test_splits_are_stratified_and_the_same_for_a_seed() -> None:
 
 @pytest.mark.parametrize("trained_on", SEEN)
 def test_the_seed_divides_what_the_subject_has_not_seen(trained_on: str) -> None:
-    """Another seed, other repair and validation images; what the subject was trained on stays (for ours, its own seed's), official test too."""
+    """Another seed, other repair and validation images; what the subject was trained on stays (for
+    ours, its own seed's), official test too.
+    """
     first, second = (divide_for(toy(), trained_on, seed) for seed in (0, 1))
     assert indices(first.repair) != indices(second.repair)
     assert indices(first.validation) != indices(second.validation)
@@ -86,12 +99,17 @@ def test_a_pool_is_divided_by_the_seed_test_too() -> None:
     assert indices(first.test) != indices(second.test)
     assert indices(first.test) & indices(second.test)
     assert first.scope == "splits of these 1,000 images"
-    assert divide_for(toy(), "split", 0).scope == "splits of the 1,000 official training images, on the one official test set"
+    assert (
+        divide_for(toy(), "split", 0).scope
+        == "splits of the 1,000 official training images, on the one official test set"
+    )
 
 
 @pytest.mark.parametrize("test", [True, False])
 def test_a_network_of_our_split_is_repaired_on_what_that_split_left_over(test: bool) -> None:
-    """`split of seed 3`, at any cell seed: train is seed 3's, the rest is divided anew; at seed 3 it is seed 3's own division."""
+    """`split of seed 3`, at any cell seed: train is seed 3's, the rest is divided anew; at seed 3
+    it is seed 3's own division.
+    """
     own = divide_for(toy(test), "split", 3)
     other = divide_for(toy(test), "split of seed 3", 0)
     assert indices(other.train) == indices(own.train)
@@ -102,10 +120,14 @@ def test_a_network_of_our_split_is_repaired_on_what_that_split_left_over(test: b
 
 
 def test_a_file_of_version_1_has_seen_the_one_split_of_that_version() -> None:
-    """The first version's train split of digits, by the digest that its records hold; its repair split is unseen and divided anew."""
+    """The first version's train split of digits, by the digest that its records hold; its repair
+    split is unseen and divided anew.
+    """
     found = data.load("digits", trained_on="split of version 1")
     assert found.digests["train"][:16] == VERSION_1_TRAIN
-    assert data.load("digits", seed=1, trained_on="split of version 1").digests["train"][:16] == VERSION_1_TRAIN
+    assert (
+        data.load("digits", seed=1, trained_on="split of version 1").digests["train"][:16] == VERSION_1_TRAIN
+    )
 
 
 def test_splits_and_faults_draw_from_different_streams() -> None:
@@ -155,7 +177,10 @@ def test_a_pool_without_test_set_says_that_failures_were_seen() -> None:
 def test_what_a_repair_takes_of_the_test_set_is_said(trained_on: str) -> None:
     """A range of the whole training set is as true as the words."""
     found = divide_for(toy(), trained_on, 0)
-    assert found.notes == ("100 of the 200 official test images are repair and validation: the network has seen the training images",)
+    assert found.notes == (
+        "100 of the 200 official test images are repair and validation: "
+        "the network has seen the training images",
+    )
     assert found.digests == divide_for(toy(), "official train", 0).digests
 
 
@@ -165,28 +190,40 @@ def test_a_range_of_a_pool_leaves_the_rest_in_the_usual_proportions() -> None:
     assert [len(getattr(found, p)) for p in PARTS] == [600, 150, 100, 150]
     assert disjoint(found)
     assert found.scope == "splits of the 400 images that it was not trained on"
-    with pytest.raises(UsageError, match=r"'0\.\.995' leaves 4 images: repair, validation or test would lack some of 5 classes"):
+    with pytest.raises(
+        UsageError,
+        match=r"'0\.\.995' leaves 4 images: repair, validation or test would lack some of 5 classes",
+    ):
         divide_for(toy(test=False), "0..995", 0)
-    with pytest.raises(UsageError, match=r"toy has no test set of its own.*accepted: the training range alone"):
+    with pytest.raises(
+        UsageError, match=r"toy has no test set of its own.*accepted: the training range alone"
+    ):
         divide_for(toy(test=False), "train 0..599, repair 600..699, validation 700..799", 0)
 
 
 @pytest.mark.parametrize("trained_on", ["official train", "0..999", "0..799", "0..995", "split of seed 3"])
 def test_an_examination_is_on_all_test_images(trained_on: str) -> None:
-    """Whatever the network has seen, also where that leaves too little for a repair; validation is unseen, and a note says where it overlaps."""
+    """Whatever the network has seen, also where that leaves too little for a repair; validation is
+    unseen, and a note says where it overlaps.
+    """
     found = examination(toy(), trained_on, 0)
     assert indices(found.test) == set(range(1000, 1200))
     assert not indices(found.validation) & indices(found.train)
     overlap = bool(indices(found.validation) & indices(found.test))
     assert overlap == (trained_on not in ("0..799", "split of seed 3"))
-    assert any("all 200 test images are examined; 50 of them are validation as well" in n for n in found.notes) == overlap
+    assert (
+        any("all 200 test images are examined; 50 of them are validation as well" in n for n in found.notes)
+        == overlap
+    )
 
 
 def test_an_examination_refuses_a_text_that_says_nothing() -> None:
     """As a repair does."""
     with pytest.raises(UsageError, match="not understood at 'everything'"):
         examination(toy(), "everything", 0)
-    assert examination(toy(test=False), "0..599", 0).digests == divide_for(toy(test=False), "0..599", 0).digests
+    assert (
+        examination(toy(test=False), "0..599", 0).digests == divide_for(toy(test=False), "0..599", 0).digests
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +245,10 @@ def test_a_wrong_text_is_one_line(text: str, message: str) -> None:
 
 def test_names_load_without_torch() -> None:
     """The page of data sets and the page of models are free of torch, so that selection is fast."""
-    code = "import sys, airepair.data, airepair.models, airepair.data.catalogue; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, airepair.data, airepair.models, airepair.data.catalogue; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(data.__file__).parents[2]).returncode == 0
 
 
@@ -223,13 +263,31 @@ def test_superclasses_divide_the_hundred_classes() -> None:
     assert len(CIFAR100) == len(set(CIFAR100)) == 100
     assert sorted(k for group in SUPERCLASSES.values() for k in group) == list(range(100))
     assert {CIFAR100[k] for k in SUPERCLASSES["people"]} == {"baby", "boy", "girl", "man", "woman"}
-    assert {CIFAR100[k] for k in SUPERCLASSES["trees"]} == {"maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"}
-    assert {CIFAR100[k] for k in SUPERCLASSES["vehicles 2"]} == {"lawn_mower", "rocket", "streetcar", "tank", "tractor"}
+    assert {CIFAR100[k] for k in SUPERCLASSES["trees"]} == {
+        "maple_tree",
+        "oak_tree",
+        "palm_tree",
+        "pine_tree",
+        "willow_tree",
+    }
+    assert {CIFAR100[k] for k in SUPERCLASSES["vehicles 2"]} == {
+        "lawn_mower",
+        "rocket",
+        "streetcar",
+        "tank",
+        "tractor",
+    }
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("name", "shape"), [("mnist", (1, 28, 28)), ("fashion_mnist", (1, 28, 28)), ("cifar10", (3, 32, 32)), ("cifar100", (3, 32, 32))]
+    ("name", "shape"),
+    [
+        ("mnist", (1, 28, 28)),
+        ("fashion_mnist", (1, 28, 28)),
+        ("cifar10", (3, 32, 32)),
+        ("cifar100", (3, 32, 32)),
+    ],
 )
 def test_a_real_set_is_whole(name: str, shape: tuple[int, int, int]) -> None:
     """Sizes, shape, classes, groups that divide the classes, bytes on the device."""

@@ -28,7 +28,13 @@ def test_an_npz_without_a_test_set_is_divided_in_four(tmp_path: Path) -> None:
 def test_an_npz_keeps_its_test_set(tmp_path: Path) -> None:
     """The official division of a user's file is respected."""
     a = arrays()
-    np.savez(tmp_path / "a.npz", **a, x_test=a["x_train"][:12], y_test=a["y_train"][:12], classes=np.array(["a", "b", "c", "d"]))
+    np.savez(
+        tmp_path / "a.npz",
+        **a,
+        x_test=a["x_train"][:12],
+        y_test=a["y_train"][:12],
+        classes=np.array(["a", "b", "c", "d"]),
+    )
     found = data.load(f"npz:{tmp_path / 'a.npz'}")
     assert len(found.test) == 12
     assert found.classes == ("a", "b", "c", "d")
@@ -48,17 +54,25 @@ def test_an_npz_keeps_its_test_set(tmp_path: Path) -> None:
         ({"y_train": np.zeros(80, int)}, "one class only"),
         ({"y_train": np.r_[np.zeros(79, int), 1]}, "fewer than 4 training images"),
         ({"classes": np.array(["a", "b"])}, r"accepted: 0\.\.1"),
-        ({"classes": np.array(["a", "b", "a", "c"])}, "class 'a' appears 2 times; accepted: one name per class"),
+        (
+            {"classes": np.array(["a", "b", "a", "c"])},
+            "class 'a' appears 2 times; accepted: one name per class",
+        ),
         ({"x_train": None, "pictures": np.zeros(3)}, "holds y_train, pictures; accepted: x_train"),
         ({"x_test": np.zeros((4, 6, 6, 3), np.uint8)}, "holds x_train, y_train, x_test; accepted: x_train"),
         (
             {"train_images": np.zeros((4, 6, 6, 3), np.uint8), "train_labels": np.arange(4)},
             "holds x_train, y_train, train_images, train_labels;",
         ),
-        ({"x_val": np.zeros((4, 6, 6), np.uint8), "y_val": np.arange(4)}, r"test images are \(6, 6\), training images \(6, 6, 3\)"),
+        (
+            {"x_val": np.zeros((4, 6, 6), np.uint8), "y_val": np.arange(4)},
+            r"test images are \(6, 6\), training images \(6, 6, 3\)",
+        ),
     ],
 )
-def test_an_npz_that_cannot_be_meant_is_one_line(tmp_path: Path, change: dict[str, np.ndarray | None], message: str) -> None:
+def test_an_npz_that_cannot_be_meant_is_one_line(
+    tmp_path: Path, change: dict[str, np.ndarray | None], message: str
+) -> None:
     """The value and what would be accepted."""
     np.savez(tmp_path / "a.npz", **{k: v for k, v in (arrays() | change).items() if v is not None})
     with pytest.raises(UsageError, match=message) as caught:
@@ -76,7 +90,9 @@ def test_a_damaged_npz_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("test", [True, False])
 def test_medmnist_s_names_are_read(tmp_path: Path, test: bool) -> None:
-    """Labels N x 1; validation images stand behind the training images, or are the test set where there is none, and a note says so."""
+    """Labels N x 1; validation images stand behind the training images, or are the test set where
+    there is none, and a note says so.
+    """
     a = arrays()
     found = {"train_images": a["x_train"], "train_labels": a["y_train"][:, None]}
     found |= {"val_images": a["x_train"][:20], "val_labels": a["y_train"][:20, None]}
@@ -86,15 +102,27 @@ def test_medmnist_s_names_are_read(tmp_path: Path, test: bool) -> None:
     assert source.test is not None
     assert (len(source.train), len(source.test)) == ((100, 12) if test else (80, 20))
     assert source.notes == (
-        ("val (20 images) stands behind the 80 training images and counts as training data" if test else "val is the test set"),
+        (
+            "val (20 images) stands behind the 80 training images and counts as training data"
+            if test
+            else "val is the test set"
+        ),
     )
 
 
-def folder(path: Path, classes: tuple[str, ...] = ("cat", "dog"), n: int = 10, size: tuple[int, int] = (5, 4), mode: str = "RGB") -> Path:
+def folder(
+    path: Path,
+    classes: tuple[str, ...] = ("cat", "dog"),
+    n: int = 10,
+    size: tuple[int, int] = (5, 4),
+    mode: str = "RGB",
+) -> Path:
     for k, name in enumerate(classes):
         (path / name).mkdir(parents=True)
         for i in range(n):
-            Image.new(mode, size, color=(k * 40 + i) if mode == "L" else (k * 40 + i, 0, 0)).save(path / name / f"{i:03}.png")
+            Image.new(mode, size, color=(k * 40 + i) if mode == "L" else (k * 40 + i, 0, 0)).save(
+                path / name / f"{i:03}.png"
+            )
     return path
 
 
@@ -115,7 +143,9 @@ def test_grey_images_stay_grey_and_test_folders_stay_test(tmp_path: Path) -> Non
     assert len(found.test) == 6
 
 
-def picture(path: Path, mode: str, colour: tuple[int, ...], transparent: tuple[int, int] | None = None) -> None:
+def picture(
+    path: Path, mode: str, colour: tuple[int, ...], transparent: tuple[int, int] | None = None
+) -> None:
     """An image of one colour, written in that mode, with one pixel of full transparency where asked."""
     image = Image.new(mode, (5, 4), colour if len(colour) > 1 else colour[0])
     if transparent:
@@ -124,14 +154,21 @@ def picture(path: Path, mode: str, colour: tuple[int, ...], transparent: tuple[i
     image.save(path)
 
 
-@pytest.mark.parametrize(("name", "mode", "end"), [("la", "LA", "png"), ("palette", "P", "png"), ("gif", "P", "gif"), ("bits", "1", "png")])
+@pytest.mark.parametrize(
+    ("name", "mode", "end"),
+    [("la", "LA", "png"), ("palette", "P", "png"), ("gif", "P", "gif"), ("bits", "1", "png")],
+)
 def test_grey_of_any_kind_stays_grey(tmp_path: Path, name: str, mode: str, end: str) -> None:
-    """An opaque alpha channel, a palette of greys, a GIF, one bit per pixel: one channel, and the values as drawn."""
+    """An opaque alpha channel, a palette of greys, a GIF, one bit per pixel: one channel, and the
+    values as drawn.
+    """
     for k, label in enumerate("ab"):
         for i in range(6):
             grey = Image.new("L", (5, 4), 255 * k)
             (tmp_path / name / label).mkdir(parents=True, exist_ok=True)
-            (grey.convert("RGB") if mode == "P" else grey).convert(mode).save(tmp_path / name / label / f"{i}.{end}")
+            (grey.convert("RGB") if mode == "P" else grey).convert(mode).save(
+                tmp_path / name / label / f"{i}.{end}"
+            )
     found = data.whole(f"folder:{tmp_path / name}").train
     assert tuple(found.x.shape[1:]) == (1, 4, 5)
     assert found.x.flatten(1)[:, 0].tolist() == [0] * 6 + [255] * 6
@@ -148,10 +185,17 @@ def test_a_grey_image_does_not_stop_a_coloured_set(tmp_path: Path) -> None:
 
 
 def test_a_transparent_part_stands_on_white(tmp_path: Path) -> None:
-    """As a web page shows it, half-transparent pixels mixed; the note says how many images; an opaque alpha channel changes nothing."""
+    """As a web page shows it, half-transparent pixels mixed; the note says how many images; an
+    opaque alpha channel changes nothing.
+    """
     for label in "ab":
         for i in range(6):
-            picture(tmp_path / "t" / label / f"{i}.png", "RGBA", (200, 0, 100, 255), (0, 0) if label == "a" else None)
+            picture(
+                tmp_path / "t" / label / f"{i}.png",
+                "RGBA",
+                (200, 0, 100, 255),
+                (0, 0) if label == "a" else None,
+            )
     half = Image.new("RGBA", (5, 4), (0, 0, 0, 51))
     half.save(tmp_path / "t" / "b" / "half.png")
     source = data.whole(f"folder:{tmp_path / 't'}")
@@ -168,14 +212,18 @@ def test_a_drawing_in_the_alpha_channel_alone_is_never_lost(tmp_path: Path) -> N
             picture(tmp_path / "ink" / label / f"{i}.png", "RGBA", (0, 0, 0, 255), (1, 2))
     assert data.whole(f"folder:{tmp_path / 'ink'}").train.x.unique().tolist() == [0, 255]
     picture(tmp_path / "ink" / "b" / "5.png", "RGBA", (255, 255, 255, 255), (1, 2))
-    with pytest.raises(UsageError, match=r"5\.png is of one colour on a white ground, its drawing is in its alpha channel"):
+    with pytest.raises(
+        UsageError, match=r"5\.png is of one colour on a white ground, its drawing is in its alpha channel"
+    ):
         data.whole(f"folder:{tmp_path / 'ink'}")
 
 
 def test_an_animation_is_refused(tmp_path: Path) -> None:
     """Its first image alone would be a choice that nobody made."""
     pets = folder(tmp_path / "pets")
-    Image.new("L", (5, 4)).save(pets / "cat" / "two.gif", save_all=True, append_images=[Image.new("L", (5, 4), 200)])
+    Image.new("L", (5, 4)).save(
+        pets / "cat" / "two.gif", save_all=True, append_images=[Image.new("L", (5, 4), 200)]
+    )
     with pytest.raises(UsageError, match=r"two\.gif holds 2 images; accepted: one image per file"):
         data.whole(f"folder:{pets}")
 
@@ -187,14 +235,20 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
         (("Train", "TEST"), (20, 6), ()),
         (("training", "testing"), (20, 6), ()),
         (("train", "val"), (20, 6), ("val is the test set",)),
-        (("train", "Valid", "test"), (26, 6), ("Valid (6 images) stands behind the 20 training images and counts as training data",)),
+        (
+            ("train", "Valid", "test"),
+            (26, 6),
+            ("Valid (6 images) stands behind the 20 training images and counts as training data",),
+        ),
         (("train",), (20, None), ()),
     ],
 )
 def test_the_usual_divisions_of_a_folder_are_read(
     tmp_path: Path, parts: tuple[str, ...], sizes: tuple[int, int | None], note: tuple[str, ...]
 ) -> None:
-    """In any case of letters; with validation images as test set, or behind the training images; with a training part alone."""
+    """In any case of letters; with validation images as test set, or behind the training images;
+    with a training part alone.
+    """
     for i, part in enumerate(parts):
         folder(tmp_path / "d" / part, n=3 if i else 10)
     source = data.whole(f"folder:{tmp_path / 'd'}")
@@ -218,7 +272,14 @@ def test_images_below_a_class_folder_are_its_own(tmp_path: Path) -> None:
 def test_what_tools_leave_in_a_folder_is_no_image_and_no_class(tmp_path: Path) -> None:
     """macOS, Windows and file servers: the set is read as if it was not there."""
     pets = folder(tmp_path / "pets")
-    for name in ("cat/._000.png", "cat/.DS_Store", "cat/Thumbs.db", "__MACOSX/cat/._000.png", "@eaDir/x.png", ".ipynb_checkpoints/y.png"):
+    for name in (
+        "cat/._000.png",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        "__MACOSX/cat/._000.png",
+        "@eaDir/x.png",
+        ".ipynb_checkpoints/y.png",
+    ):
         (pets / name).parent.mkdir(parents=True, exist_ok=True)
         (pets / name).write_bytes(b"no image")
     source = data.whole(f"folder:{pets}")
@@ -227,14 +288,18 @@ def test_what_tools_leave_in_a_folder_is_no_image_and_no_class(tmp_path: Path) -
 
 
 def test_a_folder_of_another_build_says_what_is_wanted(tmp_path: Path) -> None:
-    """A wrapping folder, a division below the classes, a division without a training part, two of one kind."""
+    """A wrapping folder, a division below the classes, a division without a training part, two of
+    one kind.
+    """
     folder(tmp_path / "wrapped" / "inner")
     with pytest.raises(UsageError, match=r"wrapped holds one folder only; .* give folder:.*inner"):
         data.whole(f"folder:{tmp_path / 'wrapped'}")
     for label in ("cat", "dog"):
         folder(tmp_path / "below" / label, classes=("train", "test"), n=3)
     with pytest.raises(
-        UsageError, match=r"cat holds test and train: the split folders are inside the class folders; accepted: PATH/<class>"
+        UsageError,
+        match=r"cat holds test and train: the split folders are inside the class folders; accepted: "
+        r"PATH/<class>",
     ):
         data.whole(f"folder:{tmp_path / 'below'}")
     folder(tmp_path / "no" / "test")

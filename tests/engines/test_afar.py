@@ -1,4 +1,6 @@
-"""What a cluster's engine needs beside the cluster: the order of trainings, what travels with a cell, and how nodes are compared. Without Ray."""
+"""What a cluster's engine needs beside the cluster: the order of trainings, what travels with a
+cell, and how nodes are compared. Without Ray.
+"""
 
 import os
 import socket
@@ -39,7 +41,10 @@ def ends(baselines: Baselines, *names: str) -> None:
 
 
 def test_each_subject_is_trained_once_and_seed_0_before_the_others() -> None:
-    """Two methods of one subject: one training. Seed 0 gives the class pair, so it is made even if no cell is of it."""
+    """Two methods of one subject: one training.
+
+    Seed 0 gives the class pair, so it is made even if no cell is of it.
+    """
     baselines = Baselines()
     for text in ("digits-fc-noop-s1", "digits-fc-random-s1", "digits-fc-noop-s2", "digits-cnn-noop-s0"):
         baselines.want(cell(text))
@@ -55,7 +60,12 @@ def test_each_subject_is_trained_once_and_seed_0_before_the_others() -> None:
 def test_subjects_that_share_a_twin_are_trained_one_after_the_other() -> None:
     """Faults of one network and seed have one clean twin: two machines must not both train it."""
     baselines = Baselines()
-    for text in ("digits-fc+imbalanced-noop-s0", "digits-fc+backdoor-noop-s0", "digits+fog3-fc-noop-s0", "digits-cnn-noop-s0"):
+    for text in (
+        "digits-fc+imbalanced-noop-s0",
+        "digits-fc+backdoor-noop-s0",
+        "digits+fog3-fc-noop-s0",
+        "digits-cnn-noop-s0",
+    ):
         baselines.want(cell(text))
     assert started(baselines) == ["digits-fc+imbalanced-s0", "digits-cnn-s0"]
     ends(baselines, "digits-fc+imbalanced-s0")
@@ -65,8 +75,15 @@ def test_subjects_that_share_a_twin_are_trained_one_after_the_other() -> None:
 
 
 def test_a_subject_comes_with_its_familys_files_and_seed_0s(tmp_path: Path) -> None:
-    """Twins and the subject of seed 0 are among them; another network, another seed and half-written files are not."""
-    named = ["digits-fc-s1-aa.safetensors", "digits-fc+clean-s1-bb.safetensors", "digits-fc-s0-cc.safetensors", "digits-fc-s0-cc.json"]
+    """Twins and the subject of seed 0 are among them; another network, another seed and
+    half-written files are not.
+    """
+    named = [
+        "digits-fc-s1-aa.safetensors",
+        "digits-fc+clean-s1-bb.safetensors",
+        "digits-fc-s0-cc.safetensors",
+        "digits-fc-s0-cc.json",
+    ]
     others = [
         "digits-fc-s2-dd.safetensors",
         "digits-cnn-s1-ee.safetensors",
@@ -81,19 +98,36 @@ def test_a_subject_comes_with_its_familys_files_and_seed_0s(tmp_path: Path) -> N
 
 
 def test_a_users_files_travel_and_the_spec_finds_them_elsewhere(tmp_path: Path) -> None:
-    """The model, what lies beside it and is read with it, an early state, and images of a folder and an npz file."""
+    """The model, what lies beside it and is read with it, an early state, and images of a folder
+    and an npz file.
+    """
     home, away = tmp_path / "home", tmp_path / "away"
-    for name in ("my.onnx", "my.onnx.data", "my.toml", "other.onnx", "old/early.pt", "bad/cat/1.png", "good.npz"):
+    for name in (
+        "my.onnx",
+        "my.onnx.data",
+        "my.toml",
+        "other.onnx",
+        "old/early.pt",
+        "bad/cat/1.png",
+        "good.npz",
+    ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text('classes = "names.txt"' if name == "my.toml" else name)
     (home / "names.txt").write_text("cat")
     brought = Brought(home / "my.onnx", early=home / "old" / "early.pt")
-    spec = replace(cell("digits-my-noop-s0"), brought=brought, failing=f"folder:{home}/bad", keep=f"npz:{home}/good.npz")
+    spec = replace(
+        cell("digits-my-noop-s0"), brought=brought, failing=f"folder:{home}/bad", keep=f"npz:{home}/good.npz"
+    )
     lay(user_files(spec), away)
     there = relocated(spec, away)
     assert there.brought is not None
     assert there.brought.path.read_text() == "my.onnx"
-    assert sorted(p.name for p in there.brought.path.parent.iterdir()) == ["my.onnx", "my.onnx.data", "my.toml", "names.txt"]
+    assert sorted(p.name for p in there.brought.path.parent.iterdir()) == [
+        "my.onnx",
+        "my.onnx.data",
+        "my.toml",
+        "names.txt",
+    ]
     assert there.brought.early is not None
     assert there.brought.early.read_text() == "old/early.pt"
     assert (there.failing, there.keep) == (f"folder:{away}/failing/bad", f"npz:{away}/keep/good.npz")
@@ -101,8 +135,12 @@ def test_a_users_files_travel_and_the_spec_finds_them_elsewhere(tmp_path: Path) 
     assert relocated(cell("digits-fc-noop-s0"), away) == cell("digits-fc-noop-s0")
 
 
-def test_a_shipment_is_fetched_and_written_once_per_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two cells with the same subject, data and files the second fetches nothing; a node with data of its own keeps it."""
+def test_a_shipment_is_fetched_and_written_once_per_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two cells with the same subject, data and files the second fetches nothing; a node with
+    data of its own keeps it.
+    """
     fetched: list[str] = []
     files = {"subject": {"a.safetensors": b"a"}, "data": {"MNIST/raw/train-images-idx3-ubyte": b"x"}}
 
@@ -119,8 +157,12 @@ def test_a_shipment_is_fetched_and_written_once_per_node(tmp_path: Path, monkeyp
     assert (tmp_path / "node" / "cache" / "a.safetensors").read_bytes() == b"a"
 
 
-def test_of_an_official_data_set_its_own_files_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the layout in which they lie here; nothing of a data set that is not here, or of one in a package."""
+def test_of_an_official_data_set_its_own_files_travel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the layout in which they lie here; nothing of a data set that is not here, or of one in a
+    package.
+    """
     monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path))
     assert data_set("mnist") == data_set("digits") == {}
     assert (is_here("mnist"), is_here("digits+fog3")) == (False, True)
@@ -133,15 +175,32 @@ def test_of_an_official_data_set_its_own_files_travel(tmp_path: Path, monkeypatc
 def test_own_code_is_staged_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module brings the Python files beside it, a package all of its own; what is not found is named."""
     home, away = tmp_path / "home", tmp_path / "away"
-    for name in ("mine.py", "beside.py", "notes.txt", "lab/__init__.py", "lab/sub/deep.py", "lab/table.csv", "nets/net.py"):
+    for name in (
+        "mine.py",
+        "beside.py",
+        "notes.txt",
+        "lab/__init__.py",
+        "lab/sub/deep.py",
+        "lab/table.csv",
+        "nets/net.py",
+    ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("")
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(str(home))
     brought = replace(cell("digits-my-noop-s0"), brought=Brought(Path("my.pt"), net_arch="nets/net.py:Net"))
     stage_code(away, [cell("digits-fc-mine:Mine+lab.sub.deep:Deep-s0"), brought, cell("digits-fc-noop-s0")])
-    found = {p.relative_to(away).as_posix() for p in away.rglob("*") if p.is_file() and "airepair" not in p.parts}
-    assert found == {"mine.py", "beside.py", "lab/__init__.py", "lab/sub/deep.py", "lab/table.csv", "nets/net.py"}
+    found = {
+        p.relative_to(away).as_posix() for p in away.rglob("*") if p.is_file() and "airepair" not in p.parts
+    }
+    assert found == {
+        "mine.py",
+        "beside.py",
+        "lab/__init__.py",
+        "lab/sub/deep.py",
+        "lab/table.csv",
+        "nets/net.py",
+    }
     assert (away / "airepair" / "settings.toml").exists()
     with pytest.raises(UsageError, match=r"the code of 'nowhere' is not found here"):
         stage_code(tmp_path / "again", [cell("digits-fc-nowhere:X-s0")])
@@ -154,11 +213,16 @@ def test_a_node_s_differences_are_named() -> None:
     assert not [name for name in ours if name.startswith("pytest")]
     assert node.different(ours, ours) == ""
     theirs = {**ours, "torch": "1.0", "plug-in mine": "2"}
-    assert node.different(ours, theirs) == f"plug-in mine 2 (here not installed), torch 1.0 (here {ours['torch']})"
+    assert (
+        node.different(ours, theirs)
+        == f"plug-in mine 2 (here not installed), torch 1.0 (here {ours['torch']})"
+    )
 
 
 def test_the_bulletin_keeps_the_newest_report_of_each_attempt() -> None:
-    """Scores of an attempt that was lost with its node are not those of the next; what was heard once is not news again."""
+    """Scores of an attempt that was lost with its node are not those of the next; what was heard
+    once is not news again.
+    """
     bulletin = Bulletin()
     bulletin.put("a", {"node": "n1", "attempt": 1})
     bulletin.put("a", {"before": 1})
@@ -172,7 +236,9 @@ def test_the_bulletin_keeps_the_newest_report_of_each_attempt() -> None:
 
 
 def test_an_address_is_checked_before_ray_is_asked() -> None:
-    """One that is none, and one where nobody listens, are named with what is accepted; Ray itself needs minutes."""
+    """One that is none, and one where nobody listens, are named with what is accepted; Ray itself
+    needs minutes.
+    """
     with pytest.raises(UsageError, match=r"--ray-address 'head' is no address; accepted: HOST:PORT"):
         check("head")
     with socket.socket() as listener:
@@ -194,10 +260,17 @@ def test_a_cluster_of_this_machine_has_a_token_and_the_loopback_interface() -> N
     assert not [name for name in environment("head:6379", {}) if "AUTH" in name or "CLUSTER" in name]
 
 
-def test_without_ray_everything_else_loads_and_the_option_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_everything_else_loads_and_the_option_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The suite's plugins and what runs on a node import no Ray; `--engine ray` is one line."""
-    code = "import sys; sys.modules['ray'] = None; import airepair.engines.node, fixtures.engine, fixtures.afar, reports.reporter"
+    code = (
+        "import sys; sys.modules['ray'] = None; import airepair.engines.node, fixtures.engine, "
+        "fixtures.afar, reports.reporter"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     monkeypatch.setattr(ray_environment, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"Ray is not installed; accepted: pip install 'airepair\[ray\]', or --engine local"):
+    with pytest.raises(
+        UsageError, match=r"Ray is not installed; accepted: pip install 'airepair\[ray\]', or --engine local"
+    ):
         check(None)

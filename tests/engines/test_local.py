@@ -24,7 +24,9 @@ def test_a_local_cell_runs_when_it_is_waited_for_and_ends_once(tmp_path: Path) -
     tickets = [engine.submit(CellSpec(Case("toy", "mlp", "noop", seed), "smoke")) for seed in (0, 1)]
     ends = [engine.wait(tickets), engine.wait(tickets), engine.wait(tickets)]
     assert [[f.ticket.key for f in found] for found in ends] == [["toy-mlp-noop-s0"], ["toy-mlp-noop-s1"], []]
-    assert all(isinstance(f.end, CellResult) and f.end.record.status == "repaired" for found in ends for f in found)
+    assert all(
+        isinstance(f.end, CellResult) and f.end.record.status == "repaired" for found in ends for f in found
+    )
 
 
 def test_an_error_before_the_repair_is_the_cell_s_failure(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Cells on a Ray cluster of two nodes on the loopback interface: what is killed, frozen or refused loses and doubles nothing."""
+"""Cells on a Ray cluster of two nodes on the loopback interface: what is killed, frozen or refused
+loses and doubles nothing.
+"""
 
 import json
 import os
@@ -27,16 +29,24 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'airepair[r
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 WAITS = "digits-fc-mine:Waits-s{}"
-ENVIRONMENT = environment(None) | {"RAY_memory_monitor_refresh_ms": "0", "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = environment(None) | {
+    "RAY_memory_monitor_refresh_ms": "0",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Nodes:
-    """A head without room for cells, and nodes with room for one each, by the process ids of their raylets."""
+    """A head without room for cells, and nodes with room for one each, by the process ids of their
+    raylets.
+    """
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.ray_nodes"]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, cwd=ROOT, env=surroundings(), stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=surroundings(), stdin=pipe, stdout=pipe, text=True
+        )
         self.address: str = self._answer()
         self.live: list[int] = []
 
@@ -97,10 +107,21 @@ def surroundings(**more: str) -> dict[str, str]:
 class Run:
     """`pytest benchmarks --engine ray` in a user's folder that holds mine.py."""
 
-    def __init__(self, folder: Path, *words: str, address: str | None, engine: str = "ray", out: str = "out") -> None:
+    def __init__(
+        self, folder: Path, *words: str, address: str | None, engine: str = "ray", out: str = "out"
+    ) -> None:
         shutil.copyfile(ROOT / "tests" / "ray_methods.py", folder / "mine.py")
         own = {"AIREPAIR_CACHE": str(folder / "cache"), "AIREPAIR_NODE_CACHE": str(folder / "nodes")}
-        command = [sys.executable, "-m", "pytest", str(ROOT / "benchmarks"), "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(ROOT / "benchmarks"),
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            "--rootdir",
+            str(ROOT),
+        ]
         there = ["--engine", engine, *(["--ray-address", address] if address else [])]
         cells = ["--dataset", "digits", "--no-ablations", "--device", "cpu", "--out", out]
         cells += [] if "--pretrained" in words else ["--model", "fc"]
@@ -154,23 +175,31 @@ def each_once(run: Run, keys: list[str]) -> None:
 def tasks() -> list[int]:
     """The processes that run cells or wait for one."""
     names = ("ray::_task", "ray::IDLE", "ray::digits")
-    return [p.pid for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(names)]
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(names)
+    ]
 
 
 def test_a_killed_node_costs_its_cells_another_attempt(nodes: Nodes, tmp_path: Path) -> None:
-    """SIGKILL of one of two nodes while both run a cell: each of six cells has one record, and the run says which ran again."""
+    """SIGKILL of one of two nodes while both run a cell: each of six cells has one record, and the
+    run says which ran again.
+    """
     run = Run(tmp_path, *waiting(4), address=nodes.address)
     assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
     nodes.kill(nodes.live[0])
     code, text = run.end()
     assert code == 0, text
     each_once(run, SIX)
-    assert re.search(r"airepair: digits-fc-mine:Waits-s\d: attempt 1 was lost with its node \(\w+\); it runs again", text)
+    assert re.search(
+        r"airepair: digits-fc-mine:Waits-s\d: attempt 1 was lost with its node \(\w+\); it runs again", text
+    )
 
 
 @pytest.mark.parametrize("seconds", [60, 110])
 def test_a_frozen_node_loses_and_doubles_nothing(nodes: Nodes, tmp_path: Path, seconds: int) -> None:
-    """SIGSTOP of a whole node in mid-run, SIGCONT later: each cell has one record, whether Ray has given the node up or not."""
+    """SIGSTOP of a whole node in mid-run, SIGCONT later: each cell has one record, whether Ray has
+    given the node up or not.
+    """
     run = Run(tmp_path, *waiting(8), address=nodes.address)
     assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 1, 200)
     frozen = nodes.live[0]
@@ -190,10 +219,15 @@ def test_a_method_that_ends_its_process_is_crashed_and_not_tried_again(nodes: No
     code, text = run.end()
     assert code == 1, text
     found = run.records()
-    assert lines(run.out) == dict.fromkeys([f"digits-fc-mine:{m}-s{s}" for m in ("Ends", "Waits") for s in (0, 1)], 1)
+    assert lines(run.out) == dict.fromkeys(
+        [f"digits-fc-mine:{m}-s{s}" for m in ("Ends", "Waits") for s in (0, 1)], 1
+    )
     for seed in (0, 1):
         crashed = found[f"digits-fc-mine:Ends-s{seed}"]
-        assert (crashed.status, crashed.reason) == ("crashed", "the worker process died while it ran this cell")
+        assert (crashed.status, crashed.reason) == (
+            "crashed",
+            "the worker process died while it ran this cell",
+        )
         assert 0.5 < crashed.before["accuracy"] < 1
         assert found[WAITS.format(seed)].status == "repaired"
     assert "runs again" not in text
@@ -205,12 +239,18 @@ def test_a_process_that_a_method_changed_for_good_runs_no_other_cell(nodes: Node
     code, text = run.end()
     assert code == 1, text
     found = {key: r.status for key, r in run.records().items()}
-    assert found == {f"digits-fc-mine:{m}-s{s}": end for m, end in (("Spoils", "failed"), ("Waits", "repaired")) for s in range(3)}
+    assert found == {
+        f"digits-fc-mine:{m}-s{s}": end
+        for m, end in (("Spoils", "failed"), ("Waits", "repaired"))
+        for s in range(3)
+    }
     assert set(lines(run.out).values()) == {1}
 
 
 def test_a_killed_controller_leaves_no_cell_and_is_resumed(nodes: Nodes, tmp_path: Path) -> None:
-    """SIGKILL: within ten seconds no process of a cell is there, and --resume runs the other cells, each once."""
+    """SIGKILL: within ten seconds no process of a cell is there, and --resume runs the other cells,
+    each once.
+    """
     run = Run(tmp_path, *waiting(4), address=nodes.address)
     assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
     run.process.kill()
@@ -249,7 +289,9 @@ def test_a_time_limit_holds_on_a_node(nodes: Nodes, tmp_path: Path) -> None:
 
 
 def test_without_any_node_the_run_ends_and_says_how_to_resume(nodes: Nodes, tmp_path: Path) -> None:
-    """Both nodes die, --ray-wait 10: exit code 2 soon after, with tables; with a new node --resume does the rest, each cell once."""
+    """Both nodes die, --ray-wait 10: exit code 2 soon after, with tables; with a new node --resume
+    does the rest, each cell once.
+    """
     run = Run(tmp_path, *waiting(4), "--ray-wait", "10", address=nodes.address)
     assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
     for raylet in list(nodes.live):
@@ -284,7 +326,9 @@ def test_a_node_with_other_versions_is_refused(nodes: Nodes, tmp_path: Path) -> 
 
 
 def test_a_brought_file_and_its_inputs_travel(nodes: Nodes, tmp_path: Path) -> None:
-    """A model file, the TOML file beside it, --failing and --keep: the record is the one that they give here, and the node read copies."""
+    """A model file, the TOML file beside it, --failing and --keep: the record is the one that they
+    give here, and the node read copies.
+    """
     words = ["--method", "memit", "--seeds", "0", *brought(tmp_path)]
     afar = Run(tmp_path, *words, address=nodes.address)
     code, text = afar.end()
@@ -299,7 +343,9 @@ def test_a_brought_file_and_its_inputs_travel(nodes: Nodes, tmp_path: Path) -> N
 
 
 def brought(folder: Path) -> list[str]:
-    """Writes a digits network that wants pixels in 0..255, and inputs that it gets wrong and right; the options that name them."""
+    """Writes a digits network that wants pixels in 0..255, and inputs that it gets wrong and right;
+    the options that name them.
+    """
     digits, net = load("digits"), build("fc", "digits", 10, (1, 8, 8))
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
@@ -309,7 +355,9 @@ def brought(folder: Path) -> list[str]:
         loss.backward()
         optimizer.step()
     torch.save(net.eval().state_dict(), folder / "My-net.pt")
-    (folder / "My-net.toml").write_text('input_range = "0..255"\ntrained_on = "split of seed 0"\nnet_arch = "fc"\n')
+    (folder / "My-net.toml").write_text(
+        'input_range = "0..255"\ntrained_on = "split of seed 0"\nnet_arch = "fc"\n'
+    )
     with torch.no_grad():
         right = net(digits.repair.images() * 255).argmax(1) == digits.repair.y
     x = (digits.repair.images() * 255).round().to(torch.uint8)[:, 0].numpy()
@@ -319,7 +367,9 @@ def brought(folder: Path) -> list[str]:
 
 
 def test_equal_records_here_and_on_a_cluster_of_this_machine(tmp_path: Path) -> None:
-    """noop and random of digits-fc: all that a record says but times and where; meanwhile nothing listens outside the loopback interface."""
+    """noop and random of digits-fc: all that a record says but times and where; meanwhile nothing
+    listens outside the loopback interface.
+    """
     words = ["--method", "noop,random,finetune", "--set", "finetune.epochs=2", "--seeds", "0"]
     before = listening()
     afar = Run(tmp_path, *words, "--keep-models", "all", address=None)
@@ -338,7 +388,9 @@ def test_equal_records_here_and_on_a_cluster_of_this_machine(tmp_path: Path) -> 
     for key in ours:
         assert compared(theirs[key]) == compared(ours[key])
         for name in ("repaired.safetensors", "predictions.npz"):
-            assert (afar.out / "cells" / key / name).read_bytes() == (near.out / "cells" / key / name).read_bytes()
+            assert (afar.out / "cells" / key / name).read_bytes() == (
+                near.out / "cells" / key / name
+            ).read_bytes()
 
 
 def compared(record: Record) -> dict[str, Any]:
@@ -352,7 +404,9 @@ def compared(record: Record) -> dict[str, Any]:
 
 def listening() -> set[tuple[str, int]]:
     """The addresses on which somebody listens."""
-    return {(c.laddr.ip, c.laddr.port) for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return {
+        (c.laddr.ip, c.laddr.port) for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+    }
 
 
 def test_nobody_at_the_address_is_said_within_ten_seconds(tmp_path: Path) -> None:

@@ -23,7 +23,10 @@ from airepair.testing.cells import prepare, run
 from airepair.training.best_state import fit
 from airepair.types import Meter, Recipe
 
-CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 8 bytes"
+)
 ERRORS: tuple[Callable[[], Exception], ...] = (
     MemoryError,
     lambda: torch.cuda.OutOfMemoryError("CUDA out of memory"),
@@ -110,7 +113,9 @@ def test_an_oracle_that_does_not_fit_searches_fewer_points_at_a_time() -> None:
 
     def searched(module: nn.Module) -> Tensor:
         points, labels = {"x": data.x}, {"y": data.y}
-        return counterexamples(Hunt(constraint, Search(5)), module, points, labels, torch.Generator().manual_seed(1))["z"]
+        return counterexamples(
+            Hunt(constraint, Search(5)), module, points, labels, torch.Generator().manual_seed(1)
+        )["z"]
 
     with noting(notes.append):
         found = searched(Small(network, 6))
@@ -134,7 +139,9 @@ def plain_network() -> nn.Module:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_training_step_that_does_not_fit_goes_through_in_parts(error: Callable[[], Exception]) -> None:
-    """The same weights up to rounding, every image counted once, said once; from the second step on the size is known."""
+    """The same weights up to rounding, every image counted once, said once; from the second step on
+    the size is known.
+    """
     data, recipe = toy.images(70, 5), Recipe(lr=0.1, batch_size=32, epochs=3)
     whole, small, meter = plain_network(), Small(plain_network(), 10, error), Meter()
     fit(whole, data, None, recipe, torch.Generator().manual_seed(1))
@@ -153,7 +160,9 @@ def test_a_training_step_that_does_not_fit_goes_through_in_parts(error: Callable
 
 
 def test_no_part_of_a_batch_is_one_image_alone() -> None:
-    """Batch norm refuses it: seven images where three fit are three, two and two; where two do not fit the error is raised."""
+    """Batch norm refuses it: seven images where three fit are three, two and two; where two do not
+    fit the error is raised.
+    """
     sizes: list[int] = []
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     small = Small(network, 3)
@@ -191,7 +200,9 @@ def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None
     subject = toy.subject("plain")
     ready = prepare(Case("toy", "plain", "noop", 0), subject, build("noop", {}))
     plain = run(ready).record
-    small = prepare(Case("toy", "plain", "noop", 0), replace(subject, module=Small(subject.module, 50)), build("noop", {}))
+    small = prepare(
+        Case("toy", "plain", "noop", 0), replace(subject, module=Small(subject.module, 50)), build("noop", {})
+    )
     record = run(small).record
     assert record.status == "repaired"
     assert dict(record.after) == dict(plain.after)

@@ -1,4 +1,6 @@
-"""External tools: manifests, environments of their own, child processes with limits, and the tool as a method."""
+"""External tools: manifests, environments of their own, child processes with limits, and the tool
+as a method.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def test_the_pipeline_files_a_missing_environment_as_skipped(folder: Path):
 
 
 def test_a_tool_is_a_method(folder: Path, capsys: pytest.CaptureFixture[str]):
-    """From the manifest to repaired weights: environment, options, progress, log, counted images, notes, and the whole contract."""
+    """From the manifest to repaired weights: environment, options, progress, log, counted images,
+    notes, and the whole contract.
+    """
     assert main(["env", "create", "nudge"]) == 0
     assert "--method tool:nudge" in capsys.readouterr().out
     task = toy.task()
@@ -132,7 +136,9 @@ def test_a_failing_installation_leaves_nothing_and_says_why(folder: Path):
 
 
 def test_which_program_builds_an_environment(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """uv where it is, virtualenv or venv otherwise, conda or mamba where the manifest asks; a clear line where there is none."""
+    """uv where it is, virtualenv or venv otherwise, conda or mamba where the manifest asks; a clear
+    line where there is none.
+    """
     plain = environment.of(replace(manifest.find("nudge"), requirements=("numpy",)))
     monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}" if name == "uv" else None)
     assert [words[0] for words in environment.steps(plain)] == ["/opt/uv", "/opt/uv"]
@@ -147,7 +153,9 @@ def test_which_program_builds_an_environment(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_lock_file_is_what_is_installed(folder: Path):
-    """`airepair env lock` writes it; it stands in for the requirements, and its content names the environment."""
+    """`airepair env lock` writes it; it stands in for the requirements, and its content names the
+    environment.
+    """
     wanted = replace(manifest.find("nudge"), requirements=("numpy",))
     before = environment.of(wanted).folder
     (folder / environment.LOCK).write_text("# resolved\nnumpy==2.0.0\n")
@@ -184,7 +192,9 @@ def test_a_bad_manifest_is_refused_in_one_line(folder: Path, change: tuple[str, 
         manifest.find("nudge")
 
 
-def test_a_broken_manifest_is_reported_and_the_other_tools_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_broken_manifest_is_reported_and_the_other_tools_are_listed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
     """By `env list` and by `list methods`, where the sound one stands with its needs."""
     torn = folder.parent / "torn"
     torn.mkdir()
@@ -207,13 +217,18 @@ def test_an_unknown_tool_is_refused(folder: Path, capsys: pytest.CaptureFixture[
 def _run(code: str, tmp_path: Path, **limits: float) -> list[str]:
     heard: list[str] = []
     options = {"seconds": 20.0, **limits}
-    process.run([sys.executable, "-c", code], tmp_path / "log.txt", cwd=tmp_path, heard=heard.append, **options)
+    process.run(
+        [sys.executable, "-c", code], tmp_path / "log.txt", cwd=tmp_path, heard=heard.append, **options
+    )
     return heard
 
 
 def test_a_child_that_is_late_is_ended_with_all_that_it_started(tmp_path: Path):
     """OutOfTime, also for a silent child, and its grandchild is gone."""
-    code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    code = (
+        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, "
+        "flush=True); time.sleep(60)"
+    )
     start = time.monotonic()
     with pytest.raises(OutOfTime, match=r"limit of 1\.5 s"):
         _run(code, tmp_path, seconds=1.5)
@@ -231,7 +246,11 @@ def test_a_child_that_is_late_is_ended_with_all_that_it_started(tmp_path: Path):
 def test_a_child_that_leaves_a_process_behind_ends_when_it_ends(tmp_path: Path):
     """The grandchild holds the pipe open for a minute; nobody waits for it."""
     start = time.monotonic()
-    heard = _run("import subprocess; subprocess.Popen(['sleep', '60']); print('done', flush=True)", tmp_path, seconds=50)
+    heard = _run(
+        "import subprocess; subprocess.Popen(['sleep', '60']); print('done', flush=True)",
+        tmp_path,
+        seconds=50,
+    )
     assert heard == ["done\n"]
     assert time.monotonic() - start < 20
 
@@ -300,7 +319,9 @@ def test_a_result_that_does_not_fit_is_refused(tmp_path: Path):
     assert all(torch.equal(v, state[k]) for k, v in task.module.state_dict().items())
 
 
-@pytest.mark.parametrize("said", ["{", "[1]", '{"backward": "many"}', '{"backward": -1}', '{"backward": 1, "notes": "one"}'])
+@pytest.mark.parametrize(
+    "said", ["{", "[1]", '{"backward": "many"}', '{"backward": -1}', '{"backward": 1, "notes": "one"}']
+)
 def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
     """RuntimeError that says what is accepted, before the module is touched."""
     from safetensors.torch import save_file
@@ -315,26 +336,50 @@ def test_a_report_that_is_none_is_refused(tmp_path: Path, said: str):
 
 
 BROKEN_TOOLS = {
-    "hangs": ("import time; print('started', flush=True); time.sleep(60)", "timeout", "the tool's limit of 3 s passed"),
-    "dies": ("import os; print('last words', flush=True); os.kill(os.getpid(), 11)", "failed", "signal 11: last words"),
+    "hangs": (
+        "import time; print('started', flush=True); time.sleep(60)",
+        "timeout",
+        "the tool's limit of 3 s passed",
+    ),
+    "dies": (
+        "import os; print('last words', flush=True); os.kill(os.getpid(), 11)",
+        "failed",
+        "signal 11: last words",
+    ),
     "silent": ("", "failed", "the tool wrote no result.safetensors"),
-    "garbage": ("(job / 'result.safetensors').write_bytes(b'\\x00' * 64)", "failed", "result.safetensors cannot be read"),
-    "nan": ("state['4.bias'] = state['4.bias'] * float('nan'); save_file(state, job / 'result.safetensors')", "failed", "not finite"),
+    "garbage": (
+        "(job / 'result.safetensors').write_bytes(b'\\x00' * 64)",
+        "failed",
+        "result.safetensors cannot be read",
+    ),
+    "nan": (
+        "state['4.bias'] = state['4.bias'] * float('nan'); save_file(state, job / 'result.safetensors')",
+        "failed",
+        "not finite",
+    ),
     "noise": ("sys.stdout.buffer.write(bytes(range(256)) * 4000); sys.exit(3)", "failed", "exit code 3"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN_TOOLS)
-def test_a_tool_that_fails_is_a_record_with_its_reason(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    """Hanging, dying, writing garbage, NaN or nothing: the cell ends with a status, the record says where the log is."""
+def test_a_tool_that_fails_is_a_record_with_its_reason(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Hanging, dying, writing garbage, NaN or nothing: the cell ends with a status, the record says
+    where the log is.
+    """
     from airepair.case import Case
     from airepair.testing.cells import prepare, run
 
     code, status, reason = BROKEN_TOOLS[kind]
     head, _, _ = TOOL.partition("print(")
     (folder / "repair.py").write_text(head + code)
-    (folder / "tool.toml").write_text(MANIFEST.replace("timeout = 60", "timeout = 3" if kind == "hangs" else "timeout = 60"))
-    monkeypatch.setattr(environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable}))
+    (folder / "tool.toml").write_text(
+        MANIFEST.replace("timeout = 60", "timeout = 3" if kind == "hangs" else "timeout = 60")
+    )
+    monkeypatch.setattr(
+        environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable})
+    )
     outcome = run(prepare(Case("toy", "mlp", "tool:nudge", 0), toy.subject(), build("tool:nudge", {})))
     record = outcome.record
     assert record.status == status
@@ -353,21 +398,30 @@ settings = json.loads((job / "job.json").read_text())
 shutil.copy(job / "model.h5", job / "result.h5")
 with h5py.File(job / "result.h5", "r+") as file:
     biases = []
-    file.visititems(lambda name, item: biases.append(name) if name.endswith("bias") and item.shape == (4,) else None)
+    def look(name, item):
+        if name.endswith("bias") and item.shape == (4,):
+            biases.append(name)
+    file.visititems(look)
     (name,) = biases
     file[name][...] += settings["options"]["by"]
 """
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
-    """The module is converted for it and its file converted back: the moved bias is in the logits, the checks of both conversions are
-    billed as forward images; a missing file is said by its name.
+def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The module is converted for it and its file converted back: the moved bias is in the logits, the
+    checks of both conversions are billed as forward images; a missing file is said by its name.
     """
     pytest.importorskip("h5py")
     (folder / "repair.py").write_text(CONVERTED_TOOL)
-    (folder / "tool.toml").write_text(MANIFEST.replace('model = "layers"', 'model = "keras-h5"\nresult = "keras-h5"'))
-    monkeypatch.setattr(environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable}))
+    (folder / "tool.toml").write_text(
+        MANIFEST.replace('model = "layers"', 'model = "keras-h5"\nresult = "keras-h5"')
+    )
+    monkeypatch.setattr(
+        environment.Environment, "require", lambda self: type("Here", (), {"python": sys.executable})
+    )
     trial = attempt(build("tool:nudge", {"by": "1.0"}), toy.task(kind))
     moved = trial.logits - trial.start.eval()(trial.task.validation.images())
     assert torch.allclose(moved, torch.ones_like(moved), atol=1e-4)
@@ -380,8 +434,14 @@ def test_a_tool_that_reads_and_writes_keras_files_gets_and_gives_them(folder: Pa
 
 def test_layers_describe_a_plain_sequence_and_nothing_else():
     """Names are those of the state_dict; anything else is Unsupported, by name."""
-    found = layer_list.describe(nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), nn.Flatten(), nn.Linear(8, 4, bias=False)))
-    assert [(d["kind"], d["name"], d["bias"]) for d in found] == [("Conv2d", "0.0", True), ("Flatten", "1", False), ("Linear", "2", False)]
+    found = layer_list.describe(
+        nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), nn.Flatten(), nn.Linear(8, 4, bias=False))
+    )
+    assert [(d["kind"], d["name"], d["bias"]) for d in found] == [
+        ("Conv2d", "0.0", True),
+        ("Flatten", "1", False),
+        ("Linear", "2", False),
+    ]
     assert found[0]["kernel_size"] == [3, 3]
     with pytest.raises(Unsupported, match="Transformer"):
         layer_list.describe(nn.Sequential(nn.TransformerEncoderLayer(8, 2)))

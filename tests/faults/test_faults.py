@@ -1,4 +1,6 @@
-"""Faults with a known cause: what each does, which test inputs it spoils, its clean twin, and the scores of a repair."""
+"""Faults with a known cause: what each does, which test inputs it spoils, its clean twin, and the
+scores of a repair.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def linear() -> nn.Module:
 
 
 def test_imbalanced_cuts_one_class_to_a_tenth(digits: Dataset) -> None:
-    """A tenth of class 8 is left, chosen by the fault's seed; the others stay as they are and in order; it spoils the test inputs of class 8."""
+    """A tenth of class 8 is left, chosen by the fault's seed; the others stay as they are and in
+    order; it spoils the test inputs of class 8.
+    """
     fault = Imbalanced()
     train = fault.train(digits.train, 10)
     n = int((digits.train.y == 8).sum())
@@ -91,7 +95,9 @@ def test_imbalanced_cuts_one_class_to_a_tenth(digits: Dataset) -> None:
 
 
 def test_missing_takes_the_end_of_a_class_along_its_first_direction(digits: Dataset) -> None:
-    """Half of class 8 goes; what is left lies on one side of a point on the principal direction, and the spoiled test inputs on the other."""
+    """Half of class 8 goes; what is left lies on one side of a point on the principal direction,
+    and the spoiled test inputs on the other.
+    """
     fault = Missing()
     train = fault.train(digits.train, 10)
     of_class = digits.train.select((digits.train.y == 8).nonzero()[:, 0]).x.flatten(1).double()
@@ -109,7 +115,9 @@ def test_missing_takes_the_end_of_a_class_along_its_first_direction(digits: Data
 
 
 def test_mislabelled_swaps_a_share_of_one_pair(digits: Dataset) -> None:
-    """Only labels of 3 and 8 change, into each other, about 40 % of them; it spoils the test inputs of both."""
+    """Only labels of 3 and 8 change, into each other, about 40 % of them; it spoils the test inputs
+    of both.
+    """
     fault = Mislabelled()
     train = fault.train(digits.train, 10)
     changed = train.y != digits.train.y
@@ -120,7 +128,9 @@ def test_mislabelled_swaps_a_share_of_one_pair(digits: Dataset) -> None:
 
 
 def test_backdoor_poisons_a_share_and_spoils_triggered_copies(digits: Dataset) -> None:
-    """A tenth of all training images carry the patch and the target's label; the triggered copies are of other classes, with right labels."""
+    """A tenth of all training images carry the patch and the target's label; the triggered copies
+    are of other classes, with right labels.
+    """
     fault = Backdoor()
     before, train = digits.train.x.clone(), fault.train(digits.train, 10)
     changed = train.y != digits.train.y
@@ -157,13 +167,19 @@ def test_what_an_environment_draws_follows_the_seed(digits: Dataset, cache: Path
     """At two cell seeds the same images are in other fog."""
     found = of_case("digits+fog3", "fc")
     assert found is not None
-    first, other = (faulty(("digits+fog3", "fc"), digits, SHORT, found, seed, cache).dataset.test.x for seed in (0, 1))
+    first, other = (
+        faulty(("digits+fog3", "fc"), digits, SHORT, found, seed, cache).dataset.test.x for seed in (0, 1)
+    )
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("fault", [Damaged(severity=0.25), Bitflips(severity=0.25)], ids=["damaged", "bitflips"])
+@pytest.mark.parametrize(
+    "fault", [Damaged(severity=0.25), Bitflips(severity=0.25)], ids=["damaged", "bitflips"]
+)
 def test_damage_is_where_it_says(fault: Damaged | Bitflips) -> None:
-    """A quarter of one layer's weights differ, exactly those of the mask; everything else is the same, and the outputs stay finite."""
+    """A quarter of one layer's weights differ, exactly those of the mask; everything else is the
+    same, and the outputs stay finite.
+    """
     module, before = linear(), linear().state_dict()
     masks = fault.damage(module)
     after = module.state_dict()
@@ -194,7 +210,9 @@ def test_undertrained_leaves_out_a_share_of_the_epochs() -> None:
 
 
 def test_names_carry_fault_and_severity() -> None:
-    """`imbalanced0.05`, `rotated5` and `digits+fog3` are understood; every registered fault is a Fault of its registered name."""
+    """`imbalanced0.05`, `rotated5` and `digits+fog3` are understood; every registered fault is a
+    Fault of its registered name.
+    """
     assert parse("imbalanced0.05") == Imbalanced(severity=0.05)
     assert of_case("digits", "fc") is None
     environment = of_case("digits+fog3", "fc")
@@ -223,9 +241,13 @@ def test_what_cannot_be_meant_is_refused(dataset: str, model: str, message: str)
 
 
 def test_a_fault_that_spoils_nothing_is_refused(digits: Dataset, cache: Path) -> None:
-    """No test input of the class, a class that is not there, a severity that changes nothing in the training."""
+    """No test input of the class, a class that is not there, a severity that changes nothing in the
+    training.
+    """
     without = dataclasses.replace(digits, test=digits.test.select((digits.test.y != 8).nonzero()[:, 0]))
-    with pytest.raises(UsageError, match=r"fault imbalanced at severity 0.1 spoils none of the \d+ test inputs of digits"):
+    with pytest.raises(
+        UsageError, match=r"fault imbalanced at severity 0.1 spoils none of the \d+ test inputs of digits"
+    ):
         subject("imbalanced", without, cache)
     with pytest.raises(UsageError, match=r"about class 8; the data set has classes 0\.\.3"):
         Imbalanced().train(digits.train, 4)
@@ -239,8 +261,12 @@ def test_a_fault_that_spoils_nothing_is_refused(digits: Dataset, cache: Path) ->
 
 
 def test_a_fault_and_its_twin_share_recipe_and_seed(digits: Dataset, cache: Path) -> None:
-    """The twin is trained on the clean data once for all faults; weights and environment faults start from its weights; the rest differs."""
-    cut, noisy, damaged, foggy = (subject(f, digits, cache) for f in ("imbalanced", "mislabelled", "damaged1.0", "environment"))
+    """The twin is trained on the clean data once for all faults; weights and environment faults
+    start from its weights; the rest differs.
+    """
+    cut, noisy, damaged, foggy = (
+        subject(f, digits, cache) for f in ("imbalanced", "mislabelled", "damaged1.0", "environment")
+    )
     twins = [s.fault.facts["twin"]["weights"] for s in (cut, noisy, damaged) if s.fault]
     assert len(set(twins)) == 1
     clean = next(cache.glob("digits-fc+clean-s0-*.safetensors"))
@@ -254,11 +280,19 @@ def test_a_fault_and_its_twin_share_recipe_and_seed(digits: Dataset, cache: Path
     assert cut.dataset.digests["train"] != digits.digests["train"] == damaged.dataset.digests["train"]
 
 
-def test_a_healthy_subject_is_the_clean_twin_of_the_faulty_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`fc+clean` is trained on right labels, once for itself and as a twin; it has no fault to recover from, and stands in Table I."""
-    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
+def test_a_healthy_subject_is_the_clean_twin_of_the_faulty_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`fc+clean` is trained on right labels, once for itself and as a twin; it has no fault to
+    recover from, and stands in Table I.
+    """
+    monkeypatch.setattr(
+        "airepair.subjects.grid.training_of",
+        lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe),
+    )
     cut, healthy = (
-        load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc+imbalanced", "fc+clean")
+        load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
+        for m in ("fc+imbalanced", "fc+clean")
     )
     assert cut.fault is not None
     assert digest(healthy.module) == cut.fault.facts["twin"]["weights"]
@@ -273,7 +307,9 @@ def test_a_healthy_subject_is_the_clean_twin_of_the_faulty_ones(monkeypatch: pyt
 
 
 def test_an_environment_is_met_in_repair_validation_and_test(digits: Dataset, cache: Path) -> None:
-    """Those three are corrupted, each by numbers of its own, train is clean; the task knows the corruption, and clean accuracy is recorded."""
+    """Those three are corrupted, each by numbers of its own, train is clean; the task knows the
+    corruption, and clean accuracy is recorded.
+    """
     by_data, by_model = subject("", digits, cache, "digits+fog3"), subject("environment", digits, cache)
     assert by_data.name == "digits+fog3-fc"
     assert by_data.environment == Corruption("fog", 3)
@@ -292,14 +328,18 @@ def test_an_environment_is_met_in_repair_validation_and_test(digits: Dataset, ca
 
 
 def test_an_environment_that_changes_no_image_is_refused(digits: Dataset, cache: Path) -> None:
-    """8 pixels enlarged by 6 % are 8 pixels: zoom_blur at severity 1 leaves digits as they are; at severity 2 it does not."""
+    """8 pixels enlarged by 6 % are 8 pixels: zoom_blur at severity 1 leaves digits as they are; at
+    severity 2 it does not.
+    """
     with pytest.raises(UsageError, match=r"zoom_blur1 changes no image of digits .8 x 8 pixels.*accepted"):
         subject("", digits, cache, "digits+zoom_blur1")
     assert subject("", digits, cache, "digits+zoom_blur2").environment == Corruption("zoom_blur", 2)
 
 
 def test_triggered_inputs_are_among_the_failing_with_right_labels(digits: Dataset, cache: Path) -> None:
-    """Repair and validation hold triggered copies, test does not; what fails among them reaches the method; the attack is measured."""
+    """Repair and validation hold triggered copies, test does not; what fails among them reaches the
+    method; the attack is measured.
+    """
     found = subject("backdoor", digits, cache)
     assert len(found.dataset.repair) == 400 + int((digits.repair.y != 0).sum())
     assert torch.equal(found.dataset.test.x, digits.test.x)
@@ -308,36 +348,55 @@ def test_triggered_inputs_are_among_the_failing_with_right_labels(digits: Datase
     assert int(patch.sum()) > 100
     assert 0 not in ready.failing.y[patch].tolist()
     assert ready.scores["attack_success"] > 0.5
-    fixed = run(prepare(Case("digits", "fc+backdoor", "finetune", 0), found, build("finetune", {"epochs": 10, "lr": 0.05}))).record
+    fixed = run(
+        prepare(
+            Case("digits", "fc+backdoor", "finetune", 0), found, build("finetune", {"epochs": 10, "lr": 0.05})
+        )
+    ).record
     assert fixed.after["attack_success"] < ready.scores["attack_success"]
     assert fixed.after["recovery"] > 0
     assert fixed.subject["fault"]["name"] == "backdoor"
 
 
 def test_damage_spoils_what_it_turned_wrong(digits: Dataset, cache: Path) -> None:
-    """The spoiled inputs are right in the twin and wrong in the subject; fine-tuning changes every weight, so recall is 1 and precision low."""
+    """The spoiled inputs are right in the twin and wrong in the subject; fine-tuning changes every
+    weight, so recall is 1 and precision low.
+    """
     found = subject("damaged1.0", digits, cache)
     assert found.fault is not None
     assert found.fault.facts["before"]["spoiled"] == 0.0
     assert found.fault.facts["twin"]["spoiled"] == found.fault.twin == 1.0
     assert found.fault.facts["damaged_weights"] == 64 * 32
-    record = run(prepare(Case("digits", "fc+damaged1.0", "finetune", 0), found, build("finetune", {"epochs": 3, "lr": 0.02}))).record
+    record = run(
+        prepare(
+            Case("digits", "fc+damaged1.0", "finetune", 0),
+            found,
+            build("finetune", {"epochs": 3, "lr": 0.02}),
+        )
+    ).record
     assert record.after["localisation_recall"] == 1.0
     assert 0.1 < record.after["localisation_precision"] < 0.5
     assert (
         "no weight was changed"
-        in run(prepare(Case("digits", "fc", "noop", 0), found, build("noop", {}))).record.missing["localisation_precision"]
+        in run(prepare(Case("digits", "fc", "noop", 0), found, build("noop", {}))).record.missing[
+            "localisation_precision"
+        ]
     )
 
 
 def test_test_inputs_of_a_fault_never_reach_the_method(digits: Dataset, cache: Path) -> None:
-    """With another test split, another mask and another twin the same weights come out: selection sees none of it."""
+    """With another test split, another mask and another twin the same weights come out: selection
+    sees none of it.
+    """
     found = subject("imbalanced", digits, cache)
     assert found.fault is not None
     test = Split(1 - digits.test.x, digits.test.y.flip(0))
     other = dataclasses.replace(found.fault, spoiled=digits.test.y == 1, others=digits.test.y != 1, twin=0.5)
     poisoned = dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, test=test), fault=other)
-    case, method = Case("digits", "fc+imbalanced", "finetune", 0), build("finetune", {"epochs": 2, "lr": 0.05})
+    case, method = (
+        Case("digits", "fc+imbalanced", "finetune", 0),
+        build("finetune", {"epochs": 2, "lr": 0.05}),
+    )
     records = [run(prepare(case, s, method)).record for s in (found, poisoned)]
     assert records[0].subject["repaired_weights"] == records[1].subject["repaired_weights"]
     assert records[0].before["spoiled_accuracy"] != records[1].before["spoiled_accuracy"]
@@ -354,8 +413,12 @@ def test_test_inputs_of_a_fault_never_reach_the_method(digits: Dataset, cache: P
         ("digits", "fc+undertrained", True),
     ],
 )
-def test_more_of_the_same_training_repairs_the_undertrained_alone(dataset: str, model: str, repairs: bool, cache: Path) -> None:
-    """The grid's subjects with a fault have learned their training data by heart; the recipe once more on the same data leaves the fault."""
+def test_more_of_the_same_training_repairs_the_undertrained_alone(
+    dataset: str, model: str, repairs: bool, cache: Path
+) -> None:
+    """The grid's subjects with a fault have learned their training data by heart; the recipe once
+    more on the same data leaves the fault.
+    """
     found = load(dataset, model, 20, profile="smoke", device=torch.device("cpu"), cache=cache)
     again = copy.deepcopy(found.module)
     train(again, found.dataset.train, None, Plan(found.recipe, 1020))
@@ -389,7 +452,9 @@ def exams(digits: Dataset, spoiled: Exam, others: Exam, twin: float, target: int
 
 
 def test_recovery_is_the_share_of_the_way_to_the_twin(digits: Dataset) -> None:
-    """.25 before, .5 after, twin 1: a third of the way; collateral is what the others lost; the target's share is the attack's success."""
+    """.25 before, .5 after, twin 1: a third of the way; collateral is what the others lost; the
+    target's share is the attack's success.
+    """
     right = answered([0, 1, 2, 0], [0, 1, 2, 0])
     before = exams(digits, answered([0, 0, 0, 0], [0, 1, 2, 1]), right, 1.0, 0)
     after = exams(digits, answered([0, 1, 0, 2], [0, 1, 2, 1]), answered([0, 1, 2, 1], [0, 1, 2, 0]), 1.0, 0)
@@ -413,13 +478,17 @@ def test_what_has_no_meaning_is_missing(digits: Dataset) -> None:
 
 
 def test_localisation_counts_changed_and_damaged_weights(digits: Dataset, cache: Path) -> None:
-    """Four weights damaged, three changed, two of them damaged: precision 2/3, recall 1/2; other weights, no score."""
+    """Four weights damaged, three changed, two of them damaged: precision 2/3, recall 1/2; other
+    weights, no score.
+    """
     module = linear()
     mask = torch.zeros(32, 64, dtype=torch.bool)
     mask[0, :4] = True
     found = subject("damaged1.0", digits, cache)
     assert found.fault is not None
-    made = dataclasses.replace(found, module=module, fault=dataclasses.replace(found.fault, damaged={"1.weight": mask}))
+    made = dataclasses.replace(
+        found, module=module, fault=dataclasses.replace(found.fault, damaged={"1.weight": mask})
+    )
     repaired = copy.deepcopy(module)
     with torch.no_grad():
         repaired[1].weight[0, 2:5] += 1  # type: ignore[index,union-attr,operator]
@@ -437,23 +506,49 @@ def test_localisation_counts_changed_and_damaged_weights(digits: Dataset, cache:
 
 @pytest.mark.parametrize("model", ["fc", "cnn"])
 def test_the_default_digits_subjects_keep_their_key(model: str, digits: Dataset) -> None:
-    """Their fault is the label noise at its stated severity: the training data of benchmark version 2, the same words in the key."""
+    """Their fault is the label noise at its stated severity: the training data of benchmark version
+    2, the same words in the key.
+    """
     training = training_of("digits", model)
     key = key_of(network(model, "digits", 10, (1, 8, 8)), spoil(digits, training, 0), training, 0)
     assert key["fault"] == ["mislabelled", [["severity", 0.4], ["uniform", 0.15]]]
-    assert key["train"] == "d1ca1ed6d99c4729cbe16f5c56ccdfe99b6db30970af31b262c7e8c84afbf6b9"  # of benchmark version 2, seed 0
-    facts = {"architecture", "train", "fault", "recipe", "seed", "threads", "torch", "device", "benchmark_version", "arithmetic"}
+    assert (
+        key["train"] == "d1ca1ed6d99c4729cbe16f5c56ccdfe99b6db30970af31b262c7e8c84afbf6b9"
+    )  # of benchmark version 2, seed 0
+    facts = {
+        "architecture",
+        "train",
+        "fault",
+        "recipe",
+        "seed",
+        "threads",
+        "torch",
+        "device",
+        "benchmark_version",
+        "arithmetic",
+    }
     assert set(key) == facts
 
 
-def test_the_default_subjects_are_no_rows_of_table_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Their noise stands in their origin; no twin is trained for them, and the record has no fault of its own. A named fault has both."""
-    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe))
-    plain, named = (load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for m in ("fc", "fc+mislabelled"))
+def test_the_default_subjects_are_no_rows_of_table_two(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their noise stands in their origin; no twin is trained for them, and the record has no fault
+    of its own. A named fault has both.
+    """
+    monkeypatch.setattr(
+        "airepair.subjects.grid.training_of",
+        lambda d, m: dataclasses.replace(training_of(d, m), recipe=SHORT.recipe),
+    )
+    plain, named = (
+        load("digits", m, 0, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
+        for m in ("fc", "fc+mislabelled")
+    )
     assert plain.fault is None
     assert plain.origin["fault"] == {"name": "mislabelled", "severity": 0.4, "uniform": 0.15}
     records = [
-        run(prepare(Case("digits", m, "noop", 0), s, build("noop", {}))).record for m, s in (("fc", plain), ("fc+mislabelled", named))
+        run(prepare(Case("digits", m, "noop", 0), s, build("noop", {}))).record
+        for m, s in (("fc", plain), ("fc+mislabelled", named))
     ]
     assert "fault" not in records[0].subject
     assert "no fault" in records[0].missing["recovery"]

@@ -26,7 +26,9 @@ def rows(marks: tuple[str, str]) -> dict[str, list[str]]:
 
 
 def test_the_page_has_a_row_for_every_case() -> None:
-    """Every network came back as it was repaired, and read as it is; every data set is read, but the one that is to be refused."""
+    """Every network came back as it was repaired, and read as it is; every data set is read, but
+    the one that is to be refused.
+    """
     networks, sets = rows(cases.MARKS), rows(cases.SET_MARKS)
     assert list(networks) == list(cases.NETWORKS)
     assert list(sets) == list(cases.SETS)
@@ -38,14 +40,19 @@ def test_the_page_has_a_row_for_every_case() -> None:
 
 
 def test_a_network_is_walked_as_a_user_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examined, repaired, written back, and examined again: the file that came back scores what the record says."""
+    """Examined, repaired, written back, and examined again: the file that came back scores what the
+    record says.
+    """
     monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache"))
     digits = data.load("digits", seed=0)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         module = build("fc", "digits", 10, digits.shape)
         fit(module, digits.train, None, training_of("digits", "fc").recipe, torch.Generator().manual_seed(0))
-    torch.save({"state_dict": module.state_dict(), "arch": "fc", "trained_on": "split of seed 0"}, tmp_path / "mine.pt")
+    torch.save(
+        {"state_dict": module.state_dict(), "arch": "fc", "trained_on": "split of seed 0"},
+        tmp_path / "mine.pt",
+    )
     found = cases.walk(tmp_path / "mine.pt", "digits", tmp_path)
     assert found.good, found.error
     assert cases.line(found).endswith(f"| as it is | {found.again:.4f} |")
@@ -72,7 +79,9 @@ def test_a_data_set_is_read_or_refused_in_a_row(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
     np.savez(tmp_path / "b.npz", x_train=x, y_train=y, classes=["a", "a"])
     assert cases.set_line(tmp_path / "a.npz", "npz") == "| a.npz | npz | 2 classes, 1x6x5, 20 + 0 images |"
-    assert cases.set_line(tmp_path / "b.npz", "npz").startswith("| b.npz | npz | refused: class 'a' appears 2 times")
+    assert cases.set_line(tmp_path / "b.npz", "npz").startswith(
+        "| b.npz | npz | refused: class 'a' appears 2 times"
+    )
 
 
 @pytest.mark.slow

@@ -30,15 +30,32 @@ COMPLEMENT = {"sign": ("Neg", "x"), "scaled": ("Mul", "sign", "inverse"), "erfc"
 @pytest.mark.parametrize(
     "nodes",
     [
-        DIVIDED | {"first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},  # tf.nn.gelu of earlier versions
+        DIVIDED
+        | {"first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},  # tf.nn.gelu of earlier versions
         COMPLEMENT | {"first": ("Mul", "half", "x"), "y": ("Mul", "first", "erfc")},  # and of TensorFlow 2.21
         COMPLEMENT
-        | {"scaled": ("Neg", "there"), "there": ("RealDiv", "x", "root"), "first": ("Mul", "erfc", "x"), "y": ("Mul", "half", "first")},
+        | {
+            "scaled": ("Neg", "there"),
+            "there": ("RealDiv", "x", "root"),
+            "first": ("Mul", "erfc", "x"),
+            "y": ("Mul", "half", "first"),
+        },
         DIVIDED | {"first": ("Mul", "x", "sum"), "y": ("Mul", "first", "half")},
-        DIVIDED | {"same": ("Identity", "x:0"), "first": ("Mul", "sum", "half"), "y": ("Mul", "same", "first", "^z")},
         DIVIDED
-        | {"scaled": ("Mul", "inverse", "x"), "sum": ("Add", "erf", "one"), "first": ("Mul", "half", "x"), "y": ("Mul", "sum", "first")},
-        DIVIDED | {"x": ("Mul", "z", "tenth"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},  # of a product
+        | {"same": ("Identity", "x:0"), "first": ("Mul", "sum", "half"), "y": ("Mul", "same", "first", "^z")},
+        DIVIDED
+        | {
+            "scaled": ("Mul", "inverse", "x"),
+            "sum": ("Add", "erf", "one"),
+            "first": ("Mul", "half", "x"),
+            "y": ("Mul", "sum", "first"),
+        },
+        DIVIDED
+        | {
+            "x": ("Mul", "z", "tenth"),
+            "first": ("Mul", "half", "x"),
+            "y": ("Mul", "first", "sum"),
+        },  # of a product
     ],
 )
 def test_a_gelu_is_found_in_any_order(nodes: dict[str, tuple[str, ...]]) -> None:
@@ -51,13 +68,21 @@ def test_a_gelu_is_found_in_any_order(nodes: dict[str, tuple[str, ...]]) -> None
     [
         DIVIDED | {"first": ("Mul", "tenth", "x"), "y": ("Mul", "first", "sum")},
         DIVIDED | {"first": ("Mul", "half", "z"), "y": ("Mul", "first", "sum")},
-        DIVIDED | {"scaled": ("RealDiv", "root", "x"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
-        DIVIDED | {"scaled": ("RealDiv", "x", "inverse"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
-        DIVIDED | {"sum": ("AddV2", "half", "erf"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
+        DIVIDED
+        | {"scaled": ("RealDiv", "root", "x"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
+        DIVIDED
+        | {
+            "scaled": ("RealDiv", "x", "inverse"),
+            "first": ("Mul", "half", "x"),
+            "y": ("Mul", "first", "sum"),
+        },
+        DIVIDED
+        | {"sum": ("AddV2", "half", "erf"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
         DIVIDED | {"erf": ("Tanh", "scaled"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "sum")},
         DIVIDED | {"y": ("Mul", "x", "sum")},
         COMPLEMENT | {"sign": ("Relu", "x"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "erfc")},
-        COMPLEMENT | {"scaled": ("Mul", "x", "inverse"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "erfc")},
+        COMPLEMENT
+        | {"scaled": ("Mul", "x", "inverse"), "first": ("Mul", "half", "x"), "y": ("Mul", "first", "erfc")},
     ],
 )
 def test_what_is_nearly_one_is_none(nodes: dict[str, tuple[str, ...]]) -> None:
@@ -71,8 +96,18 @@ def test_a_network_with_gelu_goes_to_tensorflow_and_comes_back(tmp_path: Path) -
     pytest.importorskip("tensorflow")
     pytest.importorskip("mmdnn")
     torch.manual_seed(0)
-    first = [nn.Conv2d(1, 4, 3, padding=1), nn.GELU(), nn.ZeroPad2d((1, 2, 0, 1)), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.GELU()]
-    net, x = nn.Sequential(*first, nn.Flatten(), nn.Linear(315, 6), nn.GELU(), nn.Linear(6, 3)).eval(), torch.randn(5, 1, 8, 8)
+    first = [
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.GELU(),
+        nn.ZeroPad2d((1, 2, 0, 1)),
+        nn.Conv2d(4, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.GELU(),
+    ]
+    net, x = (
+        nn.Sequential(*first, nn.Flatten(), nn.Linear(315, 6), nn.GELU(), nn.Linear(6, 3)).eval(),
+        torch.randn(5, 1, 8, 8),
+    )
     assert export(net, (1, 8, 8), tmp_path / "net.pb").faithful
     opened = open_model(tmp_path / "net.pb")
     assert (opened.module(x) - net(x)).abs().max() < 1e-4

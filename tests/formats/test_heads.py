@@ -1,4 +1,6 @@
-"""What a network ends in: a softmax or log-softmax is taken off for the repair and stays in the file, in every format."""
+"""What a network ends in: a softmax or log-softmax is taken off for the repair and stays in the
+file, in every format.
+"""
 
 import importlib.util
 import subprocess
@@ -74,7 +76,9 @@ def opened(net: nn.Module, written: list[nn.Module]) -> ModelFile:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_softmax_at_the_end_is_taken_off_where_the_structure_shows_it(name: str) -> None:
-    """A layer or a call: the logits, in evaluation and in training; attention inside stays; what is written is the whole network."""
+    """A layer or a call: the logits, in evaluation and in training; attention inside stays; what is
+    written is the whole network.
+    """
     end, layer, head = ENDS[name]
     net, written = Ending(end, layer), []
     whole = opened(net, written)
@@ -109,11 +113,16 @@ def test_a_network_of_logits_stays_as_it_is() -> None:
             lambda net, x: x.exp() / x.exp().sum(1, keepdim=True),
             "answers with probabilities, and a repair needs the logits before its softmax",
         ),
-        (lambda net, x: x - x.exp().sum(1, keepdim=True).log(), "log-probabilities, and a repair needs the logits before its log-softmax"),
+        (
+            lambda net, x: x - x.exp().sum(1, keepdim=True).log(),
+            "log-probabilities, and a repair needs the logits before its log-softmax",
+        ),
         (lambda net, x: F.softmax(F.softmax(x, 1), 1), "answers with probabilities"),
     ],
 )
-def test_probabilities_of_unknown_origin_are_refused_with_what_to_do(end: Callable[[nn.Module, Tensor], Tensor], said: str) -> None:
+def test_probabilities_of_unknown_origin_are_refused_with_what_to_do(
+    end: Callable[[nn.Module, Tensor], Tensor], said: str
+) -> None:
     """A softmax by hand, or two of them: nothing says where the logits are."""
     with pytest.raises(UsageError, match=rf"{said}.*accepted: a network whose forward returns the logits"):
         at_logits(opened(Ending(end), []), lambda module: module(X), "net.pt")
@@ -134,13 +143,19 @@ WEIGHTS = {"fc.weight": torch.eye(3) * 4 + 2 * torch.eye(3).roll(1, 0), "fc.bias
 
 
 @pytest.mark.parametrize("end", ["F.softmax(x, 1)", "F.log_softmax(x, dim=1)"])
-def test_own_code_that_ends_in_a_softmax_is_repaired_like_one_that_does_not(tmp_path: Path, colours: str, end: str) -> None:
-    """The same exam as without it, also of the constraint; a method that needs the last layer finds it; weights come back under their names."""
+def test_own_code_that_ends_in_a_softmax_is_repaired_like_one_that_does_not(
+    tmp_path: Path, colours: str, end: str
+) -> None:
+    """The same exam as without it, also of the constraint; a method that needs the last layer finds
+    it; weights come back under their names.
+    """
     exams = {}
     for name, ending in (("plain", "x"), ("ending", end)):
         torch.save(WEIGHTS, tmp_path / f"{name}.pt")
         (tmp_path / f"{name}.py").write_text(NET.replace("END", ending))
-        subject, back = bring(Brought(tmp_path / f"{name}.pt", f"{tmp_path / name}.py:Net"), colours, profile="none", device=CPU)
+        subject, back = bring(
+            Brought(tmp_path / f"{name}.pt", f"{tmp_path / name}.py:Net"), colours, profile="none", device=CPU
+        )
         exams[name] = sit(subject.module, subject.dataset.validation)
     assert torch.allclose(exams["ending"].logits, exams["plain"].logits)
     assert any("stays in the file" in note for note in subject.origin["notes"])
@@ -214,13 +229,21 @@ def test_a_keras_file_keeps_its_log_softmax(tmp_path: Path, ending: str, layer: 
 
     keras = load_keras()
     layers = keras.layers
-    last = [layers.Dense(5), layers.Activation("log_softmax")] if layer else [layers.Dense(5, activation="log_softmax")]
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3, activation="gelu"), layers.Flatten(), *last])
+    last = (
+        [layers.Dense(5), layers.Activation("log_softmax")]
+        if layer
+        else [layers.Dense(5, activation="log_softmax")]
+    )
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(3, 3, activation="gelu"), layers.Flatten(), *last]
+    )
     path, out = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
     model.save(path)
     found = open_model(path)
     x = torch.randn(9, 1, 8, 8)
-    assert np.allclose(headed(found.module(x).detach().numpy(), "log_softmax"), outputs(keras, model, x.numpy()), atol=1e-5)
+    assert np.allclose(
+        headed(found.module(x).detach().numpy(), "log_softmax"), outputs(keras, model, x.numpy()), atol=1e-5
+    )
     assert not head_in(found.module(x).detach().numpy())
     assert "the final log-softmax stays in the file" in " ".join(found.notes)
     with torch.no_grad():
@@ -244,10 +267,14 @@ def test_a_frozen_graph_keeps_its_head(tmp_path: Path, end: str) -> None:
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
     export(net, (1, 8, 8), tmp_path / "logits.pb")
     code = (
-        "import sys, tensorflow as tf; from pathlib import Path; g = tf.compat.v1.GraphDef.FromString(Path(sys.argv[1]).read_bytes());"
-        "n = g.node.add(name='end', op=sys.argv[3], input=['logits']); n.attr['T'].type = 1; Path(sys.argv[2]).write_bytes(g.SerializeToString())"
+        "import sys, tensorflow as tf; from pathlib import Path; "
+        "g = tf.compat.v1.GraphDef.FromString(Path(sys.argv[1]).read_bytes());"
+        "n = g.node.add(name='end', op=sys.argv[3], input=['logits']); n.attr['T'].type = 1; "
+        "Path(sys.argv[2]).write_bytes(g.SerializeToString())"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "logits.pb"), str(tmp_path / "in.pb"), end], check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "logits.pb"), str(tmp_path / "in.pb"), end], check=True
+    )
     found = open_model(tmp_path / "in.pb")
     x = torch.randn(9, 1, 8, 8)
     assert torch.allclose(found.module(x), net(x), atol=1e-4)

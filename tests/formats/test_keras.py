@@ -34,12 +34,19 @@ def randomised(model, seed=0):
         if type(layer).__name__ == "BatchNormalization":
             layer.set_weights([r.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
         elif layer.weights and type(layer).__name__ != "Normalization":
-            layer.set_weights([r.normal(0, 1 / np.sqrt(max(1, np.prod(w.shape[:-1]))), w.shape) for w in layer.get_weights()])
+            layer.set_weights(
+                [
+                    r.normal(0, 1 / np.sqrt(max(1, np.prod(w.shape[:-1]))), w.shape)
+                    for w in layer.get_weights()
+                ]
+            )
     return model
 
 
 def lenet(keras, name="conv one"):
-    """LeNet-like, with what goes wrong: "same" and stride 2, flatten of a map, batch norm, dropout, softmax, a name with a space."""
+    """LeNet-like, with what goes wrong: "same" and stride 2, flatten of a map, batch norm, dropout,
+    softmax, a name with a space.
+    """
     layers = keras.layers
     return randomised(
         keras.Sequential(
@@ -69,7 +76,9 @@ def resnet(keras):
     x = layers.Conv2D(8, 3, padding="same", dilation_rate=2, activation="tanh")(x)
     x = layers.Add()([x, y])
     x = layers.SpatialDropout2D(0.1)(layers.AveragePooling2D(3, 2, padding="same")(x))
-    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(layers.ZeroPadding2D(((1, 0), (0, 2)))(x))
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(
+        layers.ZeroPadding2D(((1, 0), (0, 2)))(x)
+    )
     x = layers.Concatenate()([layers.LeakyReLU(0.1)(x), layers.Conv2D(4, 1, groups=2, activation="elu")(x)])
     return randomised(keras.Model(i, layers.Dense(6)(layers.GlobalAveragePooling2D()(x))))
 
@@ -77,7 +86,9 @@ def resnet(keras):
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 @pytest.mark.parametrize("build", [lenet, resnet])
 def test_repair_comes_back_in_the_file_it_came_in(keras, tmp_path: Path, build, ending: str) -> None:
-    """File and module agree before and after a training step; plain Keras reads the written file; all but the weights is untouched."""
+    """File and module agree before and after a training step; plain Keras reads the written file;
+    all but the weights is untouched.
+    """
     from airepair.formats.keras.files import load
 
     path, out = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
@@ -92,7 +103,11 @@ def test_repair_comes_back_in_the_file_it_came_in(keras, tmp_path: Path, build, 
     if build is resnet:  # plain Keras on torch averages uneven "same" padding otherwise than on TensorFlow
         before, after = (load(keras, p, "keras" if ending == "keras" else "keras-h5") for p in (path, out))
     assert before.get_config() == after.get_config()
-    x = np.random.default_rng(5).uniform(0, 255 if opened.feed else 1, (32, *before.input_shape[1:])).astype("f")
+    x = (
+        np.random.default_rng(5)
+        .uniform(0, 255 if opened.feed else 1, (32, *before.input_shape[1:]))
+        .astype("f")
+    )
     scaled = torch.from_numpy(x).permute(0, 3, 1, 2)
     if opened.feed:
         scaled = scaled * opened.feed.scale[0] + opened.feed.offset[0]
@@ -100,7 +115,9 @@ def test_repair_comes_back_in_the_file_it_came_in(keras, tmp_path: Path, build, 
     ours = torch.softmax(ours, 1) if build is lenet else ours
     theirs = keras.ops.convert_to_numpy(after(x, training=False))
     assert np.abs(theirs - ours.detach().numpy()).max() < 1e-4 * max(1, theirs.std())
-    assert any(not np.array_equal(a, b) for a, b in zip(before.get_weights(), after.get_weights(), strict=True))
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(before.get_weights(), after.get_weights(), strict=True)
+    )
 
 
 def step(module) -> None:
@@ -116,7 +133,9 @@ def step(module) -> None:
 
 
 def test_identity_is_bit_equal_and_training_is_the_files(keras, tmp_path: Path) -> None:
-    """No change writes equal weights; batch-norm momentum is the file's; a batch norm without scale has no weight to learn."""
+    """No change writes equal weights; batch-norm momentum is the file's; a batch norm without scale
+    has no weight to learn.
+    """
     model = lenet(keras)
     model.save(tmp_path / "a.keras")
     opened = open_model(tmp_path / "a.keras")
@@ -127,7 +146,9 @@ def test_identity_is_bit_equal_and_training_is_the_files(keras, tmp_path: Path) 
     assert norms[0].momentum == pytest.approx(0.1)
     assert norms[1].momentum == pytest.approx(0.01)
     assert [n for n, _ in norms[1].named_parameters()] == ["bias"]
-    assert sum(p.numel() for p in opened.module.parameters()) == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert sum(p.numel() for p in opened.module.parameters()) == sum(
+        int(np.prod(w.shape)) for w in model.trainable_weights
+    )
     opened.module.train()
     x = torch.ones(4, 1, 12, 10)
     assert not torch.equal(opened.module(x), opened.module(x)), "dropout is active in training"
@@ -136,7 +157,9 @@ def test_identity_is_bit_equal_and_training_is_the_files(keras, tmp_path: Path) 
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_names_that_torch_cannot_have_come_back(keras, tmp_path: Path, ending: str) -> None:
-    """A layer called `block1.conv` (Keras on torch refuses it: written here as Keras on TensorFlow does) keeps its name and takes a repair."""
+    """A layer called `block1.conv` (Keras on torch refuses it: written here as Keras on TensorFlow
+    does) keeps its name and takes a repair.
+    """
     lenet(keras, name="block1_conv").save(tmp_path / f"plain.{ending}")
     path, out = dotted(tmp_path / f"plain.{ending}"), tmp_path / f"out.{ending}"
     with pytest.raises(Exception, match="parameter name can"):
@@ -158,14 +181,19 @@ def dotted(path: Path) -> Path:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
             for entry in old.infolist():
                 data = old.read(entry)
-                new.writestr(entry, data.replace(b"block1_conv", b"block1.conv") if entry.filename == "config.json" else data)
+                new.writestr(
+                    entry,
+                    data.replace(b"block1_conv", b"block1.conv") if entry.filename == "config.json" else data,
+                )
         return out
     out.write_bytes(path.read_bytes())
     with h5py.File(out, "r+") as file:
         file.attrs["model_config"] = file.attrs["model_config"].replace("block1_conv", "block1.conv")
         root = file["model_weights"]
         root.move("block1_conv", "block1.conv")
-        root.attrs["layer_names"] = [n.replace(b"block1_conv", b"block1.conv") for n in map(_bytes, root.attrs["layer_names"])]
+        root.attrs["layer_names"] = [
+            n.replace(b"block1_conv", b"block1.conv") for n in map(_bytes, root.attrs["layer_names"])
+        ]
     return out
 
 
@@ -184,7 +212,9 @@ def test_a_layer_name_is_never_code(keras, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_what_is_not_converted_is_named(keras, tmp_path: Path) -> None:
-    """Unknown layers, channels first, a shared layer and Lambda code are refused with the layer's name; nothing is repaired."""
+    """Unknown layers, channels first, a shared layer and Lambda code are refused with the layer's
+    name; nothing is repaired.
+    """
     layers = keras.layers
     shared = layers.Dense(6, name="twice")
     i = keras.Input((4, 4, 1))
@@ -192,8 +222,12 @@ def test_what_is_not_converted_is_named(keras, tmp_path: Path) -> None:
     cases = {
         "curious": keras.Sequential([keras.Input((4, 4, 1)), layers.PReLU(name="curious"), layers.Flatten()]),
         "twice": keras.Model(i, shared(shared(layers.Dense(6)(flat)))),
-        "code": keras.Sequential([keras.Input((4, 4, 1)), layers.Lambda(lambda x: x + 1, name="code"), layers.Flatten()]),
-        "late": keras.Sequential([keras.Input((4, 4, 1)), layers.ReLU(), layers.Rescaling(2.0, name="late"), layers.Flatten()]),
+        "code": keras.Sequential(
+            [keras.Input((4, 4, 1)), layers.Lambda(lambda x: x + 1, name="code"), layers.Flatten()]
+        ),
+        "late": keras.Sequential(
+            [keras.Input((4, 4, 1)), layers.ReLU(), layers.Rescaling(2.0, name="late"), layers.Flatten()]
+        ),
     }
     for name, model in cases.items():
         model.save(tmp_path / f"{name}.keras")
@@ -204,7 +238,9 @@ def test_what_is_not_converted_is_named(keras, tmp_path: Path) -> None:
 
 
 def test_an_unfaithful_conversion_names_the_first_layer(keras, tmp_path: Path, monkeypatch) -> None:
-    """Where the conversion goes wrong (here: the published flatten order), opening fails and names the layer."""
+    """Where the conversion goes wrong (here: the published flatten order), opening fails and names
+    the layer.
+    """
     from airepair.formats.extra_layers import ChannelsLastFlatten
 
     lenet(keras).save(tmp_path / "a.keras")
@@ -221,7 +257,9 @@ def test_damaged_and_hostile_files_are_refused(keras, tmp_path: Path) -> None:
 
     def nan(file):
         place = []
-        file["model_weights"].visititems(lambda n, d: place.append(n) if isinstance(d, h5py.Dataset) else None)
+        file["model_weights"].visititems(
+            lambda n, d: place.append(n) if isinstance(d, h5py.Dataset) else None
+        )
         file["model_weights"][place[0]][...] = np.nan
 
     def link(file):
@@ -252,11 +290,15 @@ def test_damaged_and_hostile_files_are_refused(keras, tmp_path: Path) -> None:
 
 
 def test_a_permute_is_read_around_a_padding_of_the_channels_only(keras, tmp_path: Path) -> None:
-    """Zeros before and behind the channels, as this project writes them; any other Permute is refused by its name."""
+    """Zeros before and behind the channels, as this project writes them; any other Permute is
+    refused by its name.
+    """
     layers = keras.layers
 
     def model(*middle):
-        return randomised(keras.Sequential([keras.Input((6, 6, 2)), *middle, layers.Flatten(), layers.Dense(3)]))
+        return randomised(
+            keras.Sequential([keras.Input((6, 6, 2)), *middle, layers.Flatten(), layers.Dense(3)])
+        )
 
     turn, pad = layers.Permute((3, 2, 1), name="there"), layers.ZeroPadding2D(((1, 2), (0, 0)))
     made = model(turn, pad, layers.Permute((3, 2, 1), name="back"))
@@ -270,7 +312,11 @@ def test_a_permute_is_read_around_a_padding_of_the_channels_only(keras, tmp_path
         ([layers.Permute((2, 1, 3), name="odd")], r"'odd' \(Permute\).*to \(2, 1, 3\)"),
         ([layers.Permute((3, 2, 1), name="alone")], "'alone' .*only two around a ZeroPadding2D"),
         (
-            [layers.Permute((3, 2, 1), name="wide"), layers.ZeroPadding2D(((1, 1), (1, 1))), layers.Permute((3, 2, 1))],
+            [
+                layers.Permute((3, 2, 1), name="wide"),
+                layers.ZeroPadding2D(((1, 1), (1, 1))),
+                layers.Permute((3, 2, 1)),
+            ],
             "'wide' .*only two around a ZeroPadding2D",
         ),
     ):

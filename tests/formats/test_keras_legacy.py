@@ -1,4 +1,6 @@
-"""Keras files of 2016 to 2023: configurations in the words of their time, read, repaired and written back as they were."""
+"""Keras files of 2016 to 2023: configurations in the words of their time, read, repaired and
+written back as they were.
+"""
 
 import importlib.util
 import re
@@ -62,8 +64,12 @@ def datasets(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("age", AGES)
-def test_an_old_hdf5_file_is_read_and_comes_back_as_it_was(keras, tmp_path: Path, age: Callable[[samples.Config], samples.Config]) -> None:
-    """It answers like the same network in a file of today; a repair changes its weights, and neither its configuration nor a name."""
+def test_an_old_hdf5_file_is_read_and_comes_back_as_it_was(
+    keras, tmp_path: Path, age: Callable[[samples.Config], samples.Config]
+) -> None:
+    """It answers like the same network in a file of today; a repair changes its weights, and
+    neither its configuration nor a name.
+    """
     model, path = samples.convolutional(), samples.hdf5(tmp_path, age)
     opened = open_model(path)
     x = np.random.default_rng(5).random((8, 12, 10, 1)).astype("f")
@@ -78,7 +84,9 @@ def test_an_old_hdf5_file_is_read_and_comes_back_as_it_was(keras, tmp_path: Path
 
 
 @pytest.mark.parametrize("age", [samples.keras2, samples.behind_an_input_layer])
-def test_an_old_archive_is_read_and_comes_back_as_it_was(keras, tmp_path: Path, age: Callable[[samples.Config], samples.Config]) -> None:
+def test_an_old_archive_is_read_and_comes_back_as_it_was(
+    keras, tmp_path: Path, age: Callable[[samples.Config], samples.Config]
+) -> None:
     """A .keras of Keras 2.12 to 2.15, whose weights stand in a group of another name."""
     samples.convolutional().save(tmp_path / "new.keras")
     (tmp_path / "old").mkdir()
@@ -93,7 +101,9 @@ def test_an_old_archive_is_read_and_comes_back_as_it_was(keras, tmp_path: Path, 
 
 
 def test_a_dense_network_of_the_time_says_its_input_in_one_number(keras, tmp_path: Path) -> None:
-    """`Dense(..., input_dim=784)`, with a regulariser and an activation that is a layer: flat vectors of 784."""
+    """`Dense(..., input_dim=784)`, with a regulariser and an activation that is a layer: flat
+    vectors of 784.
+    """
     opened = open_model(samples.dense(tmp_path))
     assert opened.shape == (784,)
     assert any(isinstance(m, torch.nn.LeakyReLU) for m in opened.module.modules())
@@ -109,13 +119,20 @@ def test_a_configuration_without_any_shape_says_what_to_do(keras, tmp_path: Path
         return found
 
     path = samples.hdf5(tmp_path, shapeless)
-    with pytest.raises(UsageError, match="does not say the shape of the input; save the model after it was built or fitted"):
+    with pytest.raises(
+        UsageError, match="does not say the shape of the input; save the model after it was built or fitted"
+    ):
         open_model(path)
 
 
-@pytest.mark.parametrize(("weights", "json_name"), [("net.h5", "net.json"), ("weights.h5", "model.json"), ("net.weights.h5", "net.json")])
+@pytest.mark.parametrize(
+    ("weights", "json_name"),
+    [("net.h5", "net.json"), ("weights.h5", "model.json"), ("net.weights.h5", "net.json")],
+)
 def test_weights_and_architecture_are_a_pair(keras, tmp_path: Path, weights: str, json_name: str) -> None:
-    """`model.to_json()` beside weights: of the same name, or the only one there; both come back, and the record says so."""
+    """`model.to_json()` beside weights: of the same name, or the only one there; both come back,
+    and the record says so.
+    """
     model = samples.convolutional()
     if weights.endswith(".weights.h5"):
         model.save_weights(tmp_path / weights)  # as Keras 3 writes weights
@@ -133,7 +150,9 @@ def test_weights_and_architecture_are_a_pair(keras, tmp_path: Path, weights: str
     assert opened.write(stepped(opened.module), tmp_path / "out" / weights).faithful
     assert (tmp_path / "out" / json_name).read_bytes() == (tmp_path / json_name).read_bytes()
     again = open_model(tmp_path / "out" / weights)
-    assert torch.allclose(again.module(torch.ones(2, 1, 12, 10)), opened.module(torch.ones(2, 1, 12, 10)), atol=1e-6)
+    assert torch.allclose(
+        again.module(torch.ones(2, 1, 12, 10)), opened.module(torch.ones(2, 1, 12, 10)), atol=1e-6
+    )
 
 
 def test_weights_without_their_architecture_say_what_is_wanted(keras, tmp_path: Path) -> None:
@@ -141,7 +160,9 @@ def test_weights_without_their_architecture_say_what_is_wanted(keras, tmp_path: 
     samples.weights_and_json(tmp_path).rename(tmp_path / "net.h5")
     text = (tmp_path / "model.json").read_text()
     (tmp_path / "model.json").unlink()
-    with pytest.raises(UsageError, match=r"weights only \(no model_config\); accepted: .* as net\.json beside it$"):
+    with pytest.raises(
+        UsageError, match=r"weights only \(no model_config\); accepted: .* as net\.json beside it$"
+    ):
         open_model(tmp_path / "net.h5")
     for name in ("one.json", "two.json"):
         (tmp_path / name).write_text(text)
@@ -151,7 +172,9 @@ def test_weights_without_their_architecture_say_what_is_wanted(keras, tmp_path: 
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_names_with_a_slash_come_back(keras, tmp_path: Path, ending: str) -> None:
-    """Keras 2 allowed `block/conv`; Keras 3 does not: the network is read under another name and written under its own."""
+    """Keras 2 allowed `block/conv`; Keras 3 does not: the network is read under another name and
+    written under its own.
+    """
 
     def slashed(config: samples.Config) -> samples.Config:
         found = samples.keras2(config)
@@ -172,7 +195,9 @@ def test_names_with_a_slash_come_back(keras, tmp_path: Path, ending: str) -> Non
 
 
 def test_what_is_not_known_stays_for_keras_to_refuse(keras, tmp_path: Path) -> None:
-    """A keyword of nobody, a class that says it is Keras's and is not: one line each, whole words to its end."""
+    """A keyword of nobody, a class that says it is Keras's and is not: one line each, whole words
+    to its end.
+    """
 
     def odd(config: samples.Config) -> samples.Config:
         found = samples.keras2(config)

@@ -1,4 +1,6 @@
-"""Warnings of the frameworks, with paths of their own code, do not reach the terminal; ours and the user's do."""
+"""Warnings of the frameworks, with paths of their own code, do not reach the terminal; ours and the
+user's do.
+"""
 
 import subprocess
 import sys
@@ -34,7 +36,9 @@ def test_reading_and_writing_a_file_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save(tmp_path / "a.keras")
-        torch.jit.save(torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))), str(tmp_path / "a.pt"))
+        torch.jit.save(
+            torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))), str(tmp_path / "a.pt")
+        )
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         for name in ("a.keras", "a.pt"):
@@ -50,7 +54,8 @@ SAY = """
 import sys, warnings
 from airepair.cli.main import main
 assert main(["--version"]) == 0
-for module in ("keras.src.models.functional", "torch.optim.lr_scheduler", "airepair.training.best_state", "my_net"):
+libraries = ("keras.src.models.functional", "torch.optim.lr_scheduler")
+for module in (*libraries, "airepair.training.best_state", "my_net"):
     warnings.warn_explicit(f"from {module}", UserWarning, f"/site-packages/{module}.py", 1, module=module)
 """
 

@@ -1,4 +1,6 @@
-"""MMdnn is the hub: PyTorch, Keras and TensorFlow files each go through its parsers and emitters, in and out."""
+"""MMdnn is the hub: PyTorch, Keras and TensorFlow files each go through its parsers and emitters,
+in and out.
+"""
 
 import importlib
 import importlib.util
@@ -108,7 +110,10 @@ runpy.run_module("airepair.formats.tensorflow.worker", run_name="__main__")
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".pb", ""])
 def test_tensorflow_goes_through_mmdnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    """Out: its torch parser and, in the worker, its TensorFlow emitter. In: there its TensorFlow parser, and its torch emitter."""
+    """Out: its torch parser and, in the worker, its TensorFlow emitter.
+
+    In: there its TensorFlow parser, and its torch emitter.
+    """
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("tensorflow is not installed (pip install 'airepair[tf]')")
     parts = {name: method for name, method in PARTS.items() if name.startswith("tensorflow.")}

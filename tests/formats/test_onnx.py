@@ -19,7 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 6), nn.Softmax(1))
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 6), nn.Softmax(1)
+    )
     module[1].running_var.uniform_(0.5, 1.5)
     return module.eval()
 
@@ -35,7 +37,9 @@ def path(tmp_path_factory) -> Path:
 
 
 def test_repair_comes_back_in_the_graph_it_came_in(path: Path, tmp_path: Path) -> None:
-    """Batch norm and dense weights are parameters; a repair changes initialisers only; names and operations stay."""
+    """Batch norm and dense weights are parameters; a repair changes initialisers only; names and
+    operations stay.
+    """
     opened = open_model(path)
     assert opened.fidelity is not None
     assert opened.fidelity.faithful
@@ -51,14 +55,22 @@ def test_repair_comes_back_in_the_graph_it_came_in(path: Path, tmp_path: Path) -
 
 
 def test_what_todays_exporter_writes_is_read(path: Path, tmp_path: Path) -> None:
-    """torch.onnx.export writes opset 18 and later, Reshape for flattening, a mean with its axes as input, and the numbers in a file beside."""
+    """torch.onnx.export writes opset 18 and later, Reshape for flattening, a mean with its axes as
+    input, and the numbers in a file beside.
+    """
     model = onnx.load(path)
     model.opset_import[0].version = 20
     for node in model.graph.node:
         if node.op_type == "Flatten":
-            node.CopyFrom(onnx.helper.make_node("Reshape", [node.input[0], "flat"], [node.output[0]], name=node.name, allowzero=1))
+            node.CopyFrom(
+                onnx.helper.make_node(
+                    "Reshape", [node.input[0], "flat"], [node.output[0]], name=node.name, allowzero=1
+                )
+            )
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 108]), "flat"))
-    onnx.save(model, tmp_path / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0)
+    onnx.save(
+        model, tmp_path / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0
+    )
     assert (tmp_path / "in.onnx.data").exists()
     opened = open_model(tmp_path / "in.onnx")
     assert any("in.onnx.data" in note for note in opened.notes)
@@ -73,8 +85,13 @@ def test_what_todays_exporter_writes_is_read(path: Path, tmp_path: Path) -> None
     assert [n.op_type for n in again.graph.node] == [n.op_type for n in model.graph.node]
 
 
-@pytest.mark.parametrize(("location", "said"), [("../data", "another file"), ("/etc/hostname", "another file"), ("link", "another file")])
-def test_numbers_are_taken_from_a_file_beside_only(path: Path, tmp_path: Path, location: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [("../data", "another file"), ("/etc/hostname", "another file"), ("link", "another file")],
+)
+def test_numbers_are_taken_from_a_file_beside_only(
+    path: Path, tmp_path: Path, location: str, said: str
+) -> None:
     """Not from another folder, and not through a link; and a file that is too short is said to be."""
     model = onnx.load(path)
     onnx.save(model, tmp_path / "in.onnx", save_as_external_data=True, location="data", size_threshold=0)
@@ -93,7 +110,9 @@ def test_damaged_and_hostile_models_are_refused(path: Path, tmp_path: Path) -> N
     """NaN, external data, custom operations, truncation: one line each."""
 
     def nan(model):
-        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, "f"), model.graph.initializer[0].name))
+        model.graph.initializer[0].CopyFrom(
+            onnx.numpy_helper.from_array(np.full(3, np.nan, "f"), model.graph.initializer[0].name)
+        )
 
     def external(model):
         model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL

@@ -36,10 +36,20 @@ FLAT = [node("Flatten", "r", "f")]
 DENSE = [node("Gemm", "f w2 b2", "y")]
 
 
-def model(nodes: list[Any], taken: tuple[Any, ...] = ("N", 1, 8, 8), outputs: str = "y", opset: int = 17, **weights: Any) -> Any:
-    """An ONNX model of these nodes; `outputs` are names of N x 5 values, or name:n of N x n ones; weights are W's and those given."""
+def model(
+    nodes: list[Any],
+    taken: tuple[Any, ...] = ("N", 1, 8, 8),
+    outputs: str = "y",
+    opset: int = 17,
+    **weights: Any,
+) -> Any:
+    """An ONNX model of these nodes; `outputs` are names of N x 5 values, or name:n of N x n ones;
+    weights are W's and those given.
+    """
     tensors = [
-        onnx.numpy_helper.from_array(v if v.dtype == np.int64 else v.astype("f"), k) for k, v in (W | weights).items() if v is not None
+        onnx.numpy_helper.from_array(v if v.dtype == np.int64 else v.astype("f"), k)
+        for k, v in (W | weights).items()
+        if v is not None
     ]
     read = {i for n in nodes for i in n.input}
     taken_in = onnx.helper.make_tensor_value_info("x", 1, list(taken))
@@ -50,7 +60,9 @@ def model(nodes: list[Any], taken: tuple[Any, ...] = ("N", 1, 8, 8), outputs: st
 
 
 def walked(found: Any, folder: Path, **options: Any) -> ModelFile:
-    """The model, opened, changed everywhere, and written back: same nodes, same names, faithful; every weight of the file has changed."""
+    """The model, opened, changed everywhere, and written back: same nodes, same names, faithful;
+    every weight of the file has changed.
+    """
     (folder / "in.onnx").write_bytes(found.SerializeToString())
     opened = open_model(folder / "in.onnx", outputs=5, **options)
     assert opened.fidelity is not None
@@ -74,7 +86,9 @@ def linears(opened: ModelFile) -> int:
 
 
 def test_nodes_need_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """keras2onnx writes the last node first; onnxruntime takes it, and onnx's own evaluator where that is not installed."""
+    """keras2onnx writes the last node first; onnxruntime takes it, and onnx's own evaluator where
+    that is not installed.
+    """
     walked(model([*DENSE, *FLAT, *CONVOLUTION[::-1]]), tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     assert open_model(tmp_path / "in.onnx").fidelity.n == 16
@@ -90,7 +104,9 @@ def test_nodes_need_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_the_output_of_classes_is_taken(tmp_path: Path, tail: list[Any], outputs: str, network: str) -> None:
-    """Of features and logits, probabilities and logits, labels and probabilities: the file keeps them all, the record says which it was."""
+    """Of features and logits, probabilities and logits, labels and probabilities: the file keeps
+    them all, the record says which it was.
+    """
     found = model([*CONVOLUTION, *FLAT, *DENSE, *tail], outputs=outputs)
     if outputs.startswith("k"):
         found.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
@@ -107,7 +123,9 @@ def test_outputs_that_leave_a_choice_are_the_trouble(tmp_path: Path) -> None:
     for outputs, why in (("y z", "several of N x 5"), ("f:108 r", "none of N x 5")):
         found = model(two, outputs=outputs, w3=RNG.standard_normal((108, 5)))
         (tmp_path / "in.onnx").write_bytes(found.SerializeToString())
-        with pytest.raises(UsageError, match=rf"has outputs {outputs[0]} \(N x .*{why}; accepted: one output of N x 5"):
+        with pytest.raises(
+            UsageError, match=rf"has outputs {outputs[0]} \(N x .*{why}; accepted: one output of N x 5"
+        ):
             open_model(tmp_path / "in.onnx", outputs=5)
 
 
@@ -118,7 +136,13 @@ FROM_SHAPE = [
     node("Concat", "nn rest", "to", axis=0),
     node("Reshape", "r to", "f", allowzero=1),
 ]
-SIZES = {"zero": np.array(0), "zeros": np.array([0]), "rest": np.array([-1]), "fixed": np.array([1, -1]), "told": np.array([-1, 108])}
+SIZES = {
+    "zero": np.array(0),
+    "zeros": np.array([0]),
+    "rest": np.array([-1]),
+    "fixed": np.array([1, -1]),
+    "told": np.array([-1, 108]),
+}
 
 
 @pytest.mark.parametrize(
@@ -132,8 +156,12 @@ SIZES = {"zero": np.array(0), "zeros": np.array([0]), "rest": np.array([-1]), "f
     ],
     ids=["computed", "computed, opset 20", "allowzero", "batch of 1", "batch of 4"],
 )
-def test_flattening_of_any_kind_is_a_flatten_for_any_batch(tmp_path: Path, flat: list[Any], batch: Any, opset: int) -> None:
-    """Sizes that the graph computes (torch's dynamic batch), sizes in numbers, a batch that is fixed in the file and stays so there."""
+def test_flattening_of_any_kind_is_a_flatten_for_any_batch(
+    tmp_path: Path, flat: list[Any], batch: Any, opset: int
+) -> None:
+    """Sizes that the graph computes (torch's dynamic batch), sizes in numbers, a batch that is
+    fixed in the file and stays so there.
+    """
     opened = walked(model([*CONVOLUTION, *flat, *DENSE], (batch, 1, 8, 8), opset=opset, **SIZES), tmp_path)
     assert [type(m) for m in opened.module.children() if not list(m.buffers())][2:] == [nn.Flatten, nn.Linear]
     assert opened.module(torch.zeros(7, 1, 8, 8)).shape == (7, 5)
@@ -150,11 +178,17 @@ def test_flattening_of_any_kind_is_a_flatten_for_any_batch(tmp_path: Path, flat:
     ],
     ids=["bias", "bias of 1 x K, on the left", "no bias", "Gemm with a bias of 1 x K"],
 )
-def test_a_matrix_product_and_a_sum_are_a_linear_layer(tmp_path: Path, dense: list[Any], biases: dict[str, Any]) -> None:
+def test_a_matrix_product_and_a_sum_are_a_linear_layer(
+    tmp_path: Path, dense: list[Any], biases: dict[str, Any]
+) -> None:
     """Methods that change a dense layer directly find it."""
     opened = walked(model([*CONVOLUTION, *FLAT, *dense], **biases), tmp_path)
     (layer,) = (m for m in opened.module.modules() if isinstance(m, nn.Linear))
-    assert (layer.in_features, layer.out_features, layer.bias is not None) == (108, 5, any("b2" in n.input for n in dense))
+    assert (layer.in_features, layer.out_features, layer.bias is not None) == (
+        108,
+        5,
+        any("b2" in n.input for n in dense),
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,16 +209,29 @@ def test_what_stands_behind_the_logits_stays_in_the_file(tmp_path: Path, tail: l
 
 def test_labels_for_an_answer_are_no_obstacle(tmp_path: Path) -> None:
     """A file that answers with arg-max is compared by what it takes the arg-max of."""
-    found = model([*CONVOLUTION, *FLAT, *DENSE, node("Softmax", "y", "p"), node("ArgMax", "p", "k", axis=1)], outputs="k:1")
+    found = model(
+        [*CONVOLUTION, *FLAT, *DENSE, node("Softmax", "y", "p"), node("ArgMax", "p", "k", axis=1)],
+        outputs="k:1",
+    )
     found.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
     assert linears(walked(found, tmp_path)) == 1
 
 
 def test_a_file_of_channels_last_turns_its_images_itself(tmp_path: Path) -> None:
-    """tf2onnx: the turn comes off like scaling, which may stand before it (along the last axis) or behind it; the file is fed as it wants."""
-    first = [node("Mul", "x byte", "s"), node("Transpose", "s", "t", perm=[0, 3, 1, 2]), node("Sub", "t mean", "u")]
+    """tf2onnx: the turn comes off like scaling, which may stand before it (along the last axis) or
+    behind it; the file is fed as it wants.
+    """
+    first = [
+        node("Mul", "x byte", "s"),
+        node("Transpose", "s", "t", perm=[0, 3, 1, 2]),
+        node("Sub", "t mean", "u"),
+    ]
     convolution = [node("Conv", "u w1 b1", "c"), node("Relu", "c", "r")]
-    numbers = {"w1": RNG.standard_normal((3, 3, 3, 3)), "byte": np.array([0.1, 0.2, 0.3]), "mean": np.full((1, 3, 1, 1), 0.5)}
+    numbers = {
+        "w1": RNG.standard_normal((3, 3, 3, 3)),
+        "byte": np.array([0.1, 0.2, 0.3]),
+        "mean": np.full((1, 3, 1, 1), 0.5),
+    }
     opened = walked(model([*first, *convolution, *FLAT, *DENSE], ("N", 8, 8, 3), **numbers), tmp_path)
     assert opened.shape == (3, 8, 8)
     assert opened.channels_last
@@ -195,7 +242,9 @@ def test_a_file_of_channels_last_turns_its_images_itself(tmp_path: Path) -> None
 
 
 def test_weights_may_be_constants_and_be_moved_on_their_way(tmp_path: Path) -> None:
-    """Constant nodes (some exporters have no initialisers), and a kernel that is reshaped or turned before a layer reads it."""
+    """Constant nodes (some exporters have no initialisers), and a kernel that is reshaped or turned
+    before a layer reads it.
+    """
     held = onnx.numpy_helper.from_array(W["w1"].astype("f"), "w1")
     nodes = [
         onnx.helper.make_node("Constant", [], ["w1"], value=held),
@@ -206,13 +255,25 @@ def test_weights_may_be_constants_and_be_moved_on_their_way(tmp_path: Path) -> N
         node("MatMul", "f w2", "m"),
         node("Add", "m b2", "y"),
     ]
-    numbers = {"turned": W["w2"].T, "tall": W["b2"].reshape(5, 1), "b2size": np.array([5]), "w2": None, "b2": None, "w1": None}
+    numbers = {
+        "turned": W["w2"].T,
+        "tall": W["b2"].reshape(5, 1),
+        "b2size": np.array([5]),
+        "w2": None,
+        "b2": None,
+        "w1": None,
+    }
     opened = walked(model(nodes, **numbers), tmp_path)
     assert linears(opened) == 1
     assert sum(p.numel() for p in opened.module.parameters()) == sum(v.size for v in W.values())
     after = onnx.load(tmp_path / "out.onnx")
     assert np.allclose(onnx.numpy_helper.to_array(after.graph.node[0].attribute[0].t), 1.1 * W["w1"])
-    assert {t.name: list(t.dims) for t in after.graph.initializer} == {"b1": [3], "turned": [5, 108], "tall": [5, 1], "b2size": [1]}
+    assert {t.name: list(t.dims) for t in after.graph.initializer} == {
+        "b1": [3],
+        "turned": [5, 108],
+        "tall": [5, 1],
+        "b2size": [1],
+    }
 
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
@@ -236,9 +297,13 @@ def test_gelu_is_a_layer(tmp_path: Path) -> None:
 
 def test_functions_of_a_file_are_looked_into(tmp_path: Path) -> None:
     """torch 2.1 to 2.5 wrote each operation as a function of its own; the file keeps them."""
-    found = model([onnx.helper.make_node("act", ["c"], ["r"], domain="pkg.torch"), CONVOLUTION[0], *FLAT, *DENSE])
+    found = model(
+        [onnx.helper.make_node("act", ["c"], ["r"], domain="pkg.torch"), CONVOLUTION[0], *FLAT, *DENSE]
+    )
     versions = [onnx.helper.make_opsetid("", 17)]
-    found.functions.append(onnx.helper.make_function("pkg.torch", "act", ["a"], ["b"], [node("Relu", "a", "b")], versions))
+    found.functions.append(
+        onnx.helper.make_function("pkg.torch", "act", ["a"], ["b"], [node("Relu", "a", "b")], versions)
+    )
     found.opset_import.add(domain="pkg.torch", version=1)
     assert any(isinstance(m, nn.ReLU) for m in walked(found, tmp_path).module.modules())
     assert len(onnx.load(tmp_path / "out.onnx").functions) == 1
@@ -249,12 +314,18 @@ def test_open_sizes_are_those_of_the_data_set(tmp_path: Path) -> None:
     found = model([*CONVOLUTION, *FLAT, *DENSE], ("N", 1, "height", "width"))
     opened = walked(found, tmp_path, images=np.zeros((2, 1, 8, 8), "f"))
     assert opened.shape == (1, 8, 8)
-    with pytest.raises(UsageError, match=r"its input is N x 1 x \? x \?; accepted: N x C x H x W, N x H x W or N x features"):
+    with pytest.raises(
+        UsageError, match=r"its input is N x 1 x \? x \?; accepted: N x C x H x W, N x H x W or N x features"
+    ):
         open_model(tmp_path / "in.onnx")
 
 
-@pytest.mark.parametrize(("taken", "nodes"), [((108,), DENSE), ((12, 9), [node("Flatten", "x", "f"), *DENSE])])
-def test_vectors_and_images_without_channels_are_read(tmp_path: Path, taken: tuple[int, ...], nodes: list[Any]) -> None:
+@pytest.mark.parametrize(
+    ("taken", "nodes"), [((108,), DENSE), ((12, 9), [node("Flatten", "x", "f"), *DENSE])]
+)
+def test_vectors_and_images_without_channels_are_read(
+    tmp_path: Path, taken: tuple[int, ...], nodes: list[Any]
+) -> None:
     """The shape of one input is the file's."""
     nodes = [node("Gemm", "x w2 b2", "y")] if taken == (108,) else nodes
     assert walked(model(nodes, ("N", *taken)), tmp_path).shape == taken
@@ -263,10 +334,17 @@ def test_vectors_and_images_without_channels_are_read(tmp_path: Path, taken: tup
 def test_numbers_that_are_not_beside_the_model_are_named(tmp_path: Path) -> None:
     """The file that is missing, and where it goes."""
     onnx.save(
-        model([*CONVOLUTION, *FLAT, *DENSE]), tmp_path / "in.onnx", save_as_external_data=True, location="in.onnx.data", size_threshold=0
+        model([*CONVOLUTION, *FLAT, *DENSE]),
+        tmp_path / "in.onnx",
+        save_as_external_data=True,
+        location="in.onnx.data",
+        size_threshold=0,
     )
     (tmp_path / "in.onnx.data").unlink()
-    with pytest.raises(UsageError, match=rf"its numbers are in 'in\.onnx\.data', which is not beside it; put that file into {tmp_path}"):
+    with pytest.raises(
+        UsageError,
+        match=rf"its numbers are in 'in\.onnx\.data', which is not beside it; put that file into {tmp_path}",
+    ):
         open_model(tmp_path / "in.onnx")
 
 
@@ -276,7 +354,13 @@ def test_numbers_that_are_not_beside_the_model_are_named(tmp_path: Path) -> None
         ([node("Conv", "r w1 b1", "c"), CONVOLUTION[1], *FLAT, *DENSE], "the graph runs in a circle"),
         ([*FLAT, *DENSE], "Flatten reads 'r', which nothing in the graph makes"),
         (
-            [node("Conv", "x w1 b1", "a"), node("Conv", "x w1 b1", "b"), node("Add", "a b", "r"), *FLAT, *DENSE],
+            [
+                node("Conv", "x w1 b1", "a"),
+                node("Conv", "x w1 b1", "b"),
+                node("Add", "a b", "r"),
+                *FLAT,
+                *DENSE,
+            ],
             "'w1' is the weight of two layers; shared weights are not repaired",
         ),
     ],

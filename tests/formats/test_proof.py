@@ -1,4 +1,6 @@
-"""A user's story: a network trained in Keras comes in as a file, is repaired, goes back, and plain Keras scores what the record says."""
+"""A user's story: a network trained in Keras comes in as a file, is repaired, goes back, and plain
+Keras scores what the record says.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ pytest.importorskip("mmdnn")
 pytestmark = pytest.mark.filterwarnings("ignore")
 METHODS = {"finetune": Finetune(lr=0.01, epochs=4), "arachne": Arachne(generations=10, population=20)}
 
-# Trains a CNN with Keras on the images of an npz and saves it as .h5 and, where Keras runs on TensorFlow, as a frozen graph.
+# Trains a CNN with Keras on the images of an npz and saves it as .h5 and, where Keras runs on
+# TensorFlow, as a frozen graph.
 TRAIN = """
 import sys, numpy as np, keras
 x, y, side, out = *(np.load(sys.argv[1])[k] for k in ("x", "y")), int(sys.argv[2]), sys.argv[3]
@@ -80,7 +83,9 @@ def pixels(split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_keras_file_of_digits_comes_back_and_scores_what_the_record_says(tmp_path: Path) -> None:
-    """Trained by Keras (on torch), repaired by two methods, loaded by plain Keras: the accuracy on test is the record's, to the last image."""
+    """Trained by Keras (on torch), repaired by two methods, loaded by plain Keras: the accuracy on
+    test is the record's, to the last image.
+    """
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed (pip install 'airepair[keras]')")
     from airepair.formats.keras.files import load_keras
@@ -104,7 +109,9 @@ def test_a_keras_file_of_digits_comes_back_and_scores_what_the_record_says(tmp_p
         again = keras.models.load_model(tmp_path / f"{name}.h5")
         assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
         x, y = pixels(subject.dataset.test)
-        assert float((again.predict(x, verbose=0).argmax(1) == y).mean()) == pytest.approx(record.after["accuracy"], abs=1e-9)
+        assert float((again.predict(x, verbose=0).argmax(1) == y).mean()) == pytest.approx(
+            record.after["accuracy"], abs=1e-9
+        )
         before = float((model.predict(x, verbose=0).argmax(1) == y).mean())
         assert before == pytest.approx(record.before["accuracy"], abs=1e-9)
 
@@ -113,7 +120,9 @@ def test_a_keras_file_of_digits_comes_back_and_scores_what_the_record_says(tmp_p
 @pytest.mark.real
 @pytest.mark.parametrize("ending", ["h5", "pb"])
 def test_mnist_networks_of_keras_and_tensorflow_come_back(tmp_path: Path, ending: str) -> None:
-    """Trained with Keras on MNIST, as .h5 and as a frozen graph, repaired by two methods: plain Keras and TensorFlow answer as the record says."""
+    """Trained with Keras on MNIST, as .h5 and as a frozen graph, repaired by two methods: plain
+    Keras and TensorFlow answer as the record says.
+    """
     needed = "keras" if ending == "h5" else "tensorflow"
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed (pip install 'airepair[keras,tf]')")
@@ -138,11 +147,22 @@ def test_mnist_networks_of_keras_and_tensorflow_come_back(tmp_path: Path, ending
 
 
 def python(code: str, *words: object) -> str:
-    """Runs code in a process of its own, with Keras on TensorFlow as its users have it (on torch where that is absent); what it printed."""
+    """Runs code in a process of its own, with Keras on TensorFlow as its users have it (on torch
+    where that is absent); what it printed.
+    """
     backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "torch"
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, *map(str, words)], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

@@ -16,8 +16,9 @@ pytest.importorskip("mmdnn")
 if importlib.util.find_spec("tensorflow") is None:
     pytest.skip("tensorflow is not installed (pip install 'airepair[tf]')", allow_module_level=True)
 
-# Makes, in one process with TensorFlow: a Keras 3 network as frozen graph and as SavedModel, a TF1 network with dropout and batch norm as
-# frozen graph and, with its gradients and optimizer beside it, as TF1 SavedModel, and a graph that would write a file.
+# Makes, in one process with TensorFlow: a Keras 3 network as frozen graph and as SavedModel, a TF1
+# network with dropout and batch norm as frozen graph and, with its gradients and optimizer beside
+# it, as TF1 SavedModel, and a graph that would write a file.
 MAKE = """
 import sys, numpy as np, tensorflow as tf, keras
 from pathlib import Path
@@ -77,7 +78,12 @@ np.save(sys.argv[2], y)
 
 def python(code: str, *args: object) -> None:
     """Runs code in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *map(str, args)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -98,9 +104,14 @@ def changed(module) -> None:
     module.eval()
 
 
-@pytest.mark.parametrize("name", ["keras3.pb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("keras3", "tf1.pb", "tf1"))])
+@pytest.mark.parametrize(
+    "name",
+    ["keras3.pb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("keras3", "tf1.pb", "tf1"))],
+)
 def test_repair_comes_back_in_the_graph_it_came_in(made: Path, tmp_path: Path, name: str) -> None:
-    """File and module agree before and after a training step; all of the graph but its weights is untouched."""
+    """File and module agree before and after a training step; all of the graph but its weights is
+    untouched.
+    """
     opened = open_model(made / name)
     assert opened.fidelity is not None
     assert opened.fidelity.faithful
@@ -113,8 +124,12 @@ def test_repair_comes_back_in_the_graph_it_came_in(made: Path, tmp_path: Path, n
         assert (out / "saved_model.pb").read_bytes() == (made / name / "saved_model.pb").read_bytes()
     if name.startswith("keras3"):
         python(ASK, out, tmp_path / "y.npy")
-        x = torch.from_numpy(np.random.default_rng(7).uniform(0, 255, (8, 12, 10, 1)).astype("f")).permute(0, 3, 1, 2)
-        ours = torch.softmax(opened.module(x * opened.feed.scale[0] + opened.feed.offset[0]), 1).detach().numpy()
+        x = torch.from_numpy(np.random.default_rng(7).uniform(0, 255, (8, 12, 10, 1)).astype("f")).permute(
+            0, 3, 1, 2
+        )
+        ours = (
+            torch.softmax(opened.module(x * opened.feed.scale[0] + opened.feed.offset[0]), 1).detach().numpy()
+        )
         assert np.abs(ours - np.load(tmp_path / "y.npy")).max() < 1e-4
 
 
@@ -129,7 +144,13 @@ def test_the_worker_may_be_another_interpreter(made: Path, tmp_path: Path, monke
     """AIREPAIR_TF_PYTHON names it; it gets by without torch. One that is not there is one line."""
     python = tmp_path / "python"
     run = 'runpy.run_module("airepair.formats.tensorflow.worker", run_name="__main__")'
-    lines = ["import runpy, sys", 'sys.modules["torch"] = None', f'open({str(tmp_path / "used")!r}, "w").close()', "del sys.argv[:-2]", run]
+    lines = [
+        "import runpy, sys",
+        'sys.modules["torch"] = None',
+        f'open({str(tmp_path / "used")!r}, "w").close()',
+        "del sys.argv[:-2]",
+        run,
+    ]
     python.write_text(f"#!{sys.executable}\n" + "\n".join(lines) + "\n")
     python.chmod(0o755)
     monkeypatch.setenv("AIREPAIR_TF_PYTHON", str(python))
@@ -148,7 +169,9 @@ def test_the_graph_of_a_folder_is_no_frozen_graph(made: Path) -> None:
 
 @pytest.mark.slow
 def test_an_unfaithful_conversion_names_the_first_node(made: Path, monkeypatch) -> None:
-    """Where the conversion goes wrong (here: the published flatten order), opening fails and names a node of the graph."""
+    """Where the conversion goes wrong (here: the published flatten order), opening fails and names
+    a node of the graph.
+    """
     from airepair.formats.extra_layers import ChannelsLastFlatten
 
     monkeypatch.setattr(ChannelsLastFlatten, "forward", lambda self, x: x.flatten(1))

@@ -1,4 +1,6 @@
-"""TensorFlow files as people leave them after training: labels, accuracies and optimizers beside the network, inputs without channels."""
+"""TensorFlow files as people leave them after training: labels, accuracies and optimizers beside
+the network, inputs without channels.
+"""
 
 import importlib.util
 import subprocess
@@ -17,7 +19,8 @@ from airepair.formats.tensorflow.ends import ends
 
 pytest.importorskip("mmdnn")
 
-# What a SavedModel answers, in TensorFlow 1's loader (as TensorFlow Serving runs it) and, if that can, in TensorFlow 2's.
+# What a SavedModel answers, in TensorFlow 1's loader (as TensorFlow Serving runs it) and, if that
+# can, in TensorFlow 2's.
 ASK = """
 import sys, numpy as np, tensorflow as tf
 v1 = tf.compat.v1; x = np.load(sys.argv[2])
@@ -40,7 +43,9 @@ def python(*words: object) -> None:
     """Runs Python with TensorFlow in a process of its own."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("tensorflow is not installed (pip install 'airepair[tf]')")
-    done = subprocess.run([sys.executable, "-W", "ignore", *map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *map(str, words)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -63,7 +68,9 @@ def changed(module: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.slow
 def test_a_graph_of_flat_vectors_that_ends_in_its_accuracy(made: Path, tmp_path: Path) -> None:
-    """The network in front of the arg-max is repaired; the accuracy behind it stays in the file, and the batch of ten with it."""
+    """The network in front of the arg-max is repaired; the accuracy behind it stays in the file,
+    and the batch of ten with it.
+    """
     opened = open_model(made / "accuracy.pb")
     assert opened.shape == (120,)
     assert any("ArgMax, Cast, Equal, Mean" in note for note in opened.notes)
@@ -77,7 +84,9 @@ def test_a_graph_of_flat_vectors_that_ends_in_its_accuracy(made: Path, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["trained", "classes", "exported"])
 def test_a_saved_model_is_repaired_for_everybody_who_loads_it(made: Path, tmp_path: Path, name: str) -> None:
-    """TensorFlow Serving's way in and TensorFlow 2's give the repaired network; saved_model.pb is the user's, byte for byte."""
+    """TensorFlow Serving's way in and TensorFlow 2's give the repaired network; saved_model.pb is
+    the user's, byte for byte.
+    """
     opened = open_model(made / name)
     assert opened.shape == (12, 10)
     assert opened.write(changed(opened.module), tmp_path / name).faithful
@@ -96,10 +105,20 @@ def test_a_saved_model_is_repaired_for_everybody_who_loads_it(made: Path, tmp_pa
 def graph(*nodes: tuple[str, str, list[str]]) -> SimpleNamespace:
     """A graph of (name, operation, inputs); placeholders are N x 28 x 28 floats."""
     shape = SimpleNamespace(shape=SimpleNamespace(dim=[None, 28, 28]), type=1)
-    return SimpleNamespace(node=[SimpleNamespace(name=n, op=op, input=i, attr={"dtype": shape, "shape": shape}) for n, op, i in nodes])
+    return SimpleNamespace(
+        node=[
+            SimpleNamespace(name=n, op=op, input=i, attr={"dtype": shape, "shape": shape})
+            for n, op, i in nodes
+        ]
+    )
 
 
-NETWORK = (("x", "Placeholder", []), ("w", "Const", []), ("logits", "MatMul", ["x", "w"]), ("y", "Softmax", ["logits"]))
+NETWORK = (
+    ("x", "Placeholder", []),
+    ("w", "Const", []),
+    ("logits", "MatMul", ["x", "w"]),
+    ("y", "Softmax", ["logits"]),
+)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,11 @@ NETWORK = (("x", "Placeholder", []), ("w", "Const", []), ("logits", "MatMul", ["
     [
         ((), "y", ()),
         ((("classes", "ArgMax", ["y", "w"]),), "y", ("ArgMax",)),
-        ((("classes", "ArgMax", ["logits", "w"]),), "y", ("ArgMax",)),  # two outputs: the softmax reads what the arg-max reads
+        (
+            (("classes", "ArgMax", ["logits", "w"]),),
+            "y",
+            ("ArgMax",),
+        ),  # two outputs: the softmax reads what the arg-max reads
         (
             (
                 ("t", "Placeholder", []),
@@ -121,7 +144,13 @@ NETWORK = (("x", "Placeholder", []), ("w", "Const", []), ("logits", "MatMul", ["
             ("ArgMax", "Cast", "Equal", "Mean"),
         ),
         (
-            (("t", "Placeholder", []), ("l", "Log", ["y"]), ("p", "Mul", ["t", "l"]), ("s", "Sum", ["p", "w"]), ("n", "Neg", ["s"])),
+            (
+                ("t", "Placeholder", []),
+                ("l", "Log", ["y"]),
+                ("p", "Mul", ["t", "l"]),
+                ("s", "Sum", ["p", "w"]),
+                ("n", "Neg", ["s"]),
+            ),
             "y",
             ("Log", "Mul", "Neg", "Sum"),
         ),
@@ -132,13 +161,17 @@ NETWORK = (("x", "Placeholder", []), ("w", "Const", []), ("logits", "MatMul", ["
 def test_the_network_ends_before_what_stands_behind_it(
     behind: tuple[tuple[str, str, list[str]], ...], output: str, left: tuple[str, ...]
 ) -> None:
-    """An arg-max, an accuracy and a loss are gone over to the output with one number per class; labels are no image."""
+    """An arg-max, an accuracy and a loss are gone over to the output with one number per class;
+    labels are no image.
+    """
     network = NETWORK[:3] if output == "pooled" else NETWORK
     assert ends(graph(*network, *behind), None, "a.pb") == ("x", output, left)
 
 
 def test_two_networks_in_one_graph_are_refused_by_name() -> None:
     """Two heads of which none feeds the other."""
-    with pytest.raises(UsageError, match=r"image inputs \['x'\] and outputs \['other', 'y'\]; one of each was expected"):
+    with pytest.raises(
+        UsageError, match=r"image inputs \['x'\] and outputs \['other', 'y'\]; one of each was expected"
+    ):
         ends(graph(*NETWORK, ("other", "MatMul", ["x", "w"])), None, "a.pb")
     assert ends(graph(*NETWORK, ("other", "MatMul", ["x", "w"])), ["y"], "a") == ("x", "y", ())

@@ -11,11 +11,15 @@ from airepair.errors import UsageError
 from airepair.formats import open_model
 
 pytest.importorskip("mmdnn")
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:The structure of", "ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation", "ignore:The structure of", "ignore::DeprecationWarning"
+)
 
 
 class Net(nn.Module):
-    """What goes wrong: flatten by view, batch norm and ReLU behind it, a residual, channel dropout, pooling, grouped convolution."""
+    """What goes wrong: flatten by view, batch norm and ReLU behind it, a residual, channel dropout,
+    pooling, grouped convolution.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +46,9 @@ def random_images(n: int = 32) -> torch.Tensor:
 
 
 def test_ir_and_back_is_the_same_network() -> None:
-    """torch -> IR -> torch: equal logits, same parameter count, bit-equal weights in the IR, momentum and dropout kept."""
+    """torch -> IR -> torch: equal logits, same parameter count, bit-equal weights in the IR,
+    momentum and dropout kept.
+    """
     from airepair.formats.mmdnn.from_torch import from_torch
     from airepair.formats.mmdnn.ir import renamed
     from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
@@ -57,19 +63,25 @@ def test_ir_and_back_is_the_same_network() -> None:
     found = list(again.modules())
     assert any(isinstance(m, nn.Dropout2d) for m in found)
     assert any(isinstance(m, nn.BatchNorm2d) and m.momentum == 0.2 for m in found)
-    torch.nn.functional.cross_entropy(again.train()(random_images()), torch.zeros(32, dtype=torch.long)).backward()
+    torch.nn.functional.cross_entropy(
+        again.train()(random_images()), torch.zeros(32, dtype=torch.long)
+    ).backward()
     assert all(p.grad is not None for p in again.parameters())
 
 
 @pytest.mark.parametrize("kind", ["traced", "scripted", "exported"])
 def test_programs_come_back_as_programs(tmp_path: Path, kind: str) -> None:
-    """A program is refused without trust; trusted, it becomes layers, and the repair comes back as the same kind of program."""
+    """A program is refused without trust; trusted, it becomes layers, and the repair comes back as
+    the same kind of program.
+    """
     net = Net().eval()
     path, out = tmp_path / "in.pt2", tmp_path / "out.pt2"
     if kind == "exported":
         torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 12, 10),)), path)
     else:
-        torch.jit.save(torch.jit.trace(net, random_images()) if kind == "traced" else torch.jit.script(net), str(path))
+        torch.jit.save(
+            torch.jit.trace(net, random_images()) if kind == "traced" else torch.jit.script(net), str(path)
+        )
     with pytest.raises(UsageError, match="--trust-pickle"):
         open_model(path)
     opened = open_model(path, trust_pickle=True, shape=(1, 12, 10))
@@ -101,7 +113,9 @@ def test_torch_to_keras(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", ["keras", pytest.param("pb", marks=pytest.mark.slow)])
 def test_this_projects_own_resnet20_goes_out_and_comes_back(tmp_path: Path, ending: str) -> None:
-    """Its shortcuts take every second row and column and pad the channels with zeros: as layers that any Keras has; a repair is written back."""
+    """Its shortcuts take every second row and column and pad the channels with zeros: as layers
+    that any Keras has; a repair is written back.
+    """
     pytest.importorskip("h5py")
     from airepair.formats.export import export
     from airepair.models import build
@@ -144,7 +158,9 @@ class Odd(nn.Module):
     ],
 )
 def test_slices_and_paddings_that_are_others_are_named(change, why: str) -> None:
-    """A crop, a slice of the channels, another GELU, padding with numbers: refused, not converted to something near."""
+    """A crop, a slice of the channels, another GELU, padding with numbers: refused, not converted
+    to something near.
+    """
     from airepair.formats.mmdnn.from_torch import from_torch
 
     with pytest.raises(UsageError, match=why):
@@ -176,7 +192,9 @@ def test_what_is_not_converted_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unfaithful_conversion_names_the_first_layer(tmp_path: Path, monkeypatch) -> None:
-    """Where the conversion goes wrong (here: the published flatten order), opening fails and names the layer that reads the columns."""
+    """Where the conversion goes wrong (here: the published flatten order), opening fails and names
+    the layer that reads the columns.
+    """
     from airepair.formats.extra_layers import ChannelsLastFlatten
 
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
@@ -188,7 +206,9 @@ def test_an_unfaithful_conversion_names_the_first_layer(tmp_path: Path, monkeypa
 
 
 def test_the_data_sets_images_are_checked_too(tmp_path: Path) -> None:
-    """Images that are given join the random inputs; for a file that scales 0..255 itself they come as 0..255; of another size they do not."""
+    """Images that are given join the random inputs; for a file that scales 0..255 itself they come
+    as 0..255; of another size they do not.
+    """
     from airepair.formats.extra_layers import Scaled
     from airepair.formats.fidelity import check_inputs
 

@@ -1,4 +1,6 @@
-"""torch files as training scripts leave them: classes of a script, counters of one number, several sets of weights, figures beside them."""
+"""torch files as training scripts leave them: classes of a script, counters of one number, several
+sets of weights, figures beside them.
+"""
 
 import subprocess
 import sys
@@ -48,7 +50,9 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def pickled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A module that a script pickled: its classes are `__main__.Net` and `__main__.Block`; the script lies beside it."""
+    """A module that a script pickled: its classes are `__main__.Net` and `__main__.Block`; the
+    script lies beside it.
+    """
     folder = tmp_path_factory.mktemp("script")
     (folder / "train.py").write_text(SCRIPT)
     subprocess.run([sys.executable, str(folder / "train.py"), str(folder / "net.pt")], check=True)
@@ -62,14 +66,18 @@ def pickled_names(path: Path) -> set[str]:
 def test_a_class_of_a_script_is_refused_with_the_three_ways_out(pickled: Path) -> None:
     """Code of your own by name, trust, or a state dict."""
     with pytest.raises(
-        UsageError, match=r"__main__\.Block, __main__\.Net.*--net_arch file\.py:Net; .*--trust-pickle; better: save the state"
+        UsageError,
+        match=r"__main__\.Block, __main__\.Net.*--net_arch file\.py:Net; .*--trust-pickle; better: "
+        r"save the state",
     ):
         open_model(pickled)
 
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_naming_the_script_is_enough(pickled: Path, tmp_path: Path, trusted: bool) -> None:
-    """`--net_arch train.py:Net`, with trust or without; what is written has the class under the name that it had, and the script's own loads it."""
+    """`--net_arch train.py:Net`, with trust or without; what is written has the class under the
+    name that it had, and the script's own loads it.
+    """
     own = own_code(f"{pickled.parent / 'train.py'}:Net")
     opened = open_model(pickled, classes=own.layers, trust_pickle=trusted)
     with torch.no_grad():
@@ -96,7 +104,11 @@ def test_classes_of_a_module_that_is_not_here_are_found_too(pickled: Path, tmp_p
 
 def test_trust_alone_says_what_else_is_needed(pickled: Path) -> None:
     """The class is in a script that nobody named."""
-    with pytest.raises(UsageError, match=r"needs code that is not found here: .*Can't get attribute.*name it too: --net_arch file\.py:Net"):
+    with pytest.raises(
+        UsageError,
+        match=r"needs code that is not found here: .*Can't get attribute.*name it too: "
+        r"--net_arch file\.py:Net",
+    ):
         open_model(pickled, trust_pickle=True)
 
 
@@ -112,41 +124,67 @@ def test_a_layer_s_name_is_not_taken_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_a_counter_may_be_stored_as_one_number(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    """num_batches_tracked of shape (1,), as some tools write it: read, and written in its shape; another shape is a difference."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128), nn.BatchNorm1d(128))
+    """num_batches_tracked of shape (1,), as some tools write it: read, and written in its shape;
+    another shape is a difference.
+    """
+    net = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Linear(256, 128),
+        nn.BatchNorm1d(128),
+    )
     net.extend([nn.ReLU(), nn.Linear(128, 10)])
-    state = {k: v.reshape(shape) if k.endswith("num_batches_tracked") else v for k, v in net.state_dict().items()}
+    state = {
+        k: v.reshape(shape) if k.endswith("num_batches_tracked") else v for k, v in net.state_dict().items()
+    }
     torch.save(state, tmp_path / "net.pt")
     opened = open_model(tmp_path / "net.pt", architecture=lambda w: load(w, shape=(1, 28, 28)))
     opened.write(opened.module, tmp_path / "out.pt")
-    assert {k: v.shape for k, v in torch.load(tmp_path / "out.pt", weights_only=True).items()} == {k: v.shape for k, v in state.items()}
+    assert {k: v.shape for k, v in torch.load(tmp_path / "out.pt", weights_only=True).items()} == {
+        k: v.shape for k, v in state.items()
+    }
     torch.save({**state, "2.num_batches_tracked": torch.zeros(2, dtype=torch.long)}, tmp_path / "net.pt")
     with pytest.raises(UsageError, match="num_batches_tracked"):
         open_model(tmp_path / "net.pt", architecture=lambda w: load(w, "fc", shape=(1, 28, 28)))
 
 
 def average(path: Path, **beside: object) -> Path:
-    """A checkpoint with a network of random weights and the moving average of better ones; both answer with the brightest of 3 channels."""
-    good, bad = {"fc.weight": torch.eye(3) * 20, "fc.bias": torch.zeros(3)}, {"fc.weight": torch.randn(3, 3), "fc.bias": torch.zeros(3)}
+    """A checkpoint with a network of random weights and the moving average of better ones; both
+    answer with the brightest of 3 channels.
+    """
+    good, bad = (
+        {"fc.weight": torch.eye(3) * 20, "fc.bias": torch.zeros(3)},
+        {"fc.weight": torch.randn(3, 3), "fc.bias": torch.zeros(3)},
+    )
     optimizer = torch.optim.SGD(nn.Linear(3, 3).parameters(), momentum=0.9, lr=0.1).state_dict()
     torch.save({"model": bad, "model_ema": {"module": good}, "optimizer": optimizer, **beside}, path)
     path.with_suffix(".py").write_text(
-        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(3, 3)\n"
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        "
+        "super().__init__()\n        self.fc = nn.Linear(3, 3)\n"
         "    def forward(self, x):\n        return self.fc(x.mean((2, 3)))\n"
     )
     return path
 
 
 def test_of_several_sets_of_weights_the_record_says_which_it_was(tmp_path: Path) -> None:
-    """And how to take another one, which then is the one that is repaired and written; a key without weights is refused."""
+    """And how to take another one, which then is the one that is repaired and written; a key
+    without weights is refused.
+    """
     path = average(tmp_path / "a.pt")
     y = np.arange(60) % 3
     x = np.full((60, 4, 4, 3), 40, np.uint8)
     x[np.arange(60), :, :, y] = 200
     np.savez(tmp_path / "colours.npz", x_train=x, y_train=y)
     colours, net = f"npz:{tmp_path / 'colours.npz'}", f"{path.with_suffix('.py')}:Net"
-    subject, back = bring(Brought(path, net, weights="model_ema"), colours, profile="none", device=torch.device("cpu"))
-    assert "of its weights model_ema, model those of model_ema are repaired; --weights model takes others" in subject.origin["notes"]
+    subject, back = bring(
+        Brought(path, net, weights="model_ema"), colours, profile="none", device=torch.device("cpu")
+    )
+    assert (
+        "of its weights model_ema, model those of model_ema are repaired; --weights model takes others"
+        in subject.origin["notes"]
+    )
     with torch.no_grad():
         subject.module.fc.bias.add_(1)
     back.write(subject.module, tmp_path / "out.pt")
@@ -162,10 +200,22 @@ def test_of_several_sets_of_weights_the_record_says_which_it_was(tmp_path: Path)
 
 def test_what_a_repair_makes_untrue_is_announced(tmp_path: Path) -> None:
     """Figures of the old weights, the optimiser, the other weights; not what stays true."""
-    path = average(tmp_path / "a.pt", best_prec1=93.1, epoch=7, arch="mine", test_acc=0.5, mean=[0.5], std=[0.5], classes=3)
+    path = average(
+        tmp_path / "a.pt",
+        best_prec1=93.1,
+        epoch=7,
+        arch="mine",
+        test_acc=0.5,
+        mean=[0.5],
+        std=[0.5],
+        classes=3,
+    )
     own = own_code(f"{path.with_suffix('.py')}:Net")
     opened = open_model(path, architecture=lambda tensors: own.load(tensors, 3))
-    said = "the checkpoint's model_ema, optimizer, best_prec1, test_acc stay as they were: they belong to the weights before the repair"
+    said = (
+        "the checkpoint's model_ema, optimizer, best_prec1, test_acc stay as they were: "
+        "they belong to the weights before the repair"
+    )
     assert said in opened.notes
 
 

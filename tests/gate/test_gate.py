@@ -1,4 +1,7 @@
-"""The gate: never green by accident. Twelve prepared pairs of runs with their exit codes, rules, decisions, outputs."""
+"""The gate: never green by accident.
+
+Twelve prepared pairs of runs with their exit codes, rules, decisions, outputs.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def run(seeds: int = SEEDS, arithmetic: str = "portable") -> Run:
             known = {"data": {"test": f"{seed}" * 64}, "repaired_weights": f"{method}{seed}"}
             options = {"weight": {"value": 5, "given": True, "origin": "given"}} if method == "dl2" else {}
             provenance = {**one.provenance, "arithmetic": arithmetic}
-            one = dataclasses.replace(one, subject={**one.subject, **known}, options=options, provenance=provenance)
+            one = dataclasses.replace(
+                one, subject={**one.subject, **known}, options=options, provenance=provenance
+            )
             found[one.key] = answered(one)
     return found
 
@@ -48,16 +53,22 @@ def answered(one: Record) -> Record:
     """The record with right answers on 400 images of its seed that fit its accuracy."""
     right = np.arange(IMAGES) < round(IMAGES * one.after.get("accuracy", 0.0))
     index = np.arange(IMAGES) + 1000 * one.case.seed
-    return dataclasses.replace(one, right={"tested": right_answers.tested(index), "after": right_answers.pack(right)})
+    return dataclasses.replace(
+        one, right={"tested": right_answers.tested(index), "after": right_answers.pack(right)}
+    )
 
 
 def each(
-    change: Callable[[Record], Record | None], method: str = "dl2", seeds: tuple[int, ...] = tuple(range(SEEDS))
+    change: Callable[[Record], Record | None],
+    method: str = "dl2",
+    seeds: tuple[int, ...] = tuple(range(SEEDS)),
 ) -> Callable[[Run], Run]:
     """The run with those cells of a method changed, or without them."""
 
     def changed(old: Run) -> Run:
-        found = {k: change(r) if r.case.method == method and r.case.seed in seeds else r for k, r in old.items()}
+        found = {
+            k: change(r) if r.case.method == method and r.case.seed in seeds else r for k, r in old.items()
+        }
         return {k: r for k, r in found.items() if r is not None}
 
     return changed
@@ -69,7 +80,11 @@ def scored(by: int) -> Callable[[Record], Record]:
     def changed(old: Record) -> Record:
         more = (by + old.case.seed % 2) / IMAGES if by else 0.0  # seeds differ a little
         after = {**old.after, "accuracy": old.after["accuracy"] + more}
-        return answered(dataclasses.replace(old, after=after, subject={**old.subject, "repaired_weights": f"new{old.case.seed}"}))
+        return answered(
+            dataclasses.replace(
+                old, after=after, subject={**old.subject, "repaired_weights": f"new{old.case.seed}"}
+            )
+        )
 
     return changed
 
@@ -83,7 +98,9 @@ def without(metric: str) -> Callable[[Record], Record]:
 
 def options(value: int) -> Callable[[Record], Record]:
     """Another weight."""
-    return lambda old: dataclasses.replace(old, options={"weight": {"value": value, "given": True, "origin": "given"}})
+    return lambda old: dataclasses.replace(
+        old, options={"weight": {"value": value, "given": True, "origin": "given"}}
+    )
 
 
 def data(old: Record) -> Record:
@@ -117,21 +134,52 @@ def everything(change: Callable[[Record], Record]) -> Callable[[Run], Run]:
 
 # name -> how the second run differs from the first, the exit code, words of what is printed
 PAIRS: dict[str, tuple[Callable[[Run], Run], int, list[str]]] = {
-    "method gone": (each(lambda _: None), 10, ["Missing: digits-cnn-dl2: it did not run", "Regressed in 1 of 3 cells", "exit code 10"]),
+    "method gone": (
+        each(lambda _: None),
+        10,
+        ["Missing: digits-cnn-dl2: it did not run", "Regressed in 1 of 3 cells", "exit code 10"],
+    ),
     "not a number": (each(lambda r: r, seeds=(1,)), 10, ["Missing: digits-cnn-dl2: seed 1 is gone"]),
-    "metric gone": (each(without("accuracy"), seeds=(2,)), 10, ["dl2: seed 2 has no accuracy (the split is empty)"]),
-    "seeds gone": (each(lambda _: None, seeds=(1, 2, 3, 4)), 10, ["seed 1 is gone; seed 2 is gone; seed 3 is gone; seed 4 is gone"]),
+    "metric gone": (
+        each(without("accuracy"), seeds=(2,)),
+        10,
+        ["dl2: seed 2 has no accuracy (the split is empty)"],
+    ),
+    "seeds gone": (
+        each(lambda _: None, seeds=(1, 2, 3, 4)),
+        10,
+        ["seed 1 is gone; seed 2 is gone; seed 3 is gone; seed 4 is gone"],
+    ),
     "crashed": (
         each(lambda r: dataclasses.replace(r, status="crashed", reason="signal 9", after={}), seeds=(3,)),
         10,
         ["seed 3 was not repaired: crashed (signal 9)"],
     ),
     "options differ": (each(options(50)), 11, ["Not comparable: digits-cnn-dl2: dl2.weight: was 5, is 50"]),
-    "data differ": (each(data, seeds=(0,)), 11, ["Not comparable: digits-cnn-dl2: data of test: was 000000000000, is ffffffffffff"]),
-    "other version": (everything(versioned), 11, ["benchmark version: was 2, is 3", "Not comparable; 0 cells compared"]),
-    "equal bits": (dict, 0, ["Nothing changed: the repaired weights are equal, bit for bit, in portable arithmetic; 3 cells compared"]),
+    "data differ": (
+        each(data, seeds=(0,)),
+        11,
+        ["Not comparable: digits-cnn-dl2: data of test: was 000000000000, is ffffffffffff"],
+    ),
+    "other version": (
+        everything(versioned),
+        11,
+        ["benchmark version: was 2, is 3", "Not comparable; 0 cells compared"],
+    ),
+    "equal bits": (
+        dict,
+        0,
+        [
+            "Nothing changed: the repaired weights are equal, bit for bit, in portable arithmetic; "
+            "3 cells compared"
+        ],
+    ),
     "better": (each(scored(12)), 0, ["No regression; 3 cells compared; exit code 0"]),
-    "worse": (each(scored(-24)), 10, ["Regressed: digits-cnn-dl2: accuracy -5.90 pp (81.00 to 75.10)", "5 seeds of 400 test images"]),
+    "worse": (
+        each(scored(-24)),
+        10,
+        ["Regressed: digits-cnn-dl2: accuracy -5.90 pp (81.00 to 75.10)", "5 seeds of 400 test images"],
+    ),
     "within what is allowed": (each(scored(-1)), 0, ["No regression"]),
     "at the edge of what is allowed": (
         each(scored(-4)),
@@ -172,28 +220,38 @@ def test_prepared_pairs(
 
 @pytest.mark.parametrize("seeds", [1, 3, 4])
 def test_too_few_seeds_decide_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: int) -> None:
-    """With three seeds the smallest p is 1/8, whatever they show: 12, and the sentence says that no change could have been shown.
+    """With three seeds the smallest p is 1/8, whatever they show: 12, and the sentence says that no
+    change could have been shown.
 
     At the level .85 three seeds are enough; where nothing changed one is.
     """
     old = written(tmp_path / "old", run(seeds))
     new = written(tmp_path / "new", each(scored(-24))(run(seeds)))
     assert main(["compare", str(old), str(new)]) == 12
-    assert f"{seeds} seed{'s' * (seeds > 1)} of 400 test images cannot show any change" in " ".join(capsys.readouterr().out.split())
-    assert main(["compare", str(old), str(new), "--level", "0.85"]) == (12 if seeds == 1 else 10 if seeds > 2 else 12)
+    assert f"{seeds} seed{'s' * (seeds > 1)} of 400 test images cannot show any change" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert main(["compare", str(old), str(new), "--level", "0.85"]) == (
+        12 if seeds == 1 else 10 if seeds > 2 else 12
+    )
     assert main(["compare", str(old), str(old)]) == 0
 
 
 def test_an_empty_baseline_compares_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And so does one in which nothing was repaired: 11."""
     new = written(tmp_path / "new", run())
-    for name, records in (("none", {}), ("failed", everything(lambda r: dataclasses.replace(r, status="failed", after={}))(run()))):
+    for name, records in (
+        ("none", {}),
+        ("failed", everything(lambda r: dataclasses.replace(r, status="failed", after={}))(run())),
+    ):
         old = written(tmp_path / name, records)
         assert main(["compare", str(old), str(new)]) == 11
     assert "the baseline did not repair it" not in capsys.readouterr().err
 
 
-def test_a_baseline_that_cannot_be_read_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_that_cannot_be_read_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """2; and a bad line of the new records that costs no cell of the baseline is 2 as well, not green."""
     old, new = written(tmp_path / "old", run()), written(tmp_path / "new", run())
     with (new / "records.jsonl").open("a") as file:
@@ -212,7 +270,9 @@ def test_each_metric_is_judged_in_its_own_direction() -> None:
     """More broken inputs are worse, although the number is higher; so are more seconds."""
 
     def moved(name: str, by: float) -> Run:
-        return each(lambda r: dataclasses.replace(r, after={**r.after, name: r.after[name] + by + r.case.seed / 1000}))(run())
+        return each(
+            lambda r: dataclasses.replace(r, after={**r.after, name: r.after[name] + by + r.case.seed / 1000})
+        )(run())
 
     assert code_of(moved("break_rate", 0.05), "break_rate:+1pp") == 10
     assert code_of(moved("break_rate", -0.05), "break_rate:+1pp", old=moved("break_rate", 0.05)) == 0
@@ -224,7 +284,9 @@ def test_each_metric_is_judged_in_its_own_direction() -> None:
 
 
 def test_rules_are_for_methods_and_later_ones_come_first() -> None:
-    """`dl2/accuracy:off` takes a method out; a pattern takes several; an absolute and a relative rule both hold."""
+    """`dl2/accuracy:off` takes a method out; a pattern takes several; an absolute and a relative
+    rule both hold.
+    """
     worse = each(scored(-24))(run())
     assert code_of(worse, "accuracy:-1pp") == 10
     assert code_of(worse, "accuracy:-1pp", "dl2/accuracy:-8pp") == 0
@@ -239,7 +301,10 @@ def test_rules_are_for_methods_and_later_ones_come_first() -> None:
 def test_a_variant_is_named_with_its_brackets() -> None:
     """They are no pattern of letters."""
     named = {k.replace("-dl2-", "-dl2[tuned]-"): r for k, r in run().items()}
-    old = {k: dataclasses.replace(r, case=dataclasses.replace(r.case, method="dl2[tuned]")) if "[" in k else r for k, r in named.items()}
+    old = {
+        k: dataclasses.replace(r, case=dataclasses.replace(r.case, method="dl2[tuned]")) if "[" in k else r
+        for k, r in named.items()
+    }
     new = {k: scored(-24)(r) if "[" in k else r for k, r in old.items()}
     assert code_of(new, "accuracy:-1pp", "dl2[tuned]/accuracy:-9pp", old=old) == 0
     assert code_of(new, "accuracy:-1pp", "dl2/accuracy:-9pp", old=old) == 10
@@ -263,7 +328,9 @@ def test_a_variant_is_named_with_its_brackets() -> None:
         ("", "is not a rule"),
     ],
 )
-def test_a_bad_rule_is_one_line(text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_rule_is_one_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It shows the text and what would be accepted; exit code 2."""
     old = written(tmp_path / "old", run(1))
     assert main(["compare", str(old), str(old), f"--fail-if={text}"]) == 2
@@ -274,8 +341,14 @@ def test_a_bad_rule_is_one_line(text: str, said: str, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("pyproject.toml", '[tool.airepair]\nfail_if = ["accuracy:-8pp", "noop/accuracy:-1pp"]\nlevel = 0.9\n'),
-        ("pytest.ini", "[pytest]\n[airepair]\nfail_if =\n  accuracy:-8pp\n  noop/accuracy:-1pp\nlevel = 0.9\n"),
+        (
+            "pyproject.toml",
+            '[tool.airepair]\nfail_if = ["accuracy:-8pp", "noop/accuracy:-1pp"]\nlevel = 0.9\n',
+        ),
+        (
+            "pytest.ini",
+            "[pytest]\n[airepair]\nfail_if =\n  accuracy:-8pp\n  noop/accuracy:-1pp\nlevel = 0.9\n",
+        ),
     ],
 )
 def test_rules_may_stand_in_the_projects_configuration(tmp_path: Path, name: str, text: str) -> None:
@@ -308,7 +381,10 @@ def test_a_bad_configuration_is_one_line(tmp_path: Path, name: str, text: str, s
 
 
 def test_the_interval_of_five_seeds_is_their_range() -> None:
-    """At .95 only the pattern of signs that was found may be as large: the least of five is the bound. Four seeds have none."""
+    """At .95 only the pattern of signs that was found may be as large: the least of five is the bound.
+
+    Four seeds have none.
+    """
     values = np.array([-1.0, 0.5, 2.0, 3.0, 4.0])
     assert inverted(values, 0.05) == pytest.approx((-1.0, 4.0))
     assert inverted(values[:4], 0.05) == (-math.inf, math.inf)
@@ -347,20 +423,33 @@ def test_no_test_image_that_changed_sides_is_nothing_to_be_unsure_of() -> None:
 
 def test_equal_weights_do_not_hide_a_number_that_changed() -> None:
     """A metric that is computed otherwise now is judged like any other."""
-    moved = each(lambda r: dataclasses.replace(r, after={**r.after, "constraint": r.after["constraint"] - 0.1}))(run())
+    moved = each(
+        lambda r: dataclasses.replace(r, after={**r.after, "constraint": r.after["constraint"] - 0.1})
+    )(run())
     assert code_of(moved, "constraint:-1pp") == 10
     assert code_of(run(), "constraint:-1pp") == 0
 
 
 def test_a_change_of_source_is_what_the_gate_is_for() -> None:
-    """Code and weights of the subject may differ; so may an option that only one of the two has, unless it was given."""
+    """Code and weights of the subject may differ; so may an option that only one of the two has,
+    unless it was given.
+    """
 
     def printed(**parts: Any) -> Callable[[Run], Run]:
         return each(lambda r: dataclasses.replace(r, fingerprint={"method": "dl2", **parts}))
 
     old = printed(source="a", options={"weight": 5}, given={"weight": 5})(run())
-    assert code_of(printed(source="b", options={"weight": 5, "later": 1}, given={"weight": 5})(run()), old=old) == 0
-    assert code_of(printed(source="b", options={"weight": 5, "later": 1}, given={"weight": 5, "later": 1})(run()), old=old) == 11
+    assert (
+        code_of(printed(source="b", options={"weight": 5, "later": 1}, given={"weight": 5})(run()), old=old)
+        == 0
+    )
+    assert (
+        code_of(
+            printed(source="b", options={"weight": 5, "later": 1}, given={"weight": 5, "later": 1})(run()),
+            old=old,
+        )
+        == 11
+    )
 
 
 def test_a_cell_that_was_run_again_is_compared_with_what_it_can_be(tmp_path: Path) -> None:
@@ -381,7 +470,11 @@ def test_what_the_machines_read(tmp_path: Path) -> None:
     assert undecided["low"] is None
     assert undecided["n"] == 3
     assert undecided["images"] == 1200
-    assert (tmp_path / "gate.md").read_text().startswith("## Repair: Undecided; 3 cells compared; exit code 12\n")
+    assert (
+        (tmp_path / "gate.md")
+        .read_text()
+        .startswith("## Repair: Undecided; 3 cells compared; exit code 12\n")
+    )
     badge = json.loads((tmp_path / "gate-badge.json").read_text())
     assert badge == {"schemaVersion": 1, "label": "repair", "message": "undecided", "color": "yellow"}
 

@@ -1,4 +1,6 @@
-"""The gate in a run of the suite: `pytest benchmarks --baseline RUN` has the exit codes of `airepair compare`."""
+"""The gate in a run of the suite: `pytest benchmarks --baseline RUN` has the exit codes of
+`airepair compare`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def baseline(path: Path, records: list[Record], change: Callable[[Record], Recor
 
 
 def test_a_run_that_is_as_good_as_its_baseline_is_green(ran: Path) -> None:
-    """Also one that kept every record; its last table is the gate's, and the verdict's files lie beside the records."""
+    """Also one that kept every record; its last table is the gate's, and the verdict's files lie
+    beside the records.
+    """
     result = suite(ran / "out", *WORDS, "--resume", "--baseline", str(ran / "out"), cache=ran / "cache")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Nothing changed: the repaired weights are equal, bit for bit" in result.stdout
@@ -43,17 +47,37 @@ def test_a_run_that_is_as_good_as_its_baseline_is_green(ran: Path) -> None:
 
 @pytest.mark.parametrize("workers", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_a_run_that_is_worse_ends_with_10(ran: Path, tmp_path: Path, workers: list[str]) -> None:
-    """The baseline's random was better by ten points. Its finetune was left out by this selection and is not judged; `gone` does not exist."""
+    """The baseline's random was better by ten points.
+
+    Its finetune was left out by this selection and is not judged; `gone` does not exist.
+    """
 
     def better(record: Record) -> Record:
         after = {**record.after, "accuracy": min(1.0, record.after["accuracy"] + 0.1)}
-        return dataclasses.replace(record, after=after, right={}) if record.case.method == "random" else record
+        return (
+            dataclasses.replace(record, after=after, right={}) if record.case.method == "random" else record
+        )
 
     records = read([ran / "out"])[0]
     file = baseline(tmp_path / "old.jsonl", records, better)
     for method in ("finetune", "gone"):
-        append(file, dataclasses.replace(records[0], case=dataclasses.replace(records[0].case, method=method), fingerprint={}))
-    result = suite(ran / "out", *WORDS, "--resume", *workers, "--baseline", str(file), "--fail-if", "accuracy:-1pp", cache=ran / "cache")
+        append(
+            file,
+            dataclasses.replace(
+                records[0], case=dataclasses.replace(records[0].case, method=method), fingerprint={}
+            ),
+        )
+    result = suite(
+        ran / "out",
+        *WORDS,
+        "--resume",
+        *workers,
+        "--baseline",
+        str(file),
+        "--fail-if",
+        "accuracy:-1pp",
+        cache=ran / "cache",
+    )
     assert result.returncode == 10, result.stdout + result.stderr
     text = " ".join(result.stdout.split())
     assert "Regressed: digits-fc-random: accuracy -10.00 pp" in text
@@ -84,7 +108,9 @@ REFUSED = {
 
 def test_bad_words_of_the_gate_are_usage_errors(ran: Path, tmp_path: Path) -> None:
     """Before anything runs: exit code 4, one line."""
-    results = suites(tmp_path, [[*WORDS, *(w.format(run=ran / "out") for w in words)] for words in REFUSED.values()])
+    results = suites(
+        tmp_path, [[*WORDS, *(w.format(run=ran / "out") for w in words)] for words in REFUSED.values()]
+    )
     assert {r.returncode for r in results} == {pytest.ExitCode.USAGE_ERROR}
     assert [said for said, r in zip(REFUSED, results, strict=True) if said not in r.stderr] == []
     assert "Traceback" not in "".join(r.stderr for r in results)

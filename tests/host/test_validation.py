@@ -1,4 +1,6 @@
-"""What comes from outside is checked at the door: one sentence with file, field, value and what would be accepted."""
+"""What comes from outside is checked at the door: one sentence with file, field, value and what
+would be accepted.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,14 @@ class Whole:
 
 
 def test_what_fits_is_converted() -> None:
-    """Lists become tuples, whole numbers floats where floats are wanted, tables the dataclass of their field."""
-    found = checked({"kind": "a", "number": 1, "parts": [{"share": 1, "words": ["x"]}], "pair": [1, 2], "either": ["x"]}, Whole, "here")
+    """Lists become tuples, whole numbers floats where floats are wanted, tables the dataclass of
+    their field.
+    """
+    found = checked(
+        {"kind": "a", "number": 1, "parts": [{"share": 1, "words": ["x"]}], "pair": [1, 2], "either": ["x"]},
+        Whole,
+        "here",
+    )
     assert found == Whole("a", 0, 1.0, (Part(1.0, ("x",)),), {}, (1, 2), ["x"])
 
 
@@ -50,14 +58,27 @@ def test_what_fits_is_converted() -> None:
     [
         ({}, "kind is missing; accepted: one of a, b"),
         ({"kind": "c"}, "kind is 'c'; accepted: one of a, b"),
-        ({"kind": "a", "conut": 1}, "conut is not a known field (did you mean 'count'?), its value is 1; accepted: kind, count, number"),
+        (
+            {"kind": "a", "conut": 1},
+            "conut is not a known field (did you mean 'count'?), its value is 1; accepted: kind, count, "
+            "number",
+        ),
         ({"kind": "a", "count": -1}, "count is -1; accepted: a whole number of at least 0"),
         ({"kind": "a", "count": True}, "count is True; accepted: a whole number of at least 0"),
         ({"kind": "a", "number": float("nan")}, "number is nan; accepted: a number that is finite"),
         ({"kind": "a", "number": "1"}, "number is '1'; accepted: a number that is finite"),
-        ({"kind": "a", "parts": [{"share": 0.5}, {"share": 2}]}, "parts[1].share is 2; accepted: a number from 0 to 1"),
-        ({"kind": "a", "parts": [{"share": 0, "words": ["x", 3]}]}, "parts[0].words[1] is 3; accepted: text in quotes"),
-        ({"kind": "a", "parts": {"share": 0}}, "parts is {'share': 0}; accepted: a list of a table (an object)"),
+        (
+            {"kind": "a", "parts": [{"share": 0.5}, {"share": 2}]},
+            "parts[1].share is 2; accepted: a number from 0 to 1",
+        ),
+        (
+            {"kind": "a", "parts": [{"share": 0, "words": ["x", 3]}]},
+            "parts[0].words[1] is 3; accepted: text in quotes",
+        ),
+        (
+            {"kind": "a", "parts": {"share": 0}},
+            "parts is {'share': 0}; accepted: a list of a table (an object)",
+        ),
         ({"kind": "a", "table": {"odd key": 3}}, "table.'odd key' is 3; accepted: a number from 0 to 1"),
         ({"kind": "a", "pair": [1]}, "pair is [1]; accepted: a list of 2: a whole number, a whole number"),
         ({"kind": "a", "either": [1]}, "either[0] is 1; accepted: text in quotes"),
@@ -78,7 +99,10 @@ def test_a_range_is_described_with_the_end_that_it_has() -> None:
     assert accepted(Annotated[float, msgspec.Meta(gt=0)]) == "a number above 0"
     assert accepted(Annotated[int, msgspec.Meta(ge=3)]) == "a whole number of at least 3"
     assert accepted(Annotated[int, msgspec.Meta(ge=1, le=5)]) == "a whole number from 1 to 5"
-    assert accepted(Annotated[list[str], msgspec.Meta(min_length=1)]) == "a list of text in quotes that is not empty"
+    assert (
+        accepted(Annotated[list[str], msgspec.Meta(min_length=1)])
+        == "a list of text in quotes that is not empty"
+    )
 
 
 def test_every_metric_declares_a_range() -> None:
@@ -92,9 +116,15 @@ def test_every_metric_declares_a_range() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[setting]]\noptions = {}", "setting[0].origin is missing; accepted: text in quotes that is not empty"),
+        (
+            "[[setting]]\noptions = {}",
+            "setting[0].origin is missing; accepted: text in quotes that is not empty",
+        ),
         ('[[setting]]\norigin = "me"\noptions = 3', "setting[0].options is 3; accepted: a table"),
-        ('[[setting]]\norigin = "me"\noptions = {}\nmetod = "dl2"', "metod is not a known field (did you mean 'method'?)"),
+        (
+            '[[setting]]\norigin = "me"\noptions = {}\nmetod = "dl2"',
+            "metod is not a known field (did you mean 'method'?)",
+        ),
         ("[setting]", "setting is {}; accepted: a list of a table"),
         ("setting = [", "cannot be read"),
     ],
@@ -103,7 +133,11 @@ def test_a_table_of_settings_is_checked(tmp_path: Path, text: str, said: str) ->
     """tuned.toml may come from anywhere; its reader and the chooser of options refuse it alike."""
     file = tmp_path / "tuned.toml"
     file.write_text(text)
-    for door in (read_table, read_rows, lambda path: choose_options("digits", "cnn", "dl2", "smoke", {}, (path,))):
+    for door in (
+        read_table,
+        read_rows,
+        lambda path: choose_options("digits", "cnn", "dl2", "smoke", {}, (path,)),
+    ):
         with pytest.raises(UsageError) as error:
             door(file)
         assert str(error.value).startswith(str(file))

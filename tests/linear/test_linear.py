@@ -96,7 +96,9 @@ def test_nothing_changes_where_the_constraints_already_hold(plain: Task) -> None
 @pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
 @pytest.mark.parametrize("penalty", [None, 3.0])
 def test_an_optimum_comes_with_a_bound_from_below(plain: Task, objective: str, penalty: float | None) -> None:
-    """The duality gap of the real last layer is rounding, whole, by constraint generation, bounded and softened."""
+    """The duality gap of the real last layer is rounding, whole, by constraint generation, bounded
+    and softened.
+    """
     rows, norm = last_layer(plain, kept=60), Norm(objective, 0.3 if penalty else 3.0)  # type: ignore[arg-type]
     for batch in (2000, 20):
         found = solve(rows, norm, Limits(), penalty=penalty, batch=batch)
@@ -105,7 +107,10 @@ def test_an_optimum_comes_with_a_bound_from_below(plain: Task, objective: str, p
 
 
 def test_a_wrong_multiplier_shows_in_the_gap() -> None:
-    """x + y >= 2 costs 2: half the multiplier bounds it by 1 only, and one of twice the size no better. Never is the gap below zero."""
+    """x + y >= 2 costs 2: half the multiplier bounds it by 1 only, and one of twice the size no better.
+
+    Never is the gap below zero.
+    """
     g, rhs = sparse.csr_array(np.array([[1.0, 1.0]])), np.array([2.0])
     program = Program(g, rhs, np.array([-1]), Norm("l1"), None, 0, None)
     found = program._highs("highs", {})
@@ -144,7 +149,9 @@ def test_contradictory_labels_are_proved_infeasible(plain: Task) -> None:
 
 @pytest.mark.parametrize("objective", ["l1", "linf", "linf+l1"])
 def test_constraint_generation_equals_the_whole_program(plain: Task, objective: str) -> None:
-    """Growing the program row by row ends at the optimum of the whole one, with fewer rows, and violates none of the rest."""
+    """Growing the program row by row ends at the optimum of the whole one, with fewer rows, and
+    violates none of the rest.
+    """
     rows = last_layer(plain, kept=60)
     whole = solve(rows, Norm(objective), Limits(), batch=len(rows.rhs))  # type: ignore[arg-type]
     grown = solve(rows, Norm(objective), Limits(), batch=20)  # type: ignore[arg-type]
@@ -156,7 +163,9 @@ def test_constraint_generation_equals_the_whole_program(plain: Task, objective: 
 
 @pytest.mark.parametrize("batch", [20, 100])
 def test_few_rows_of_an_inner_layer_give_the_optimum_of_all(cnn: Task, batch: int) -> None:
-    """prdnn's program over a convolution: a batch at a time it ends at the optimum of all rows solved at once, proved, and holds every row."""
+    """prdnn's program over a convolution: a batch at a time it ends at the optimum of all rows
+    solved at once, proved, and holds every row.
+    """
     module = exact(cnn.module)
     both = cnn.failing + cnn.passing
     x = both.images().double()
@@ -171,7 +180,9 @@ def test_few_rows_of_an_inner_layer_give_the_optimum_of_all(cnn: Task, batch: in
 
 
 def test_the_size_limit_counts_all_rows_of_a_program_that_might_need_them(plain: Task) -> None:
-    """Although few of the rows would be solved: what is refused does not depend on how the solver goes about it."""
+    """Although few of the rows would be solved: what is refused does not depend on how the solver
+    goes about it.
+    """
     rows = last_layer(plain, kept=60)
     assert solve(rows, Norm(), Limits(entries=2 * len(rows.rhs) * rows.entries), batch=20).status == "optimal"
     with pytest.raises(Unsupported, match=rf"\({len(rows.rhs)} rows, "):
@@ -188,7 +199,9 @@ def test_constraint_generation_equals_the_whole_softened_program(plain: Task) ->
 
 
 def test_the_change_solves_the_network_itself(plain: Task) -> None:
-    """Put into the float64 network, the change lets every failing input win by the margin, to the solver's tolerance."""
+    """Put into the float64 network, the change lets every failing input win by the margin, to the
+    solver's tolerance.
+    """
     rows = last_layer(plain)
     found = solve(rows, Norm("linf"), Limits())
     module = exact(plain.module)
@@ -231,7 +244,9 @@ def test_an_infeasible_program_is_noted_and_softened_or_refused() -> None:
 
 
 def two_channels(module: nn.Sequential, edited: int, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The decoupled network written out: each channel through every layer, branches of the value channel from the activation channel."""
+    """The decoupled network written out: each channel through every layer, branches of the value
+    channel from the activation channel.
+    """
     a = v = x
     for number, part in enumerate(module):
         if isinstance(part, nn.ReLU):
@@ -249,7 +264,9 @@ def two_channels(module: nn.Sequential, edited: int, layer: nn.Module, x: torch.
 def test_affine_prediction_decoupled_network_and_two_written_out_channels_agree(
     kind: str, where: int, request: pytest.FixtureRequest
 ) -> None:
-    """To 1e-8 in float64, for a linear or convolutional layer anywhere, below batch norm, ReLU and max pool, for a large change."""
+    """To 1e-8 in float64, for a linear or convolutional layer anywhere, below batch norm, ReLU and
+    max pool, for a large change.
+    """
     task: Task = request.getfixturevalue(kind)
     module = exact(task.module)
     assert isinstance(module, nn.Sequential)
@@ -277,7 +294,9 @@ def test_rows_and_values_agree(cnn: Task) -> None:
     assert np.allclose(rows.rows(index) @ delta, rows.values(delta)[index], atol=1e-10)
 
 
-def test_a_decoupled_network_lives_through_state_dict_copy_training_mode_and_inference_mode(cnn: Task) -> None:
+def test_a_decoupled_network_lives_through_state_dict_copy_training_mode_and_inference_mode(
+    cnn: Task,
+) -> None:
     """Its output is the same after each of them."""
     site = find_site(cnn.module, cnn.failing.images(), "-2")
     network = Decoupled(copy.deepcopy(cnn.module), site)
@@ -315,13 +334,17 @@ def test_layers_are_found_in_order_and_a_wrong_name_lists_them(cnn: Task) -> Non
 
 
 def test_a_module_that_goes_on_after_its_last_layer_has_no_final_layer(plain: Task) -> None:
-    """A scaled or normalised output is not affine in the weights in the way that a last-layer repair needs."""
+    """A scaled or normalised output is not affine in the weights in the way that a last-layer
+    repair needs.
+    """
     with pytest.raises(Unsupported, match="something runs after"):
         final_site(nn.Sequential(plain.module, nn.LogSoftmax(1)), plain.failing.images())
 
 
 def test_orders_between_chosen_classes(plain: Task) -> None:
-    """A row for each triple alone: the runner-up must reach the winner (a published watermark-removal specification, margin 0)."""
+    """A row for each triple alone: the runner-up must reach the winner (a published
+    watermark-removal specification, margin 0).
+    """
     module = exact(plain.module)
     x = plain.passing.images(slice(0, 3)).double()
     answers = effect(module, final_site(module, x), x)

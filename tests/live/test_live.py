@@ -1,4 +1,6 @@
-"""Where a run stands while it runs: the files of its processes, the lines, the moving view, `airepair watch`."""
+"""Where a run stands while it runs: the files of its processes, the lines, the moving view,
+`airepair watch`.
+"""
 
 import io
 import os
@@ -30,31 +32,48 @@ class Clock:
 
 def test_a_worker_says_cell_phase_step_loss_time_and_time_left() -> None:
     """Five steps of twenty in ten seconds, two seconds ago: 28 seconds are left."""
-    assert worker_row(APRICOT, 122.0, 100) == "gw0  digits-cnn-apricot-s0  submodels 5/20  loss 0.312  0:00:22  left 0:00:28"
+    assert (
+        worker_row(APRICOT, 122.0, 100)
+        == "gw0  digits-cnn-apricot-s0  submodels 5/20  loss 0.312  0:00:22  left 0:00:28"
+    )
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """A line that wraps would move all that stands above it."""
-    long = replace(APRICOT, cell="cifar100-resnet18w16_undertrained-deeprepair[no_style]-s0", phase="training the baseline, epoch 12 of 30")
+    long = replace(
+        APRICOT,
+        cell="cifar100-resnet18w16_undertrained-deeprepair[no_style]-s0",
+        phase="training the baseline, epoch 12 of 30",
+    )
     assert all(len(line) <= width for line in rows(GRID_NOW, [long, APRICOT], 122.0, width))
 
 
 def test_what_gives_way_first_is_the_start_of_the_phase() -> None:
     """Cell, epoch and the time that is left stay."""
     long = replace(APRICOT, phase="training the baseline, epoch 12 of 30", step=9_000, steps=30_000)
-    assert worker_row(long, 122.0, 80) == "gw0  digits-cnn-apricot-s0  ... 12 of 30 30 %  loss 0.312  0:00:22  left 0:00:21"
+    assert (
+        worker_row(long, 122.0, 80)
+        == "gw0  digits-cnn-apricot-s0  ... 12 of 30 30 %  loss 0.312  0:00:22  left 0:00:21"
+    )
 
 
 def test_a_phase_that_is_not_measured_yet_has_no_time_left() -> None:
     """Neither has one without steps (an exam)."""
     assert phase_left(replace(APRICOT, first=5), 122.0) is None
-    assert worker_row(Working("main", "digits-fc-noop-s0", 1.0), 2.0, 80) == "main  digits-fc-noop-s0  starting  0:00:01"
+    assert (
+        worker_row(Working("main", "digits-fc-noop-s0", 1.0), 2.0, 80)
+        == "main  digits-fc-noop-s0  starting  0:00:01"
+    )
 
 
 def test_epochs_of_one_training_share_their_pace() -> None:
     """ "epoch 2 of 30" goes on where the first was; another phase starts anew."""
-    at = Working("gw0", "c", 0.0).at("training, epoch 1 of 30", 100, 3000, 1.0, 10.0).at("training, epoch 2 of 30", 200, 3000, 0.5, 20.0)
+    at = (
+        Working("gw0", "c", 0.0)
+        .at("training, epoch 1 of 30", 100, 3000, 1.0, 10.0)
+        .at("training, epoch 2 of 30", 200, 3000, 0.5, 20.0)
+    )
     assert (at.phase_since, at.first, phase_left(at, 20.0)) == (10.0, 100, 280.0)
     assert at.at("exams after", 0, 0, float("nan"), 30.0).phase_since == 30.0
 
@@ -62,7 +81,9 @@ def test_epochs_of_one_training_share_their_pace() -> None:
 def test_the_grid_says_done_failed_left_and_when() -> None:
     """With the number of cells of which nothing is known; at the end, what did not run."""
     text = grid_row(replace(GRID_NOW, unknown=3), 100.0)
-    assert text.startswith("grid  12 of 116 cells done, 1 failed, 4 skipped, 99 left; 0:01:00, left about 0:04:00 (until ")
+    assert text.startswith(
+        "grid  12 of 116 cells done, 1 failed, 4 skipped, 99 left; 0:01:00, left about 0:04:00 (until "
+    )
     assert text.endswith(") and 3 of unknown length")
     assert "takes an unknown time" in grid_row(replace(GRID_NOW, left=None), 100.0)
     ended = "grid  12 of 116 cells done, 1 failed, 4 skipped, 99 not run; ended after 0:01:10"
@@ -77,7 +98,9 @@ def test_the_grid_takes_no_less_than_a_worker_s_phase() -> None:
 
 
 def test_a_worker_writes_at_most_twice_a_second_and_every_new_phase(tmp_path: Path) -> None:
-    """It does so inside the timed call: a method that reports a thousand times a second must not pay for it."""
+    """It does so inside the timed call: a method that reports a thousand times a second must not
+    pay for it.
+    """
     clock = Clock()
     teller = Teller(tmp_path, "gw1", clock)
     teller.progress("nothing has begun", 0, 1, 0.0)
@@ -144,7 +167,9 @@ def test_a_log_gets_lines_at_a_pace(tmp_path: Path) -> None:
     while not said:
         paced.done.wait(0.01)
     paced.stop()
-    assert re.match(r"airepair: grid  12 of 116 cells done, .*\n  gw0  digits-cnn-apricot-s0  submodels 5/20", said[0])
+    assert re.match(
+        r"airepair: grid  12 of 116 cells done, .*\n  gw0  digits-cnn-apricot-s0  submodels 5/20", said[0]
+    )
 
 
 def test_watch_shows_a_run_from_a_second_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,8 +198,21 @@ def test_watch_refuses_a_folder_without_a_run(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 def test_two_workers_move_at_the_bottom_of_a_terminal(tmp_path: Path) -> None:
-    """A line for each worker and one for the grid while cells run; afterwards pytest's own lines and the verdict."""
-    words = ["--dataset", "digits", "--model", "fc", "--method", "noop,apricot", "--set", "apricot.submodels=6", "--seeds", "0,1"]
+    """A line for each worker and one for the grid while cells run; afterwards pytest's own lines
+    and the verdict.
+    """
+    words = [
+        "--dataset",
+        "digits",
+        "--model",
+        "fc",
+        "--method",
+        "noop,apricot",
+        "--set",
+        "apricot.submodels=6",
+        "--seeds",
+        "0,1",
+    ]
     command = [
         sys.executable,
         "-m",
@@ -205,6 +243,12 @@ def test_two_workers_move_at_the_bottom_of_a_terminal(tmp_path: Path) -> None:
     _, status = os.waitpid(child, 0)
     text = written.decode()
     assert os.waitstatus_to_exitcode(status) == 0, text
-    for row in ("gw0  digits-fc-", "gw1  digits-fc-", "training the baseline, epoch", "grid  0 of ", " left; 0:00:"):
+    for row in (
+        "gw0  digits-fc-",
+        "gw1  digits-fc-",
+        "training the baseline, epoch",
+        "grid  0 of ",
+        " left; 0:00:",
+    ):
         assert row in text, row
     assert text.rindex("grid  ") < text.index("airepair: the verdict")

@@ -37,7 +37,9 @@ class TestArachneDE(MethodConformance):
 
 
 class TestArachnePSO(MethodConformance):
-    """Version 1 keeps the contract, also without batch norm; with fewer particles its swarm stops before it has found anything."""
+    """Version 1 keeps the contract, also without batch norm; with fewer particles its swarm stops
+    before it has found anything.
+    """
 
     method = Arachne
     options: ClassVar = {"search": "pso", "population": 60, "generations": 60}
@@ -45,7 +47,9 @@ class TestArachnePSO(MethodConformance):
 
 
 class TestArachneConfusion(MethodConformance):
-    """So does the repair of the most frequent confusion; of all failing inputs version 1 finds one weight only on this network."""
+    """So does the repair of the most frequent confusion; of all failing inputs version 1 finds one
+    weight only on this network.
+    """
 
     method = Arachne
     options: ClassVar = {"search": "pso", "population": 60, "generations": 60, "target": "confusion"}
@@ -53,7 +57,9 @@ class TestArachneConfusion(MethodConformance):
 
 
 def test_the_fitness_of_version_1_is_the_printed_one() -> None:
-    """(N_patched + 1) / (Loss + 1) + (N_intact + 1) / (Loss + 1), computed by hand for one failing and two passing inputs."""
+    """(N_patched + 1) / (Loss + 1) + (N_intact + 1) / (Loss + 1), computed by hand for one failing
+    and two passing inputs.
+    """
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     y = torch.tensor([1, 1, 0])
     loss = nn.functional.cross_entropy(logits, y, reduction="none")
@@ -65,7 +71,9 @@ def test_the_fitness_of_version_2_pays_for_right_inputs_and_nearly_right_ones() 
     """sum over passing + alpha * sum over failing of 1 where right and 1 / (loss + 1) where wrong."""
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     wrong = nn.functional.cross_entropy(logits[:1], torch.tensor([1]))
-    assert fitness(logits[None], torch.tensor([1, 1, 0]), 1, 10.0)[0] == pytest.approx(float(2 + 10 / (wrong + 1)))
+    assert fitness(logits[None], torch.tensor([1, 1, 0]), 1, 10.0)[0] == pytest.approx(
+        float(2 + 10 / (wrong + 1))
+    )
 
 
 @pytest.mark.parametrize("search", ["pso", "de"])
@@ -87,7 +95,11 @@ def test_no_change_is_among_the_candidates(search: str) -> None:
     """The result's fitness is never below that of the module as it came."""
     task = toy.task("mlp")
     alpha = None if search == "pso" else 10.0
-    both, y, n = torch.cat([task.failing.x, task.passing.x]), torch.cat([task.failing.y, task.passing.y]), len(task.failing)
+    both, y, n = (
+        torch.cat([task.failing.x, task.passing.x]),
+        torch.cat([task.failing.y, task.passing.y]),
+        len(task.failing),
+    )
     start = fitness(logits_of(task.module, both)[None], y, n, alpha)
     module = Arachne(search=search, population=4, generations=1).repair(task)  # type: ignore[arg-type]
     assert fitness(logits_of(module, both)[None], y, n, alpha) >= start
@@ -102,14 +114,23 @@ def test_version_1_says_why_it_refuses_a_last_convolution() -> None:
     assert Arachne(population=4, generations=1).repair(task) is net
 
 
-def one_search(task: Task, places: Places, slow: bool, size: int, generations: int) -> tuple[torch.Tensor, float]:
+def one_search(
+    task: Task, places: Places, slow: bool, size: int, generations: int
+) -> tuple[torch.Tensor, float]:
     """The best vector and the seconds of a DE search, batched or with one full forward pass a candidate."""
     both, y = torch.cat([task.failing.x, task.passing.x]), torch.cat([task.failing.y, task.passing.y])
     logits = PatchedLogits(task.module, places, both, task.meter)
     start, low, high = _start(task.module, places, size, torch.Generator().manual_seed(0))
     score = _of(logits.one_by_one if slow else logits, y, len(task.failing), 10.0)
     began = time.perf_counter()
-    found = evolve(score, start, 2 * low, 2 * high, Evolution(generations=generations, patience=999), torch.Generator().manual_seed(1))
+    found = evolve(
+        score,
+        start,
+        2 * low,
+        2 * high,
+        Evolution(generations=generations, patience=999),
+        torch.Generator().manual_seed(1),
+    )
     return found.best, time.perf_counter() - began
 
 
@@ -132,7 +153,9 @@ def test_a_hundred_particles_and_generations_take_seconds() -> None:
 
 
 def one_class_is_hopeless() -> Task:
-    """Class 3 is never predicted, but one of its weights is by far the largest: no gradient loss, the greatest forward impact."""
+    """Class 3 is never predicted, but one of its weights is by far the largest: no gradient loss,
+    the greatest forward impact.
+    """
     task = toy.task("plain")
     layer, features = task.module[5], task.module[:5](task.failing.images(slice(0, 1)))[0]  # type: ignore[index]
     with torch.no_grad():
@@ -142,13 +165,17 @@ def one_class_is_hopeless() -> Task:
 
 
 def test_version_1_looks_at_the_twenty_weights_of_largest_gradient_loss() -> None:
-    """For one failing input: a weight of great forward impact that does not move the loss is not localised, whatever the front says."""
+    """For one failing input: a weight of great forward impact that does not move the loss is not
+    localised, whatever the front says.
+    """
     task = one_class_is_hopeless()
     layer = task.module[5]  # type: ignore[index]
     cost = impacts(task.module, [layer], task.failing, behind=False)  # type: ignore[list-item]
     twenty = set(cost.gradient[0].flatten().topk(20).indices.tolist())
     assert int(cost.forward[0].argmax()) not in twenty
-    places = Arachne(search="pso")._localise(task.module, {"5": layer}, task.failing, task.passing, torch.Generator())  # type: ignore[dict-item]
+    places = Arachne(search="pso")._localise(
+        task.module, {"5": layer}, task.failing, task.passing, torch.Generator()
+    )  # type: ignore[dict-item]
     chosen = {(int(i)) for i in places.index}
     assert chosen <= twenty
     scores = torch.stack([cost.gradient[0].flatten(), cost.forward[0].flatten()], 1)
@@ -164,18 +191,26 @@ def test_version_2_divides_both_scores_by_those_of_passing_inputs() -> None:
     found = Arachne()._localise(task.module, layers, task.failing, task.passing, task.generator(2))  # type: ignore[arg-type]
     like = _stratified(task.passing, len(task.failing), task.generator(2))
     bad, good = (impacts(task.module, list(layers.values()), split) for split in (task.failing, like))  # type: ignore[arg-type]
-    scores = [torch.cat([(b / (1 + g)).flatten() for b, g in zip(x, y, strict=True)]) for x, y in zip(both(bad), both(good), strict=True)]
+    scores = [
+        torch.cat([(b / (1 + g)).flatten() for b, g in zip(x, y, strict=True)])
+        for x, y in zip(both(bad), both(good), strict=True)
+    ]
     front = pareto_front(torch.stack(scores, 1))
     sizes = [layers[n].weight.numel() for n in names]  # type: ignore[union-attr,operator]
     starts = {n: sum(sizes[:i]) for i, n in enumerate(names)}
-    flat = [starts[found.names[int(w)].removesuffix(".weight")] + int(i) for w, i in zip(found.which, found.index, strict=True)]
+    flat = [
+        starts[found.names[int(w)].removesuffix(".weight")] + int(i)
+        for w, i in zip(found.which, found.index, strict=True)
+    ]
     assert sorted(flat) == front.tolist()
     alone = pareto_front(torch.stack([torch.cat([t.flatten() for t in side]) for side in both(bad)], 1))
     assert alone.tolist() != front.tolist(), "the passing inputs make a difference here"
 
 
 def test_both_scores_fall_where_passing_inputs_need_the_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The front is taken of gradient loss and forward impact, each divided by 1 + the same on passing inputs: number by number."""
+    """The front is taken of gradient loss and forward impact, each divided by 1 + the same on
+    passing inputs: number by number.
+    """
     task, seen = toy.task("cnn"), []
     layer = task.module.get_submodule("5")
     monkeypatch.setattr(arachne, "pareto_front", lambda scores: seen.append(scores) or pareto_front(scores))
@@ -192,8 +227,12 @@ def both(impact: Impact) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, 
     return impact.gradient, impact.forward
 
 
-@pytest.mark.parametrize(("search", "given", "expected"), [("pso", None, 200), ("de", None, 250), ("pso", 7, 7), ("de", 7, 7)])
-def test_each_version_protects_as_many_passing_inputs_as_its_paper(search: str, given: int | None, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("search", "given", "expected"), [("pso", None, 200), ("de", None, 250), ("pso", 7, 7), ("de", 7, 7)]
+)
+def test_each_version_protects_as_many_passing_inputs_as_its_paper(
+    search: str, given: int | None, expected: int
+) -> None:
     """v1 draws 200, v2 takes all; a number that is given holds for both, and the draw follows the seed."""
     task = replace(toy.task("mlp"), passing=toy.images(250, 60))
     drawn = Arachne(search=search, positives=given)._positive(task)  # type: ignore[arg-type]
@@ -205,7 +244,9 @@ def test_alpha_belongs_to_version_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """The swarm of v1 hears of no alpha, whatever it is set to; the evolution of v2 does."""
     seen: list[float | None] = []
 
-    def spy(logits: PatchedLogits, labels: torch.Tensor, negatives: int, alpha: float | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    def spy(
+        logits: PatchedLogits, labels: torch.Tensor, negatives: int, alpha: float | None
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
         seen.append(alpha)
         return lambda population: population.new_zeros(len(population))
 
@@ -223,7 +264,9 @@ def test_passing_inputs_are_drawn_label_by_label_in_turn() -> None:
 
 
 def test_the_most_frequent_confusion_is_one_label_and_one_prediction() -> None:
-    """target=confusion keeps the failing inputs of the pair (label, prediction) that occurs most often, and no others."""
+    """target=confusion keeps the failing inputs of the pair (label, prediction) that occurs most
+    often, and no others.
+    """
     task = toy.task("mlp")
     predicted = sit(task.module, task.failing).predictions
     pairs = Counter(zip(task.failing.y.tolist(), predicted.tolist(), strict=True))
@@ -236,7 +279,9 @@ def test_the_most_frequent_confusion_is_one_label_and_one_prediction() -> None:
 
 
 def test_values_stay_within_twice_their_layers_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fitness that pulls every weight up, each ends between once and twice the largest weight of its own layer."""
+    """With a fitness that pulls every weight up, each ends between once and twice the largest
+    weight of its own layer.
+    """
     task = toy.task("cnn")
     largest = {n: float(p.detach().max()) for n, p in task.module.named_parameters()}
     before = {n: p.detach().clone() for n, p in task.module.named_parameters()}
@@ -250,7 +295,9 @@ def test_values_stay_within_twice_their_layers_range(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("search", ["pso", "de"])
-def test_the_weights_as_they_were_are_one_of_the_candidates(search: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_as_they_were_are_one_of_the_candidates(
+    search: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a fitness that wants no change nothing changes, bit for bit."""
     task = toy.task("mlp")
     before = {n: p.detach().clone() for n, p in task.module.named_parameters()}
@@ -268,10 +315,14 @@ def test_the_weights_as_they_were_are_one_of_the_candidates(search: str, monkeyp
 
 @pytest.mark.parametrize("printed", [False, True])
 def test_the_printed_constants_and_those_that_settle(printed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Printed: 4.1 each and a fifth of the weights' range as least speed; else 2.05 and none. Speed is capped at five ranges in both."""
+    """Printed: 4.1 each and a fifth of the weights' range as least speed; else 2.05 and none. Speed
+    is capped at five ranges in both.
+    """
     seen: list[Swarm] = []
 
-    def spy(fitness: object, start: torch.Tensor, velocity: torch.Tensor, settings: Swarm, generator: object) -> Found:
+    def spy(
+        fitness: object, start: torch.Tensor, velocity: torch.Tensor, settings: Swarm, generator: object
+    ) -> Found:
         seen.append(settings)
         assert not velocity.any()
         return Found(start[0], 0.0, 0, (0.0,))

@@ -30,7 +30,9 @@ class TestCare(MethodConformance):
 
 @pytest.mark.parametrize(("kind", "name"), [("mlp", "2"), ("cnn", "1"), ("cnn", "5"), ("plain", "3")])
 def test_folding_equals_scaling_the_outputs(kind: toy.Architecture, name: str) -> None:
-    """A factor in the layer's weight and bias is a factor on its output channels: batch norm, convolution, dense."""
+    """A factor in the layer's weight and bias is a factor on its output channels: batch norm,
+    convolution, dense.
+    """
     task = toy.task(kind)
     factors = torch.tensor([0.0, 1.5, 0.3])
     channels = torch.tensor([0, 2, 4])
@@ -70,7 +72,9 @@ class Functional(nn.Module):
 
 
 def by_hand(module: nn.Sequential, activation: nn.Module, neuron: int, data: Split) -> float:
-    """Mean misbehaviour with one output of `activation` set to its smallest, middle and largest value, one after the other."""
+    """Mean misbehaviour with one output of `activation` set to its smallest, middle and largest
+    value, one after the other.
+    """
     seen: list[Tensor] = []
     handle = activation.register_forward_hook(lambda _m, _a, out: seen.append(out))
     logits_of(module, data.x)
@@ -103,7 +107,9 @@ def test_attribution_is_the_mean_over_interventions_on_the_activation(form: str)
         run = neurons(task.module, task.failing.images(slice(2)))[number]
         found = Care(values=3)._attribution(task, run, task.failing)
         for neuron in (0, 7, 12):
-            assert float(found[neuron]) == pytest.approx(by_hand(plain, activation, neuron, task.failing), abs=1e-5)
+            assert float(found[neuron]) == pytest.approx(
+                by_hand(plain, activation, neuron, task.failing), abs=1e-5
+            )
 
 
 def test_behind_another_function_the_values_are_the_layers_own() -> None:
@@ -141,7 +147,9 @@ def planted() -> Task:
 
 
 def test_a_planted_neuron_is_found_and_switched_off() -> None:
-    """A constant neuron that pushes everything into one class is scaled down, and most failing inputs are right again."""
+    """A constant neuron that pushes everything into one class is scaled down, and most failing
+    inputs are right again.
+    """
     task = planted()
     before = len(task.failing)
     assert before > 60
@@ -161,10 +169,18 @@ def test_it_never_ends_below_where_it_started() -> None:
 
 
 def test_the_swarm_minimises_the_published_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """(1 - alpha) badness + alpha (1 - accuracy) of the scaled network: what the swarm is told equals what the folded module scores."""
+    """(1 - alpha) badness + alpha (1 - accuracy) of the scaled network: what the swarm is told
+    equals what the folded module scores.
+    """
     told: list[float] = []
 
-    def spy(fitness: Callable[[Tensor], Tensor], start: Tensor, speed: Tensor, settings: Swarm, generator: torch.Generator) -> Found:
+    def spy(
+        fitness: Callable[[Tensor], Tensor],
+        start: Tensor,
+        speed: Tensor,
+        settings: Swarm,
+        generator: torch.Generator,
+    ) -> Found:
         r = 2 * torch.rand(start.shape, generator=torch.Generator().manual_seed(0)) - 1
         told.append(float(fitness(r)[0]))
         return Found(r[0], told[0], 0, (told[0],))

@@ -51,7 +51,9 @@ class Shaking:
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_the_second_step_starts_from_the_first_ones_result():
@@ -105,7 +107,10 @@ def test_the_meter_stays_on_the_root_once():
 def test_each_step_is_reported_under_its_name():
     """Progress and kept states say which step they belong to."""
     trial = attempt(build("finetune+random", QUICK), toy.task())
-    assert {phase for phase, *_ in trial.diary.progress} == {"finetune: fine-tuning", "finetune: choosing the learning rate"}
+    assert {phase for phase, *_ in trial.diary.progress} == {
+        "finetune: fine-tuning",
+        "finetune: choosing the learning rate",
+    }
     assert [phase for phase, _ in trial.diary.kept][-1] == "after finetune"
 
 
@@ -118,7 +123,10 @@ def test_options_of_each_step_are_options_of_the_combination():
         build("finetune+random", {"random_norm": -1})
 
 
-@pytest.mark.parametrize(("name", "said"), [("finetune+nothing", "unknown method 'nothing'"), ("finetune+finetune", "different methods")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("finetune+nothing", "unknown method 'nothing'"), ("finetune+finetune", "different methods")],
+)
 def test_a_bad_combination_is_refused(name: str, said: str):
     """One line, naming the part."""
     with pytest.raises(UsageError, match=said):
@@ -149,18 +157,25 @@ def test_best_never_returns_worse_than_it_started_with():
 
 
 def test_best_takes_what_validation_prefers_and_goes_through_the_stages():
-    """A harmful first stage is dropped, the second starts where the subject stood; the stages are in the paper's order."""
+    """A harmful first stage is dropped, the second starts where the subject stood; the stages are
+    in the paper's order.
+    """
     task = toy.task()
     trial = attempt(Best(candidates=("finetune@epochs=10", f"{__name__}:Shaking@norm=5")), task)
     alone = attempt(build("finetune", {"epochs": 10}), task).module
     assert same(trial.module, alone)
     assert standing(alone, task) > standing(task.module, task)
-    assert [n.split()[2].rstrip(":") for n in trial.diary.notes if n.startswith("best tried")] == ["shaking", "finetune"]
+    assert [n.split()[2].rstrip(":") for n in trial.diary.notes if n.startswith("best tried")] == [
+        "shaking",
+        "finetune",
+    ]
 
 
 def test_best_stops_when_nothing_improves():
     """With patience 1 a direct modification without a gain ends it: fine-tuning is never tried."""
-    trial = attempt(Best(candidates=(f"{__name__}:Shaking@norm=5", "finetune@epochs=2"), patience=1), toy.task())
+    trial = attempt(
+        Best(candidates=(f"{__name__}:Shaking@norm=5", "finetune@epochs=2"), patience=1), toy.task()
+    )
     assert not any("finetune" in n for n in trial.diary.notes)
     assert any("without a gain" in n for n in trial.diary.notes)
 

@@ -34,7 +34,11 @@ QUICK = {"epochs": 16, "lr": 0.05}
 
 def cell(method: str, options: dict[str, Any], subject: Subject | None = None) -> Outcome:
     """A cell of the toy column."""
-    return run(prepare(Case("toy", "mlp", method, 0), subject or toy.subject(), build(method.partition("[")[0], options)))
+    return run(
+        prepare(
+            Case("toy", "mlp", method, 0), subject or toy.subject(), build(method.partition("[")[0], options)
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,17 @@ class Curious:
 
     def repair(self, task: Task) -> nn.Module:
         found = {name: getattr(task, name) for name in SOURCES}
-        task.note("given: " + " ".join(k for k, v in found.items() if v is not None and (k == "environment" or len(v))))
+        task.note(
+            "given: "
+            + " ".join(k for k, v in found.items() if v is not None and (k == "environment" or len(v)))
+        )
         assert len(task.validation)
         return task.module
 
 
-@pytest.mark.parametrize("wanted", [(), ("failing",), ("train", "pool"), ("passing", "unlabelled", "environment"), SOURCES])
+@pytest.mark.parametrize(
+    "wanted", [(), ("failing",), ("train", "pool"), ("passing", "unlabelled", "environment"), SOURCES]
+)
 def test_the_harness_hands_over_what_is_stated_and_nothing_else(wanted: tuple[str, ...]) -> None:
     """Also where the subject has a pool and an environment; the record says what was there."""
     subject = replace(toy.subject(), pool=toy.images(20, 9), environment=parse("fog3"))
@@ -98,7 +107,9 @@ def test_each_set_of_sources_has_its_control(sources: tuple[str, ...], name: str
 
 
 def test_a_control_learns_answers_that_are_to_stay_and_its_own_predictions() -> None:
-    """Passing images with the subject's answers, unlabelled ones with its predictions, a failing image only with its label."""
+    """Passing images with the subject's answers, unlabelled ones with its predictions, a failing
+    image only with its label.
+    """
     task = toy.task()
     own = logits_of(task.module, task.unlabelled).argmax(1)
     data = taught(restricted(task, ("failing", "unlabelled")))
@@ -124,7 +135,9 @@ def test_an_environment_shows_the_training_images_twice() -> None:
 
 
 def test_states_are_kept_at_halves_of_the_budget() -> None:
-    """From 1/1024 on, each within a batch of its share; so a cheaper method finds one of at least half of its images."""
+    """From 1/1024 on, each within a batch of its share; so a cheaper method finds one of at least
+    half of its images.
+    """
     record = cell("finetune", QUICK | {"batch_size": 8}).record
     budget = record.budget["backward"]
     counts = [p.images for p in record.phases]
@@ -146,7 +159,9 @@ def test_a_kept_state_is_the_best_so_far() -> None:
 
 
 def test_the_learning_rate_is_the_best_of_five_on_validation() -> None:
-    """Each tried on an eighth of the passes; the images are counted apart, and the record says how each did."""
+    """Each tried on an eighth of the passes; the images are counted apart, and the record says how
+    each did.
+    """
     subject = toy.subject()
     record = cell("finetune", {"epochs": 16}, subject).record
     labelled = len(subject.dataset.train) + record.provenance["n"]["failing"]
@@ -182,7 +197,9 @@ def test_as_a_step_of_a_combination_every_image_counts() -> None:
 
 
 def test_the_control_trains_to_the_largest_declared_budget() -> None:
-    """Of the methods that the column runs by default, with the options of the table of settings; as many passes as fit into it."""
+    """Of the methods that the column runs by default, with the options of the table of settings; as
+    many passes as fit into it.
+    """
     subject = toy.subject()
     ready = prepare(Case("toy", "mlp", "finetune", 0), subject, build("finetune", {}))
     notes: list[str] = []
@@ -200,7 +217,9 @@ def test_the_control_trains_to_the_largest_declared_budget() -> None:
 
 
 def test_a_control_of_other_sources_trains_as_long_as_its_methods() -> None:
-    """`finetune[failing+passing]` stands beside irepair and the like, which use less than the column's largest."""
+    """`finetune[failing+passing]` stands beside irepair and the like, which use less than the
+    column's largest.
+    """
     task = toy.task()
     case = Case("toy", "mlp", "finetune", 0)
     own = column_budget(task, case, "none", build("finetune", {"learn_from": "failing,passing"}))
@@ -234,7 +253,10 @@ def test_a_method_that_cannot_say_its_budget_costs_its_own_cell_only(monkeypatch
     monkeypatch.setattr(METHODS, "builtin", {**METHODS.builtin, "unsure": f"{__name__}:Unsure"})
     record = cell("finetune", {"epochs": 1, "lr": 0.1}).record
     assert record.status == "repaired"
-    assert any(n.startswith("unsure could not say its budget: RuntimeError: a fault of its own") for n in record.notes)
+    assert any(
+        n.startswith("unsure could not say its budget: RuntimeError: a fault of its own")
+        for n in record.notes
+    )
     assert cell("unsure", {}).record.status == "failed"
 
 
@@ -268,7 +290,9 @@ def test_interpolation_ends_at_the_subject_and_at_the_fine_tuned_network() -> No
     start = snapshot(task.module)
     other = {k: v + 1 if v.is_floating_point() else v + 7 for k, v in start.items()}
     assert all(torch.equal(v, start[k]) for k, v in between(start, other, 0.0).items())
-    assert all(torch.equal(v, other[k]) for k, v in between(start, other, 1.0).items() if v.is_floating_point())
+    assert all(
+        torch.equal(v, other[k]) for k, v in between(start, other, 1.0).items() if v.is_floating_point()
+    )
     assert torch.equal(between(start, other, 1.0)["2.num_batches_tracked"], start["2.num_batches_tracked"])
 
 

@@ -57,13 +57,17 @@ def test_a_shift_moves_right_and_down_by_whole_pixels() -> None:
 
 
 def test_a_quarter_turn_is_a_rotation_of_the_pixels_and_each_image_has_its_own() -> None:
-    """90 degrees clockwise equals rot90, 0 degrees nothing; a non-square image keeps its proportions (half a turn flips both axes)."""
+    """90 degrees clockwise equals rot90, 0 degrees nothing; a non-square image keeps its
+    proportions (half a turn flips both axes).
+    """
     x = torch.rand(2, 1, 6, 6, generator=generator())
     turned = move(x, torch.tensor([90.0, 0.0]), torch.zeros(2), torch.zeros(2))
     assert torch.allclose(turned[0], x[0].rot90(-1, (1, 2)), atol=1e-4)
     assert torch.allclose(turned[1], x[1], atol=1e-4)
     wide = torch.rand(1, 1, 4, 9, generator=generator())
-    assert torch.allclose(move(wide, torch.tensor([180.0]), torch.zeros(1), torch.zeros(1)), wide.flip(2, 3), atol=1e-4)
+    assert torch.allclose(
+        move(wide, torch.tensor([180.0]), torch.zeros(1), torch.zeros(1)), wide.flip(2, 3), atol=1e-4
+    )
 
 
 def test_a_turn_and_a_shift_together_turn_first() -> None:
@@ -71,7 +75,12 @@ def test_a_turn_and_a_shift_together_turn_first() -> None:
     x = torch.zeros(1, 1, 8, 8)
     x[0, 0, 1, 2] = 1
     both = move(x, torch.tensor([90.0]), torch.tensor([-0.125]), torch.zeros(1))
-    one_by_one = move(move(x, torch.tensor([90.0]), torch.zeros(1), torch.zeros(1)), torch.zeros(1), torch.tensor([-0.125]), torch.zeros(1))
+    one_by_one = move(
+        move(x, torch.tensor([90.0]), torch.zeros(1), torch.zeros(1)),
+        torch.zeros(1),
+        torch.tensor([-0.125]),
+        torch.zeros(1),
+    )
     assert torch.allclose(both, one_by_one, atol=1e-4)
     assert both[0, 0].argmax().item() == 2 * 8 + 5
 
@@ -127,7 +136,9 @@ def test_the_cross_entropy_sampler_moves_to_where_the_score_is_high() -> None:
 
 
 def test_the_error_table_finds_the_direction_of_failures() -> None:
-    """Failures along a diagonal: the first principal direction is the diagonal, and new vectors lie near it."""
+    """Failures along a diagonal: the first principal direction is the diagonal, and new vectors lie
+    near it.
+    """
     t = torch.rand(200, 1, generator=generator())
     vectors = torch.cat([t, 1 - t, torch.full((200, 1), 0.7)], 1)
     table = ErrorTable(vectors, torch.zeros(200), torch.ones(200))
@@ -151,7 +162,9 @@ def test_vectors_of_a_turn_keep_their_distance() -> None:
 
 
 def test_frequent_combinations_are_counted_and_drawn() -> None:
-    """3 taken for 1 twice, 0 for 2 once: images of label 3 are drawn twice as often as of 0, however many there are of each, and no others."""
+    """3 taken for 1 twice, 0 for 2 once: images of label 3 are drawn twice as often as of 0,
+    however many there are of each, and no others.
+    """
     table = ErrorTable(torch.zeros(3, 2), torch.tensor([3, 0, 3]), torch.tensor([1, 2, 1]))
     assert table.combinations() == [(3, 1, 2), (0, 2, 1)]
     labels = torch.tensor([0] * 500 + [1] * 200 + [3] * 20)
@@ -164,8 +177,14 @@ def test_frequent_combinations_are_counted_and_drawn() -> None:
 
 @pytest.mark.parametrize("distance", [0.0, 0.2])
 def test_half_of_the_samples_lie_where_the_table_says(distance: float) -> None:
-    """Vectors and labels: a table of failures in one corner on one label. Without steering next to none of the samples are there."""
-    task, corner = toy.task("cnn"), torch.full((40, len(ALL)), 0.9) + 0.05 * torch.rand(40, len(ALL), generator=generator())
+    """Vectors and labels: a table of failures in one corner on one label.
+
+    Without steering next to none of the samples are there.
+    """
+    task, corner = (
+        toy.task("cnn"),
+        torch.full((40, len(ALL)), 0.9) + 0.05 * torch.rand(40, len(ALL), generator=generator()),
+    )
     table = ErrorTable(corner, torch.full((40,), 2), torch.full((40,), 3))
     shares = []
     for steer in (True, False):
@@ -182,7 +201,9 @@ def test_half_of_the_samples_lie_where_the_table_says(distance: float) -> None:
         images, vectors = seen[0]
         assert len(images) == len(vectors)
         there = (vectors > 0.8).all(1)
-        known = {x.numpy().tobytes(): int(y) for x, y in zip(task.failing.images(), task.failing.y, strict=True)}
+        known = {
+            x.numpy().tobytes(): int(y) for x, y in zip(task.failing.images(), task.failing.y, strict=True)
+        }
         known |= {x.numpy().tobytes(): int(y) for x, y in zip(task.train.images(), task.train.y, strict=True)}
         shares.append((int(there.sum()), sum(known[x.numpy().tobytes()] == 2 for x in images[there])))
     assert shares[1][0] <= 2
@@ -190,7 +211,9 @@ def test_half_of_the_samples_lie_where_the_table_says(distance: float) -> None:
 
 
 def test_images_start_right_and_the_failing_ones_join_when_they_are_learned() -> None:
-    """Nothing that is wrong as it is gets modified: before the repair no failing input, afterwards those that it has put right."""
+    """Nothing that is wrong as it is gets modified: before the repair no failing input, afterwards
+    those that it has put right.
+    """
     task = toy.task("cnn")
     wrong = torch.arange(len(task.train)) < 10
     task = replace(task, train=Split(task.train.x, torch.where(wrong, (task.train.y + 1) % 4, task.train.y)))
@@ -213,7 +236,9 @@ def test_images_start_right_and_the_failing_ones_join_when_they_are_learned() ->
 
 
 def test_nothing_right_to_start_from_is_refused() -> None:
-    """Failing inputs alone are all wrong: with no modification each of them would count as a counterexample."""
+    """Failing inputs alone are all wrong: with no modification each of them would count as a
+    counterexample.
+    """
     task = toy.task("mlp")
     with pytest.raises(Unsupported, match="gets right as it is"):
         Counterexample().repair(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.int64))))
@@ -226,7 +251,9 @@ def test_counterexamples_are_wrong_and_the_control_is_not_chosen() -> None:
     for sampler in ("halton", "random"):
         method = Counterexample(samples=400, sampler=sampler)  # type: ignore[arg-type]
         cube = Cube("uniform", len(ALL), generator(3))
-        table = ErrorTable(torch.zeros(0, len(ALL)), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+        table = ErrorTable(
+            torch.zeros(0, len(ALL)), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+        )
         images, rows = method._search(task, cube, table, ALL, generator(4))
         assert len(images) == len(rows)
         found[sampler] = (len(images), int((logits_of(task.module, images.x).argmax(1) == images.y).sum()))
@@ -242,5 +269,7 @@ def test_retraining_leaves_fewer_counterexamples() -> None:
     vectors = torch.rand(len(base), 2, generator=generator(8))
     probe = modify(base.images(), vectors, names, generator(9))
     before = float((logits_of(task.module, probe).argmax(1) == base.y).float().mean())
-    module = Counterexample(modifications="noise,brightness", samples=300, rounds=2, epochs=10).repair(replace(task, seed=1))
+    module = Counterexample(modifications="noise,brightness", samples=300, rounds=2, epochs=10).repair(
+        replace(task, seed=1)
+    )
     assert float((logits_of(module, probe).argmax(1) == base.y).float().mean()) > before + 0.03

@@ -40,7 +40,9 @@ def convolution(task: Task) -> object:
 
 
 def test_the_rank_of_an_untouched_filter_is_0() -> None:
-    """A filter whose map is the same with and without the distortion removes no error; one that sees the distortion has another map."""
+    """A filter whose map is the same with and without the distortion removes no error; one that
+    sees the distortion has another map.
+    """
     task = toy.task("cnn")
     with torch.no_grad():
         task.module[0].weight[2] = 0  # type: ignore[index]
@@ -103,11 +105,15 @@ def repaired() -> tuple[Task, nn.Module, nn.Module]:
 
 
 def test_only_the_units_are_trained(repaired: tuple[Task, nn.Module, nn.Module]) -> None:
-    """The units moved; weights and statistics outside them are what they were, and may be trained again afterwards."""
+    """The units moved; weights and statistics outside them are what they were, and may be trained
+    again afterwards.
+    """
     _, before, module = repaired
     state = module.state_dict()
     for name, value in before.state_dict().items():
-        assert torch.equal(value, state[name.replace("0.", "0.layer.", 1) if name.startswith("0.") else name]), name
+        assert torch.equal(
+            value, state[name.replace("0.", "0.layer.", 1) if name.startswith("0.") else name]
+        ), name
     assert float(state["0.unit.13.weight"].abs().sum()) > 0
     assert all(p.requires_grad for p in module.parameters())
 
@@ -129,10 +135,15 @@ def test_a_batch_is_half_clean_and_half_distorted_at_every_level() -> None:
 
 
 def test_distortions_grow_with_their_level() -> None:
-    """The paper's six levels of blur and noise, and a corruption's five severities, each further from the clean images."""
+    """The paper's six levels of blur and noise, and a corruption's five severities, each further
+    from the clean images.
+    """
     x = toy.dataset().test.images()
     for name, levels in (("blur", 6), ("noise", 6), ("contrast", 5)):
-        distances = [float((level(x, torch.Generator().manual_seed(0)) - x).square().mean()) for level in levels_of(name)]
+        distances = [
+            float((level(x, torch.Generator().manual_seed(0)) - x).square().mean())
+            for level in levels_of(name)
+        ]
         assert len(distances) == levels
         assert distances[0] > 0
         assert distances == sorted(distances)
@@ -158,6 +169,8 @@ def test_what_it_needs_is_named() -> None:
     with pytest.raises(Unsupported, match="Conv2d"):
         DeepCorrect(distortion="blur").repair(toy.task("plain"))
     with pytest.raises(Unsupported, match="training images"):
-        DeepCorrect(distortion="blur").repair(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.int64))))
+        DeepCorrect(distortion="blur").repair(
+            replace(task, train=task.train.select(torch.zeros(0, dtype=torch.int64)))
+        )
     with pytest.raises(UsageError, match="distortion"):
         DeepCorrect(distortion="blurr").repair(task)

@@ -25,7 +25,9 @@ OPTIONS = {"lr": 0.05, "epoch": 4, "batch_size": 32}
 
 
 def last_state(method: DeepRepair | Finetune) -> dict[str, torch.Tensor]:
-    """The state after the last epoch (selection off: a validation split that any state serves equally well)."""
+    """The state after the last epoch (selection off: a validation split that any state serves
+    equally well).
+    """
     task = toy.task("mlp")
     states = []
 
@@ -49,14 +51,20 @@ def test_the_weights_of_w_bn_are_plain_fine_tunings_and_the_last_statistics_are_
 
 def test_with_ratio_one_w_bn_is_plain_fine_tuning_altogether() -> None:
     """The target half then has no weight in the statistics either."""
-    ours, plain = last_state(DeepRepair(**OPTIONS, ratio=1.0)), last_state(Finetune(lr=0.05, epochs=4, batch_size=32))  # type: ignore[arg-type]
+    ours, plain = (
+        last_state(DeepRepair(**OPTIONS, ratio=1.0)),
+        last_state(Finetune(lr=0.05, epochs=4, batch_size=32)),
+    )  # type: ignore[arg-type]
     for key, value in plain.items():
         torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_both_halves_reach_the_loss_in_the_patch_s_form() -> None:
     """AIREPAIR's variant changes the weights, too."""
-    published, patched = last_state(DeepRepair(**OPTIONS)), last_state(DeepRepair(**OPTIONS, both_halves=True))  # type: ignore[arg-type]
+    published, patched = (
+        last_state(DeepRepair(**OPTIONS)),
+        last_state(DeepRepair(**OPTIONS, both_halves=True)),
+    )  # type: ignore[arg-type]
     assert not torch.allclose(published["1.weight"], patched["1.weight"], atol=1e-4)
 
 
@@ -77,10 +85,17 @@ def test_w_loss_on_hand_made_logits() -> None:
 
 def test_w_loss_of_a_bias_is_the_mean_over_both_pairs() -> None:
     """(first, second) and (first, third); a pair that the batch does not confuse leaves the other."""
-    logits, y = torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [4.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 0, 2, 1])
+    logits, y = (
+        torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [4.0, 0.0, 1.0], [0.0, 1.0, 0.0]]),
+        torch.tensor([0, 0, 2, 1]),
+    )
     each = nn.functional.cross_entropy(logits, y, reduction="none")
-    torch.testing.assert_close(confused_loss(logits, y, (0, 1, 2), 0.3), 0.7 * each.mean() + 0.3 * (each[0] + each[2]) / 2)
-    torch.testing.assert_close(confused_loss(logits[:2], y[:2], (0, 1, 2), 0.3), 0.7 * each[:2].mean() + 0.3 * each[0])
+    torch.testing.assert_close(
+        confused_loss(logits, y, (0, 1, 2), 0.3), 0.7 * each.mean() + 0.3 * (each[0] + each[2]) / 2
+    )
+    torch.testing.assert_close(
+        confused_loss(logits[:2], y[:2], (0, 1, 2), 0.3), 0.7 * each[:2].mean() + 0.3 * each[0]
+    )
 
 
 def test_w_dbr_rewards_the_distance_of_the_two_classes() -> None:
@@ -92,12 +107,16 @@ def test_w_dbr_rewards_the_distance_of_the_two_classes() -> None:
 
 
 def test_the_bias_form_makes_two_distances_equal() -> None:
-    """lam CE + (1 - lam) |d(a, b) - d(a, c)|; a batch without one of the classes has a distance of 0, as in the published code."""
+    """lam CE + (1 - lam) |d(a, b) - d(a, c)|; a batch without one of the classes has a distance of
+    0, as in the published code.
+    """
     logits, y = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]]), torch.tensor([0, 1, 2])
     p, entropy = logits.softmax(1), nn.functional.cross_entropy(logits, y)
     expected = 0.4 * entropy + 0.6 * ((p[0] - p[1]).norm() - (p[0] - p[2]).norm()).abs()
     torch.testing.assert_close(distance_loss(logits, y, (0, 1, 2), 0.4), expected)
-    torch.testing.assert_close(distance_loss(logits[:2], y[:2], (0, 1, 2), 0.4), 0.4 * nn.functional.cross_entropy(logits[:2], y[:2]))
+    torch.testing.assert_close(
+        distance_loss(logits[:2], y[:2], (0, 1, 2), 0.4), 0.4 * nn.functional.cross_entropy(logits[:2], y[:2])
+    )
 
 
 def test_w_os_moves_mass_out_of_the_pair_and_cannot_exchange_its_classes() -> None:
@@ -105,7 +124,12 @@ def test_w_os_moves_mass_out_of_the_pair_and_cannot_exchange_its_classes() -> No
     task = toy.task("mlp")
     before = logits_of(task.module, task.validation.x)
     after = logits_of(DeepRepair(variant="w-os", first=2, second=3, eta=0.5).repair(task), task.validation.x)
-    torch.testing.assert_close(after - before, torch.tensor([0, 0, math.log(0.5), math.log(0.5)]).expand_as(before), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        after - before,
+        torch.tensor([0, 0, math.log(0.5), math.log(0.5)]).expand_as(before),
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 @pytest.mark.parametrize("variant", ["w-aug", "w-loss", "w-dbr"])
@@ -147,7 +171,9 @@ def test_cutmix_replaces_the_area_that_it_reports() -> None:
 
 
 def test_cutmix_is_one_forward_pass_with_both_labels_by_area() -> None:
-    """With probability 1 the loss lies between those of both labels, weighted by the area that was kept; one forward pass counts."""
+    """With probability 1 the loss lies between those of both labels, weighted by the area that was
+    kept; one forward pass counts.
+    """
     task = toy.task("mlp")
     task.module.eval().register_forward_pre_hook(task.meter)
     x, y = task.train.images(slice(0, 32)), task.train.y[:32]
@@ -167,13 +193,18 @@ def test_cutmix_is_one_forward_pass_with_both_labels_by_area() -> None:
 
 def test_cutmix_takes_part_only_when_asked_for() -> None:
     """Probability 0 is off, and 1 gives other weights."""
-    results = [last_state(DeepRepair(**OPTIONS, variant="w-loss", cutmix_prob=p))["1.weight"] for p in (0.0, 0.0, 1.0)]  # type: ignore[arg-type]
+    results = [
+        last_state(DeepRepair(**OPTIONS, variant="w-loss", cutmix_prob=p))["1.weight"]
+        for p in (0.0, 0.0, 1.0)
+    ]  # type: ignore[arg-type]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
 
 def test_only_the_last_three_batch_norms_take_the_target_half_s_statistics() -> None:
-    """Of five layers the first two keep plain training's statistics, the last three follow ratio * normal + (1 - ratio) * target."""
+    """Of five layers the first two keep plain training's statistics, the last three follow ratio *
+    normal + (1 - ratio) * target.
+    """
     layers = [nn.Flatten()]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -186,18 +217,24 @@ def test_only_the_last_three_batch_norms_take_the_target_half_s_statistics() -> 
     loss = half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y))
     fit(ours, data, None, recipe, torch.Generator().manual_seed(1), loss=loss)
     fit(plain, data, None, recipe, torch.Generator().manual_seed(1))
-    differs = [not torch.allclose(ours[i].running_mean, plain[i].running_mean, atol=1e-6) for i in (2, 5, 8, 11, 14)]
+    differs = [
+        not torch.allclose(ours[i].running_mean, plain[i].running_mean, atol=1e-6) for i in (2, 5, 8, 11, 14)
+    ]
     assert differs == [False, False, True, True, True]
 
 
 def test_the_statistics_after_a_step_are_the_published_mixture() -> None:
-    """One step on hand-made halves: running mean .9 * 0 + .1 * (ratio * normal + (1 - ratio) * target), the variance likewise."""
+    """One step on hand-made halves: running mean .9 * 0 + .1 * (ratio * normal + (1 - ratio) *
+    target), the variance likewise.
+    """
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 4))
     normal = torch.rand(16, 1, 2, 2, generator=torch.Generator().manual_seed(1))
     target = Split(torch.full((4, 1, 2, 2), 0.9), torch.tensor([2, 3, 2, 3]))
     half = TargetHalf(module, target, 0.7, False, lambda x, _: x, torch.Generator().manual_seed(2))
     module.train()
-    half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y))(module, normal, torch.arange(16) % 4).backward()
+    half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y))(
+        module, normal, torch.arange(16) % 4
+    ).backward()
     mean, _, unbiased = moments(normal.flatten(1))
     layer = module[1]
     torch.testing.assert_close(layer.running_mean, 0.1 * (0.7 * mean + 0.3 * 0.9))
@@ -233,7 +270,9 @@ def test_the_pair_is_the_most_confused_one_unless_given() -> None:
 
 
 def test_a_bias_is_found_as_the_largest_difference_of_two_confusions() -> None:
-    """Rates of the repair split, computed here by hand; what is given is kept; nothing to tell apart is a reason."""
+    """Rates of the repair split, computed here by hand; what is given is kept; nothing to tell
+    apart is a reason.
+    """
     task = toy.task("mlp")
     repair = task.failing + task.passing
     guess = sit(task.module, repair).predictions
@@ -249,12 +288,16 @@ def test_a_bias_is_found_as_the_largest_difference_of_two_confusions() -> None:
     assert biased_three(task, (0, 1, 3)) == (0, 1, 3)
     assert biased_three(task, (3, None, 2))[::2] == (3, 2)
     with pytest.raises(Unsupported, match="no bias"):
-        biased_three(replace(task, failing=task.failing.select(torch.zeros(0, dtype=torch.long))), (None, None, None))
+        biased_three(
+            replace(task, failing=task.failing.select(torch.zeros(0, dtype=torch.long))), (None, None, None)
+        )
 
 
 @pytest.mark.parametrize("variant", ["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"])
 def test_every_form_takes_a_bias_found_in_the_data(variant: str) -> None:
-    """All three classes are its targets, named in the record; the module stays one of four classes and is another than for a confusion."""
+    """All three classes are its targets, named in the record; the module stays one of four classes
+    and is another than for a confusion.
+    """
     notes: list[str] = []
     options = {"variant": variant, "lam": 0.5, **OPTIONS}
     task = replace(toy.task("cnn"), note=notes.append)
@@ -265,14 +308,23 @@ def test_every_form_takes_a_bias_found_in_the_data(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"])
-@pytest.mark.parametrize(("architecture", "shape"), [("resnet18w4", (3, 32, 32)), ("resnet20w4", (3, 32, 32)), ("cnn", (1, 28, 28))])
-def test_every_form_runs_on_every_architecture_with_batch_norm(architecture: str, shape: tuple[int, int, int], variant: str) -> None:
-    """Residual networks and the paper's CNN, for a confusion and for a bias: the module keeps its tensors' names and shapes, all finite."""
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [("resnet18w4", (3, 32, 32)), ("resnet20w4", (3, 32, 32)), ("cnn", (1, 28, 28))],
+)
+def test_every_form_runs_on_every_architecture_with_batch_norm(
+    architecture: str, shape: tuple[int, int, int], variant: str
+) -> None:
+    """Residual networks and the paper's CNN, for a confusion and for a bias: the module keeps its
+    tensors' names and shapes, all finite.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = build(architecture, "any", 4, shape)
         data = [Split(torch.rand(24, *shape), torch.arange(24) % 4) for _ in range(4)]
-    task = replace(toy.task("cnn"), module=net, train=data[0], failing=data[1], passing=data[2], validation=data[3])
+    task = replace(
+        toy.task("cnn"), module=net, train=data[0], failing=data[1], passing=data[2], validation=data[3]
+    )
     for given in ({"first": 0, "second": 1}, {"first": 0, "second": 1, "third": 2}):
         own = replace(task, module=copy.deepcopy(net))
         method = DeepRepair(variant=variant, lam=0.5, epoch=1, batch_size=12, lr=0.01, **given)  # type: ignore[arg-type]

@@ -26,7 +26,13 @@ def in_environment(text: str) -> Task:
     repair = corrupted(toy.dataset().repair, environment, 1)
     right = sit(task.module, repair).right
     validation = task.validation + corrupted(task.validation, environment, 2)
-    return replace(task, failing=repair.select(~right), passing=repair.select(right), validation=validation, environment=environment)
+    return replace(
+        task,
+        failing=repair.select(~right),
+        passing=repair.select(right),
+        validation=validation,
+        environment=environment,
+    )
 
 
 def test_without_an_environment_it_refuses_and_says_what_to_give() -> None:
@@ -38,7 +44,9 @@ def test_without_an_environment_it_refuses_and_says_what_to_give() -> None:
 
 
 def test_a_corruption_given_as_an_option_is_the_environment() -> None:
-    """The failures are train's own in it; the failing inputs, which are clean, give no style; two references a class at most."""
+    """The failures are train's own in it; the failing inputs, which are clean, give no style; two
+    references a class at most.
+    """
     notes: list[str] = []
     task = replace(toy.task("cnn"), note=notes.append)
     SMALL.repair(task)
@@ -48,23 +56,36 @@ def test_a_corruption_given_as_an_option_is_the_environment() -> None:
 
 
 def test_the_failures_of_an_environment() -> None:
-    """The failing inputs and train's own failures under the corruption, with their labels: the model gets every one wrong."""
+    """The failing inputs and train's own failures under the corruption, with their labels: the
+    model gets every one wrong.
+    """
     notes: list[str] = []
     task = replace(in_environment("fog4"), note=notes.append)
     failures = SMALL._failures(task)
     more = len(failures) - len(task.failing)
     assert more > 0
-    assert notes == [f"deeprepair_style: {len(task.failing)} failing inputs and {more} training images fail in fog4"]
+    assert notes == [
+        f"deeprepair_style: {len(task.failing)} failing inputs and {more} training images fail in fog4"
+    ]
     assert sit(task.module, failures).accuracy == 0
 
 
 def test_it_repairs_an_environment_that_more_of_the_same_training_does_not() -> None:
-    """In glaring light the toy network errs. Learning from clean images, painted, it sees there; the same images unpainted do not help."""
+    """In glaring light the toy network errs.
+
+    Learning from clean images, painted, it sees there; the same images unpainted do not help.
+    """
     fresh = corrupted(toy.images(200, 77), parse("brightness3"), 5)
     task, other = in_environment("brightness3"), in_environment("brightness3")
     before = sit(task.module, fresh).accuracy
     repaired = replace(SMALL, epochs=12, lr=0.05, learn_from="train").repair(task)
-    fit(other.module, other.train, other.validation, Recipe(lr=0.05, batch_size=32, epochs=36), other.generator())
+    fit(
+        other.module,
+        other.train,
+        other.validation,
+        Recipe(lr=0.05, batch_size=32, epochs=36),
+        other.generator(),
+    )
     assert sit(repaired, fresh).accuracy > before + 0.2
     assert sit(repaired, fresh).accuracy > sit(other.module, fresh).accuracy + 0.2
 
@@ -114,6 +135,12 @@ def test_cosine_falls_from_the_rate_to_nothing() -> None:
 def test_defaults_are_the_paper_s() -> None:
     """Each is named in the card and lies in its own range."""
     found = {o.name: o.default for o in describe(StyleGuidedDeepRepair)}
-    assert (found["clusters"], found["per_class"], found["weight"], found["epochs"], found["batch_size"]) == (5, 100, 12.0, 100, 64)
+    assert (found["clusters"], found["per_class"], found["weight"], found["epochs"], found["batch_size"]) == (
+        5,
+        100,
+        12.0,
+        100,
+        64,
+    )
     for o in describe(StyleGuidedDeepRepair):
         check_range(o.default, {"low": o.low, "high": o.high}, o.name)

@@ -18,7 +18,9 @@ OPTIONS = [(name, option) for name in METHODS.names() for option in describe(MET
 
 @pytest.mark.parametrize(("method", "option"), OPTIONS, ids=[f"{m}.{o.name}" for m, o in OPTIONS])
 def test_every_default_names_a_source_that_a_reader_can_find(method: str, option: Option) -> None:
-    """No option without one, none from a private page or from scores; what no publication states is open, and can be tuned."""
+    """No option without one, none from a private page or from scores; what no publication states is
+    open, and can be tuned.
+    """
     assert option.source, f"{method}.{option.name} does not say where its default comes from"
     assert not re.search(r"\.md\b|protocol|seeds|\bours\b", option.source)
     if option.source == "open":
@@ -26,7 +28,9 @@ def test_every_default_names_a_source_that_a_reader_can_find(method: str, option
 
 
 def test_settings_that_replace_a_default_only_cut_what_a_cell_costs() -> None:
-    """Each origin is a budget, and none sets a learning rate or a weight of a loss; or a tuning on validation, of open options alone."""
+    """Each origin is a budget, and none sets a learning rate or a weight of a loss; or a tuning on
+    validation, of open options alone.
+    """
     table = tomllib.loads(files("airepair").joinpath("settings.toml").read_text())
     for row in table["setting"]:
         if row["origin"].startswith("airepair tune --open on validation: "):
@@ -34,13 +38,18 @@ def test_settings_that_replace_a_default_only_cut_what_a_cell_costs() -> None:
             assert {sources[name] for name in row["options"]} == {"open"}, row
             continue
         assert re.search(r"\bbudget\b", row["origin"]), row
-        assert not {"lr", "rate", "weight", "alpha", "gamma", "strategy", "ratio", "weight_decay"} & row["options"].keys(), row
+        assert (
+            not {"lr", "rate", "weight", "alpha", "gamma", "strategy", "ratio", "weight_decay"}
+            & row["options"].keys()
+        ), row
 
 
 @pytest.mark.parametrize("method", ["aprnn", "minimal", "prdnn"])
 @pytest.mark.parametrize("model", ["fc", "cnn"])
 def test_on_digits_the_load_of_the_machine_decides_no_result(method: str, model: str) -> None:
-    """The solver's limit is one of size: under a limit of seconds a busy machine would leave out layers that an idle one repairs."""
+    """The solver's limit is one of size: under a limit of seconds a busy machine would leave out
+    layers that an idle one repairs.
+    """
     options = choose_options("digits", model, method, "smoke", {}).options
     assert options["seconds"] >= 3600
     assert getattr(build(method, options), "entries", 0) <= 50_000_000

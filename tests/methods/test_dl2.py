@@ -22,7 +22,9 @@ from airepair.types import Recipe, Split, Task
 SHORT = {"lr": 1e-3, "epochs": 2, "batch_size": 64}
 
 
-def inputs(images: torch.Tensor, *, pairing="close", radius=1.0, size=8, pairwise=True, labels=None) -> Inputs:
+def inputs(
+    images: torch.Tensor, *, pairing="close", radius=1.0, size=8, pairwise=True, labels=None
+) -> Inputs:
     return Inputs(images, labels, size, pairwise, pairing, radius, torch.Generator().manual_seed(0))
 
 
@@ -78,12 +80,19 @@ def _without_validation(task: Task) -> Task:
 
 
 def _differ(a: nn.Module, b: nn.Module) -> bool:
-    return any(not torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return any(
+        not torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_weight_changes_the_outcome_and_weight_zero_is_cross_entropy_alone():
-    """Delay longer than training equals weight 0: the constraint's own draws come from a stream of their own."""
-    outcomes = [_repaired(_without_validation(toy.task()), **o) for o in ({"weight": 0.0}, {"delay": 9}, {"weight": 5.0})]
+    """Delay longer than training equals weight 0: the constraint's own draws come from a stream of
+    their own.
+    """
+    outcomes = [
+        _repaired(_without_validation(toy.task()), **o)
+        for o in ({"weight": 0.0}, {"delay": 9}, {"weight": 5.0})
+    ]
     assert not _differ(outcomes[0], outcomes[1])
     assert _differ(outcomes[0], outcomes[2])
 
@@ -120,7 +129,17 @@ def test_a_constraint_with_labels_is_asked_of_labelled_inputs_and_others_of_unla
         _repaired(task, constraint="RobustnessG()", over="unlabelled")
 
 
-@pytest.mark.parametrize("text", ["RobustnessT", "RobustnessG(eps=0.05)", "LipschitzT", "LipschitzG", "SegmentG", "Groups and RobustnessT"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RobustnessT",
+        "RobustnessG(eps=0.05)",
+        "LipschitzT",
+        "LipschitzG",
+        "SegmentG",
+        "Groups and RobustnessT",
+    ],
+)
 def test_every_constraint_trains_to_finite_weights_the_same_for_a_seed(text):
     """And differently for another."""
     options = {"constraint": text, "lr": 1e-2, "oracle_steps": 2, "disjunction": "min"}
@@ -224,7 +243,9 @@ def test_nothing_failing_changes_nothing():
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_dl2_lowers_the_violation_against_the_same_training_without_the_constraint(kind):
-    """Mean group violation on unseen images after twenty epochs, the last state of each (selection would compare epochs)."""
+    """Mean group violation on unseen images after twenty epochs, the last state of each (selection
+    would compare epochs).
+    """
 
     def violation(weight: float) -> float:
         task = toy.task(kind)

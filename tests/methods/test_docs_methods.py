@@ -25,7 +25,9 @@ def test_the_method_of_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: 
     (tmp_path / "mine.py").write_text(method)
     (tmp_path / "mine_test.py").write_text(test)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's module of that name would be taken for the page's
+    monkeypatch.delitem(
+        sys.modules, "mine", raising=False
+    )  # another test's module of that name would be taken for the page's
     try:
         found = importlib.import_module("mine_test").TestMine
         assert issubclass(found, MethodConformance)
@@ -41,7 +43,7 @@ def test_the_method_of_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: 
 def test_the_page_lists_the_contract():
     """Every check of the suite, in its own words."""
     for check in CHECKS:
-        assert f"- {check.__doc__}" in PAGE
+        assert f"- {' '.join(check.__doc__.split())}" in PAGE
 
 
 def test_the_page_on_tools_explains_every_entry_of_a_manifest():
@@ -52,15 +54,25 @@ def test_the_page_on_tools_explains_every_entry_of_a_manifest():
     assert explained == set(Manifest.__dataclass_fields__) - {"folder"}
 
 
-def test_the_workflow_for_a_tools_own_ci_says_what_the_commands_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+def test_the_workflow_for_a_tools_own_ci_says_what_the_commands_accept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+):
     """Its bench line selects the cells that it names; `mine` is a control here."""
     lines = re.findall(r"^ +run: (.*)$", (DOCS / "ci-workflow.yml").read_text(), re.MULTILINE)
-    words = {line.split()[1]: line.replace("mine", "random").split() for line in lines if line.startswith("airepair ")}
+    words = {
+        line.split()[1]: line.replace("mine", "random").split()
+        for line in lines
+        if line.startswith("airepair ")
+    }
     monkeypatch.chdir(tmp_path)
     shutil.copytree(DOCS.parent / "reports" / "digits", tmp_path / "baseline")
     assert main(["bench", *_without_workers(words["bench"][2:])]) == 0
     out = capfd.readouterr().out
-    assert all(f"digits-fc-{method}-s{seed}" in out for method in ("noop", "finetune", "random") for seed in (0, 1, 2))
+    assert all(
+        f"digits-fc-{method}-s{seed}" in out
+        for method in ("noop", "finetune", "random")
+        for seed in (0, 1, 2)
+    )
 
 
 def _without_workers(words: list[str]) -> list[str]:

@@ -42,7 +42,9 @@ class TestEditableTraining(MethodConformance):
 
 
 def block(task: Task, name: str = "auto") -> dict[str, torch.Tensor]:
-    return {n: task.module.get_parameter(n) for n in block_of(task.module, name, task.failing.images(slice(2)))}
+    return {
+        n: task.module.get_parameter(n) for n in block_of(task.module, name, task.failing.images(slice(2)))
+    }
 
 
 def test_the_edit_loss_is_the_missing_log_probability() -> None:
@@ -53,7 +55,9 @@ def test_the_edit_loss_is_the_missing_log_probability() -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "plain"])
 def test_an_accepted_edit_is_right_on_the_edited_inputs(kind: toy.Architecture) -> None:
-    """Written into the module, the weights of an accepted edit answer the edited inputs by the margin, and a refused one does not."""
+    """Written into the module, the weights of an accepted edit answer the edited inputs by the
+    margin, and a refused one does not.
+    """
     task = toy.task(kind)
     seen = set()
     for lr in (1e-2, 1e-5):
@@ -72,7 +76,9 @@ def test_an_edit_of_what_is_right_changes_nothing() -> None:
     """It stops before its first step."""
     task = toy.task("mlp")
     sure = sit(task.module, task.passing).probabilities.amax(1).argmax()
-    weights, done = Editable().edit(task.module, block(task), task.passing.images(sure[None]), task.passing.y[sure[None]], None)
+    weights, done = Editable().edit(
+        task.module, block(task), task.passing.images(sure[None]), task.passing.y[sure[None]], None
+    )
     assert done
     assert all(torch.equal(v, block(task)[k]) for k, v in weights.items())
 
@@ -92,25 +98,33 @@ def test_the_locality_loss_keeps_the_other_answers() -> None:
             assert done
             load(task.module, weights)
             after = logits_of(task.module, images).log_softmax(1)
-            moved[locality] += float(nn.functional.kl_div(after, before, log_target=True, reduction="batchmean"))
+            moved[locality] += float(
+                nn.functional.kl_div(after, before, log_target=True, reduction="batchmean")
+            )
             load(task.module, start)
     assert moved[10.0] < 0.7 * moved[0.0]
 
 
 @pytest.mark.parametrize("locality", [0.0, 2.0])
 def test_an_editor_step_descends_the_edit_loss_and_the_divergence(locality: float) -> None:
-    """Two RMSProp steps by hand on l_e + locality * KL(answers as they were || now): the second feels how far the first one went."""
+    """Two RMSProp steps by hand on l_e + locality * KL(answers as they were || now): the second
+    feels how far the first one went.
+    """
     task, images = toy.task("plain"), toy.dataset().train.images(slice(0, 32))
     x, y = task.failing.images(slice(0, 1)), task.failing.y[:1]
     before = logits_of(task.module, images).log_softmax(1)
-    found, _ = Editable(steps=2, margin=1e3, locality=locality, lr=0.01).edit(task.module, block(task), x, y, (images, before))
+    found, _ = Editable(steps=2, margin=1e3, locality=locality, lr=0.01).edit(
+        task.module, block(task), x, y, (images, before)
+    )
     parameters = list(block(task).values())
     squares = [torch.zeros_like(p) for p in parameters]
     for _ in range(2):
         after = task.module(images).log_softmax(1)
         divergence = (before.exp() * (before - after)).sum(1).mean()
         loss = edit_loss(task.module(x), y, 1e3).mean() + locality * divergence
-        for i, (parameter, slope) in enumerate(zip(parameters, torch.autograd.grad(loss, parameters), strict=True)):
+        for i, (parameter, slope) in enumerate(
+            zip(parameters, torch.autograd.grad(loss, parameters), strict=True)
+        ):
             squares[i] = 0.5 * squares[i] + 0.5 * slope**2
             parameter.data -= 0.01 * slope / (squares[i] + 1e-16).sqrt()
     for value, expected in zip(found.values(), parameters, strict=True):
@@ -118,7 +132,9 @@ def test_an_editor_step_descends_the_edit_loss_and_the_divergence(locality: floa
 
 
 def test_editable_training_adds_edit_and_locality_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L = CE(theta) + c_edit l_e(theta') + c_loc CE(softmax f_theta, softmax f_theta'): each part by hand at the drawn image and label."""
+    """L = CE(theta) + c_edit l_e(theta') + c_loc CE(softmax f_theta, softmax f_theta'): each part
+    by hand at the drawn image and label.
+    """
     task, seen = toy.task("plain"), []
     monkeypatch.setattr(editable, "fit", lambda *_, loss, **__: seen.append(loss))
     editor = Editable(steps=3, lr=0.01, margin=0.5, c_edit=0.3, c_loc=0.7)
@@ -138,7 +154,9 @@ def test_editable_training_adds_edit_and_locality_losses(monkeypatch: pytest.Mon
 
 
 def test_the_differentiable_editor_takes_the_same_steps() -> None:
-    """With a margin that is never reached both forms end in the same weights, and gradients flow to the start."""
+    """With a margin that is never reached both forms end in the same weights, and gradients flow to
+    the start.
+    """
     task = toy.task("plain")
     x, y = task.failing.images(slice(0, 1)), task.failing.y[:1]
     editor = Editable(steps=3, margin=1e3)
@@ -170,10 +188,21 @@ def test_editable_training_makes_edits_gentler_or_shorter() -> None:
         before, total = logits_of(task.module, images).log_softmax(1), 0.0
         for i in range(12):
             start = {k: v.detach().clone() for k, v in block(task).items()}
-            weights, _ = editor.edit(task.module, block(task), task.failing.images(slice(i, i + 1)), task.failing.y[i : i + 1], None)
+            weights, _ = editor.edit(
+                task.module,
+                block(task),
+                task.failing.images(slice(i, i + 1)),
+                task.failing.y[i : i + 1],
+                None,
+            )
             load(task.module, weights)
             total += float(
-                nn.functional.kl_div(logits_of(task.module, images).log_softmax(1), before, log_target=True, reduction="batchmean")
+                nn.functional.kl_div(
+                    logits_of(task.module, images).log_softmax(1),
+                    before,
+                    log_target=True,
+                    reduction="batchmean",
+                )
             )
             load(task.module, start)
         moved.append(total)
@@ -181,9 +210,15 @@ def test_editable_training_makes_edits_gentler_or_shorter() -> None:
 
 
 def test_the_block_is_the_last_before_the_output_layer() -> None:
-    """Wrappers are looked through; a named block is taken as it is; an unknown one is refused with the choices."""
+    """Wrappers are looked through; a named block is taken as it is; an unknown one is refused with
+    the choices.
+    """
     inner = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), nn.Linear(8, 4)
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        nn.ReLU(),
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)),
+        nn.Linear(8, 4),
     )
     x = torch.rand(2, 1, 8, 8)
     assert block_of(nn.Sequential(inner), "auto", x)[0] == "0.3.0.weight"

@@ -28,7 +28,9 @@ from airepair.types import Meter, Method, Task
 def fresh(task: Task, **other: object) -> tuple[Task, list[str]]:
     """The task with a module of its own, and the notes that it will gather."""
     notes: list[str] = []
-    return dataclasses.replace(task, **{"module": copy.deepcopy(task.module), "note": notes.append, **other}), notes  # type: ignore[arg-type]
+    return dataclasses.replace(
+        task, **{"module": copy.deepcopy(task.module), "note": notes.append, **other}
+    ), notes  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +108,16 @@ def test_prdnn_repairs_every_point_in_the_decoupled_network(cnn: Task, layer: st
 def tried(notes: list[str]) -> dict[str, float]:
     """The layers that a note says were solved, with the validation accuracy of each."""
     (line,) = [n for n in notes if "the best on validation" in n]
-    return {name: float(score) for name, score in (part.split() for part in line.split("(")[1].split(")")[0].split(", "))}
+    return {
+        name: float(score)
+        for name, score in (part.split() for part in line.split("(")[1].split(")")[0].split(", "))
+    }
 
 
 def test_prdnn_repairs_the_layer_that_is_best_on_validation(cnn: Task) -> None:
-    """Every layer is solved, the last first; the network that comes back is the one of the note, and scores what the note says."""
+    """Every layer is solved, the last first; the network that comes back is the one of the note,
+    and scores what the note says.
+    """
     task, notes = fresh(cnn)
     module = PRDNN().repair(task)
     scores = tried(notes)
@@ -122,11 +129,15 @@ def test_prdnn_repairs_the_layer_that_is_best_on_validation(cnn: Task) -> None:
     assert torch.equal(sit(module, cnn.validation).logits, sit(alone, cnn.validation).logits)
     assert sit(module, cnn.validation).accuracy == pytest.approx(max(scores.values()), abs=1e-4)
     for layer, score in scores.items():
-        assert sit(PRDNN(layer=layer).repair(fresh(cnn)[0]), cnn.validation).accuracy == pytest.approx(score, abs=1e-4)
+        assert sit(PRDNN(layer=layer).repair(fresh(cnn)[0]), cnn.validation).accuracy == pytest.approx(
+            score, abs=1e-4
+        )
 
 
 def test_prdnn_leaves_out_what_it_cannot_solve_and_says_so(cnn: Task) -> None:
-    """Over the size limit, or refused by the program itself: the others are still tried; a cell without any solved layer is refused."""
+    """Over the size limit, or refused by the program itself: the others are still tried; a cell
+    without any solved layer is refused.
+    """
     task, notes = fresh(cnn, meter=Meter())
     task.module.register_forward_pre_hook(task.meter)
     PRDNN(entries=60_000).repair(task)
@@ -151,7 +162,9 @@ def test_layers_without_time_left_are_left_out(cnn: Task, monkeypatch: pytest.Mo
 
 
 def test_kept_inputs_stay_right(plain: Task) -> None:
-    """By default as many passing inputs as points are constraints, too: none of them breaks, without them some do."""
+    """By default as many passing inputs as points are constraints, too: none of them breaks,
+    without them some do.
+    """
     broken = {}
     for keep in (0, 100):
         module = PRDNN(layer="last", keep=keep).repair(fresh(plain)[0])
@@ -161,7 +174,9 @@ def test_kept_inputs_stay_right(plain: Task) -> None:
 
 
 def test_folding_checks_the_points_again_and_says_how_many_hold(cnn: Task) -> None:
-    """The single-channel network is another function; the note counts what it gets right, and the architecture is the subject's."""
+    """The single-channel network is another function; the note counts what it gets right, and the
+    architecture is the subject's.
+    """
     task, notes = fresh(cnn)
     module = PRDNN(layer="-3", fold=True).repair(task)
     right = int(sit(module, cnn.failing).right.sum())
@@ -169,7 +184,9 @@ def test_folding_checks_the_points_again_and_says_how_many_hold(cnn: Task) -> No
     assert module.state_dict().keys() == cnn.module.state_dict().keys()
 
 
-@pytest.mark.parametrize("method", [Minimal(bound=1e-4, infeasible="refuse"), PRDNN(layer="last", bound=1e-4, infeasible="refuse")])
+@pytest.mark.parametrize(
+    "method", [Minimal(bound=1e-4, infeasible="refuse"), PRDNN(layer="last", bound=1e-4, infeasible="refuse")]
+)
 def test_infeasible_is_reported_as_a_proof(plain: Task, method: Method) -> None:
     """Within a tiny bound nothing can be repaired."""
     with pytest.raises(Unsupported, match="proved infeasible: no change of 5"):
@@ -178,7 +195,8 @@ def test_infeasible_is_reported_as_a_proof(plain: Task, method: Method) -> None:
 
 @pytest.mark.parametrize("method", ["minimal", "prdnn", "aprnn"])
 @pytest.mark.parametrize(
-    ("limit", "said"), [({"seconds": 1e-9}, "did not finish in seconds=1e-09"), ({"entries": 1}, "more than entries=1;")]
+    ("limit", "said"),
+    [({"seconds": 1e-9}, "did not finish in seconds=1e-09"), ({"entries": 1}, "more than entries=1;")],
 )
 def test_a_limit_ends_the_cell_as_unsupported(method: str, limit: dict[str, float], said: str) -> None:
     """No endless run: the record says which limit was passed, with its value and what to do."""
@@ -212,7 +230,9 @@ def test_a_cap_on_the_points_is_drawn_by_the_seed_and_noted(plain: Task) -> None
 def test_memit_leaves_the_residual_of_its_formula() -> None:
     """(V - W K) - D K = (V - W K)(I - K'(C0 + K K')^-1 K), with more keys than dimensions and lambda > 0."""
     g = torch.Generator().manual_seed(0)
-    keys, lacking, usual = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 12), (3, 12), (8, 50)))
+    keys, lacking, usual = (
+        torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 12), (3, 12), (8, 50))
+    )
     ordinary = 4.0 * usual @ usual.T / 50
     left = lacking - write(keys, lacking, ordinary) @ keys
     inner = torch.linalg.solve(ordinary + keys @ keys.T, keys)
@@ -225,7 +245,9 @@ def test_memit_is_exact_where_it_can_be() -> None:
     """Independent keys and lambda 0: nothing is left."""
     g = torch.Generator().manual_seed(0)
     keys, lacking = (torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 5), (3, 5)))
-    assert torch.allclose(write(keys, lacking, torch.zeros(8, 8, dtype=torch.float64)) @ keys, lacking, atol=1e-10)
+    assert torch.allclose(
+        write(keys, lacking, torch.zeros(8, 8, dtype=torch.float64)) @ keys, lacking, atol=1e-10
+    )
 
 
 def test_memit_with_few_points_and_no_ridge_repairs_them_all(plain: Task) -> None:
@@ -236,11 +258,15 @@ def test_memit_with_few_points_and_no_ridge_repairs_them_all(plain: Task) -> Non
     assert sit(repaired, few).accuracy == 1
     task, _ = fresh(plain)
     heavy = Memit(ridge=1e12).repair(task)
-    assert torch.allclose(sit(heavy, plain.passing).logits, sit(plain.module, plain.passing).logits, atol=1e-4)
+    assert torch.allclose(
+        sit(heavy, plain.passing).logits, sit(plain.module, plain.passing).logits, atol=1e-4
+    )
 
 
 def test_the_nearest_winning_logits_win_by_the_margin_and_are_nearest() -> None:
-    """The class leads by exactly the margin where it did not lead before, and no projected-gradient step comes nearer."""
+    """The class leads by exactly the margin where it did not lead before, and no projected-gradient
+    step comes nearer.
+    """
     g = torch.Generator().manual_seed(1)
     logits, y = torch.randn(40, 6, generator=g, dtype=torch.float64), torch.arange(40) % 6
     target = nearest_winning(logits, y, 0.3)
@@ -276,12 +302,17 @@ def test_aprnn_repairs_in_the_ordinary_network_and_switches_no_unit(plain: Task,
 
 
 def test_aprnn_is_affine_where_it_says_so(plain: Task) -> None:
-    """A small change of the layer's weights and of later biases moves logits and pre-activations exactly as the effect says."""
+    """A small change of the layer's weights and of later biases moves logits and pre-activations
+    exactly as the effect says.
+    """
     module = exact(plain.module)
     x = plain.failing.images().double()
     found = sites(module, x)
     answers = pattern_effect(module, found[0], found[1:], x, classes=4, entries=10**9)
-    delta = 1e-7 * torch.randn(answers.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    delta = (
+        1e-7
+        * torch.randn(answers.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    )
     apply(module, found[0], found[1:], answers, delta)
     shift = answers.shift(torch.from_numpy(delta))
     assert torch.allclose(module(x), (answers.logits + shift)[:, :4], atol=1e-12)
@@ -292,7 +323,10 @@ def test_aprnn_is_affine_where_it_says_so(plain: Task) -> None:
 def test_on_the_last_layer_aprnn_and_minimal_have_the_same_optimum(plain: Task) -> None:
     """There is no later unit to freeze: with the same norm, margin and bounds both programs are one."""
     values = []
-    for method in (Minimal(objective="linf", bound=3.0, keep=0), APRNN(layer="last", objective="linf", outputs=False, points=None)):
+    for method in (
+        Minimal(objective="linf", bound=3.0, keep=0),
+        APRNN(layer="last", objective="linf", outputs=False, points=None),
+    ):
         task, notes = fresh(plain)
         method.repair(task)
         values.append(optimum(notes))

@@ -54,7 +54,8 @@ def test_gamma_to_infinity_moves_no_weight_with_influence_on_the_right_inputs(ml
     repaired = IRepair(gamma=1e30, iterations=5, points=None).repair(task)
     moved = 0
     for before, after, g in zip(mlp.module.parameters(), repaired.parameters(), influence, strict=True):
-        # The influence of a weight may rise from zero only if another weight moved, so the first state decides.
+        # The influence of a weight may rise from zero only if another weight moved, so the first
+        # state decides.
         assert torch.equal(before[g != 0], after[g != 0])
         moved += int((before != after).sum())
     assert moved < 0.05 * sum(p.numel() for p in mlp.module.parameters())
@@ -69,14 +70,21 @@ def test_a_larger_gamma_leaves_fewer_weights() -> None:
 
 
 def test_an_influence_has_no_sign() -> None:
-    """Falling and rising losses weigh alike: (|s| + 1e-8) / (gamma |g| + 1e-8) >= 1, for every sign of both gradients."""
-    specific, general = torch.tensor([0.3, -0.3, 0.3, -0.3, 0.1, -0.1, 0.1, -0.1]), torch.tensor([0.2, 0.2, -0.2, -0.2] * 2)
+    """Falling and rising losses weigh alike: (|s| + 1e-8) / (gamma |g| + 1e-8) >= 1, for every sign
+    of both gradients.
+    """
+    specific, general = (
+        torch.tensor([0.3, -0.3, 0.3, -0.3, 0.1, -0.1, 0.1, -0.1]),
+        torch.tensor([0.2, 0.2, -0.2, -0.2] * 2),
+    )
     assert mask(specific, general, 1.0).tolist() == [True] * 4 + [False] * 4
     assert mask(torch.tensor([-1e-9, 0.0]), torch.tensor([0.0, -1e-7]), 1.0).tolist() == [True, False]
 
 
 def test_the_influence_is_that_of_the_points_that_are_still_wrong(mlp: Task) -> None:
-    """One iteration on points of which half are right already: what moves is what the wrong ones alone allow."""
+    """One iteration on points of which half are right already: what moves is what the wrong ones
+    alone allow.
+    """
     points = mlp.failing.select(torch.arange(6)) + mlp.passing.select(torch.arange(30))
     repaired = IRepair(iterations=1, points=None, gamma=0.5).repair(fresh(mlp, failing=points))
     general = balanced(mlp.passing, 40, mlp.generator(2))
@@ -86,13 +94,22 @@ def test_the_influence_is_that_of_the_points_that_are_still_wrong(mlp: Task) -> 
         masks = []
         for chosen in (points.select(torch.arange(6)), points):
             loss = nn.functional.cross_entropy(mlp.module(chosen.images()), chosen.y)
-            masks.append(torch.cat([mask(s, g, 0.5).flatten() for s, g in zip(gradients(loss, parameters), of_right, strict=True)]))
+            masks.append(
+                torch.cat(
+                    [
+                        mask(s, g, 0.5).flatten()
+                        for s, g in zip(gradients(loss, parameters), of_right, strict=True)
+                    ]
+                )
+            )
         total = general + points
         slopes = gradients(nn.functional.cross_entropy(mlp.module(total.images()), total.y), parameters)
     moved = torch.cat([(a != b).flatten() for a, b in zip(repaired.parameters(), parameters, strict=True)])
     steep = torch.cat([s.flatten().abs() > 1e-6 for s in slopes])
     assert torch.equal(moved[steep], masks[0][steep])
-    assert not torch.equal(masks[0][steep], masks[1][steep]), "the points that are right make a difference here"
+    assert not torch.equal(masks[0][steep], masks[1][steep]), (
+        "the points that are right make a difference here"
+    )
 
 
 def test_irepair_repairs_its_points_with_batch_norm_untouched(mlp: Task) -> None:
@@ -157,7 +174,9 @@ def test_random_changes_each_tensor_by_its_share_of_its_norm(mlp: Task) -> None:
     before = mlp.module.state_dict()
     after = RandomChange(norm=0.25).repair(fresh(mlp)).state_dict()
     for name, _ in mlp.module.named_parameters():
-        assert float((after[name] - before[name]).norm()) == pytest.approx(0.25 * float(before[name].norm()), rel=1e-4)
+        assert float((after[name] - before[name]).norm()) == pytest.approx(
+            0.25 * float(before[name].norm()), rel=1e-4
+        )
     assert torch.equal(after["2.running_var"], before["2.running_var"])
     other = RandomChange(norm=0.25).repair(fresh(mlp, seed=9)).state_dict()
     assert not torch.equal(after["1.weight"], other["1.weight"])

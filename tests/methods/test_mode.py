@@ -61,8 +61,10 @@ def test_a_softmax_layer_learns_what_is_linear() -> None:
 
 
 def test_probes_on_stored_features_cost_what_they_are_worth() -> None:
-    """Each step on F features of an image is 4 F K operations (forward, and the weights' gradient); an image of training is six operations a weight,
-    but four in the first layer, whose input needs no gradient. The plain toy network has 64 x 24, 24 x 16 and 16 x 4 weights."""
+    """Each step on F features of an image is 4 F K operations (forward, and the weights' gradient); an
+    image of training is six operations a weight, but four in the first layer, whose input needs no
+    gradient. The plain toy network has 64 x 24, 24 x 16 and 16 x 4 weights.
+    """
     task = toy.task("plain")
     task.module.register_forward_pre_hook(task.meter)
     layers = [task.module[3], task.module[5]]  # type: ignore[index]
@@ -74,9 +76,13 @@ def test_probes_on_stored_features_cost_what_they_are_worth() -> None:
 
 
 def test_the_layer_is_the_first_whose_successor_gains_nothing() -> None:
-    """A second hidden layer that copies the first adds nothing, so the first is taken; with no layer good enough it is the last."""
+    """A second hidden layer that copies the first adds nothing, so the first is taken; with no
+    layer good enough it is the last.
+    """
     task = toy.task("plain")
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)).eval()
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
+    ).eval()
     with torch.no_grad():
         for i in (1, 3):
             net[i].weight.copy_(torch.eye(64))
@@ -88,7 +94,9 @@ def test_the_layer_is_the_first_whose_successor_gains_nothing() -> None:
 
 
 def test_bugs_are_typed_by_accuracy_and_gap() -> None:
-    """On the toy, whose labels 2 and 3 are mixed up in training: over-fit before under-fit, and the thresholds decide."""
+    """On the toy, whose labels 2 and 3 are mixed up in training: over-fit before under-fit, and the
+    thresholds decide.
+    """
     task = toy.task("plain")
     accuracy = {}
     for split, name in ((task.train, "train"), (task.validation, "validation")):
@@ -110,7 +118,9 @@ def told(pairs: list[tuple[int, int, int]]) -> Split:
 
 
 def test_a_gap_makes_a_label_over_fit_and_low_accuracy_under_fit() -> None:
-    """Label 0: 1.0 on train, .5 on validation; 1: .95 and .92; 2: .7 and .8, worse on train; 3 does not occur on validation."""
+    """Label 0: 1.0 on train, .5 on validation; 1: .95 and .92; 2: .7 and .8, worse on train; 3 does
+    not occur on validation.
+    """
     reader = nn.Sequential(nn.Flatten(), nn.Linear(64, 4, bias=False)).eval()
     with torch.no_grad():
         reader[1].weight.copy_(torch.eye(64)[:4])
@@ -143,10 +153,17 @@ def test_the_rest_of_a_selection_is_random_and_nothing_comes_twice() -> None:
     """ratio says how much is selected; quotas are shared among the bugs."""
     task = toy.task("plain")
     layer, pool = task.module[3], toy.images(200, 50)  # type: ignore[index]
-    half = Mode(selection=40, ratio=0.5)._select(task, layer, pool, {2: "under", 3: "over"}, torch.Generator().manual_seed(0))
+    half = Mode(selection=40, ratio=0.5)._select(
+        task, layer, pool, {2: "under", 3: "over"}, torch.Generator().manual_seed(0)
+    )
     assert len(half.unique()) == 40
     assert torch.bincount(pool.y[half[:20]], minlength=4).tolist() == [0, 0, 10, 10]
-    none = [Mode(selection=40, ratio=0.0)._select(task, layer, pool, {2: "under"}, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    none = [
+        Mode(selection=40, ratio=0.0)._select(
+            task, layer, pool, {2: "under"}, torch.Generator().manual_seed(s)
+        )
+        for s in (0, 0, 1)
+    ]
     assert torch.equal(none[0], none[1])
     assert not torch.equal(none[0], none[2])
 
@@ -155,7 +172,9 @@ def test_inputs_taken_for_a_label_come_from_other_labels() -> None:
     """map=dhmi selects no input of the label itself."""
     task = toy.task("plain")
     pool = toy.images(200, 50)
-    index = Mode(map="dhmi", selection=20, ratio=1.0)._select(task, task.module[3], pool, {2: "over"}, torch.Generator())  # type: ignore[index]
+    index = Mode(map="dhmi", selection=20, ratio=1.0)._select(
+        task, task.module[3], pool, {2: "over"}, torch.Generator()
+    )  # type: ignore[index]
     assert len(index) == 20
     assert not (pool.y[index] == 2).any()
 

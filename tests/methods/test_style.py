@@ -1,4 +1,6 @@
-"""Clusters of failures, style transfer without an encoder, AugMix's operations and chains, the consistency loss."""
+"""Clusters of failures, style transfer without an encoder, AugMix's operations and chains, the
+consistency loss.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from airepair.errors import UsageError
 from airepair.methods.deeprepair_style import augmix_operations
 from airepair.methods.deeprepair_style.augmix import Chains, divergence
 from airepair.methods.deeprepair_style.clusters import k_means, references
-from airepair.methods.deeprepair_style.transfer import EPSILON, coloured, fourier, haar, painted, transfer_of, unhaar, wavelet
+from airepair.methods.deeprepair_style.transfer import (
+    EPSILON,
+    coloured,
+    fourier,
+    haar,
+    painted,
+    transfer_of,
+    unhaar,
+    wavelet,
+)
 from airepair.types import Split
 
 
@@ -43,7 +54,9 @@ def test_k_means_of_few_or_equal_points() -> None:
 
 def test_references_are_one_failure_a_cluster_and_class() -> None:
     """Two classes of two clear clusters: four references, one from each."""
-    x = torch.cat([torch.full((6, 1, 4, 4), v) for v in (0.1, 0.9, 0.2, 0.8)]) + 0.01 * torch.rand(24, 1, 4, 4, generator=seeded(1))
+    x = torch.cat([torch.full((6, 1, 4, 4), v) for v in (0.1, 0.9, 0.2, 0.8)]) + 0.01 * torch.rand(
+        24, 1, 4, 4, generator=seeded(1)
+    )
     found = references(Split(x, torch.tensor([0] * 12 + [1] * 12)), 2, 100, seeded(2))
     assert sorted(round(float(r.mean()), 1) for r in found) == [0.1, 0.2, 0.8, 0.9]
     assert all(bool((r == x).flatten(1).all(1).any()) for r in found)
@@ -51,7 +64,14 @@ def test_references_are_one_failure_a_cluster_and_class() -> None:
 
 def test_references_take_a_bounded_number_a_class() -> None:
     """With one image a class at most there is one reference a class."""
-    assert len(references(Split(torch.rand(20, 1, 4, 4, generator=seeded(1)), torch.arange(20) % 2), 5, 1, seeded(2))) == 2
+    assert (
+        len(
+            references(
+                Split(torch.rand(20, 1, 4, 4, generator=seeded(1)), torch.arange(20) % 2), 5, 1, seeded(2)
+            )
+        )
+        == 2
+    )
 
 
 def test_haar_is_inverted_and_keeps_energy() -> None:
@@ -64,11 +84,16 @@ def test_haar_is_inverted_and_keeps_energy() -> None:
 
 def test_whitening_and_colouring_gives_the_style_s_statistics() -> None:
     """Channel means and covariances are the style's, for sizes that differ."""
-    content, style = torch.rand(2, 3, 16, 16, generator=seeded(1)), 0.3 * torch.rand(2, 3, 20, 20, generator=seeded(2)) ** 2
+    content, style = (
+        torch.rand(2, 3, 16, 16, generator=seeded(1)),
+        0.3 * torch.rand(2, 3, 20, 20, generator=seeded(2)) ** 2,
+    )
     y, s = coloured(content, style).flatten(2), style.flatten(2)
     torch.testing.assert_close(y.mean(2), s.mean(2))
     for i in range(2):
-        torch.testing.assert_close(torch.cov(y[i], correction=0), torch.cov(s[i], correction=0), atol=3 * EPSILON, rtol=0.02)
+        torch.testing.assert_close(
+            torch.cov(y[i], correction=0), torch.cov(s[i], correction=0), atol=3 * EPSILON, rtol=0.02
+        )
 
 
 @pytest.mark.parametrize("name", ["wavelet", "fourier"])
@@ -87,7 +112,14 @@ def test_style_changes_the_look_and_keeps_the_content(transfer) -> None:  # type
     torch.testing.assert_close(y.mean((1, 2, 3)), style.mean((1, 2, 3)), atol=0.02, rtol=0)
 
     def alike(a: Tensor, b: Tensor) -> float:
-        return float(torch.stack([torch.corrcoef(torch.stack([p.flatten(), q.flatten()]))[0, 1] for p, q in zip(a, b, strict=True)]).mean())
+        return float(
+            torch.stack(
+                [
+                    torch.corrcoef(torch.stack([p.flatten(), q.flatten()]))[0, 1]
+                    for p, q in zip(a, b, strict=True)
+                ]
+            ).mean()
+        )
 
     assert alike(y, content) > 0.4
     assert alike(y, content) > alike(y, style) + 0.3
@@ -96,7 +128,9 @@ def test_style_changes_the_look_and_keeps_the_content(transfer) -> None:  # type
 def test_noise_is_a_style() -> None:
     """The wavelet transfer takes on the noise of its reference: the finest subband gets its strength."""
     content = pictures(8, (1, 32, 32), 1, decay=3.0)
-    style = (pictures(8, (1, 32, 32), 2, decay=3.0) + 0.15 * torch.randn(8, 1, 32, 32, generator=seeded(3))).clamp(0, 1)
+    style = (
+        pictures(8, (1, 32, 32), 2, decay=3.0) + 0.15 * torch.randn(8, 1, 32, 32, generator=seeded(3))
+    ).clamp(0, 1)
     strength = [float(haar(x)[3].std()) for x in (content, wavelet(content, style), style)]
     assert strength[1] > 3 * strength[0]
 
@@ -154,7 +188,9 @@ def test_operations_on_values_are_pil_s(name: str) -> None:
 
 
 def test_operations_on_places_move_pixels() -> None:
-    """A translation by three pixels moves a point by three; the sign turns it round; level 0 leaves the image alone."""
+    """A translation by three pixels moves a point by three; the sign turns it round; level 0 leaves
+    the image alone.
+    """
     x = torch.zeros(2, 1, 9, 9)
     x[:, 0, 4, 4] = 1
     y = augmix_operations.translate_x(x, torch.full((2,), 10.0), torch.tensor([1.0, -1.0]))
@@ -162,7 +198,12 @@ def test_operations_on_places_move_pixels() -> None:
     assert float(y[1, 0, 4, 7]) == pytest.approx(1, abs=1e-4)
     picture = pictures(2, (1, 9, 9))
     for name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y"):
-        torch.testing.assert_close(getattr(augmix_operations, name)(picture, torch.zeros(2), torch.ones(2)), picture, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            getattr(augmix_operations, name)(picture, torch.zeros(2), torch.ones(2)),
+            picture,
+            atol=1e-5,
+            rtol=0,
+        )
 
 
 def test_rotation_by_a_right_angle() -> None:
@@ -173,7 +214,9 @@ def test_rotation_by_a_right_angle() -> None:
 
 
 def test_chains_are_seeded_and_stay_images() -> None:
-    """One seed, one result; values in [0, 1]; the images that came in stay as they are; each is changed in its own way."""
+    """One seed, one result; values in [0, 1]; the images that came in stay as they are; each is
+    changed in its own way.
+    """
     x = pictures(12, (3, 32, 32), 1)
     before, stylised = x.clone(), pictures(12, (3, 32, 32), 2)
     one, two = (Chains()(x, stylised, seeded(5)) for _ in range(2))
@@ -185,7 +228,9 @@ def test_chains_are_seeded_and_stay_images() -> None:
 
 
 def test_some_chains_start_from_the_stylised_image() -> None:
-    """A black image with a white style: the share of chains that show any white is that of drawing the style at least once."""
+    """A black image with a white style: the share of chains that show any white is that of drawing
+    the style at least once.
+    """
     n, chains = 4000, Chains(width=1, depth=1)
     x, white = torch.zeros(n, 1, 4, 4), torch.ones(n, 1, 4, 4)
     share = float((chains(x, white, seeded(6)).amax((1, 2, 3)) > 0).float().mean())
@@ -193,7 +238,9 @@ def test_some_chains_start_from_the_stylised_image() -> None:
 
 
 def test_the_divergence_is_jensen_shannon_s() -> None:
-    """0 for equal predictions; log 3 for three certain and different ones; symmetric; the mean over images."""
+    """0 for equal predictions; log 3 for three certain and different ones; symmetric; the mean over
+    images.
+    """
     same = torch.randn(1, 5, 3, generator=seeded(1)).expand(3, -1, -1)
     assert float(divergence(same)) == pytest.approx(0, abs=1e-6)
     certain = 100 * torch.eye(3)[:, None, :].expand(3, 5, 3)

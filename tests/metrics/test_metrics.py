@@ -31,7 +31,12 @@ from airepair.testing.cells import prepare, run
 from airepair.types import Robustness, Split
 
 CONSTANTS = Robustness(1.0, 0.1, 1.0, "test")
-NO_PAIRS = Pairs(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.bool), CONSTANTS)
+NO_PAIRS = Pairs(
+    torch.zeros(0, dtype=torch.long),
+    torch.zeros(0, dtype=torch.long),
+    torch.zeros(0, dtype=torch.bool),
+    CONSTANTS,
+)
 
 
 def exam(predictions: list[int], y: list[int], classes: int = 4, sure: float = 5.0) -> Exam:
@@ -42,13 +47,17 @@ def exam(predictions: list[int], y: list[int], classes: int = 4, sure: float = 5
     return Exam(logits, torch.tensor(y, dtype=torch.long))
 
 
-def exams(test: Exam, *, failing: Exam | None = None, pair=(0, 1), groups=((0, 1), (2, 3)), pairs=NO_PAIRS) -> Exams:
+def exams(
+    test: Exam, *, failing: Exam | None = None, pair=(0, 1), groups=((0, 1), (2, 3)), pairs=NO_PAIRS
+) -> Exams:
     return Exams(test, failing or test, test, groups, pair, pairs)
 
 
 Y = [0, 0, 1, 1, 2, 2, 3, 3]
 BEFORE = exams(exam([0, 1, 1, 1, 2, 0, 3, 2], Y))  # wrong: 1, 5, 7
-AFTER = exams(exam([0, 0, 0, 1, 2, 3, 3, 3], Y), failing=exam([0, 3, 3], [0, 2, 3]))  # fixed 1, 7; broken 2; 5 changed, still wrong
+AFTER = exams(
+    exam([0, 0, 0, 1, 2, 3, 3, 3], Y), failing=exam([0, 3, 3], [0, 2, 3])
+)  # fixed 1, 7; broken 2; 5 changed, still wrong
 EMPTY = exams(exam([], []), pair=None)
 
 
@@ -58,7 +67,9 @@ def test_accuracy_is_the_share_of_right_predictions():
 
 
 def test_flips_count_what_was_fixed_and_what_was_broken():
-    """Two of three wrong ones fixed, one of five right ones broken, one more right in eight; two of three given ones repaired."""
+    """Two of three wrong ones fixed, one of five right ones broken, one more right in eight; two of
+    three given ones repaired.
+    """
     assert generalisation(BEFORE, AFTER) == pytest.approx(2 / 3)
     assert break_rate(BEFORE, AFTER) == pytest.approx(1 / 5)
     assert net_change(BEFORE, AFTER) == pytest.approx(1 / 8)
@@ -77,8 +88,9 @@ def test_the_worst_class_can_lose_while_the_accuracy_rises():
 
 
 def test_the_worst_class_is_the_models_own_and_the_gap_reaches_to_its_best():
-    """Before: classes at 1/2, 1, 1/2, 1/2; after: 1, 1/2, 1/2, 1. The worst class changes from 0 to 1, its accuracy and the gap do not; absent
-    classes do not count, and one class alone has no gap."""
+    """Before: classes at 1/2, 1, 1/2, 1/2; after: 1, 1/2, 1/2, 1. The worst class changes from 0 to 1,
+    its accuracy and the gap do not; absent classes do not count, and one class alone has no gap.
+    """
     assert worst_class_accuracy(BEFORE, BEFORE) == worst_class_accuracy(BEFORE, AFTER) == 1 / 2
     assert class_gap(BEFORE, BEFORE) == class_gap(BEFORE, AFTER) == 1 / 2
     uneven = exams(exam([0, 0, 0, 0, 2, 3, 3], [0, 0, 0, 1, 2, 2, 2]))
@@ -125,7 +137,9 @@ def _probable(p: list[list[float]]) -> Exam:
 
 
 def test_the_constraint_asks_every_group_and_is_strict():
-    """.96 and .04 hold; .94 does not; a group between the two thresholds spoils an image even if another group is above .95."""
+    """.96 and .04 hold; .94 does not; a group between the two thresholds spoils an image even if
+    another group is above .95.
+    """
     assert constraint(BEFORE, exams(_probable([[0.5, 0.46, 0.02, 0.02]]))) == 1.0
     assert constraint(BEFORE, exams(_probable([[0.5, 0.44, 0.03, 0.03]]))) == 0.0
     overlapping = ((0, 1), (1, 2), (3,))
@@ -146,7 +160,9 @@ def test_the_constraint_rewards_over_confidence_and_its_companion_does_not():
 
 def test_calibration_error_is_the_weighted_gap_of_each_bin():
     """Two images at .8 of which one is right, and one right at .6: (2 x |.5 - .8| + 1 x |1 - .6|) / 3."""
-    of = Exam(torch.tensor([[0.8, 0.2], [0.2, 0.8], [0.6, 0.4]], dtype=torch.double).log(), torch.tensor([0, 0, 0]))
+    of = Exam(
+        torch.tensor([[0.8, 0.2], [0.2, 0.8], [0.6, 0.4]], dtype=torch.double).log(), torch.tensor([0, 0, 0])
+    )
     assert calibration_error(BEFORE, exams(of)) == pytest.approx((2 * 0.3 + 0.4) / 3)
 
 
@@ -166,13 +182,18 @@ def test_top5_looks_at_five_classes_and_is_missing_where_that_says_nothing():
 def test_robustness_is_vacuous_for_pairs_that_are_not_close():
     """Of three pairs one is close and differs, one is close and equal, one is far and differs."""
     of = exam([0, 1, 0], [0, 1, 0])
-    pairs = Pairs(torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), torch.tensor([True, True, False]), CONSTANTS)
+    pairs = Pairs(
+        torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), torch.tensor([True, True, False]), CONSTANTS
+    )
     assert robustness(BEFORE, exams(of, pairs=pairs)) == pytest.approx(2 / 3)
     assert close_pairs(BEFORE, exams(of, pairs=pairs)) == pytest.approx(2 / 3)
 
 
 def test_pairs_never_join_an_image_with_itself_and_measure_l2():
-    """Two images at distance 2: every pair is (0, 1) or (1, 0); close only for a larger eps1. One image gives no pair."""
+    """Two images at distance 2: every pair is (0, 1) or (1, 0); close only for a larger eps1.
+
+    One image gives no pair.
+    """
     split = Split(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]), torch.tensor([0, 1]))
     near = draw_pairs(split, Robustness(2.1, 0.1, 1.0, ""), 50)
     assert bool((near.i != near.j).all())
@@ -199,7 +220,9 @@ def test_margin_is_positive_exactly_where_the_prediction_is_right():
 
 
 def test_pgd_accuracy_is_below_accuracy_exact_for_a_linear_model_and_missing_where_no_attack_ran():
-    """Of a linear two-class model the worst point of the box is known: the margin falls by eps times the L1 norm of its weights."""
+    """Of a linear two-class model the worst point of the box is known: the margin falls by eps
+    times the L1 norm of its weights.
+    """
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     with torch.no_grad():
         module[1].weight.copy_(torch.tensor([[1.0, -1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]))
@@ -212,7 +235,9 @@ def test_pgd_accuracy_is_below_accuracy_exact_for_a_linear_model_and_missing_whe
     assert 0 < found.float().mean() < 1
     assert all(p.requires_grad for p in module.parameters())
     assert isinstance(pgd_accuracy(BEFORE, BEFORE), Missing)
-    assert pgd_accuracy(BEFORE, dataclasses.replace(BEFORE, extra={"pgd_right": found})) == pytest.approx(float(found.double().mean()))
+    assert pgd_accuracy(BEFORE, dataclasses.replace(BEFORE, extra={"pgd_right": found})) == pytest.approx(
+        float(found.double().mean())
+    )
 
 
 def test_an_attack_never_helps():
@@ -223,7 +248,9 @@ def test_an_attack_never_helps():
 
 
 def test_similarity_asks_the_five_orderings_of_cifar10_and_nothing_else():
-    """A car rather a truck than a dog: satisfied, broken by a tie (delta .01), and a bird, which has no rule; other classes are missing."""
+    """A car rather a truck than a dog: satisfied, broken by a tie (delta .01), and a bird, which
+    has no rule; other classes are missing.
+    """
     logits = torch.zeros(4, 10)
     logits[0, 9] = 1.0
     logits[3, 9] = -1.0
@@ -231,13 +258,20 @@ def test_similarity_asks_the_five_orderings_of_cifar10_and_nothing_else():
     assert similarity(seen, seen) == pytest.approx(3 / 4)
     assert isinstance(similarity(BEFORE, BEFORE), Missing)
     wanted = parse("CSimilarityT(delta=0.01)", classes=CIFAR10)[0]
-    random = dataclasses.replace(seen, test=Exam(torch.randn(300, 10, generator=torch.Generator().manual_seed(1)), torch.arange(300) % 10))
-    scope = wanted.scope(lambda x: x[:, :, 0, 0], {"x": random.test.logits[:, :, None, None]}, {"y": random.test.y}, None)
+    random = dataclasses.replace(
+        seen,
+        test=Exam(torch.randn(300, 10, generator=torch.Generator().manual_seed(1)), torch.arange(300) % 10),
+    )
+    scope = wanted.scope(
+        lambda x: x[:, :, 0, 0], {"x": random.test.logits[:, :, None, None]}, {"y": random.test.y}, None
+    )
     assert similarity(random, random) == pytest.approx(float(wanted.formula.satisfied(scope).double().mean()))
 
 
 def test_the_attack_runs_where_it_is_asked_for():
-    """`pgd=True` attacks the subject and the repaired model, not the states on the way; without it the metric is missing with its reason."""
+    """`pgd=True` attacks the subject and the repaired model, not the states on the way; without it
+    the metric is missing with its reason.
+    """
     case, method = Case("toy", "mlp", "finetune", 0), build("finetune", {"epochs": 4})
     asked, plain = (run(prepare(case, toy.subject("mlp"), method, pgd=pgd)).record for pgd in (True, False))
     assert 0 < asked.before["pgd_accuracy"] <= asked.before["accuracy"]

@@ -18,7 +18,9 @@ from airepair.models.input_adapter import InputAdapter
 
 def net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)
+    ).eval()
 
 
 def architecture(tensors):
@@ -34,10 +36,17 @@ class Evil:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"net": s, "epoch": 3}, lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}]
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"net": s, "epoch": 3},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+    ],
 )
 def test_state_dict_round_trip(tmp_path: Path, wrap) -> None:
-    """A repair comes back in the same container under the same names; other keys are kept, and the weights are the repaired ones."""
+    """A repair comes back in the same container under the same names; other keys are kept, and the
+    weights are the repaired ones.
+    """
     torch.save(wrap(net().state_dict()), tmp_path / "in.weird")
     opened = open_model(tmp_path / "in.weird", architecture=architecture)
     with torch.no_grad():
@@ -47,7 +56,10 @@ def test_state_dict_round_trip(tmp_path: Path, wrap) -> None:
     before, after = torch.load(tmp_path / "in.weird"), torch.load(tmp_path / "out.pth")
     assert list(before) == list(after)
     again = open_model(tmp_path / "out.pth", architecture=architecture).module
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), opened.module.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.state_dict().values(), opened.module.state_dict().values(), strict=True)
+    )
     assert not torch.equal(again[0].weight, net()[0].weight)
 
 
@@ -79,7 +91,10 @@ def test_pickled_module_of_torch_layers_loads_without_trust(tmp_path: Path) -> N
 @pytest.mark.parametrize("trusted", [False, True])
 def test_a_pickled_module_of_ours_loads_where_its_layers_have_moved(tmp_path: Path, trusted: bool) -> None:
     """A file names a layer by the module and the name that it had when the file was written."""
-    before = {"airepair.models.feed.Feed": InputAdapter, "airepair.models.formats.layers.ChannelsLastFlatten": ChannelsLastFlatten}
+    before = {
+        "airepair.models.feed.Feed": InputAdapter,
+        "airepair.models.formats.layers.ChannelsLastFlatten": ChannelsLastFlatten,
+    }
     InputAdapter.__qualname__ = "Feed"
     try:
         with checkpoint.pickled_as(before):
@@ -92,7 +107,9 @@ def test_a_pickled_module_of_ours_loads_where_its_layers_have_moved(tmp_path: Pa
 
 
 def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, monkeypatch) -> None:
-    """A pickle that names a function outside the allow-list is refused with the switch that would allow it; nothing ran."""
+    """A pickle that names a function outside the allow-list is refused with the switch that would
+    allow it; nothing ran.
+    """
     mark = tmp_path / "ran"
     monkeypatch.setenv("AIREPAIR_TEST_MARK", str(mark))
     evil = net()
@@ -108,7 +125,9 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, monkeypatc
 
 
 def test_harmless_extras_load(tmp_path: Path) -> None:
-    """argparse.Namespace and NumPy scalars in a checkpoint are no obstacle; mean and std beside the weights become the feed hint."""
+    """argparse.Namespace and NumPy scalars in a checkpoint are no obstacle; mean and std beside the
+    weights become the feed hint.
+    """
     import numpy as np
 
     saved = {
@@ -131,7 +150,9 @@ def test_tensors_that_lie_are_refused(tmp_path: Path) -> None:
     """NaN weights, and a tensor that claims more elements than the file stores, are refused by name."""
     state = net().state_dict()
     torch.save(OrderedDict(state, **{"4.bias": torch.full((4,), float("nan"))}), tmp_path / "nan.pt")
-    torch.save(OrderedDict(state, **{"4.weight": torch.zeros(1).expand(40_000, 1_000_000)}), tmp_path / "huge.pt")
+    torch.save(
+        OrderedDict(state, **{"4.weight": torch.zeros(1).expand(40_000, 1_000_000)}), tmp_path / "huge.pt"
+    )
     with pytest.raises(UsageError, match=r"4\.bias.*NaN"):
         open_model(tmp_path / "nan.pt", architecture=architecture)
     with pytest.raises(UsageError, match=r"4\.weight"):
@@ -149,10 +170,17 @@ def test_a_changed_architecture_is_not_written(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
-    """Absent, empty, foreign, truncated and oversized files: one line each; weights without a network say what to give."""
+    """Absent, empty, foreign, truncated and oversized files: one line each; weights without a
+    network say what to give.
+    """
     torch.save(net().state_dict(), tmp_path / "ok.pt")
     data = (tmp_path / "ok.pt").read_bytes()
-    for name, content in {"empty": b"", "text": b"hello, this is no model", "cut": data[: len(data) // 2], "zeros": bytes(300)}.items():
+    for name, content in {
+        "empty": b"",
+        "text": b"hello, this is no model",
+        "cut": data[: len(data) // 2],
+        "zeros": bytes(300),
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError) as caught:
             open_model(tmp_path / name, architecture=architecture)

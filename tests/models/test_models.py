@@ -29,14 +29,25 @@ def size(module: nn.Module) -> int:
         ("cnn", (1, 28, 28), 187_062),
     ],
 )
-def test_the_architectures_have_the_published_sizes(name: str, shape: tuple[int, int, int], parameters: int) -> None:
+def test_the_architectures_have_the_published_sizes(
+    name: str, shape: tuple[int, int, int], parameters: int
+) -> None:
     """Parameters at 10 classes, to the last one."""
     with torch.device("meta"):
         assert size(build(name, "", 10, shape)) == parameters
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18w4", "resnet50w4", "resnet20", "resnet20w8", "fc", "resnet18w4_undertrained", "resnet18w4+backdoor"]
+    "name",
+    [
+        "resnet18w4",
+        "resnet50w4",
+        "resnet20",
+        "resnet20w8",
+        "fc",
+        "resnet18w4_undertrained",
+        "resnet18w4+backdoor",
+    ],
 )
 def test_every_name_takes_cifar_images(name: str) -> None:
     """N x K logits, and gradients in every parameter."""
@@ -52,7 +63,17 @@ def test_the_paper_cnn_has_relu_before_batch_norm() -> None:
     module = build("cnn", "mnist", 10, (1, 28, 28))
     kinds = [type(m).__name__ for m in module.children()]
     convolution, pool = ["Conv2d", "ReLU", "BatchNorm2d"], ["MaxPool2d", "Dropout2d"]
-    assert kinds == [*convolution * 2, *pool, *convolution * 2, *pool, *convolution * 2, "Flatten", "Linear", "ReLU", "Linear"]
+    assert kinds == [
+        *convolution * 2,
+        *pool,
+        *convolution * 2,
+        *pool,
+        *convolution * 2,
+        "Flatten",
+        "Linear",
+        "ReLU",
+        "Linear",
+    ]
     assert [m.p for m in module.children() if isinstance(m, nn.Dropout2d)] == [0.2, 0.2]
     with pytest.raises(UsageError, match="at least 28 x 28 pixels; these are 8 x 8"):
         build("cnn", "", 10, (1, 8, 8))
@@ -91,7 +112,9 @@ def test_a_feed_standardises_and_survives() -> None:
     net = nn.Flatten()
     feed = InputAdapter(net, (10.0, 20.0), (2.0, 4.0), scale=255.0)
     x = torch.rand(3, 2, 1, 1)
-    assert torch.allclose(feed(x), torch.stack([(x[:, 0, 0, 0] * 255 - 10) / 2, (x[:, 1, 0, 0] * 255 - 20) / 4], 1))
+    assert torch.allclose(
+        feed(x), torch.stack([(x[:, 0, 0, 0] * 255 - 10) / 2, (x[:, 1, 0, 0] * 255 - 20) / 4], 1)
+    )
     assert not list(feed.parameters())
     assert torch.equal(copy.deepcopy(feed)(x), feed(x))
     assert {"mean", "std"} <= feed.state_dict().keys()
@@ -119,7 +142,9 @@ def test_torchvision_is_left_alone_where_its_operators_load(monkeypatch: pytest.
 
 
 def test_torchvision_is_tried_again_where_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The half-imported package is dropped and imported anew after the declaration; another error passes through."""
+    """The half-imported package is dropped and imported anew after the declaration; another error
+    passes through.
+    """
     import sys
 
     from airepair.models import vision
@@ -159,10 +184,14 @@ def test_a_brought_network_scores_what_its_file_states(file: str) -> None:
 
     folder = os.environ.get("AIREPAIR_MODELS")
     if not os.environ.get("AIREPAIR_DATA") or not folder or not (Path(folder) / file).exists():
-        pytest.skip(f"set AIREPAIR_DATA to the folder of the data sets and AIREPAIR_MODELS to the folder of {file}")
+        pytest.skip(
+            f"set AIREPAIR_DATA to the folder of the data sets and AIREPAIR_MODELS to the folder of {file}"
+        )
     found = torch.load(Path(folder) / file, weights_only=True)
     module = load(found)
     assert isinstance(module, InputAdapter)
     split = data.load("cifar100", trained_on=found["trained_on"])
     assert sit(module, split.test).accuracy == pytest.approx(found["accuracy"]["test"], abs=0.003)
-    assert sit(module, split.validation).accuracy == pytest.approx(found["accuracy"]["validation 45000..49999"], abs=0.003)
+    assert sit(module, split.validation).accuracy == pytest.approx(
+        found["accuracy"]["validation 45000..49999"], abs=0.003
+    )

@@ -36,10 +36,18 @@ def collection_names(state: State) -> State:
     for k, v in state.items():
         k = k.replace("downsample", "shortcut")
         for i in (1, 2, 3):
-            k = k.replace(f".conv{i}.", f".residual_function.{3 * i - 3}.").replace(f".bn{i}.", f".residual_function.{3 * i - 2}.")
+            k = k.replace(f".conv{i}.", f".residual_function.{3 * i - 3}.").replace(
+                f".bn{i}.", f".residual_function.{3 * i - 2}."
+            )
         for i in (1, 2, 3, 4):
             k = k.replace(f"layer{i}.", f"conv{i + 1}_x.")
-        k = k.replace("bn1.", "conv1.1.") if k.startswith("bn1.") else k.replace("conv1.", "conv1.0.") if k.startswith("conv1.") else k
+        k = (
+            k.replace("bn1.", "conv1.1.")
+            if k.startswith("bn1.")
+            else k.replace("conv1.", "conv1.0.")
+            if k.startswith("conv1.")
+            else k
+        )
         found[k] = v
     return found
 
@@ -60,13 +68,17 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", list(VARIANTS))
 @pytest.mark.parametrize("name", ["resnet18w4", "resnet50w4"])
 def test_a_variant_gives_the_same_logits(variant: str, name: str) -> None:
-    """Depth, width and classes come from the shapes; the weights arrive unchanged (half precision to its own rounding)."""
+    """Depth, width and classes come from the shapes; the weights arrive unchanged (half precision
+    to its own rounding).
+    """
     module = network(name)
     x = torch.rand(4, *CIFAR)
     found = load(VARIANTS[variant](module.state_dict()))
     assert all(p.dtype == torch.float32 for p in found.parameters())
     with torch.no_grad():
-        assert torch.allclose(found(x), module(x), atol=0.02 * float(module(x).std()) if variant == "half" else 1e-6)
+        assert torch.allclose(
+            found(x), module(x), atol=0.02 * float(module(x).std()) if variant == "half" else 1e-6
+        )
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56])
@@ -82,7 +94,8 @@ def test_the_cifar_family_is_told_by_its_blocks(depth: int, shortcut: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("cnn", (1, 28, 28)), ("fc", (1, 28, 28)), ("digits/cnn", (1, 8, 8)), ("digits/fc", (1, 8, 8))]
+    ("name", "shape"),
+    [("cnn", (1, 28, 28)), ("fc", (1, 28, 28)), ("digits/cnn", (1, 8, 8)), ("digits/fc", (1, 8, 8))],
 )
 def test_our_other_networks_are_recognised(name: str, shape: tuple[int, int, int]) -> None:
     """A network without telling names is found by trying what is registered."""
@@ -95,7 +108,15 @@ def test_our_other_networks_are_recognised(name: str, shape: tuple[int, int, int
 def test_mean_and_std_of_the_checkpoint_are_a_first_layer() -> None:
     """Pixels in 0..1 go in; the network gets them standardised."""
     module = network()
-    found = load({"state_dict": module.state_dict(), "arch": "resnet18", "width": 4, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]})
+    found = load(
+        {
+            "state_dict": module.state_dict(),
+            "arch": "resnet18",
+            "width": 4,
+            "mean": [0.5, 0.4, 0.3],
+            "std": [0.2, 0.2, 0.1],
+        }
+    )
     x = torch.rand(2, *CIFAR)
     fed = (x - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.2, 0.2, 0.1])[:, None, None]
     assert torch.allclose(found(x), module(fed), atol=1e-5)
@@ -105,7 +126,9 @@ def test_a_mismatch_names_the_first_tensors_that_differ() -> None:
     """Name, shape in the file, shape in the network."""
     state = network().state_dict()
     state["layer1.0.conv2.weight"] = torch.zeros(5, 4, 3, 3)
-    with pytest.raises(UsageError, match=r"layer1\.0\.conv2\.weight: the file has \(5, 4, 3, 3\), the network \(4, 4, 3, 3\)"):
+    with pytest.raises(
+        UsageError, match=r"layer1\.0\.conv2\.weight: the file has \(5, 4, 3, 3\), the network \(4, 4, 3, 3\)"
+    ):
         load(state)
     state = network().state_dict()
     del state["layer2.0.bn1.bias"]

@@ -1,4 +1,6 @@
-"""Fingerprints: what must be equal for two records to be of the same experiment, and how a difference is named."""
+"""Fingerprints: what must be equal for two records to be of the same experiment, and how a
+difference is named.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,25 @@ from airepair.records import Record, resumed, source_code
 from airepair.records.fingerprint import PARTS, differences, moved_sources, of, of_cell, unknown
 from airepair.records.source_code import source_digest
 
-CONDITIONS = {"profile": "smoke", "benchmark_version": 1, "arithmetic": "native", "image_limit": 500, "column_budget": 107_059}
+CONDITIONS = {
+    "profile": "smoke",
+    "benchmark_version": 1,
+    "arithmetic": "native",
+    "image_limit": 500,
+    "column_budget": 107_059,
+}
 
 
 def cell(method: str = "apricot", **options: object) -> dict[str, object]:
     """The fingerprint of a cell with these options."""
     built = build(method, options)
-    return of_cell(built, given=options, data={"test": "t" * 64, "split_version": "1"}, weights="w" * 64, conditions=CONDITIONS)
+    return of_cell(
+        built,
+        given=options,
+        data={"test": "t" * 64, "split_version": "1"},
+        weights="w" * 64,
+        conditions=CONDITIONS,
+    )
 
 
 def test_a_fingerprint_has_every_part_and_survives_json() -> None:
@@ -58,7 +72,9 @@ def test_an_option_is_named_with_its_method() -> None:
 
 
 def test_an_option_that_only_one_of_two_versions_knows_is_a_difference_if_it_was_given() -> None:
-    """Its default is what the other version did, as far as anybody can tell; a value that was given is not."""
+    """Its default is what the other version did, as far as anybody can tell; a value that was given
+    is not.
+    """
     old, new = cell(rate=0.1), cell(rate=0.1)
     new["options"] = {**new["options"], "later": 1}  # type: ignore[dict-item]
     assert differences(old, new) == []
@@ -101,7 +117,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "outside"
     folder.mkdir()
     method = "from outside.part import X\nfrom . import deep\nclass Mine:\n    pass\n"
-    for name, text in {"__init__": "", "mine": method, "part": "X = 1\n", "deep": "", "other": "Y = 1\n"}.items():
+    for name, text in {
+        "__init__": "",
+        "mine": method,
+        "part": "X = 1\n",
+        "deep": "",
+        "other": "Y = 1\n",
+    }.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     return folder
@@ -114,8 +136,13 @@ def digest_of(module: str) -> str:
     return source_digest(type("Mine", (), {"__module__": module})())
 
 
-@pytest.mark.parametrize(("name", "changes"), [("mine", True), ("part", True), ("deep", True), ("__init__", True), ("other", False)])
-def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(package: Path, name: str, changes: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("mine", True), ("part", True), ("deep", True), ("__init__", True), ("other", False)],
+)
+def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(
+    package: Path, name: str, changes: bool
+) -> None:
     """A part that it does not import is not its source; line ends are nothing."""
     first = digest_of("outside.mine")
     file = package / f"{name}.py"
@@ -132,7 +159,10 @@ def test_what_moves_or_is_explained_is_the_same_source(package: Path) -> None:
     (package / "room").mkdir()
     (package / "room" / "__init__.py").write_text('"""A room."""\n')
     (package / "part.py").rename(package / "room" / "piece.py")
-    moved = 'from outside.room.piece import X  # moved\nfrom . import (\n    deep,\n)\n\n\nclass Mine:\n    """Mine."""\n\n    pass\n'
+    moved = (
+        "from outside.room.piece import X  # moved\nfrom . import (\n    deep,\n)\n\n\nclass Mine:\n "
+        '   """Mine."""\n\n    pass\n'
+    )
     (package / "mine.py").write_text(moved)
     assert digest_of("outside.mine") == first
 
@@ -154,9 +184,14 @@ def test_an_import_of_something_else_is_another_source(package: Path) -> None:
 def test_a_record_from_before_the_move_has_the_source_of_the_same_code() -> None:
     """Its digest stands in moved_sources.toml, whose values are digests of today's kind."""
     old, new = next(iter(moved_sources().items()))
-    before = Record(Case("digits", "cnn", "apricot", 0), "repaired", fingerprint={**cell(rate=0.1), "source": old})
+    before = Record(
+        Case("digits", "cnn", "apricot", 0), "repaired", fingerprint={**cell(rate=0.1), "source": old}
+    )
     assert resumed([before], before.key, {**cell(rate=0.1), "source": new}) == (before, [])
-    assert resumed([before], before.key, {**cell(rate=0.1), "source": "0" * 64}) == (None, ["apricot: source changed"])
+    assert resumed([before], before.key, {**cell(rate=0.1), "source": "0" * 64}) == (
+        None,
+        ["apricot: source changed"],
+    )
     assert {len(v) for v in moved_sources().values()} == {64}
 
 
@@ -173,7 +208,9 @@ def test_a_tools_source_is_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """A change of its script is a change of its source."""
     folder = tmp_path / "some_tool"
     folder.mkdir()
-    (folder / "tool.toml").write_text('name = "some_tool"\npaper = "none"\ncommand = ["{python}", "{folder}/repair.py"]\n')
+    (folder / "tool.toml").write_text(
+        'name = "some_tool"\npaper = "none"\ncommand = ["{python}", "{folder}/repair.py"]\n'
+    )
     (folder / "repair.py").write_text("pass\n")
     monkeypatch.setenv("AIREPAIR_TOOLS", str(tmp_path))
     first = source_digest(build("tool:some_tool", {}))

@@ -1,4 +1,6 @@
-"""Malformed records: each is one sentence with file, line, field, value and what would be accepted, and costs no other line."""
+"""Malformed records: each is one sentence with file, line, field, value and what would be accepted,
+and costs no other line.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ Line = dict[str, Any]
 
 def line_of(change: Callable[[Line], object]) -> bytes:
     """A good record's line after one change."""
-    content = json.loads(record("digits-cnn-apricot-s0", options={"rate": {"value": 0.1, "given": True, "origin": "given"}}).to_json())
+    content = json.loads(
+        record(
+            "digits-cnn-apricot-s0", options={"rate": {"value": 0.1, "given": True, "origin": "given"}}
+        ).to_json()
+    )
     change(content)
     return json.dumps(content).encode()
 
@@ -59,7 +65,10 @@ CHANGED: dict[str, tuple[Callable[[Line], object], list[str]]] = {
         put("phases", [{"name": "a", "images": 1, "seconds": 1.0, "scores": {"accuracy": 7}}]),
         ["phases[0].scores.accuracy is 7", "from 0 to 1"],
     ),
-    "phase without images": (put("phases", [{"name": "a", "seconds": 1.0, "scores": {}}]), ["phases[0].images is missing", "whole number"]),
+    "phase without images": (
+        put("phases", [{"name": "a", "seconds": 1.0, "scores": {}}]),
+        ["phases[0].images is missing", "whole number"],
+    ),
     "phase of another shape": (put("phases", ["adjustment"]), ["phases[0] is 'adjustment'", "a table"]),
     "option without value": (put("options.rate", {"given": True}), ["options.rate.value is missing"]),
     "option is a number": (put("options.rate", 0.1), ["options.rate is 0.1", "a table"]),
@@ -70,21 +79,36 @@ CHANGED: dict[str, tuple[Callable[[Line], object], list[str]]] = {
     "seconds as text": (put("cost.seconds", "fast"), ["cost.seconds is 'fast'", "a number"]),
     "seconds below zero": (put("cost.seconds", -1.0), ["cost.seconds is -1.0", "of at least 0"]),
     "n is text": (put("provenance.n", "497"), ["provenance.n is '497'", "a table"]),
-    "n of test is text": (put("provenance.n.test", "some"), ["provenance.n.test is 'some'", "a whole number"]),
-    "versions are a list": (put("provenance.versions", ["2.13"]), ["provenance.versions is ['2.13']", "a table"]),
+    "n of test is text": (
+        put("provenance.n.test", "some"),
+        ["provenance.n.test is 'some'", "a whole number"],
+    ),
+    "versions are a list": (
+        put("provenance.versions", ["2.13"]),
+        ["provenance.versions is ['2.13']", "a table"],
+    ),
     "provenance is text": (put("provenance", "here"), ["provenance is 'here'", "a table"]),
     "subject is a list": (put("subject", []), ["subject is []", "a table"]),
     "data are a list": (put("subject.data", ["abc"]), ["subject.data is ['abc']", "a table"]),
     "pair of three": (put("subject.pair", [1, 2, 3]), ["subject.pair is [1, 2, 3]", "a list of 2"]),
     "pair of words": (put("subject.pair", ["a", "b"]), ["subject.pair[0] is 'a'", "a whole number"]),
     "fault is text": (put("subject.fault", "backdoor"), ["subject.fault is 'backdoor'", "a table"]),
-    "twin without scores": (put("subject.fault", {"name": "x", "twin": {"images": 5}}), ["subject.fault.twin.spoiled is missing"]),
-    "validation accuracy of 70": (put("subject.validation_accuracy", 70), ["subject.validation_accuracy is 70", "from 0 to 1"]),
+    "twin without scores": (
+        put("subject.fault", {"name": "x", "twin": {"images": 5}}),
+        ["subject.fault.twin.spoiled is missing"],
+    ),
+    "validation accuracy of 70": (
+        put("subject.validation_accuracy", 70),
+        ["subject.validation_accuracy is 70", "from 0 to 1"],
+    ),
     "notes are text": (put("notes", "a note"), ["notes is 'a note'", "a list of text"]),
     "a note is a number": (put("notes", [42]), ["notes[0] is 42", "text"]),
     "reason of a missing metric": (put("missing", {"top5": 5}), ["missing.top5 is 5", "text"]),
     "unknown status": (put("status", "splendid"), ["status is 'splendid'", "repaired, unsupported"]),
-    "misspelt field": (lambda c: put("statsu", c.pop("status"))(c), ["statsu", "did you mean 'status'", "status is missing"]),
+    "misspelt field": (
+        lambda c: put("statsu", c.pop("status"))(c),
+        ["statsu", "did you mean 'status'", "status is missing"],
+    ),
     "misspelt field of a phase": (
         put("phases", [{"name": "a", "images": 1, "secs": 1.0, "seconds": 1.0, "scores": {}}]),
         ["phases[0].secs", "name, images, seconds, scores"],
@@ -95,13 +119,19 @@ CHANGED: dict[str, tuple[Callable[[Line], object], list[str]]] = {
     "another schema": (put("schema", 99), ["schema is 99", "1"]),
     "seed below zero": (put("case.seed", -1), ["case.seed is -1", "of at least 0"]),
     "case with a hyphen": (put("case.model", "my-cnn"), ["my-cnn", "no hyphen"]),
-    "key of another case": (put("key", "digits-fc-apricot-s0"), ["key is 'digits-fc-apricot-s0'", "digits-cnn-apricot-s0"]),
+    "key of another case": (
+        put("key", "digits-fc-apricot-s0"),
+        ["key is 'digits-fc-apricot-s0'", "digits-cnn-apricot-s0"],
+    ),
     "key into another folder": (
         lambda c: (put("case.method", "a/../../x")(c), put("key", "digits-cnn-a/../../x-s0")(c)),
         ["key is 'digits-cnn-a/../../x-s0'", "another folder"],
     ),
     "lone surrogate": (put("reason", "\ud800"), ["reason is '\\ud800'", "text"]),
-    "NaN in a fact that no report reads": (put("subject.extra", {"x": [float("nan")]}), ["subject.extra.x[0] is nan", "finite"]),
+    "NaN in a fact that no report reads": (
+        put("subject.extra", {"x": [float("nan")]}),
+        ["subject.extra.x[0] is nan", "finite"],
+    ),
     "right answers that claim more than there is": (
         put("right", {"tested": "99999999999:" + "A" * 8}),
         ["right.tested", "'99999999999:", "more than 10,000,000"],
@@ -138,7 +168,9 @@ TABLE = {name: (line_of(change), words) for name, (change, words) in CHANGED.ite
 def test_table_names_a_malformed_line_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes, words: list[str]
 ) -> None:
-    """File, number, field, value and what would be accepted stand in one line on standard error; exit code 2, no traceback."""
+    """File, number, field, value and what would be accepted stand in one line on standard error;
+    exit code 2, no traceback.
+    """
     file = tmp_path / "records.jsonl"
     file.write_bytes(line + b"\n" + GOOD.to_json().encode() + b"\n")
     assert main(["table", str(file)]) == 2
@@ -151,7 +183,9 @@ def test_table_names_a_malformed_line_in_one_sentence(
 
 
 @pytest.mark.parametrize("line", [line for line, _ in TABLE.values()], ids=list(TABLE))
-def test_a_file_of_one_malformed_line_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes) -> None:
+def test_a_file_of_one_malformed_line_has_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
     """Nothing is shown for which there is no record."""
     file = tmp_path / "records.jsonl"
     file.write_bytes(line + b"\n")
@@ -166,10 +200,17 @@ def test_a_good_line_is_read_whatever_stands_around_it(tmp_path: Path) -> None:
     file.write_bytes(b"\n".join([*lines, GOOD.to_json().encode(), b""]))
     found = scan([file])
     assert [r.key for r in found.records] == [GOOD.key]
-    assert [line.removeprefix(f"{file}:").partition(":")[0] for line in found.refused] == [str(i + 1) for i in range(len(lines))]
+    assert [line.removeprefix(f"{file}:").partition(":")[0] for line in found.refused] == [
+        str(i + 1) for i in range(len(lines))
+    ]
 
 
 def test_every_field_that_a_record_writes_is_read() -> None:
     """The schema knows the record's own fields: what is written is what comes back."""
-    first = record("digits-cnn-apricot-s0", notes=("a note",), fingerprint={"weights": "abc"}, missing={"top5": "few classes"})
+    first = record(
+        "digits-cnn-apricot-s0",
+        notes=("a note",),
+        fingerprint={"weights": "abc"},
+        missing={"top5": "few classes"},
+    )
     assert Record.from_json(first.to_json()) == first

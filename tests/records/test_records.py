@@ -20,7 +20,14 @@ from airepair.records.right_answers import pack
 def record(seed: int = 0, **values: object) -> Record:
     """A small record."""
     case = Case("digits", "cnn", "noop", seed)
-    return Record(case, "repaired", before={"accuracy": 0.5}, after={"accuracy": 0.75}, phases=(Phase("a", 3, 0.5, {"x": 1.0}),), **values)  # type: ignore[arg-type]
+    return Record(
+        case,
+        "repaired",
+        before={"accuracy": 0.5},
+        after={"accuracy": 0.75},
+        phases=(Phase("a", 3, 0.5, {"x": 1.0}),),
+        **values,
+    )  # type: ignore[arg-type]
 
 
 def test_a_record_survives_the_way_through_a_file(tmp_path: Path) -> None:
@@ -42,11 +49,16 @@ def test_the_first_finished_record_of_a_cell_stands(tmp_path: Path) -> None:
     filed(tmp_path / "records.jsonl", record(notes=("first",)), record(notes=("second",)))
     found, remarks = read([tmp_path])
     assert [r.notes for r in found] == [("first",)]
-    assert remarks == ["digits-cnn-noop-s0 was recorded 2 times; the first finished one counts (repaired), left out: repaired"]
+    assert remarks == [
+        "digits-cnn-noop-s0 was recorded 2 times; the first finished one counts (repaired), left out: "
+        "repaired"
+    ]
 
 
 def test_a_record_of_another_benchmark_version_is_not_replaced(tmp_path: Path) -> None:
-    """One cell of two versions: both are read, and a record that does not name its version is of the first."""
+    """One cell of two versions: both are read, and a record that does not name its version is of
+    the first.
+    """
     for provenance in ({}, {"benchmark_version": BENCHMARK_VERSION}):
         append(tmp_path / "records.jsonl", record(provenance=provenance))
     found, remarks = read([tmp_path])
@@ -77,11 +89,15 @@ def test_records_of_one_cell_under_different_conditions_all_stand(tmp_path: Path
     found, remarks = read([tmp_path])
     assert found == [old, new]
     assert "recorded 2 times" in remarks[0]
-    assert remarks[1].endswith("different conditions: weights of the subject: was aaaaaaaaaaaa, is bbbbbbbbbbbb")
+    assert remarks[1].endswith(
+        "different conditions: weights of the subject: was aaaaaaaaaaaa, is bbbbbbbbbbbb"
+    )
 
 
 def test_a_torn_tail_is_left_out_of_reading_and_cut_off_before_the_next_append(tmp_path: Path) -> None:
-    """A crash in mid-write costs that line only: it is kept aside, later lines stay readable, and remarks say both."""
+    """A crash in mid-write costs that line only: it is kept aside, later lines stay readable, and
+    remarks say both.
+    """
     file = tmp_path / "records.jsonl"
     append(file, record(0))
     torn = record(1).to_json()[:50].encode()
@@ -153,7 +169,9 @@ def _append_many(file: Path, start: int) -> None:
 def test_two_processes_append_whole_lines(tmp_path: Path) -> None:
     """Parallel workers file into one file; no line is torn or lost."""
     file = tmp_path / "records.jsonl"
-    workers = [multiprocessing.get_context("fork").Process(target=_append_many, args=(file, 100 * k)) for k in (1, 2)]
+    workers = [
+        multiprocessing.get_context("fork").Process(target=_append_many, args=(file, 100 * k)) for k in (1, 2)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -181,12 +199,16 @@ def test_a_disk_that_is_full_in_mid_line_leaves_no_half_line(tmp_path: Path) -> 
     file = tmp_path / "records.jsonl"
     append(file, record(0))
     before = file.read_bytes()
-    ran = subprocess.run([sys.executable, "-c", FULL, file, str(len(before) + 40)], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, file, str(len(before) + 40)], capture_output=True, text=True, check=True
+    )
     assert "too large" in ran.stdout
     assert file.read_bytes() == before
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux) to stand for a full disk")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="needs /dev/full (Linux) to stand for a full disk"
+)
 def test_a_full_disk_is_an_error_not_a_torn_line(tmp_path: Path) -> None:
     """The file that stands for a full disk takes nothing, and the caller is told."""
     (tmp_path / "records.jsonl").symlink_to("/dev/full")
@@ -213,7 +235,10 @@ def test_a_text_that_is_no_unicode_is_written_so_that_it_can_be_read(tmp_path: P
             {"tested": pack([True] * 4), "after": pack([True] * 3)},
             r"right\.after answers for 3 images; accepted: 4, those of right\.tested",
         ),
-        ({"tested": pack([True] * 4), "after": "4:?"}, r"right\.after: '4:\?' is not a list of right answers"),
+        (
+            {"tested": pack([True] * 4), "after": "4:?"},
+            r"right\.after: '4:\?' is not a list of right answers",
+        ),
         ({"tested": "many"}, r"right\.tested: 'many' is not a list of right answers"),
         ({"after": pack([True])}, r"right\.after answers for 1 images; accepted: 0"),
     ],
@@ -222,5 +247,11 @@ def test_right_answers_are_checked_at_the_door(right: dict[str, str], problem: s
     """One answer per tested image, of every model; so reports may trust them."""
     with pytest.raises(UsageError, match=problem):
         Record.from_json(record(right=right).to_json())
-    whole = record(right={"tested": pack([False, True, True]), "before": pack([True, False]), "after": pack([True, True])})
+    whole = record(
+        right={
+            "tested": pack([False, True, True]),
+            "before": pack([True, False]),
+            "after": pack([True, True]),
+        }
+    )
     assert Record.from_json(whole.to_json()) == whole

@@ -1,4 +1,6 @@
-"""Records that must not be averaged stand in columns and rows of their own, and the claim says what differs."""
+"""Records that must not be averaged stand in columns and rows of their own, and the claim says what
+differs.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def with_provenance(found: Record, **values: Any) -> Record:
 def means(cells: Grid) -> dict[str, list[float]]:
     """Per row its gains in percent."""
     return {
-        f"{'-'.join(p)}-{m}": [round(100 * (r.after["accuracy"] - r.before["accuracy"]), 2) for r in cells.cell(p, m)]
+        f"{'-'.join(p)}-{m}": [
+            round(100 * (r.after["accuracy"] - r.before["accuracy"]), 2) for r in cells.cell(p, m)
+        ]
         for p in cells.columns
         for m in cells.methods
         if cells.cell(p, m)
@@ -42,11 +46,19 @@ def means(cells: Grid) -> dict[str, list[float]]:
 
 
 def test_seeds_with_other_options_are_no_seeds_of_one_row() -> None:
-    """Weight 5 on two seeds and 50 on the third: two rows, the larger one with the plain name; the claim has both values."""
-    records = [gained(f"digits-cnn-dl2-s{s}", g, options=weight(w)) for s, g, w in ((0, 0.01, 5), (1, 0.02, 5), (2, 0.09, 50))]
+    """Weight 5 on two seeds and 50 on the third: two rows, the larger one with the plain name; the
+    claim has both values.
+    """
+    records = [
+        gained(f"digits-cnn-dl2-s{s}", g, options=weight(w))
+        for s, g, w in ((0, 0.01, 5), (1, 0.02, 5), (2, 0.09, 50))
+    ]
     cells = grid(records)
     assert means(cells) == {"digits-cnn-dl2": [1.0, 2.0], "digits-cnn-dl2[weight:50]": [9.0]}
-    assert "Not averaged: digits-cnn-dl2 was recorded with weight 5 and 50: [weight:50] stands apart." in terminal(records, width=200)
+    assert (
+        "Not averaged: digits-cnn-dl2 was recorded with weight 5 and 50: [weight:50] stands apart."
+        in terminal(records, width=200)
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +74,14 @@ def test_another_condition_is_another_column(change: dict[str, Any], label: str)
     records = [with_provenance(gained(f"digits-cnn-{m}-s0", 0.01), **usual) for m in ("noop", "finetune")]
     records += [with_provenance(gained("digits-cnn-dl2-s0", 0.02), **usual | change)]
     records += [
-        record("digits-cnn-apricot-s0", "crashed", provenance={"benchmark_version": BENCHMARK_VERSION}, before={}, options={}, subject={})
+        record(
+            "digits-cnn-apricot-s0",
+            "crashed",
+            provenance={"benchmark_version": BENCHMARK_VERSION},
+            before={},
+            options={},
+            subject={},
+        )
     ]
     cells = grid(records)
     assert cells.columns == [("digits", "cnn"), ("digits", f"cnn[{label}]")]
@@ -79,9 +98,14 @@ def test_a_foreign_test_split_is_another_column() -> None:
     """In silence it would be one mean; in version 1 also where every method of one seed has it."""
     first = {"benchmark_version": 1}
     records = [
-        with_provenance(data(gained(f"digits-cnn-{m}-s{s}", 0.01), test="aaaa" * 16), **first) for m in ("noop", "dl2") for s in (0, 1)
+        with_provenance(data(gained(f"digits-cnn-{m}-s{s}", 0.01), test="aaaa" * 16), **first)
+        for m in ("noop", "dl2")
+        for s in (0, 1)
     ]
-    foreign = [with_provenance(data(gained(f"digits-cnn-{m}-s2", 0.5), test="bbbb" * 16), **first) for m in ("noop", "dl2")]
+    foreign = [
+        with_provenance(data(gained(f"digits-cnn-{m}-s2", 0.5), test="bbbb" * 16), **first)
+        for m in ("noop", "dl2")
+    ]
     cells = grid([*records, *foreign])
     assert cells.columns == [("digits", "cnn"), ("digits", "cnn[data:test.bbbbbbbb]")]
     assert [len(cells.of(p)) for p in cells.columns] == [4, 2]
@@ -90,7 +114,9 @@ def test_a_foreign_test_split_is_another_column() -> None:
 def test_from_version_2_on_each_seed_has_its_own_splits() -> None:
     """Digests then differ from seed to seed, and must agree between the methods of one seed."""
     records = [
-        with_provenance(data(gained(f"digits-cnn-{m}-s{s}", 0.01), test=f"{s}{s}{s}{s}" * 16), benchmark_version=2)
+        with_provenance(
+            data(gained(f"digits-cnn-{m}-s{s}", 0.01), test=f"{s}{s}{s}{s}" * 16), benchmark_version=2
+        )
         for m in ("noop", "dl2", "apricot")
         for s in (0, 1)
     ]
@@ -107,7 +133,10 @@ def test_after_a_change_of_source_the_last_record_of_a_cell_counts() -> None:
 
     old, new = [of_source(s, 0.01, "a") for s in (0, 1, 2)], [of_source(s, 0.02, "b") for s in (0, 1, 2)]
     assert means(grid([*old, *new])) == {"digits-cnn-dl2": [2.0, 2.0, 2.0]}
-    assert means(grid([*old, *new[:2]])) == {"digits-cnn-dl2": [2.0, 2.0], "digits-cnn-dl2[source:aaaaaaaa]": [1.0]}
+    assert means(grid([*old, *new[:2]])) == {
+        "digits-cnn-dl2": [2.0, 2.0],
+        "digits-cnn-dl2[source:aaaaaaaa]": [1.0],
+    }
 
 
 def test_the_order_of_records_leaves_no_trace() -> None:
@@ -119,7 +148,9 @@ def test_the_order_of_records_leaves_no_trace() -> None:
 
 
 def test_every_report_is_made_of_records_that_stand_apart() -> None:
-    """Names such as `cnn[profile:paper]` and options of any value come through all tables, forms and the page."""
+    """Names such as `cnn[profile:paper]` and options of any value come through all tables, forms
+    and the page.
+    """
     values: list[Any] = [5, "a-b", [1, 2], None, "x" * 100, "\u00fc", {"a": 1}, 1e30, True]
     records = [gained(f"digits-cnn-dl2-s{s}", 0.01, options=weight(v)) for s, v in enumerate(values)]
     records += [with_provenance(gained("digits-cnn-noop-s0", 0.01), profile="paper")]

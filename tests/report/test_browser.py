@@ -1,4 +1,6 @@
-"""The page in a browser (Chromium, driven by Selenium): it sorts, filters, keeps its state in the address, and asks nobody for anything."""
+"""The page in a browser (Chromium, driven by Selenium): it sorts, filters, keeps its state in the
+address, and asks nobody for anything.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,18 @@ from airepair.report.table1 import table1
 from airepair.report.table2 import table2
 from airepair.report.table3 import table3
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed; pip install '.[test]'")
-BROWSER, DRIVER = (next(filter(None, map(shutil.which, names)), None) for names in (("chromium", "google-chrome"), ("chromedriver",)))
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed; pip install '.[test]'"
+)
+BROWSER, DRIVER = (
+    next(filter(None, map(shutil.which, names)), None)
+    for names in (("chromium", "google-chrome"), ("chromedriver",))
+)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser; apt-get install chromium chromium-driver"),
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER), reason="no browser; apt-get install chromium chromium-driver"
+    ),
 ]
 ROOT = Path(__file__).parents[2]
 NET = len(LABELS) + [title for title, _ in HEADINGS].index("Net change")
@@ -76,7 +85,9 @@ def opened(browser: Any, page: Path, state: str = "", *, width: int = 1400, sche
     """The browser with the page, afresh, at that width and in that scheme of colours."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
     browser.get("about:blank")
     browser.get(page.as_uri() + state)
     return browser
@@ -128,13 +139,19 @@ def test_filters_narrow_the_rows_and_stand_in_the_address(browser: Any, page: Pa
     opened(browser, page)
     whole = len(column(browser, 0))
     browser.execute_script(
-        "const s = document.querySelector('select[data-column=\"3\"]'); s.value = 'missing'; s.dispatchEvent(new Event('change'));"
-        "const q = document.getElementById('filter'); q.value = 'irepair'; q.dispatchEvent(new Event('input'));"
-        f"const m = document.getElementById('metric'); m.value = '{NET}'; m.dispatchEvent(new Event('change'));"
+        "const s = document.querySelector('select[data-column=\"3\"]'); s.value = 'missing'; "
+        "s.dispatchEvent(new Event('change'));"
+        "const q = document.getElementById('filter'); q.value = 'irepair'; "
+        "q.dispatchEvent(new Event('input'));"
+        f"const m = document.getElementById('metric'); m.value = '{NET}'; "
+        f"m.dispatchEvent(new Event('change'));"
     )
     assert set(column(browser, 3)) == {"missing"}
     assert set(column(browser, 0)) == {"irepair"}
-    heads = "return [...document.querySelectorAll('#board thead th')].filter((h) => !h.hidden).map((h) => h.textContent.trim())"
+    heads = (
+        "return [...document.querySelectorAll('#board thead th')].filter((h) => !h.hidden).map((h) "
+        "=> h.textContent.trim())"
+    )
     assert browser.execute_script(heads) == [*LABELS, "n", "Net change"]
     shown, state = column(browser, 1), browser.current_url.partition("#")[2]
     opened(browser, page, f"#{state}")
@@ -154,7 +171,9 @@ def test_a_state_that_no_page_wrote_breaks_nothing(browser: Any, page: Path) -> 
 def test_a_method_leads_to_its_details(browser: Any, page: Path) -> None:
     """They lie folded in those of their subject, and both open."""
     opened(browser, page, "#digits-cnn-finetune")
-    assert browser.execute_script("const d = document.getElementById('digits-cnn-finetune'); return d.open && d.parentElement.open")
+    assert browser.execute_script(
+        "const d = document.getElementById('digits-cnn-finetune'); return d.open && d.parentElement.open"
+    )
 
 
 def test_the_csv_has_the_rows_that_are_shown(browser: Any, page: Path) -> None:
@@ -182,7 +201,8 @@ def test_on_a_phone_nothing_but_tables_scrolls_sideways(browser: Any, page: Path
     opened(browser, page, width=390)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     place = browser.execute_script(
-        "const box = document.getElementById('board').parentElement; box.scrollTo(400, 2000); const b = box.getBoundingClientRect();"
+        "const box = document.getElementById('board').parentElement; box.scrollTo(400, 2000); "
+        "const b = box.getBoundingClientRect();"
         "const name = document.querySelectorAll('#board tbody th')[80].getBoundingClientRect();"
         "const head = document.querySelectorAll('#board thead th')[12].getBoundingClientRect();"
         "return [box.scrollLeft, box.scrollTop, name.left - b.left, head.top - b.top]"

@@ -26,10 +26,15 @@ REWRITE = os.environ.get("AIREPAIR_GOLDEN") == "write"
 
 
 @pytest.mark.parametrize(
-    ("folder", "sources"), [*((f, [f]) for f in FOLDERS), (REPORTS, SHOWN_TOGETHER)], ids=lambda v: v.name if isinstance(v, Path) else ""
+    ("folder", "sources"),
+    [*((f, [f]) for f in FOLDERS), (REPORTS, SHOWN_TOGETHER)],
+    ids=lambda v: v.name if isinstance(v, Path) else "",
 )
 def test_a_committed_table_is_rendered_from_the_committed_records(folder: Path, sources: list[Path]) -> None:
-    """Byte for byte (AIREPAIR_GOLDEN=write writes them anew). Paired tests need each cell's predictions, which are not committed."""
+    """Byte for byte (AIREPAIR_GOLDEN=write writes them anew).
+
+    Paired tests need each cell's predictions, which are not committed.
+    """
     records, remarks = read(sources)
     assert not remarks
     found = documents(grid(records), default_path())
@@ -61,7 +66,9 @@ def test_committed_records_come_from_a_clean_checkout(folder: Path) -> None:
 
 
 def test_the_readme_shows_the_verdict() -> None:
-    """The part between `<!-- reports/verdict.md -->` and `<!-- end -->` is the file; the picture stands below it."""
+    """The part between `<!-- reports/verdict.md -->` and `<!-- end -->` is the file; the picture
+    stands below it.
+    """
     text = README.read_text()
     (path,) = (m[2] for m in SHOWN.finditer(text))
     same(README, SHOWN.sub(lambda m: f"{m[1]}{(ROOT / path).read_text()}{m[4]}", text))

@@ -44,7 +44,10 @@ def section(text: str, title: str) -> str:
 def test_a_claim_holds_in_both_arithmetics() -> None:
     """Ten points with the idea: told in both, with both differences, and counted."""
     text = section(page(run(0.90, 0.80), run(0.91, 0.80)), "Is it the idea?")
-    assert "Accuracy: 1 of 1 comparisons are significant. The idea improves the repair significantly for 1 of 1 methods." in text
+    assert (
+        "Accuracy: 1 of 1 comparisons are significant. The idea improves the repair significantly for 1 "
+        "of 1 methods." in text
+    )
     (row,) = (line for line in text.splitlines() if line.startswith("| digits FC"))
     assert "| DL2 | weight" in row
     assert row.count("+9.") + row.count("+10.") + row.count("+11.") >= 2
@@ -58,10 +61,15 @@ def test_a_claim_holds_in_both_arithmetics() -> None:
         ((0.80, 0.80), (0.80, 0.80)),  # in none
     ],
 )
-def test_what_holds_in_one_arithmetic_is_no_claim(portable: tuple[float, float], native: tuple[float, float]) -> None:
+def test_what_holds_in_one_arithmetic_is_no_claim(
+    portable: tuple[float, float], native: tuple[float, float]
+) -> None:
     """It is named among those that cannot be told from zero."""
     text = section(page(run(*portable), run(*native)), "Is it the idea?")
-    assert "Accuracy: 0 of 1 comparisons are significant. The idea improves the repair significantly for 0 of 1 methods." in text
+    assert (
+        "Accuracy: 0 of 1 comparisons are significant. The idea improves the repair significantly for 0 "
+        "of 1 methods." in text
+    )
     assert "Not significant: digits FC: DL2 (weight\\_0)." in text
     assert "| digits FC" not in text
 
@@ -75,21 +83,31 @@ def test_nineteen_seeds_claim_nothing() -> None:
 
 def test_a_comparison_that_lost_a_seed_is_no_claim() -> None:
     """The column has twenty seeds, but the ablation crashed at one of them."""
-    broken = [dataclasses.replace(r, status="crashed", after={}) if r.key == "digits-fc-dl2[weight_0]-s7" else r for r in run(0.90, 0.80)]
+    broken = [
+        dataclasses.replace(r, status="crashed", after={}) if r.key == "digits-fc-dl2[weight_0]-s7" else r
+        for r in run(0.90, 0.80)
+    ]
     text = section(page(broken, run(0.90, 0.80)), "Is it the idea?")
     assert "Accuracy: 0 of 1 comparisons" in text
 
 
 def test_the_correction_is_for_the_whole_table() -> None:
-    """A lead that p = .03 gives alone is none among many comparisons; here: six methods that do nothing beside a small difference."""
-    small, crowd = run(0.805, 0.80), [r for k in range(1, 7) for m in ("m" * k, f"{'m' * k}[off]") for r in cells(m, 0.80, SEEDS)]
+    """A lead that p = .03 gives alone is none among many comparisons; here: six methods that do
+    nothing beside a small difference.
+    """
+    small, crowd = (
+        run(0.805, 0.80),
+        [r for k in range(1, 7) for m in ("m" * k, f"{'m' * k}[off]") for r in cells(m, 0.80, SEEDS)],
+    )
     alone, among = (section(page(r, r), "Is it the idea?") for r in (small, [*small, *crowd]))
     assert "Accuracy: 1 of 1 comparisons" in alone
     assert "Accuracy: 0 of 7 comparisons" in among
 
 
 def test_a_method_under_two_names_is_counted_once() -> None:
-    """The same results as dl3: no second claim, no second best that the first cannot be told from, and a line that says so."""
+    """The same results as dl3: no second claim, no second best that the first cannot be told from,
+    and a line that says so.
+    """
     records = run(0.90, 0.80)
     both = [*records, *copied([r for r in records if r.case.base_method == "dl2"], "dl3")]
     text = page(both, both)
@@ -100,7 +118,9 @@ def test_a_method_under_two_names_is_counted_once() -> None:
 
 
 def test_the_best_of_a_column_is_claimed_if_told_from_the_second() -> None:
-    """DL2 at 90 % is ten points ahead of fine-tuning; the ablation, which is no row of Table I, is not the second."""
+    """DL2 at 90 % is ten points ahead of fine-tuning; the ablation, which is no row of Table I, is
+    not the second.
+    """
     text = section(page(run(0.90, 0.89), run(0.90, 0.89)), "Which method is best?")
     assert "Accuracy: 1 of 1 comparisons are significant." in text
     assert "| digits FC | DL2 | finetune |" in text

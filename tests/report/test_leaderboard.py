@@ -64,7 +64,11 @@ def test_the_page_is_well_formed_and_ids_are_unique(page: str) -> None:
 
 def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     """No link, image, font or script of another place: the file can be mailed."""
-    assert not [t for t, a in Page(page).tags if "src" in a or t in ("link", "img", "iframe") or str(a.get("href", "#"))[0] != "#"]
+    assert not [
+        t
+        for t, a in Page(page).tags
+        if "src" in a or t in ("link", "img", "iframe") or str(a.get("href", "#"))[0] != "#"
+    ]
     assert not re.search(r"url\(|@import|https?://", page)
 
 
@@ -118,7 +122,9 @@ def test_an_empty_run_gives_a_page_that_says_so(tmp_path: Path) -> None:
 def test_of_a_long_table_the_page_shows_what_can_be_told() -> None:
     """Whole groups of rows with something in bold; how many others there are, and where."""
     rows = [Row(("digits", "" if i % 2 else f"m{i}", ""), (Entry("1", best=i == 101),)) for i in range(200)]
-    table = Table("table3", "Table III: x", ("Subject", "Method", "Metric"), (Heading("", "gain"),), tuple(rows))
+    table = Table(
+        "table3", "Table III: x", ("Subject", "Method", "Metric"), (Heading("", "gain"),), tuple(rows)
+    )
     text = leaderboard(grid([]), [table])
     assert "m100" in text
     assert "m102" not in text
@@ -128,8 +134,18 @@ def test_of_a_long_table_the_page_shows_what_can_be_told() -> None:
 
 
 def test_a_curve_stays_within_its_frame() -> None:
-    """Points go from the subject at 0 images to the returned state; more accuracy is higher up; all lie inside."""
-    cells = grid([record("digits-cnn-finetune-s0", gains={"accuracy": 0.05}, phases=phases((5_000, 20_000, 40_000), 0.01))])
+    """Points go from the subject at 0 images to the returned state; more accuracy is higher up; all
+    lie inside.
+    """
+    cells = grid(
+        [
+            record(
+                "digits-cnn-finetune-s0",
+                gains={"accuracy": 0.05},
+                phases=phases((5_000, 20_000, 40_000), 0.01),
+            )
+        ]
+    )
     drawn = curve(cells, PLACE, "finetune")
     assert drawn is not None
     points = drawn.lines[0].points

@@ -23,14 +23,18 @@ def pairs(first: np.ndarray, second: np.ndarray, index: np.ndarray | None = None
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
-    """8 gained, 1 lost: 2 (C(9,0) + C(9,1)) / 2^9; symmetric; no difference gives 1; thousands of images do not overflow."""
+    """8 gained, 1 lost: 2 (C(9,0) + C(9,1)) / 2^9; symmetric; no difference gives 1; thousands of
+    images do not overflow.
+    """
     assert mcnemar(8, 1) == mcnemar(1, 8) == pytest.approx(2 * (comb(9, 0) + comb(9, 1)) / 2**9)
     assert mcnemar(0, 0) == mcnemar(5, 5) == 1.0
     assert 0 < mcnemar(2_600, 2_400) < 0.01
 
 
 def test_the_bootstrap_separates_a_gain_from_noise() -> None:
-    """A gain on 8 % of the images in every seed is found; a coin flip is not; the difference is the mean over seeds."""
+    """A gain on 8 % of the images in every seed is found; a coin flip is not; the difference is the
+    mean over seeds.
+    """
     generator = np.random.default_rng(1)
     base = generator.random((3, 500)) < 0.8
     better = base.copy()
@@ -46,7 +50,9 @@ def test_the_bootstrap_separates_a_gain_from_noise() -> None:
 
 
 def test_three_seeds_that_agree_do_not_decide() -> None:
-    """The signs of three equal differences come out alike in 2 of 8 turns, whatever the bootstrap says: p is .25, and 2 / 2^5 at five seeds."""
+    """The signs of three equal differences come out alike in 2 of 8 turns, whatever the bootstrap
+    says: p is .25, and 2 / 2^5 at five seeds.
+    """
     for seeds, expected in ((3, 0.25), (5, 0.0625), (10, 2 / 2**10)):
         found = by_image(pairs(np.ones((seeds, 300), bool), np.zeros((seeds, 300), bool)))
         assert found.bootstrap < 0.01
@@ -56,12 +62,17 @@ def test_three_seeds_that_agree_do_not_decide() -> None:
 
 def test_the_permutation_test_is_exact() -> None:
     """By hand: of the 32 ways to give five differences a sign, 6 have a mean at least as far from zero."""
-    assert permuted([0.03, 0.01, 0.04, 0.02, -0.01]) == pytest.approx(_by_hand([0.03, 0.01, 0.04, 0.02, -0.01]))
+    assert permuted([0.03, 0.01, 0.04, 0.02, -0.01]) == pytest.approx(
+        _by_hand([0.03, 0.01, 0.04, 0.02, -0.01])
+    )
     assert permuted([0.0, 0.0, 0.0]) == 1
 
 
 def _by_hand(values: list[float]) -> float:
-    turned = [abs(sum(v * s for v, s in zip(values, signs, strict=True))) for signs in product((1, -1), repeat=len(values))]
+    turned = [
+        abs(sum(v * s for v, s in zip(values, signs, strict=True)))
+        for signs in product((1, -1), repeat=len(values))
+    ]
     return sum(t >= abs(sum(values)) - 1e-12 for t in turned) / len(turned)
 
 
@@ -77,8 +88,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 
 
 def test_images_that_seeds_share_are_one_cluster() -> None:
-    """The same 25 of 100 images gained at each of ten seeds: tested on the same images, the interval is that of 100 images; on ten different
-    hundreds it is that of a thousand, widened by drawing the seeds as well (a factor of 1.9 = 1 + 9/10 in the variance)."""
+    """The same 25 of 100 images gained at each of ten seeds: tested on the same images, the interval
+    is that of 100 images; on ten different hundreds it is that of a thousand, widened by drawing
+    the seeds as well (a factor of 1.9 = 1 + 9/10 in the variance).
+    """
     better, base = np.zeros((10, 100), bool), np.zeros((10, 100), bool)
     better[:, :25] = True
     shared = by_image(pairs(better, base))
@@ -98,7 +111,9 @@ def test_the_order_of_a_seeds_images_does_not_matter() -> None:
 
 
 def test_holms_correction_is_the_step_down_of_bonferroni() -> None:
-    """Holm (1979): the smallest of three p is tripled, the next doubled, none falls below one before it, none exceeds 1; the order stays."""
+    """Holm (1979): the smallest of three p is tripled, the next doubled, none falls below one
+    before it, none exceeds 1; the order stays.
+    """
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
     assert holm([0.6, 0.7]) == [1, 1]
@@ -106,7 +121,9 @@ def test_holms_correction_is_the_step_down_of_bonferroni() -> None:
 
 
 def test_methods_are_compared_with_the_subject_and_with_finetune(tmp_path: Path) -> None:
-    """One row each; a control is not compared with itself; a cell that holds no answers has no row; the same records give the same bytes."""
+    """One row each; a control is not compared with itself; a cell that holds no answers has no row;
+    the same records give the same bytes.
+    """
     label, index = np.repeat([True, False], 100), np.arange(200)
     records = [record(f"digits-cnn-{m}-s{s}") for m in ("noop", "apricot") for s in (0, 1)]
     for s in (0, 1):
@@ -132,14 +149,19 @@ def test_without_answers_there_is_no_document() -> None:
 def test_other_test_images_are_not_paired() -> None:
     """A control that was tested on other images is not compared."""
     label = np.ones(50, bool)
-    own, other = (answered(record(f"digits-cnn-{m}-s0"), np.arange(50) + k, label, label) for m, k in (("dl2", 0), ("finetune", 7)))
+    own, other = (
+        answered(record(f"digits-cnn-{m}-s0"), np.arange(50) + k, label, label)
+        for m, k in (("dl2", 0), ("finetune", 7))
+    )
     table = paired(grid([own, other]))
     assert table is not None
     assert ("digits CNN", "DL2", "finetune") not in [r.labels for r in table.rows]
 
 
 def test_a_score_without_images_is_compared_by_seed_alone() -> None:
-    """The mean of the differences and an interval over seeds; one seed decides nothing and has no interval."""
+    """The mean of the differences and an interval over seeds; one seed decides nothing and has no
+    interval.
+    """
     found = by_seed([0.02, 0.03, 0.01, 0.02, 0.02, 0.03])
     assert found.difference == pytest.approx(0.13 / 6)
     assert found.low is not None

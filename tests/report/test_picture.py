@@ -22,7 +22,10 @@ PLACE = ("digits", "cnn")
 def changed(method: str, change: float, images: int, seeds: int = 3, **fields: Any) -> list[Record]:
     """A method's cells with that gain of accuracy and those training images."""
     budget = {"backward": images, "forward": 0}
-    return [record(f"digits-cnn-{method}-s{s}", gains={"accuracy": change + s / 1000}, budget=budget, **fields) for s in range(seeds)]
+    return [
+        record(f"digits-cnn-{method}-s{s}", gains={"accuracy": change + s / 1000}, budget=budget, **fields)
+        for s in range(seeds)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,9 @@ def test_a_point_is_on_the_front_if_nothing_gives_as_much_for_less(
 
 
 def test_a_state_that_finetune_kept_beats_a_method() -> None:
-    """As many images of plain training gave more: the method is not on the front, though finetune's last state is far to the right."""
+    """As many images of plain training gave more: the method is not on the front, though finetune's
+    last state is far to the right.
+    """
     kept = phases((1_000, 2_000), 0.03)
     records = changed("finetune", 0.07, 50_000, phases=kept) + changed("apricot", 0.02, 1_500)
     found, track = points(grid(records), PLACE)
@@ -67,12 +72,33 @@ def test_the_interval_is_that_of_the_paired_tests() -> None:
 
 
 def test_points_stand_in_their_frame_and_more_is_higher() -> None:
-    """What trains on nothing stands in the strip, by name; what lies far below zero at the lower edge, with its number."""
-    records = changed("noop", 0.0, 0) + changed("dl2", 0.05, 9_000) + changed("apricot", 0.03, 900) + changed("prdnn", -0.3, 0)
+    """What trains on nothing stands in the strip, by name; what lies far below zero at the lower
+    edge, with its number.
+    """
+    records = (
+        changed("noop", 0.0, 0)
+        + changed("dl2", 0.05, 9_000)
+        + changed("apricot", 0.03, 900)
+        + changed("prdnn", -0.3, 0)
+    )
     (panel,) = panels(grid(records))
     marks = dict(zip(("noop", "apricot", "dl2", "prdnn"), panel.marks, strict=True))
-    assert marks["dl2"].y < marks["apricot"].y < marks["noop"].y < marks["prdnn"].y == pytest.approx(HEIGHT - BOTTOM)
-    assert LEFT < marks["noop"].x < marks["prdnn"].x < panel.strip < marks["apricot"].x < marks["dl2"].x < WIDTH - RIGHT
+    assert (
+        marks["dl2"].y
+        < marks["apricot"].y
+        < marks["noop"].y
+        < marks["prdnn"].y
+        == pytest.approx(HEIGHT - BOTTOM)
+    )
+    assert (
+        LEFT
+        < marks["noop"].x
+        < marks["prdnn"].x
+        < panel.strip
+        < marks["apricot"].x
+        < marks["dl2"].x
+        < WIDTH - RIGHT
+    )
     assert [text for _, text in panel.slots] == ["noop", "prdnn -29.9"]
     assert marks["prdnn"].below
     assert {label.text for label in panel.labels} == {"Apricot", "DL2"}
@@ -80,10 +106,14 @@ def test_points_stand_in_their_frame_and_more_is_higher() -> None:
 
 
 def test_names_lie_on_no_other_name_and_within_the_frame() -> None:
-    """Forty points in a heap: the names that find room do not overlap, and the important one is among them."""
+    """Forty points in a heap: the names that find room do not overlap, and the important one is
+    among them.
+    """
     frame = Box(0, 0, 300, 200)
     heap = [(150 + 7 * (i % 7), 100 + 5 * (i // 7)) for i in range(40)]
-    placed = list(place_labels([Wanted(x, y, f"name{i}", i == 39) for i, (x, y) in enumerate(heap)], heap, [], frame))
+    placed = list(
+        place_labels([Wanted(x, y, f"name{i}", i == 39) for i, (x, y) in enumerate(heap)], heap, [], frame)
+    )
     assert "name39" in {label.text for label in placed}
     assert len(placed) > 10
     boxes = []

@@ -1,4 +1,6 @@
-"""Table I: the layout, what stands in a cell, the paper's numbers, the claim lines, and every form of it against a golden file."""
+"""Table I: the layout, what stands in a cell, the paper's numbers, the claim lines, and every form
+of it against a golden file.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_the_order_of_records_leaves_no_trace() -> None:
 
 
 def test_cost_leaves_no_trace_in_table1() -> None:
-    """Seconds and memory are no part of Table I, so that a serial run and a parallel one can be compared byte for byte."""
+    """Seconds and memory are no part of Table I, so that a serial run and a parallel one can be
+    compared byte for byte.
+    """
     slow = [dataclasses.replace(r, cost={"seconds": 99.0, "peak_bytes": 1}) for r in example()]
     assert render([made(slow)], "csv") == render([made()], "csv")
 
@@ -66,9 +70,21 @@ def test_cost_leaves_no_trace_in_table1() -> None:
 def test_columns_and_rows_stand_in_the_papers_order() -> None:
     """MNIST stands before digits; the baseline first, controls, then the paper's methods."""
     table = made()
-    assert [h.title for h in table.headings] == ["CNN (n=1)", "CNN (n=3)", "FC (n=1)"]  # the columns differ in n, so each says its own
+    assert [h.title for h in table.headings] == [
+        "CNN (n=1)",
+        "CNN (n=3)",
+        "FC (n=1)",
+    ]  # the columns differ in n, so each says its own
     assert list(table.spans()) == [("MNIST", 1), ("digits", 2)]
-    assert [r.labels[0] for r in table.rows][::2] == ["Baseline", "noop", "finetune", "random", "Apricot", "DeepRepair", "DL2"]
+    assert [r.labels[0] for r in table.rows][::2] == [
+        "Baseline",
+        "noop",
+        "finetune",
+        "random",
+        "Apricot",
+        "DeepRepair",
+        "DL2",
+    ]
 
 
 def test_noop_is_exactly_zero() -> None:
@@ -80,7 +96,9 @@ def test_noop_is_exactly_zero() -> None:
 
 
 def test_gains_are_percentage_points_with_spread() -> None:
-    """Gains .04, .05 and .06 print as +5.00 ± 1.00; a cell with fewer seeds says so and what the others came to."""
+    """Gains .04, .05 and .06 print as +5.00 ± 1.00; a cell with fewer seeds says so and what the
+    others came to.
+    """
     assert entry(made(), "finetune", "Acc.", 1).text == "+5.00 ± 1.00"
     assert entry(made(), "DL2", "Const.", 1).text == "+12.00 (n=1, 1 crashed, 1 timeout)"
 
@@ -107,7 +125,10 @@ def led(gains: dict[str, list[float]], models: tuple[str, ...] = ("fc",)) -> lis
 
 
 def test_the_best_gain_of_a_column_is_bold_if_it_can_be_told_from_the_second() -> None:
-    """Two points ahead at each of eight seeds: bold. At five seeds, or where the lead changes, nothing is, and no gain is no best."""
+    """Two points ahead at each of eight seeds: bold.
+
+    At five seeds, or where the lead changes, nothing is, and no gain is no best.
+    """
     steady, ahead = [0.05 + 0.001 * s for s in range(8)], [0.07 + 0.001 * s for s in range(8)]
     table = made(led({"finetune": steady, "dl2": ahead}))
     assert entry(table, "DL2", "Acc.", 0).best
@@ -124,7 +145,9 @@ def test_the_best_gain_of_a_column_is_bold_if_it_can_be_told_from_the_second() -
 
 
 def test_the_lead_is_corrected_for_the_columns() -> None:
-    """The same lead in one column is told (p = 2 / 2^6), in two columns it is not (twice that is above .05)."""
+    """The same lead in one column is told (p = 2 / 2^6), in two columns it is not (twice that is
+    above .05).
+    """
     gains = {"finetune": [0.05] * 6, "dl2": [0.07 + 0.001 * s for s in range(6)]}
     assert entry(made(led(gains)), "DL2", "Acc.", 0).best
     assert not any(e.best for row in made(led(gains, ("cnn", "fc"))).rows for e in row.entries)
@@ -149,8 +172,14 @@ def test_the_impossible_cells_are_marked() -> None:
 
 def test_a_constraint_gain_that_a_temperature_gives_is_flagged_where_it_is_read() -> None:
     """In Table I itself, with a note; accuracy and a gain that stays at the best temperature are not."""
-    alone, true = {"constraint": 0.2, "constraint_tempered": -0.01}, {"constraint": 0.2, "constraint_tempered": 0.1}
-    table = table1(grid([record("digits-cnn-dl2-s0", gains=alone), record("digits-cnn-apricot-s0", gains=true)]), paper_table.Paper())
+    alone, true = (
+        {"constraint": 0.2, "constraint_tempered": -0.01},
+        {"constraint": 0.2, "constraint_tempered": 0.1},
+    )
+    table = table1(
+        grid([record("digits-cnn-dl2-s0", gains=alone), record("digits-cnn-apricot-s0", gains=true)]),
+        paper_table.Paper(),
+    )
     assert [entry(table, m, "Const.", 0).text for m in ("DL2", "Apricot")] == ["+20.00‡", "+20.00"]
     assert "‡" not in entry(table, "DL2", "Acc.", 0).text
     assert any(n.startswith("‡") for n in table.notes)
@@ -188,36 +217,56 @@ def test_one_model_for_all_seeds_means_repair_seeds_only() -> None:
     """The claim says so when every seed repaired the same weights, and not when the baselines differ."""
     same = [record(f"digits-cnn-noop-s{s}", subject={"weights": "w"}) for s in (0, 1)]
     assert any("repair seeds only" in c for c in made(same).claims)
-    assert not any("repair seeds only" in c for c in made([record(f"digits-cnn-noop-s{s}") for s in (0, 1)]).claims)
+    assert not any(
+        "repair seeds only" in c for c in made([record(f"digits-cnn-noop-s{s}") for s in (0, 1)]).claims
+    )
 
 
 def test_a_table_never_mixes_benchmark_versions() -> None:
-    """Records of version 1 (which do not name it) and 2: the newer ones stand, the others are counted in a line; alone, they stand."""
+    """Records of version 1 (which do not name it) and 2: the newer ones stand, the others are
+    counted in a line; alone, they stand.
+    """
     new = record("digits-cnn-dl2-s0")
-    old = [dataclasses.replace(record(f"digits-cnn-{m}-s0"), provenance={"commit": "1"}) for m in ("dl2", "apricot")]
+    old = [
+        dataclasses.replace(record(f"digits-cnn-{m}-s0"), provenance={"commit": "1"})
+        for m in ("dl2", "apricot")
+    ]
     table = made([new, *old])
     assert [r.labels[0] for r in table.rows] == ["Baseline", "Baseline", "DL2", "DL2"]
     assert "benchmark version 2" in table.claims[0]
-    assert "Left out: 2 records of an earlier benchmark version, whose numbers do not compare." in table.claims
+    assert (
+        "Left out: 2 records of an earlier benchmark version, whose numbers do not compare." in table.claims
+    )
     assert "benchmark version 1" in made(old).claims[0]
 
 
 def test_the_claim_says_what_the_seeds_range_over() -> None:
     """Digits has no official test set: over splits of its images."""
-    assert "test images: digits 497 (over splits of these 1,797 images)" in made([record("digits-cnn-noop-s0")]).claims[0]
+    assert (
+        "test images: digits 497 (over splits of these 1,797 images)"
+        in made([record("digits-cnn-noop-s0")]).claims[0]
+    )
 
 
 def test_one_file_on_several_splits_is_not_repair_seeds_only() -> None:
     """The same weights, but each seed divides the unseen images anew: the note says both."""
-    records = [record(f"digits-cnn-noop-s{s}", subject={"weights": "w", "data": {"repair": f"r{s}"}}) for s in (0, 1)]
-    assert any("the same weights at every seed, which sets the repair's own randomness and the split" in c for c in made(records).claims)
+    records = [
+        record(f"digits-cnn-noop-s{s}", subject={"weights": "w", "data": {"repair": f"r{s}"}}) for s in (0, 1)
+    ]
+    assert any(
+        "the same weights at every seed, which sets the repair's own randomness and the split" in c
+        for c in made(records).claims
+    )
     assert not any("repair seeds only" in c for c in made(records).claims)
 
 
 def test_the_last_line_says_so_when_nothing_ran() -> None:
     """No record at all, or none repaired: the last line says it."""
     for records in ([], [record("digits-cnn-dl2-s0", "skipped", reason="no data")]):
-        assert terminal(records, PAPER).strip().splitlines()[-1] == "Nothing ran: no cell of this table was repaired."
+        assert (
+            terminal(records, PAPER).strip().splitlines()[-1]
+            == "Nothing ran: no cell of this table was repaired."
+        )
 
 
 def test_odd_characters_are_escaped() -> None:
@@ -234,7 +283,11 @@ def test_the_csv_is_tidy() -> None:
     """One row a column x row x metric; numbers parse; absent ones are empty."""
     rows = list(csv.DictReader(io.StringIO(render([made()], "csv"))))
     assert len(rows) == 3 * 7 * 2
-    found = next(r for r in rows if (r["dataset"], r["model"], r["row"], r["metric"]) == ("digits", "cnn", "finetune", "accuracy"))
+    found = next(
+        r
+        for r in rows
+        if (r["dataset"], r["model"], r["row"], r["metric"]) == ("digits", "cnn", "finetune", "accuracy")
+    )
     assert (float(found["mean"]), float(found["sd"]), int(found["n"])) == (5.0, 1.0, 3)
     assert next(r for r in rows if r["status"] == "unsupported")["mean"] == ""
 
@@ -247,7 +300,9 @@ def test_a_narrow_page_splits_the_columns() -> None:
 
 
 def test_write_all_is_atomic_and_complete(tmp_path: Path) -> None:
-    """Every file is there with a line, none is half written or left over; a second call gives the same bytes."""
+    """Every file is there with a line, none is half written or left over; a second call gives the
+    same bytes.
+    """
     paths = write_all(example(), tmp_path, PAPER)
     assert {p.name for p in paths} >= {f"table1.{form}" for form in ("txt", "md", "tex", "csv")}
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in paths)
@@ -266,13 +321,18 @@ def test_a_bad_paper_file_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_reports_load_without_torch() -> None:
     """Rendering from records alone imports no torch."""
-    code = "import sys, airepair.report; from airepair.report import terminal; terminal([]); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, airepair.report; from airepair.report import terminal; terminal([]); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_column_in_another_arithmetic_says_so_in_its_heading() -> None:
     """bf16 on a CPU and a narrower network are read before the numbers; other columns say nothing."""
     plain, made_in_bf16 = record("cifar10-resnet18-noop-s0"), record("cifar10-resnet18w16-noop-s0")
-    made_in_bf16 = dataclasses.replace(made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "bf16", "device_kind": "cpu"})
+    made_in_bf16 = dataclasses.replace(
+        made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "bf16", "device_kind": "cpu"}
+    )
     headings = [h.title for h in made([plain, made_in_bf16]).headings]
     assert headings == ["ResNet18", "resnet18w16 (CPU, bf16, quarter width)"]

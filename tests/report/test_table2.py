@@ -23,8 +23,19 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def faulty(case: str, name: str, severity: Any, status: Any = "repaired", **scores: float) -> Record:
     """A record of a subject with a fault; a crashed one has no subject, as the controller files it."""
     if status == "crashed":
-        return record(case, status, reason="the worker died", subject={}, provenance={"benchmark_version": BENCHMARK_VERSION}, category="")
-    subject = {"fault": {"name": name, "severity": severity}, "weights": case[-1], "trained_on": "split of seed 0"}
+        return record(
+            case,
+            status,
+            reason="the worker died",
+            subject={},
+            provenance={"benchmark_version": BENCHMARK_VERSION},
+            category="",
+        )
+    subject = {
+        "fault": {"name": name, "severity": severity},
+        "weights": case[-1],
+        "trained_on": "split of seed 0",
+    }
     return record(
         case,
         status,
@@ -41,7 +52,13 @@ def example() -> list[Record]:
         step = 0.1 * seed
         found += [
             faulty(f"digits-cnn+imbalanced-noop-s{seed}", "imbalanced", 0.1, recovery=0.0, collateral=0.0),
-            faulty(f"digits-cnn+imbalanced-finetune-s{seed}", "imbalanced", 0.1, recovery=0.5 + step, collateral=0.01),
+            faulty(
+                f"digits-cnn+imbalanced-finetune-s{seed}",
+                "imbalanced",
+                0.1,
+                recovery=0.5 + step,
+                collateral=0.01,
+            ),
             faulty(
                 f"digits-cnn+imbalanced-apricot-s{seed}",
                 "imbalanced",
@@ -50,8 +67,22 @@ def example() -> list[Record]:
                 recovery=0.2,
                 collateral=-0.01,
             ),
-            faulty(f"digits-cnn+backdoor-noop-s{seed}", "backdoor", "4x4 patch", recovery=0.0, collateral=0.0, attack_success=0.99),
-            faulty(f"digits-cnn+backdoor-finetune-s{seed}", "backdoor", "4x4 patch", recovery=-0.1, collateral=0.0, attack_success=0.98),
+            faulty(
+                f"digits-cnn+backdoor-noop-s{seed}",
+                "backdoor",
+                "4x4 patch",
+                recovery=0.0,
+                collateral=0.0,
+                attack_success=0.99,
+            ),
+            faulty(
+                f"digits-cnn+backdoor-finetune-s{seed}",
+                "backdoor",
+                "4x4 patch",
+                recovery=-0.1,
+                collateral=0.0,
+                attack_success=0.98,
+            ),
             faulty(f"digits-cnn+backdoor-apricot-s{seed}", "backdoor", "4x4 patch", "unsupported"),
         ]
     return found
@@ -79,7 +110,9 @@ def test_golden(form: str) -> None:
 
 
 def test_recovery_with_spread_and_collateral_below() -> None:
-    """.5, .6, .7 recovered print as 60.00 ± 10.00 percent; collateral is signed points; crashed seeds are counted."""
+    """.5, .6, .7 recovered print as 60.00 ± 10.00 percent; collateral is signed points; crashed
+    seeds are counted.
+    """
     assert row("imbalanced (0.1)", "recovery") == ["0.00 ± 0.00", "60.00 ± 10.00", "20.00 (n=1, 2 crashed)"]
     assert row("imbalanced (0.1)", "collateral")[1] == "+1.00 ± 0.00"
 
@@ -106,7 +139,9 @@ def test_faults_stand_in_table_two_and_plain_columns_in_table_one() -> None:
 
 
 def test_the_twin_is_the_control_retrain() -> None:
-    """Below the table: what the twin reaches, and each method's images as a share of its own and of finetune's; `retrain` has rows in the CSV."""
+    """Below the table: what the twin reaches, and each method's images as a share of its own and of
+    finetune's; `retrain` has rows in the CSV.
+    """
     facts = {
         "name": "environment",
         "severity": 3,
@@ -117,7 +152,10 @@ def test_the_twin_is_the_control_retrain() -> None:
     }
     cells = [
         record(
-            f"digits+fog3-fc-{m}-s0", subject={"fault": facts}, budget={"backward": n}, after=BEFORE | {"recovery": 0.5, "collateral": 0.0}
+            f"digits+fog3-fc-{m}-s0",
+            subject={"fault": facts},
+            budget={"backward": n},
+            after=BEFORE | {"recovery": 0.5, "collateral": 0.0},
         )
         for m, n in (("finetune", 60_000), ("apricot", 15_000))
     ]

@@ -1,4 +1,6 @@
-"""Table III: a method minus itself with its idea off, and minus fine-tuning on the same sources at as many images."""
+"""Table III: a method minus itself with its idea off, and minus fine-tuning on the same sources at
+as many images.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,35 @@ N = 400  # test images
 
 
 def cells(method: str, right: float, seeds: int = 10, **fields: Any) -> list[Record]:
-    """A method's records: about that share of the test images right, the same hard ones; each seed tests other images of 1,000."""
+    """A method's records: about that share of the test images right, the same hard ones; each seed
+    tests other images of 1,000.
+    """
     found = []
     for seed in range(seeds):
         generator = np.random.default_rng(seed)
         index = np.sort(generator.permutation(1_000)[:N])
         hard = generator.permutation(N) / N
         noise = np.random.default_rng([seed, len(method)]).normal(0, 0.01, N)
-        found.append(answered(record(f"digits-fc-{method}-s{seed}", **fields), index, hard < 0.7, hard + noise < right))
+        found.append(
+            answered(record(f"digits-fc-{method}-s{seed}", **fields), index, hard < 0.7, hard + noise < right)
+        )
     return found
 
 
 def example() -> list[Record]:
     """A method whose idea helps, one whose idea does not (two ablations), and one that trains nothing."""
-    finetune = cells("finetune", 0.80, category="control", phases=phases((10_000, 30_000), 0.01), budget={"backward": 90_000})
+    finetune = cells(
+        "finetune",
+        0.80,
+        category="control",
+        phases=phases((10_000, 30_000), 0.01),
+        budget={"backward": 90_000},
+    )
     trained: dict[str, Any] = {"budget": {"backward": 50_000}}
-    untrained: dict[str, Any] = {"budget": {"backward": 0}, "phases": (Phase(SAME_NORM, 0, 0.0, BEFORE | {"accuracy": 0.7}),)}
+    untrained: dict[str, Any] = {
+        "budget": {"backward": 0},
+        "phases": (Phase(SAME_NORM, 0, 0.0, BEFORE | {"accuracy": 0.7}),),
+    }
     return [
         *finetune,
         *cells("dl2", 0.90, **trained),
@@ -55,7 +70,9 @@ def asked(records: list[Record]) -> dict[tuple[str, str, str], Any]:
 
 
 def test_an_idea_that_helps_is_told_from_its_absence() -> None:
-    """Ten points on ten seeds are told, none are not; the p is corrected for all accuracy comparisons of the table."""
+    """Ten points on ten seeds are told, none are not; the p is corrected for all accuracy
+    comparisons of the table.
+    """
     found = asked(example())
     helped = found["dl2", "accuracy", "weight_0"]
     assert helped.found.difference == pytest.approx(0.10, abs=0.02)
@@ -72,20 +89,28 @@ def test_the_control_has_no_more_images_than_the_method_and_is_random_where_noth
     """50,000 images: the state at 30,000; none: the random change of the same norm, both kept states."""
     found = asked(example())
     assert ("dl2", "accuracy", "finetune, 1/2 of the budget") in found
-    assert found["dl2", "accuracy", "finetune, 1/2 of the budget"].found.difference == pytest.approx(0.90 - 0.83, abs=0.02)
+    assert found["dl2", "accuracy", "finetune, 1/2 of the budget"].found.difference == pytest.approx(
+        0.90 - 0.83, abs=0.02
+    )
     assert ("memit", "accuracy", SAME_NORM) in found
     assert found["memit", "accuracy", SAME_NORM].found.difference == pytest.approx(0.05, abs=0.02)
 
 
 def test_a_line_below_says_for_how_many_methods() -> None:
-    """Two of three for accuracy (Apricot would have to beat both of its ablations), none for the constraint."""
+    """Two of three for accuracy (Apricot would have to beat both of its ablations), none for the
+    constraint.
+    """
     table = table3(grid(example()))
     assert table is not None
     line = next(n for n in table.notes if n.startswith("Acc."))
     assert (
-        "improves the repair significantly for 2 of 3 methods: DL2 (digits-fc), memit (digits-fc); for 0 it makes the repair worse." in line
+        "improves the repair significantly for 2 of 3 methods: DL2 (digits-fc), memit (digits-fc); "
+        "for 0 it makes the repair worse." in line
     )
-    assert any(n.startswith("Const. The idea improves the repair significantly for 0 of 3 methods") for n in table.notes)
+    assert any(
+        n.startswith("Const. The idea improves the repair significantly for 0 of 3 methods")
+        for n in table.notes
+    )
 
 
 def test_few_seeds_tell_nothing_and_the_table_says_so() -> None:
@@ -94,7 +119,10 @@ def test_few_seeds_tell_nothing_and_the_table_says_so() -> None:
     table = table3(grid(few))
     assert table is not None
     assert not any(e.best for row in table.rows for e in row.entries)
-    assert any("With 5 seeds the permutation test cannot reach significance here; 7 comparisons need 9." in n for n in table.notes)
+    assert any(
+        "With 5 seeds the permutation test cannot reach significance here; 7 comparisons need 9." in n
+        for n in table.notes
+    )
 
 
 def test_a_method_has_a_row_for_each_of_its_ablations() -> None:
@@ -108,12 +136,16 @@ def test_a_method_has_a_row_for_each_of_its_ablations() -> None:
 
 
 def test_ablations_are_in_table_three_only(tmp_path: Path) -> None:
-    """No row of Table I, of the extended report or of the paired tests; every form of Table III is written beside them; without one, none."""
+    """No row of Table I, of the extended report or of the paired tests; every form of Table III is
+    written beside them; without one, none.
+    """
     records = example()
     found = documents(grid(records), None)
     for name in ("table1", "extended", "paired"):
         assert "random_sets" not in render(found[name], "md")
-    assert {f"table3.{form}" for form in ("txt", "md", "tex", "csv")} <= {p.name for p in write_all(records, tmp_path)}
+    assert {f"table3.{form}" for form in ("txt", "md", "tex", "csv")} <= {
+        p.name for p in write_all(records, tmp_path)
+    }
     assert "Table III: is it the idea?" in terminal(records)
     assert "* marks significant differences." in terminal(records)
     assert "Table III: is it the idea?" in (tmp_path / "leaderboard.html").read_text()
@@ -121,7 +153,9 @@ def test_ablations_are_in_table_three_only(tmp_path: Path) -> None:
 
 
 def test_tuned_rows_sweeps_and_controls_are_no_ablations() -> None:
-    """`tuned`, a swept value, the sources of a control: these stand in Table I; a crashed ablation, which has no category, does not."""
+    """`tuned`, a swept value, the sources of a control: these stand in Table I; a crashed ablation,
+    which has no category, does not.
+    """
     for name in ("dl2[tuned]", "dl2[lr:0.1]", "finetune[failing+passing]", "finetune[unlabelled]", "dl2"):
         assert ablation(record(f"digits-fc-{name}-s0")) == ""
     crashed = record("digits-fc-dl2[weight_0]-s0", "crashed", category="")
@@ -130,7 +164,10 @@ def test_tuned_rows_sweeps_and_controls_are_no_ablations() -> None:
 
 def test_a_seed_that_one_side_lacks_is_left_out() -> None:
     """The ablation crashed at seed 0: nine seeds are compared; with none left there is no such comparison."""
-    records = [dataclasses.replace(r, status="crashed", after={}) if r.key == "digits-fc-dl2[weight_0]-s0" else r for r in example()]
+    records = [
+        dataclasses.replace(r, status="crashed", after={}) if r.key == "digits-fc-dl2[weight_0]-s0" else r
+        for r in example()
+    ]
     assert asked(records)["dl2", "accuracy", "weight_0"].found.n == 9
 
 
@@ -142,4 +179,8 @@ def test_the_csv_has_a_line_for_each_comparison() -> None:
     assert len(lines) == 14
     line = next(x for x in lines if (x["method"], x["metric"], x["which"]) == ("dl2", "accuracy", "weight_0"))
     assert float(line["low"]) < float(line["difference"]) < float(line["high"])
-    assert float(line["p"]) == max(float(line["p_bootstrap"]), float(line["p_permutation"])) <= float(line["p_holm"])
+    assert (
+        float(line["p"])
+        == max(float(line["p_bootstrap"]), float(line["p_permutation"]))
+        <= float(line["p_holm"])
+    )

@@ -30,20 +30,28 @@ def weighted(case: str, before: str, after: str) -> Record:
 
 
 def test_the_same_test_images_right_at_every_seed_make_twins() -> None:
-    """At every seed: one that differs in a single image at one seed is no twin, nor is one that ran at fewer seeds."""
+    """At every seed: one that differs in a single image at one seed is no twin, nor is one that ran
+    at fewer seeds.
+    """
     own = cells("minimal", 0.8)
     other = copied(cells("minimal", 0.8), "prdnn")
     assert twins(grid([*own, *other])) == {FC: (("minimal", "prdnn"),)}
     assert twins(grid([*own, *other[1:]])) == {}
-    different = dataclasses.replace(other[3], right={**other[3].right, "after": cells("minimal", 0.79)[3].right["after"]})
+    different = dataclasses.replace(
+        other[3], right={**other[3].right, "after": cells("minimal", 0.79)[3].right["after"]}
+    )
     assert twins(grid([*own, *other[:3], different, *other[4:]])) == {}
 
 
 def test_without_predictions_the_weights_decide() -> None:
-    """Equal digests per seed are twins; records without a digest are not, nor are repairs that change nothing."""
+    """Equal digests per seed are twins; records without a digest are not, nor are repairs that
+    change nothing.
+    """
     ran = [weighted(f"digits-cnn-{m}-s{s}", f"w{s}", f"r{s}") for m in ("minimal", "prdnn") for s in (0, 1)]
     assert twins(grid(ran)) == {CNN: (("minimal", "prdnn"),)}
-    assert lines(twins(grid(ran))) == ["Counted once: minimal and prdnn give the same result at every seed (digits-cnn)."]
+    assert lines(twins(grid(ran))) == [
+        "Counted once: minimal and prdnn give the same result at every seed (digits-cnn)."
+    ]
     assert twins(grid([record(f"digits-cnn-{m}-s0") for m in ("minimal", "prdnn")])) == {}
     assert twins(grid([weighted(f"digits-cnn-{m}-s0", "w", "w") for m in ("noop", "mode")])) == {}
 
@@ -71,5 +79,8 @@ def test_twins_in_one_column_of_two_are_two_methods() -> None:
     """Who differs somewhere is counted."""
     found = {FC: (("minimal", "prdnn"),)}
     assert once(["minimal", "prdnn"], {"minimal": [FC], "prdnn": [FC]}, found) == ["minimal"]
-    assert once(["minimal", "prdnn"], {"minimal": [FC, CNN], "prdnn": [FC, CNN]}, found) == ["minimal", "prdnn"]
+    assert once(["minimal", "prdnn"], {"minimal": [FC, CNN], "prdnn": [FC, CNN]}, found) == [
+        "minimal",
+        "prdnn",
+    ]
     assert once(["minimal", "prdnn"], {"minimal": [FC], "prdnn": [FC]}, {}) == ["minimal", "prdnn"]

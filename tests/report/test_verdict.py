@@ -46,19 +46,36 @@ def test_the_verdict_fits_one_screen(folder: Path) -> None:
 
 def test_methods_stand_the_papers_first_then_by_gain() -> None:
     """And one that did not run is not in the table but in a sentence."""
-    records = [cell("finetune", 0.05, category="control"), cell("dl2", 0.01), cell("memit", 0.02), cell("minimal", -0.3)]
+    records = [
+        cell("finetune", 0.05, category="control"),
+        cell("dl2", 0.01),
+        cell("memit", 0.02),
+        cell("minimal", -0.3),
+    ]
     records.append(cell("prdnn", 0, status="unsupported", reason="no layer", after={}))
     rows = [line.split()[0] for line in short(grid(records)).splitlines() if "+" in line or "-3" in line]
-    assert [r for r in rows if r in ("DL2", "finetune", "memit", "minimal", "prdnn")] == ["DL2", "finetune", "memit", "minimal"]
+    assert [r for r in rows if r in ("DL2", "finetune", "memit", "minimal", "prdnn")] == [
+        "DL2",
+        "finetune",
+        "memit",
+        "minimal",
+    ]
     said = " ".join(verdict(grid(records)))
     assert "unsupported on some subjects: prdnn" in said
-    assert "These methods lose accuracy on every subject: minimal. Largest loss: minimal, -30.00 points." in said
+    assert (
+        "These methods lose accuracy on every subject: minimal. Largest loss: minimal, -30.00 points." in said
+    )
     assert "plain training may do as well" in said
 
 
 def test_controls_on_other_sources_are_counted_and_long_names_stay_apart() -> None:
-    """Fine-tuning on a method's sources stands beside that method in other tables; a sweep's rows differ in the middle of their names."""
-    records = [cell(f"finetune[{v}]", 0.05, category="control") for v in ("failing+passing", "failing+unlabelled", "tuned")]
+    """Fine-tuning on a method's sources stands beside that method in other tables; a sweep's rows
+    differ in the middle of their names.
+    """
+    records = [
+        cell(f"finetune[{v}]", 0.05, category="control")
+        for v in ("failing+passing", "failing+unlabelled", "tuned")
+    ]
     records += [cell(f"dl2[weight:{w},candidates:50]", 0.1) for w in ("0.2", "0.4")]
     text = short(grid(records))
     assert "... 2 more controls on other sources: table1.txt" in text
@@ -81,7 +98,9 @@ def test_a_fault_is_one_line_with_the_three_best() -> None:
     for name, recovery in (("dl2", 0.2), ("memit", 0.9), ("apricot", 0.5), ("minimal", 0.1)):
         record = cell(name, 0.1, case=Case("digits", "fc+missing", name, 0), subject=fault)
         found.append(dataclasses.replace(record, after={**record.after, "recovery": recovery}))
-    assert "Best recovery per fault, in %:\ndigits-fc+missing: memit 90, Apricot 50, DL2 20\n" in short(grid(found))
+    assert "Best recovery per fault, in %:\ndigits-fc+missing: memit 90, Apricot 50, DL2 20\n" in short(
+        grid(found)
+    )
 
 
 def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
@@ -95,7 +114,9 @@ def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
     (line,) = recommendations(grid(records))
     assert line.startswith("digits/FC (validation): use DL2 (+30.00")
     assert "DL2 breaks 2.00 % of the right test inputs, costs 1,000 training images, 2.0 s." in line
-    assert "tries direct weight modification first on a small network; the records disagree: memit +2.00" in line
+    assert (
+        "tries direct weight modification first on a small network; the records disagree: memit +2.00" in line
+    )
     assert "Wrecks the model (accuracy under half of before): minimal." in line
 
 
@@ -105,7 +126,9 @@ def seeds(method: str, gains: list[float], **more: object) -> list[Record]:
 
 
 def test_a_method_is_told_from_the_control_seed_by_seed() -> None:
-    """Gains that spread over seeds but always beat the control's are told from it; those that sometimes do are not, and both are named."""
+    """Gains that spread over seeds but always beat the control's are told from it; those that
+    sometimes do are not, and both are named.
+    """
     control = seeds("finetune", [0.02, 0.10, 0.18, 0.26, 0.34], category="control")
     (line,) = recommendations(grid(control + seeds("dl2", [0.05, 0.13, 0.22, 0.29, 0.37])))
     assert "use DL2 (+21.20" in line
@@ -128,7 +151,9 @@ def test_the_best_of_many_needs_more_than_the_best_of_one() -> None:
     assert "the difference is not significant" in line
 
 
-def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_recommends_for_the_subjects_that_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An unknown one is bad input with what there is."""
     from airepair.records import append
 
@@ -142,7 +167,9 @@ def test_the_command_recommends_for_the_subjects_that_are_named(tmp_path: Path, 
     assert "did you mean 'digits-fc'" in capsys.readouterr().err
 
 
-def test_records_of_another_version_are_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_of_another_version_are_named_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In the verdict and by the command: nothing in them may be claimed."""
     from airepair.records import append
 

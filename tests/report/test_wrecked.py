@@ -1,4 +1,6 @@
-"""A repair that leaves less than half of the accuracy is marked wherever it is shown, and is recommended nowhere."""
+"""A repair that leaves less than half of the accuracy is marked wherever it is shown, and is
+recommended nowhere.
+"""
 
 from pathlib import Path
 
@@ -23,18 +25,25 @@ WORSE = {"accuracy": -0.5, "constraint": 0.3}
 
 
 def records(gains: dict[str, float] = WORSE) -> list[Record]:
-    """finetune, which gains a little, and dl2, which wrecks one of two seeds and gains constraint accuracy by it."""
+    """finetune, which gains a little, and dl2, which wrecks one of two seeds and gains constraint
+    accuracy by it.
+    """
     validation = {"validation_accuracy": 0.8, "repaired_validation_accuracy": 0.9}
     fine = [record(f"digits-cnn-finetune-s{s}", gains={"accuracy": 0.02, "constraint": 0.01}) for s in (0, 1)]
     wreck = [
-        record(f"digits-cnn-dl2-s{s}", gains=g, subject=validation) for s, g in ((0, gains), (1, {"accuracy": 0.01, "constraint": 0.2}))
+        record(f"digits-cnn-dl2-s{s}", gains=g, subject=validation)
+        for s, g in ((0, gains), (1, {"accuracy": 0.01, "constraint": 0.2}))
     ]
     return fine + wreck
 
 
 def of_method(table: Table, method: str) -> list[str]:
     """The rows of a method, each as one text."""
-    return [" ".join((*r.labels, *(e.text for e in r.entries))) for r in table.rows if any(method in label for label in r.labels)]
+    return [
+        " ".join((*r.labels, *(e.text for e in r.entries)))
+        for r in table.rows
+        if any(method in label for label in r.labels)
+    ]
 
 
 @pytest.mark.parametrize(("after", "expected"), [(0.40, True), (0.41, False)])
@@ -51,7 +60,11 @@ def test_every_table_marks_it_and_says_what_the_mark_means(name: str) -> None:
     def made(found: list[Record]) -> Table:
         cells = grid(found)
         others = {"before_after": before_after, "cost": costs}
-        tables = {t.name: t for part in documents(cells, default_path()).values() for t in part} if name not in others else {}
+        tables = (
+            {t.name: t for part in documents(cells, default_path()).values() for t in part}
+            if name not in others
+            else {}
+        )
         return tables[name] if name in tables else others[name](cells)
 
     table = made(records())

@@ -1,4 +1,6 @@
-"""A suite without networks: the real plugins on cells that file a record, wait, or end their process as a test wants."""
+"""A suite without networks: the real plugins on cells that file a record, wait, or end their
+process as a test wants.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,14 @@ def key(seed: int) -> str:
 
 
 def lay(folder: Path, behaviour: Mapping[int, str]) -> None:
-    """The suite's files in `folder`; `behaviour` says what the cells of which seeds do (tests/rig/cells.py)."""
+    """The suite's files in `folder`; `behaviour` says what the cells of which seeds do
+    (tests/rig/cells.py).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "conftest.py").write_text(f"pytest_plugins = {PLUGINS}\n")
     (folder / "pytest.ini").write_text(
-        "[pytest]\naddopts = -p no:cacheprovider\nmarkers =\n    cell(dataset, model, method, variant, seed): x\n"
+        "[pytest]\naddopts = -p no:cacheprovider\nmarkers =\n    cell(dataset, model, method, variant, "
+        "seed): x\n"
     )
     (folder / "test_repair.py").write_text(CELLS.read_text())
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
@@ -49,7 +54,18 @@ def lay(folder: Path, behaviour: Mapping[int, str]) -> None:
 
 def command(folder: Path, *words: str) -> list[str]:
     """pytest on the laid suite; results go to `folder`/out."""
-    return [sys.executable, "-m", "pytest", str(folder), "--device", "cpu", "--no-ablations", "--dataset", "digits", *words]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(folder),
+        "--device",
+        "cpu",
+        "--no-ablations",
+        "--dataset",
+        "digits",
+        *words,
+    ]
 
 
 def surroundings(**more: str) -> dict[str, str]:
@@ -61,7 +77,13 @@ def surroundings(**more: str) -> dict[str, str]:
 def run(folder: Path, *words: str, timeout: int = 600, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs the suite to its end."""
     return subprocess.run(
-        command(folder, *words), cwd=folder, env=surroundings(**more), capture_output=True, text=True, timeout=timeout, check=False
+        command(folder, *words),
+        cwd=folder,
+        env=surroundings(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 

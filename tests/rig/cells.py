@@ -1,4 +1,5 @@
-"""Cells that need no network. behaviour.json beside this file says what the cell of a seed does; others file their record.
+"""Cells that need no network. behaviour.json beside this file says what the cell of a seed does;
+others file their record.
 
 sleep:SECONDS   waits first
 kill            its process is killed in it
@@ -62,7 +63,12 @@ def test_repair(case: Case, request: pytest.FixtureRequest, pytestconfig: pytest
     seed = case.seed
     status = "failed" if what == "fail" else "repaired"
     record = Record(
-        case, status, "as asked" if what == "fail" else "", "control", before={"accuracy": 0.5}, after={"accuracy": 0.5 + seed / 100}
+        case,
+        status,
+        "as asked" if what == "fail" else "",
+        "control",
+        before={"accuracy": 0.5},
+        after={"accuracy": 0.5 + seed / 100},
     )
     request.node.user_properties.append((PROPERTY, record.to_json()))
     file_result(out, CellResult(record, {"log.txt": b"a line\n"}))

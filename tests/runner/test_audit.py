@@ -25,7 +25,9 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class Training:
-    """Plain steps on the failing inputs, honest: the task's module is called, and each call has one backward pass."""
+    """Plain steps on the failing inputs, honest: the task's module is called, and each call has one
+    backward pass.
+    """
 
     name: ClassVar[str] = "training"
     category: ClassVar[Category] = "retraining"
@@ -126,12 +128,16 @@ def test_honest_training_costs_what_its_images_explain(kind: toy.Architecture):
     assert found.measured == round(found.explained) > 0
     record = cell(Training, kind=kind).record
     assert record.status == "repaired"
-    assert any(note.startswith("audit: ") and "(1.00 times as many; at most 1.1)" in note for note in record.notes)
+    assert any(
+        note.startswith("audit: ") and "(1.00 times as many; at most 1.1)" in note for note in record.notes
+    )
 
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda c: c.__name__)
 def test_a_cheated_budget_fails_the_cell(cheat: type[Training]):
-    """With --audit the cell is failed, and its reason has the numbers; the same method passes where nobody counts."""
+    """With --audit the cell is failed, and its reason has the numbers; the same method passes where
+    nobody counts.
+    """
     assert cell(cheat, audit=False).record.status == "repaired"
     record = cell(cheat).record
     assert record.status == "failed"
@@ -176,7 +182,9 @@ def test_arithmetic_of_a_methods_own_is_billed_as_images():
 
 
 def test_a_steps_work_is_forward_and_both_gradients():
-    """Of a 64-24-16-4 network: two operations a weight forward, two for its gradient, two for its input's but in the first layer."""
+    """Of a 64-24-16-4 network: two operations a weight forward, two for its gradient, two for its
+    input's but in the first layer.
+    """
     module, x = toy.architecture("plain"), torch.zeros(2, 1, 8, 8)
     weights = 64 * 24 + 24 * 16 + 16 * 4
     assert forward_work(module, x) == 2 * weights
@@ -196,7 +204,9 @@ def test_convolutions_in_groups_are_counted_once(groups: int):
 
 
 def test_a_network_that_was_extended_is_measured_as_what_it_became():
-    """deepcorrect's units cost more than the toy network: their training is explained by the images through the larger one."""
+    """deepcorrect's units cost more than the toy network: their training is explained by the images
+    through the larger one.
+    """
     method = build("deepcorrect", {"distortion": "noise", "epochs": 1, "sample": 20, "draws": 1})
     found = attempt(method, toy.task("cnn"), audited=True).finding
     assert found is not None

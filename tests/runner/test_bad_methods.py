@@ -1,4 +1,6 @@
-"""A method that misbehaves costs its own cell only: its record says what it did, and the cell after it has the right number."""
+"""A method that misbehaves costs its own cell only: its record says what it did, and the cell after
+it has the right number.
+"""
 
 import subprocess
 import sys
@@ -42,7 +44,9 @@ def right(cache: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=["run_cell", "tune"])
-def door(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, RunOne]:
+def door(
+    request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, RunOne]:
     """What is examined, and how one cell is run in this process, all with one loader."""
     loader, out = Loader(cache), tmp_path_factory.mktemp("trials")
 
@@ -64,12 +68,18 @@ def check(record: Record, kind: str) -> None:
     assert (record.status, words in said) == (status, True), f"{record.status}: {said}"
     assert record.before["accuracy"] > 0.5
     assert bool(record.after) == (status == "repaired")
-    assert Record.from_json(record.to_json()) == Record.from_json(Record.from_json(record.to_json()).to_json())
+    assert Record.from_json(record.to_json()) == Record.from_json(
+        Record.from_json(record.to_json()).to_json()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bad_method_costs_its_own_cell_only(kind: str, door: tuple[str, RunOne], right: dict[str, str]) -> None:
-    """Its record has the status and the words; the next cell of the same process is bit-equal to one that follows nothing."""
+def test_a_bad_method_costs_its_own_cell_only(
+    kind: str, door: tuple[str, RunOne], right: dict[str, str]
+) -> None:
+    """Its record has the status and the words; the next cell of the same process is bit-equal to
+    one that follows nothing.
+    """
     splits, run = door
     check(run(f"tests.bad_methods:{kind}", {}), kind)
     after = run("finetune", SHORT)
@@ -84,9 +94,24 @@ SET = ["--set", "finetune.epochs=2"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_the_grid_has_a_record_for_every_bad_method(workers: str, cache: Path, right: dict[str, str], tmp_path: Path) -> None:
+def test_the_grid_has_a_record_for_every_bad_method(
+    workers: str, cache: Path, right: dict[str, str], tmp_path: Path
+) -> None:
     """Serially and under xdist: none is missing, and the honest cells at both ends have the right number."""
-    words = ["benchmarks", "-q", "-n", workers, "--dataset", "digits", "--model", "fc", "--method", f"noop,{ALL},finetune", "--seeds", "0"]
+    words = [
+        "benchmarks",
+        "-q",
+        "-n",
+        workers,
+        "--dataset",
+        "digits",
+        "--model",
+        "fc",
+        "--method",
+        f"noop,{ALL},finetune",
+        "--seeds",
+        "0",
+    ]
     run([*("-m", "pytest"), *words, *SET, "--device", "cpu", "--out", str(tmp_path)], cache, codes=(1,))
     found = {r.case.method: r for r in read([tmp_path])[0]}
     for kind in KINDS:
@@ -96,9 +121,22 @@ def test_the_grid_has_a_record_for_every_bad_method(workers: str, cache: Path, r
 
 
 @pytest.mark.slow
-def test_airepair_repair_has_a_record_for_every_bad_method(cache: Path, right: dict[str, str], tmp_path: Path) -> None:
+def test_airepair_repair_has_a_record_for_every_bad_method(
+    cache: Path, right: dict[str, str], tmp_path: Path
+) -> None:
     """The paper's command line goes through the same door."""
-    words = ["repair", "--dataset", "digits", "--net_arch", "fc", "--method", f"{ALL},finetune", *SET, "--device", "cpu"]
+    words = [
+        "repair",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "fc",
+        "--method",
+        f"{ALL},finetune",
+        *SET,
+        "--device",
+        "cpu",
+    ]
     run(["-m", "airepair", *words, "--out", str(tmp_path / "run")], cache, codes=(1,))
     found = {r.case.method: r for r in read([tmp_path / "run"])[0]}
     for kind in KINDS:
@@ -111,5 +149,13 @@ def run(words: list[str], cache: Path, codes: tuple[int, ...]) -> None:
     import os
 
     surroundings = {**os.environ, "AIREPAIR_CACHE": str(cache), "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode in codes, done.stdout[-3000:] + done.stderr[-3000:]

@@ -25,17 +25,23 @@ def edited(module: nn.Module, layer: int) -> nn.Module:
     """A copy with other weights in one layer."""
     found = copy.deepcopy(module)
     with torch.no_grad():
-        found[layer].weight.add_(torch.randn(found[layer].weight.shape, generator=torch.Generator().manual_seed(1)))
+        found[layer].weight.add_(
+            torch.randn(found[layer].weight.shape, generator=torch.Generator().manual_seed(1))
+        )
     return found
 
 
 def test_an_edited_last_layer_needs_a_handful_of_images_and_gives_the_same_bits(toy) -> None:
-    """Logits from the kept features are those of the whole network; only the check passes images through it."""
+    """Logits from the kept features are those of the whole network; only the check passes images
+    through it.
+    """
     examiner, test = Examiner(toy.module), toy.dataset.test
     assert torch.equal(examiner.sit(toy.module, test).logits, sit(toy.module, test).logits)
     copied = edited(toy.module, -1)
     seen: list[int] = []
-    handle = nn.modules.module.register_module_forward_pre_hook(lambda m, a: seen.append(len(a[0])) if isinstance(m, nn.Conv2d) else None)
+    handle = nn.modules.module.register_module_forward_pre_hook(
+        lambda m, a: seen.append(len(a[0])) if isinstance(m, nn.Conv2d) else None
+    )
     try:
         found = examiner.sit(copied, test)
     finally:
@@ -45,13 +51,20 @@ def test_an_edited_last_layer_needs_a_handful_of_images_and_gives_the_same_bits(
 
 
 def test_whatever_else_differs_is_examined_as_a_whole(toy) -> None:
-    """An earlier layer, something behind the last one, a hook, a changed forward: the exam is that of the module itself."""
+    """An earlier layer, something behind the last one, a hook, a changed forward: the exam is that
+    of the module itself.
+    """
     examiner, test = Examiner(toy.module), toy.dataset.test
     examiner.sit(toy.module, test)
     hooked, replaced = edited(toy.module, -1), edited(toy.module, -1)
     hooked[0].register_forward_hook(lambda m, a, out: out * 0)
     replaced[2].forward = lambda x: x * 2
-    for module in (edited(toy.module, 0), nn.Sequential(edited(toy.module, -1), nn.Softplus()), hooked, replaced):
+    for module in (
+        edited(toy.module, 0),
+        nn.Sequential(edited(toy.module, -1), nn.Softplus()),
+        hooked,
+        replaced,
+    ):
         assert torch.equal(examiner.sit(module, test).logits, sit(module.eval(), test).logits)
 
 
@@ -82,7 +95,11 @@ def test_several_cells_share_what_was_examined(toy) -> None:
     for name in ("noop", "memit"):
         alone = run(prepare(Case("toy", "cnn", name, 0), toy, build(name, {}))).record
         together = run(prepare(Case("toy", "cnn", name, 0), shared, build(name, {}))).record
-        assert (together.before, together.after, together.missing) == (alone.before, alone.after, alone.missing)
+        assert (together.before, together.after, together.missing) == (
+            alone.before,
+            alone.after,
+            alone.missing,
+        )
         records.append(together)
     assert records[0].before == records[1].before == records[0].after
     assert records[1].after != records[1].before

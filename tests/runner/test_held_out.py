@@ -1,4 +1,6 @@
-"""Given failing inputs (`--failing`): a fifth is held out for the choice of the state, and what came back unchanged says so."""
+"""Given failing inputs (`--failing`): a fifth is held out for the choice of the state, and what
+came back unchanged says so.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from airepair.types import Category, Split, Task
 
 
 def images(n: int, classes: int = 4) -> Split:
-    return Split(torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(9)), torch.arange(n) % classes)
+    return Split(
+        torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(9)), torch.arange(n) % classes
+    )
 
 
 @pytest.mark.parametrize(("n", "held"), [(4, 0), (5, 1), (9, 1), (400, 80)])
@@ -67,9 +71,13 @@ def labelled(zeros: int, ones: int) -> Split:
     return Split(torch.zeros(zeros + ones, 1, 1, 1), torch.tensor([0] * zeros + [1] * ones))
 
 
-@pytest.mark.parametrize(("held", "wins"), [(None, "the start"), (labelled(0, 5), "the other"), (labelled(4, 1), "the start")])
+@pytest.mark.parametrize(
+    ("held", "wins"), [(None, "the start"), (labelled(0, 5), "the other"), (labelled(4, 1), "the start")]
+)
 def test_a_state_that_repairs_what_is_held_out_may_cost_validation(held: Split | None, wins: str) -> None:
-    """The start is right on 6 of 10 validation images, the other state on 4, but on the held-out inputs; by validation alone the start wins."""
+    """The start is right on 6 of 10 validation images, the other state on 4, but on the held-out
+    inputs; by validation alone the start wins.
+    """
     module = Answer()
     best = Best(module, Choice(labelled(6, 4), held))
     start = snapshot(module)
@@ -140,12 +148,15 @@ def test_only_a_method_that_chooses_learns_from_less() -> None:
     records = {}
     for method in (Asked(), AskedAndChooses()):
         for failing in (wrong(subject), None):
-            records[method.name, failing is not None] = run(prepare(CASE, subject, method, failing=failing)).record
+            records[method.name, failing is not None] = run(
+                prepare(CASE, subject, method, failing=failing)
+            ).record
     assert "got 20, held out 0" in records["asked", True].notes
     assert "got 16, held out 4" in records["choosing", True].notes
     assert records["choosing", True].provenance["n"]["held_out"] == 4
-    assert "4 of the 20 given inputs are held out; states are chosen by the mean of validation accuracy and the repair rate of these" in (
-        records["choosing", True].notes
+    assert (
+        "4 of the 20 given inputs are held out; states are chosen by the mean of validation accuracy and "
+        "the repair rate of these" in (records["choosing", True].notes)
     )
     assert records["choosing", True].after["held_out_rate"] == 0
     for name, given in (("asked", True), ("asked", False), ("choosing", False)):
@@ -175,7 +186,11 @@ def test_a_repair_rate_counts_what_was_learned_from_and_what_was_not_apart() -> 
 @pytest.mark.parametrize(
     ("method", "given", "said"),
     [
-        (AskedAndChooses(), True, "no state was better than the start by validation accuracy and held-out repair rate, averaged"),
+        (
+            AskedAndChooses(),
+            True,
+            "no state was better than the start by validation accuracy and held-out repair rate, averaged",
+        ),
         (AskedAndChooses(), False, "no state was better than the start by validation accuracy"),
         (Asked(), True, "the method changed nothing"),
         (Shifts(), True, ""),
@@ -183,7 +198,9 @@ def test_a_repair_rate_counts_what_was_learned_from_and_what_was_not_apart() -> 
     ],
 )
 def test_a_model_that_came_back_as_it_was_is_said_in_one_line(method: Any, given: bool, said: str) -> None:
-    """In the record and on the terminal; not of the control that changes nothing, and not where there was nothing to repair."""
+    """In the record and on the terminal; not of the control that changes nothing, and not where
+    there was nothing to repair.
+    """
     subject = toy.subject()
     record = run(prepare(CASE, subject, method, failing=wrong(subject) if given else None)).record
     found = [note for note in record.notes if note.startswith(UNCHANGED)]
@@ -192,13 +209,20 @@ def test_a_model_that_came_back_as_it_was_is_said_in_one_line(method: Any, given
 
 
 def test_advice_counts_what_is_repaired_of_the_given_inputs() -> None:
-    """A method that leaves the model as it is loses against one that repairs all and costs less than that of validation; damage counts half."""
+    """A method that leaves the model as it is loses against one that repairs all and costs less
+    than that of validation; damage counts half.
+    """
     subject = toy.subject()
     given = wrong(subject)
     given = given.select((given.y == 1).nonzero()[:, 0])
-    records = [run(prepare(Case("toy", "mlp", m.name, 0), subject, m, failing=given)).record for m in (Asked(), Shifts())]
+    records = [
+        run(prepare(Case("toy", "mlp", m.name, 0), subject, m, failing=given)).record
+        for m in (Asked(), Shifts())
+    ]
     assert (records[0].after["repair_rate"], records[1].after["repair_rate"]) == (0, 1)
-    sound = replace(records[1], after={**records[1].after, "accuracy": 0.9})  # it answers one class alone: a wreck is advised nowhere
+    sound = replace(
+        records[1], after={**records[1].after, "accuracy": 0.9}
+    )  # it answers one class alone: a wreck is advised nowhere
     (advice,) = recommendations(grid([records[0], sound]))
     shift = sound.subject
     gain = (100 * (shift["repaired_validation_accuracy"] - shift["validation_accuracy"]) + 100) / 2
@@ -208,7 +232,9 @@ def test_advice_counts_what_is_repaired_of_the_given_inputs() -> None:
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if n in METHODS.builtin])
 def test_who_uses_the_choice_says_so(name: str) -> None:
-    """A built-in method reads `choice_of` if and only if it declares that it chooses; tools outside cannot."""
+    """A built-in method reads `choice_of` if and only if it declares that it chooses; tools outside
+    cannot.
+    """
     kind = type(build(name, {})) if name != "tool" else None
     if kind is None:
         return

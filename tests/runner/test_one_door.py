@@ -1,4 +1,6 @@
-"""One cell through every door gives one record: the fixtures, `airepair repair`, `airepair tune`, `--testonly`, `run_cell` itself."""
+"""One cell through every door gives one record: the fixtures, `airepair repair`, `airepair tune`,
+`--testonly`, `run_cell` itself.
+"""
 
 import json
 import subprocess
@@ -50,19 +52,52 @@ def without_times(record: Record) -> dict[str, Any]:
     return found
 
 
-def test_the_suite_gives_the_record_of_run_cell(direct: Record, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_gives_the_record_of_run_cell(
+    direct: Record, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pytest's fixtures are the stages of run_cell, and no second assembly."""
     monkeypatch.setenv("AIREPAIR_CACHE", str(cache))
-    words = ["benchmarks", "-q", "--dataset", "digits", "--model", "fc", "--method", "finetune", "--seeds", "0", "--device", "cpu"]
+    words = [
+        "benchmarks",
+        "-q",
+        "--dataset",
+        "digits",
+        "--model",
+        "fc",
+        "--method",
+        "finetune",
+        "--seeds",
+        "0",
+        "--device",
+        "cpu",
+    ]
     words.append("--native")  # as this process, where torch was loaded before
-    subprocess.run([sys.executable, "-m", "pytest", *words, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "--out", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     assert without_times(read([tmp_path])[0][0]) == without_times(direct)
 
 
-def test_airepair_repair_gives_the_record_of_run_cell(direct: Record, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airepair_repair_gives_the_record_of_run_cell(
+    direct: Record, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The paper's command line, too, attacks where the profile does."""
     monkeypatch.setenv("AIREPAIR_CACHE", str(cache))
-    words = ["--method", "finetune", "--dataset", "digits", "--net_arch", "fc", "--device", "cpu", "--out", str(tmp_path / "run")]
+    words = [
+        "--method",
+        "finetune",
+        "--dataset",
+        "digits",
+        "--net_arch",
+        "fc",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(["repair", *words]) == 0
     assert without_times(read([tmp_path / "run"])[0][0]) == without_times(direct)
     assert "pgd_accuracy" in direct.after
@@ -91,7 +126,9 @@ def test_testonly_examines_the_subject_of_the_cell(
     monkeypatch.setenv("AIREPAIR_CACHE", str(cache))
     assert main(["repair", "--testonly", "--dataset", "digits", "--net_arch", "fc", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
-    rows: Mapping[str, str] = dict(line.rsplit(None, 1) for line in printed.splitlines() if "accuracy" in line and line[:1] == "a")
+    rows: Mapping[str, str] = dict(
+        line.rsplit(None, 1) for line in printed.splitlines() if "accuracy" in line and line[:1] == "a"
+    )
     assert f"{direct.before['accuracy']:.4f}" in printed
     assert f"{direct.before['pgd_accuracy']:.4f}" in rows.get("accuracy under PGD", printed)
 
@@ -109,5 +146,7 @@ def test_predictions_of_a_cell_are_bytes(cache: Path) -> None:
 
     result = run_cell(spec_of(Shared(keep_weights=True)), cache=cache)
     arrays = np.load(io.BytesIO(result.files["predictions.npz"]))
-    assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(result.record.after["accuracy"])
+    assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(
+        result.record.after["accuracy"]
+    )
     assert {"log.txt", "curve.jsonl", "cost.jsonl", "repaired.safetensors"} <= result.files.keys()

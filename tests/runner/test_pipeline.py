@@ -68,11 +68,15 @@ class Misbehaving:
 
 def cell(method: Method, limit: Limit = Limit(), subject: Subject | None = None) -> Outcome:  # noqa: B008 (frozen)
     """One run on the toy subject."""
-    return run(prepare(Case("toy", "mlp", str(method.name), 0), subject or toy.subject("mlp"), method, limit=limit))
+    return run(
+        prepare(Case("toy", "mlp", str(method.name), 0), subject or toy.subject("mlp"), method, limit=limit)
+    )
 
 
 def test_a_cell_keeps_where_its_test_images_stand_in_the_data_set(tmp_path: Path) -> None:
-    """predictions.npz holds their indices in the source data set; images that come from none are numbered by their place in the split."""
+    """predictions.npz holds their indices in the source data set; images that come from none are
+    numbered by their place in the split.
+    """
     subject = toy.subject("mlp")
     test = subject.dataset.test
     numbered = dataclasses.replace(test, index=torch.arange(len(test)).flip(0) + 1_000)
@@ -86,7 +90,9 @@ def test_a_cell_keeps_where_its_test_images_stand_in_the_data_set(tmp_path: Path
 
 
 def test_a_record_holds_which_test_images_are_right() -> None:
-    """By rising index, whatever the order of the split: before, after, and at each state that the method kept; the means are the accuracies."""
+    """By rising index, whatever the order of the split: before, after, and at each state that the
+    method kept; the means are the accuracies.
+    """
     subject = toy.subject("mlp")
     test = subject.dataset.test
     numbered = dataclasses.replace(test, index=torch.arange(len(test)).flip(0) + 1_000)
@@ -146,7 +152,9 @@ def test_noop_changes_no_score() -> None:
 
 
 def test_the_budget_counts_images_with_and_without_gradients() -> None:
-    """Fine-tuning for 3 epochs sees every labelled image 3 times; evaluation is counted apart, the kept states' too."""
+    """Fine-tuning for 3 epochs sees every labelled image 3 times; evaluation is counted apart, the
+    kept states' too.
+    """
     subject = toy.subject("mlp")
     outcome = cell(build("finetune", {"epochs": 3, "batch_size": 31, "lr": 0.01}), subject=subject)
     labelled = len(subject.dataset.train) + outcome.record.provenance["n"]["failing"]
@@ -170,10 +178,20 @@ def test_poisoned_test_data_does_not_change_the_repaired_weights() -> None:
     """The test split cannot reach a method: with other test images and labels the same weights come out."""
     subject = toy.subject("cnn")
     x = torch.rand_like(subject.dataset.test.x)
-    poisoned = dataclasses.replace(subject, dataset=dataclasses.replace(subject.dataset, test=Split(x, subject.dataset.test.y.flip(0))))
+    poisoned = dataclasses.replace(
+        subject, dataset=dataclasses.replace(subject.dataset, test=Split(x, subject.dataset.test.y.flip(0)))
+    )
     for name in ("finetune", "apricot", "deeprepair", "dl2"):
-        options = {"finetune": {"epochs": 2}, "apricot": {"submodels": 3}, "deeprepair": {"epoch": 2}, "dl2": {"epochs": 2}}[name]
-        weights = [cell(build(name, options), subject=s).record.subject["repaired_weights"] for s in (subject, poisoned)]
+        options = {
+            "finetune": {"epochs": 2},
+            "apricot": {"submodels": 3},
+            "deeprepair": {"epoch": 2},
+            "dl2": {"epochs": 2},
+        }[name]
+        weights = [
+            cell(build(name, options), subject=s).record.subject["repaired_weights"]
+            for s in (subject, poisoned)
+        ]
         assert weights[0] == weights[1]
 
 
@@ -184,7 +202,9 @@ def test_a_cell_leaves_its_record_predictions_and_weights(tmp_path: Path) -> Non
     outcome = run(ready)
     folder = file_result(tmp_path, result_of(ready, outcome), "all")
     arrays = np.load(folder / "predictions.npz")
-    assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(outcome.record.after["accuracy"])
+    assert float((arrays["after"] == arrays["label"]).mean()) == pytest.approx(
+        outcome.record.after["accuracy"]
+    )
     assert arrays["confusion_after"].sum() == len(arrays["label"])
     assert load_file(folder / "repaired.safetensors").keys() == ready.subject.module.state_dict().keys()
     assert {p.name for p in folder.iterdir()} >= {"before.json", "curve.jsonl", "cost.jsonl", "log.txt"}
@@ -210,19 +230,27 @@ def test_every_record_says_where_its_numbers_come_from() -> None:
 
 
 def test_waiting_costs_seconds_but_no_cpu_seconds() -> None:
-    """CPU seconds are of the work alone, so that other work on the same cores hardly moves them; those of a child count."""
+    """CPU seconds are of the work alone, so that other work on the same cores hardly moves them;
+    those of a child count.
+    """
     waited = measure(lambda: time.sleep(0.3), torch.device("cpu"))
     assert waited.seconds >= 0.3
     assert waited.cpu_seconds < 0.2
     spin = "import time\nwhile time.process_time() < 0.5: pass"
-    child = measure(lambda: subprocess.run([sys.executable, "-c", spin], check=True) and None, torch.device("cpu"))
+    child = measure(
+        lambda: subprocess.run([sys.executable, "-c", spin], check=True) and None, torch.device("cpu")
+    )
     assert child.cpu_seconds >= 0.4
 
 
 def test_the_memory_of_a_process_that_the_call_starts_counts() -> None:
     """Also that of a process which this one started; what ran before does not."""
     hold = "import time\nx = bytearray(60 * 2**20)\ntime.sleep(1.5)"
-    words = [sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {hold!r}], check=True)"]
+    words = [
+        sys.executable,
+        "-c",
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {hold!r}], check=True)",
+    ]
     with subprocess.Popen([sys.executable, "-c", hold.replace("1.5", "30")]) as earlier:
         try:
             time.sleep(0.5)
@@ -237,7 +265,9 @@ def test_the_memory_of_a_process_that_the_call_starts_counts() -> None:
 
 
 def test_a_copy_of_this_process_holds_no_memory_of_its_own() -> None:
-    """Between its start and its own program a child shows all of its parent's memory, which would count twice."""
+    """Between its start and its own program a child shows all of its parent's memory, which would
+    count twice.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

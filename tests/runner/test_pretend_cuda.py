@@ -1,4 +1,6 @@
-"""Every method and every kind of subject on a pretend CUDA device (pretend_cuda.py), beside the same cells on the CPU. Slow: minutes of a core."""
+"""Every method and every kind of subject on a pretend CUDA device (pretend_cuda.py), beside the
+same cells on the CPU. Slow: minutes of a core.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ from airepair.methods import METHODS
 from tests.pretend_cells import FILES, GRID, TOYS, WAYS, digits_file
 
 ROOT = Path(__file__).parents[2]
-# Batch norm's backward under torch.func.vmap reports mixed devices on the pretend device alone; the toy without batch norm shows these methods.
+# Batch norm's backward under torch.func.vmap reports mixed devices on the pretend device alone; the
+# toy without batch norm shows these methods.
 ARTEFACTS = {(kind, method) for kind in ("mlp", "cnn", "environment") for method in ("prdnn", "aprnn")}
-EXACT = ("noop", "lookup", "memit", "minimal", "random")  # nothing is trained: the same answers to the last image
+EXACT = (
+    "noop",
+    "lookup",
+    "memit",
+    "minimal",
+    "random",
+)  # nothing is trained: the same answers to the last image
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +39,12 @@ def cells(device: str, kind: str) -> dict[str, dict[str, Any]]:
     """What came of each method's cell on subjects of that kind, in a process of its own."""
     with TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "tests.pretend_cells", device, kind, folder]
-        environment = {**os.environ, "AIREPAIR_CACHE": folder, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {
+            **os.environ,
+            "AIREPAIR_CACHE": folder,
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return {found["method"]: found for found in map(json.loads, done.stdout.splitlines())}
@@ -96,7 +110,9 @@ print("replayed", total.tolist(), total.device)
 
 def test_the_pretend_device_refuses_what_cuda_refuses() -> None:
     """And recording computes nothing, while each replay does."""
-    done = subprocess.run([sys.executable, "-c", REFUSED], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     said = dict(line.split(" | ") for line in done.stdout.splitlines() if " | " in line)
     assert set(said) == {"two devices", "numpy", "generator", "read back", "copy"}
     assert "same device" in said["two devices"]
@@ -109,11 +125,19 @@ def test_each_worker_sees_a_card_of_its_own(tmp_path: Path) -> None:
     """`-n auto` with two cards starts two workers, and the records name both cards."""
     (tmp_path / "pynvml.py").write_text(
         "def nvmlInit(): pass\ndef nvmlDeviceGetCount(): return 2\n"
-        "def __getattr__(name):\n    raise AttributeError(name) if name.startswith('__') else RuntimeError(name)\n"
+        "def __getattr__(name):\n    raise AttributeError(name) if name.startswith('__') else "
+        "RuntimeError(name)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "AIREPAIR_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    words = f"-p tests.pretend_cuda benchmarks --dataset digits --pretrained {digits_file(tmp_path)} --net_arch fc --no-ablations"
+    environment |= {
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "AIREPAIR_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    words = (
+        f"-p tests.pretend_cuda benchmarks --dataset digits --pretrained {digits_file(tmp_path)} "
+        f"--net_arch fc --no-ablations"
+    )
     words += " --method noop,random,lookup,memit --seeds 0,1 --device cuda -n auto"
     out = tmp_path / "out"
     done = subprocess.run(

@@ -1,4 +1,6 @@
-"""The random change that stands beside a direct weight modification: as far as the repair went, tensor by tensor, and filed with it."""
+"""The random change that stands beside a direct weight modification: as far as the repair went,
+tensor by tensor, and filed with it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def repaired(module: nn.Module) -> nn.Module:
 
 
 def test_each_tensor_moves_as_far_as_the_repair_moved_it() -> None:
-    """In another direction; what the repair left alone stays bit-equal, statistics are the subject's, and the subject is untouched."""
+    """In another direction; what the repair left alone stays bit-equal, statistics are the
+    subject's, and the subject is untouched.
+    """
     before = toy.subject("mlp").module
     kept, after = copy.deepcopy(before.state_dict()), repaired(before)
     moved = same_norm(before, after, seed=0)
@@ -38,8 +42,12 @@ def test_each_tensor_moves_as_far_as_the_repair_moved_it() -> None:
         assert float((value.float() - kept[name].float()).norm()) == pytest.approx(wanted, rel=1e-4)
         assert torch.equal(before.state_dict()[name], kept[name])
     assert int((moved.get_parameter("4.bias") != kept["4.bias"]).sum()) == 4
-    assert torch.equal(moved.get_parameter("1.weight"), same_norm(before, after, seed=0).get_parameter("1.weight"))  # type: ignore[union-attr]
-    assert not torch.equal(moved.get_parameter("1.weight"), same_norm(before, after, seed=1).get_parameter("1.weight"))  # type: ignore[union-attr]
+    assert torch.equal(
+        moved.get_parameter("1.weight"), same_norm(before, after, seed=0).get_parameter("1.weight")
+    )  # type: ignore[union-attr]
+    assert not torch.equal(
+        moved.get_parameter("1.weight"), same_norm(before, after, seed=1).get_parameter("1.weight")
+    )  # type: ignore[union-attr]
 
 
 def test_there_is_none_for_other_parameters_or_no_change() -> None:
@@ -54,7 +62,9 @@ def cell(method: str, options: dict[str, object]) -> Outcome:
 
 
 def test_it_is_filed_with_a_direct_weight_modification_and_costs_nothing() -> None:
-    """Last of the phases, without images or seconds, with scores of its own; a retraining and a repair that moved nothing have none."""
+    """Last of the phases, without images or seconds, with scores of its own; a retraining and a
+    repair that moved nothing have none.
+    """
     record = cell("minimal", {}).record
     found = record.phases[-1]
     assert (found.name, found.images, found.seconds) == (SAME_NORM, 0, 0.0)

@@ -1,4 +1,6 @@
-"""Faults that cost no finished cell: records, state files, locks and caches (docs/reliability.md is the table)."""
+"""Faults that cost no finished cell: records, state files, locks and caches (docs/reliability.md is
+the table).
+"""
 
 import json
 import os
@@ -45,7 +47,9 @@ def record(seed: int, method: str = "noop", validation: float = 0.5, **values: o
     """A finished record."""
     case = Case("digits", "fc", method, seed)
     subject = {"repaired_validation_accuracy": validation}
-    return Record(case, "repaired", before={"accuracy": 0.5}, after={"accuracy": 0.6}, subject=subject, **values)  # type: ignore[arg-type]
+    return Record(
+        case, "repaired", before={"accuracy": 0.5}, after={"accuracy": 0.6}, subject=subject, **values
+    )  # type: ignore[arg-type]
 
 
 def weighted(seed: int, validation: float) -> CellResult:
@@ -58,9 +62,13 @@ def with_weights(out: Path) -> set[str]:
     return {p.parent.name for p in out.glob(f"cells/*/{WEIGHTS}")}
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"{", b"[1]", b"\xff\xfe", b'{"digits-fc": {"key": 3}}', b'{"digits-fc": []}'])
+@pytest.mark.parametrize(
+    "damage", [None, b"", b"{", b"[1]", b"\xff\xfe", b'{"digits-fc": {"key": 3}}', b'{"digits-fc": []}']
+)
 def test_the_best_weights_are_known_without_their_file(tmp_path: Path, damage: bytes | None) -> None:
-    """best.json is missing or damaged: every cell has its record, and of one subject only the best weights stay."""
+    """best.json is missing or damaged: every cell has its record, and of one subject only the best
+    weights stay.
+    """
     file_result(tmp_path, weighted(0, 0.7))
     place = tmp_path / "cells" / "best.json"
     place.unlink(missing_ok=True) if damage is None else place.write_bytes(damage)
@@ -83,7 +91,9 @@ def test_a_damaged_file_of_scores_before_is_no_scores(tmp_path: Path, damage: by
 
 
 def test_two_backups_within_a_second_are_two_files(tmp_path: Path) -> None:
-    """Three runs into one folder, all within a second of the file system's clock: each run's records are there."""
+    """Three runs into one folder, all within a second of the file system's clock: each run's
+    records are there.
+    """
     for seed in range(3):
         folder = RunFolder(tmp_path, resume=False, join=False)
         append(folder.file, record(seed))
@@ -91,13 +101,17 @@ def test_two_backups_within_a_second_are_two_files(tmp_path: Path) -> None:
         os.close(folder.tenancy.handle)
     found = sorted(p.name for p in (tmp_path / "previous").iterdir())
     assert found == ["records-20231114T221320Z-2.jsonl", "records-20231114T221320Z.jsonl"]
-    kept = {r.case.seed for r in read([tmp_path / "previous"])[0]} | {r.case.seed for r in read([tmp_path / "records.jsonl"])[0]}
+    kept = {r.case.seed for r in read([tmp_path / "previous"])[0]} | {
+        r.case.seed for r in read([tmp_path / "records.jsonl"])[0]
+    }
     assert kept == {0, 1, 2}
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_that_was_removed_is_written_again(tmp_path: Path, resume: bool) -> None:
-    """What was filed before the folder vanished, by this run and by an earlier one, is in the file at the end, once."""
+    """What was filed before the folder vanished, by this run and by an earlier one, is in the file
+    at the end, once.
+    """
     out = tmp_path / "out"
     append(out / "records.jsonl", record(0))
     folder = RunFolder(out, resume=resume, join=False)
@@ -121,13 +135,18 @@ def test_records_that_cannot_be_written_are_said(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_dead_process_holds_nobody_up(tmp_path: Path) -> None:
-    """A process takes the locks of a folder, is killed, and leaves the files: the next one appends and takes the folder at once."""
+    """A process takes the locks of a folder, is killed, and leaves the files: the next one appends
+    and takes the folder at once.
+    """
     code = (
-        "import sys, time; from pathlib import Path; from filelock import FileLock; from airepair.records.tenancy import Tenancy\n"
+        "import sys, time; from pathlib import Path; from filelock import FileLock; "
+        "from airepair.records.tenancy import Tenancy\n"
         "out = Path(sys.argv[1]); t = Tenancy(out); t.alone(); t.claim('digits-fc-noop-s0')\n"
         "with FileLock(f'{out}/records.jsonl.lock'):\n    print('held', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UsageError, match=rf"process {holder.pid} on .*--join"):
@@ -168,7 +187,9 @@ def gone(pid: int, seconds: float = 2.0) -> bool:
 @pytest.mark.parametrize("stopped", [False, True])
 def test_no_process_outlives_its_parent(stopped: bool) -> None:
     """SIGKILL of the parent ends the child within two seconds, a child that was stopped (SIGSTOP) too."""
-    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT
+    ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         if stopped:
@@ -186,7 +207,9 @@ run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log", seconds=600, cwd=fo
 
 def test_an_external_tool_ends_with_its_cell(tmp_path: Path) -> None:
     """SIGKILL of the process that runs a cell ends the tool that it had started."""
-    with subprocess.Popen([sys.executable, "-c", TOOL, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT) as cell:
+    with subprocess.Popen(
+        [sys.executable, "-c", TOOL, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=rig.ROOT
+    ) as cell:
         assert cell.stdout is not None
         tool = int(cell.stdout.readline())
         cell.kill()
@@ -228,12 +251,16 @@ except KeyboardInterrupt:
 
 def test_a_run_in_a_shell_s_background_ends_in_order() -> None:
     """Where Ctrl-C is ignored it stays so, and SIGTERM ends the run all the same."""
-    found = subprocess.run([sys.executable, "-c", BACKGROUND], cwd=rig.ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", BACKGROUND], cwd=rig.ROOT, capture_output=True, text=True, check=True
+    )
     assert found.stdout == "goes on\nends in order\n"
 
 
 def test_a_cell_is_found_in_a_file_that_grows(tmp_path: Path) -> None:
-    """Each look sees what was appended since; lines that are no records, and one that is being written, count for nothing."""
+    """Each look sees what was appended since; lines that are no records, and one that is being
+    written, count for nothing.
+    """
     file = tmp_path / "records.jsonl"
     look = Lookup(file)
     assert look.of("digits-fc-noop-s0") == []
@@ -259,8 +286,12 @@ def digits() -> Dataset:
     return data.load("digits")
 
 
-def test_a_baseline_with_another_seed_s_content_is_not_used(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
-    """The file of seed 1 in the place of seed 0's, and its tensors under seed 0's words: both are made anew."""
+def test_a_baseline_with_another_seed_s_content_is_not_used(
+    digits: Dataset, tmp_path: Path, runs: list[int]
+) -> None:
+    """The file of seed 1 in the place of seed 0's, and its tensors under seed 0's words: both are
+    made anew.
+    """
     zero = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path)
     trained("digits-fc", digits, "fc", SHORT, 1, tmp_path)
     (mine,), (other,) = (list(tmp_path.glob(f"digits-fc-s{seed}-*.safetensors")) for seed in (0, 1))
@@ -288,7 +319,9 @@ def test_a_reader_of_the_cache_takes_no_lock(digits: Dataset, tmp_path: Path, ru
 
 
 def test_a_cache_that_cannot_be_written_is_a_remark(digits: Dataset) -> None:
-    """The baseline is trained, the subject's notes say why it is not kept, and its weights are the usual ones."""
+    """The baseline is trained, the subject's notes say why it is not kept, and its weights are the
+    usual ones.
+    """
     subject = trained("digits-fc", digits, "fc", SHORT, 0, Path("/proc/airepair"))
     assert any("/proc/airepair keeps nothing: " in note for note in subject.dataset.notes)
     assert subject.origin["kind"] == "trained here"
@@ -318,7 +351,9 @@ train(1)
 
 
 def test_a_read_only_cache_is_read() -> None:
-    """What is there is used without a remark, what is not is trained with one (in a child, since root may write everywhere)."""
+    """What is there is used without a remark, what is not is trained with one (in a child, since
+    root may write everywhere).
+    """
     with TemporaryDirectory() as folder:  # pytest's own temporary folders are closed to others
         Path(folder).chmod(0o755)
         command = [sys.executable, "-c", READER, f"{folder}/cache"]
@@ -332,7 +367,9 @@ def test_a_read_only_cache_is_read() -> None:
 
 
 def test_a_full_cache_is_a_remark(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk fills while the baseline is written: the subject is there with a note, and no part of a file stays."""
+    """The disk fills while the baseline is written: the subject is there with a note, and no part
+    of a file stays.
+    """
 
     def full(tensors: object, path: Path, about: object) -> None:
         Path(path).write_bytes(b"part")
@@ -348,7 +385,9 @@ def test_a_full_cache_is_a_remark(digits: Dataset, tmp_path: Path, monkeypatch: 
 def test_a_half_trained_baseline_that_is_damaged_is_trained_from_the_start(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
-    """The state of a killed training is damaged or incomplete: a note says so, and the weights are those of one that was not killed."""
+    """The state of a killed training is damaged or incomplete: a note says so, and the weights are
+    those of one that was not killed.
+    """
     plan = replace(SHORT, recipe=replace(SHORT.recipe, epochs=3, early=0.3))
     whole = trained("digits-fc", digits, "fc", plan, 0, tmp_path / "whole")
     monkeypatch.setattr(baseline, "LONG", 0.0)
@@ -381,7 +420,9 @@ def test_a_cell_without_record_or_reason_fails_the_run_by_name(tmp_path: Path) -
 
 
 def test_a_second_run_in_the_folder_is_refused_or_joins(tmp_path: Path) -> None:
-    """While a run is there: another ends with one line and exit code 4; with --join it runs the other cells, and each has one record."""
+    """While a run is there: another ends with one line and exit code 4; with --join it runs the
+    other cells, and each has one record.
+    """
     rig.lay(tmp_path, {0: "sleep:600"})
     first = rig.start(tmp_path, "--seeds", "0,1", "--out", "out")
     try:
@@ -414,7 +455,10 @@ def test_rerun_names_what_runs_again(tmp_path: Path) -> None:
     assert {r.status for r in read([tmp_path / "out" / "records.jsonl"])[0]} == {"repaired"}
     refused = rig.run(tmp_path, "--seeds", "0", "--out", "out", "--rerun", "repaired")
     assert refused.returncode == 4
-    assert "unknown status 'repaired'; accepted: failed, crashed, timeout, out-of-memory, skipped" in refused.stderr
+    assert (
+        "unknown status 'repaired'; accepted: failed, crashed, timeout, out-of-memory, skipped"
+        in refused.stderr
+    )
 
 
 def until(true: Callable[[], bool], seconds: float = 300) -> bool:

@@ -1,4 +1,6 @@
-"""Runs that are killed, stopped, starved or misled, on cells without networks (tests/rig): nothing finished is lost, nothing is doubled."""
+"""Runs that are killed, stopped, starved or misled, on cells without networks (tests/rig): nothing
+finished is lost, nothing is doubled.
+"""
 
 import os
 import re
@@ -38,8 +40,12 @@ def process_of(folder: Path, seed: int) -> int:
 
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[None]:
-    """A file system of that size lies there for the time of the block; the test is skipped where mounting is refused."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False).returncode:
+    """A file system of that size lies there for the time of the block; the test is skipped where
+    mounting is refused.
+    """
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False
+    ).returncode:
         pytest.skip("mounting a small file system is refused here")
     try:
         yield
@@ -49,11 +55,16 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
 
 def workers(folder: Path) -> set[int]:
     """The processes that ran cells so far."""
-    return {int(pid) for pid in re.findall(r" (\d+)$", (folder / "out" / "started").read_text(), re.MULTILINE)}
+    return {
+        int(pid) for pid in re.findall(r" (\d+)$", (folder / "out" / "started").read_text(), re.MULTILINE)
+    }
 
 
 def interrupted(folder: Path, how: signal.Signals, *words: str, group: bool, times: int = 1) -> str:
-    """Sends the signal while the cell of seed 2 sleeps; what was printed. The run must have ended as an interrupted one does."""
+    """Sends the signal while the cell of seed 2 sleeps; what was printed.
+
+    The run must have ended as an interrupted one does.
+    """
     process = rig.start(folder, "--seeds", EVERY, "--out", "out", *words)
     try:
         assert until(lambda: began(folder, 2) and len(lines(folder / "out")) >= 2)
@@ -69,8 +80,12 @@ def interrupted(folder: Path, how: signal.Signals, *words: str, group: bool, tim
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["serial", "n2"])
-def test_ctrl_c_prints_the_tables_and_how_to_resume(tmp_path: Path, words: tuple[str, ...], times: int) -> None:
-    """Once and twice, to the whole process group as a terminal sends it: exit code 2, tables, the open cells by name, and --resume does the rest."""
+def test_ctrl_c_prints_the_tables_and_how_to_resume(
+    tmp_path: Path, words: tuple[str, ...], times: int
+) -> None:
+    """Once and twice, to the whole process group as a terminal sends it: exit code 2, tables, the
+    open cells by name, and --resume does the rest.
+    """
     rig.lay(tmp_path, {2: "sleep:60"})
     text = interrupted(tmp_path, signal.SIGINT, *words, group=True, times=times)
     assert "airepair: the verdict" in text
@@ -85,8 +100,12 @@ def test_ctrl_c_prints_the_tables_and_how_to_resume(tmp_path: Path, words: tuple
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("group", [False, True], ids=["controller", "group"])
-def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(tmp_path: Path, how: signal.Signals, group: bool) -> None:
-    """Under -n 2, sent to the controller or to all of its processes: tables, how to resume, no cell that is called crashed, no process left."""
+def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(
+    tmp_path: Path, how: signal.Signals, group: bool
+) -> None:
+    """Under -n 2, sent to the controller or to all of its processes: tables, how to resume, no cell
+    that is called crashed, no process left.
+    """
     rig.lay(tmp_path, {2: "sleep:60"})
     text = interrupted(tmp_path, how, "-n", "2", group=group)
     assert "airepair: the verdict" in text
@@ -96,7 +115,9 @@ def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(tmp_path: Path, how: signal
 
 
 def test_a_killed_controller_leaves_no_worker_and_doubles_nothing(tmp_path: Path) -> None:
-    """SIGKILL under -n 2, resumed at once: the workers end within two seconds, and each cell has one record."""
+    """SIGKILL under -n 2, resumed at once: the workers end within two seconds, and each cell has
+    one record.
+    """
     rig.lay(tmp_path, dict.fromkeys(range(6), "sleep:1"))
     process = rig.start(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2")
     assert until(lambda: began(tmp_path, 2))
@@ -109,7 +130,9 @@ def test_a_killed_controller_leaves_no_worker_and_doubles_nothing(tmp_path: Path
 
 
 def test_a_stopped_worker_goes_on_where_it_was(tmp_path: Path) -> None:
-    """SIGSTOP of a worker for some seconds, then SIGCONT: the run ends green, with one record for each cell."""
+    """SIGSTOP of a worker for some seconds, then SIGCONT: the run ends green, with one record for
+    each cell.
+    """
     rig.lay(tmp_path, {2: "sleep:2"})
     process = rig.start(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2")
     try:
@@ -139,7 +162,9 @@ def test_a_stopped_worker_ends_with_its_controller(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "segfault"])
 def test_a_worker_that_dies_in_a_cell_costs_that_cell(tmp_path: Path, how: str) -> None:
-    """SIGKILL or a segmentation fault: its record says crashed, with the scores before; the others are there."""
+    """SIGKILL or a segmentation fault: its record says crashed, with the scores before; the others
+    are there.
+    """
     rig.lay(tmp_path, {3: how})
     found = rig.run(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2")
     assert found.returncode == 1
@@ -159,7 +184,9 @@ def test_a_worker_that_dies_after_filing_has_its_record(tmp_path: Path) -> None:
 
 
 def test_the_ninth_death_of_a_worker_costs_no_other_cell(tmp_path: Path) -> None:
-    """Under -n 2 xdist gives up after eight deaths: here ten cells kill their worker, and the two that are queued behind them run."""
+    """Under -n 2 xdist gives up after eight deaths: here ten cells kill their worker, and the two
+    that are queued behind them run.
+    """
     rig.lay(tmp_path, dict.fromkeys(range(10), "kill"))
     seeds = ",".join(map(str, range(12)))
     found = rig.run(tmp_path, "--seeds", seeds, "--out", "out", "-n", "2", "-q")
@@ -170,7 +197,9 @@ def test_the_ninth_death_of_a_worker_costs_no_other_cell(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_a_removed_output_folder_is_written_again(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """The folder vanishes in mid-run: at the end the file has every cell once, and the number that is printed is the file's."""
+    """The folder vanishes in mid-run: at the end the file has every cell once, and the number that
+    is printed is the file's.
+    """
     rig.lay(tmp_path, {3: "remove"})
     found = rig.run(tmp_path, "--seeds", EVERY, "--out", "out", *words)
     assert lines(tmp_path / "out") == once(EVERY), found.stdout
@@ -190,7 +219,9 @@ def test_paths_with_spaces_and_unicode(tmp_path: Path, place: str) -> None:
 
 
 def test_a_full_temporary_folder_costs_no_record(tmp_path: Path) -> None:
-    """TMPDIR is a full file system of its own: every cell has its record, and the exit code says what could not be done."""
+    """TMPDIR is a full file system of its own: every cell has its record, and the exit code says
+    what could not be done.
+    """
     rig.lay(tmp_path, {})
     small = tmp_path / "small"
     small.mkdir()
@@ -203,7 +234,9 @@ def test_a_full_temporary_folder_costs_no_record(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_of_results_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:
-    """The output folder fills up: the run fails; what is in the file is whole, and with more room --resume does the rest, but for the tables."""
+    """The output folder fills up: the run fails; what is in the file is whole, and with more room
+    --resume does the rest, but for the tables.
+    """
     rig.lay(tmp_path, {})
     out = tmp_path / "out"
     out.mkdir()
@@ -223,12 +256,16 @@ def test_a_full_disk_of_results_is_said_and_leaves_whole_lines(tmp_path: Path) -
 
 
 def test_a_clock_that_jumps_back_loses_nothing(tmp_path: Path) -> None:
-    """Each run's clock is an hour before the last one's: backups stand side by side, a resumed run keeps what is there."""
+    """Each run's clock is an hour before the last one's: backups stand side by side, a resumed run
+    keeps what is there.
+    """
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
         pytest.skip("libfaketime is not installed (Debian's package faketime)")
     rig.lay(tmp_path, {})
-    for hours, words in enumerate([("--seeds", "0"), ("--seeds", "1"), ("--seeds", "1,2", "--resume", "-n", "2")]):
+    for hours, words in enumerate(
+        [("--seeds", "0"), ("--seeds", "1"), ("--seeds", "1,2", "--resume", "-n", "2")]
+    ):
         clock = {"LD_PRELOAD": str(library), "FAKETIME": f"-{hours}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         found = rig.run(tmp_path, "--out", "out", *words, **clock)
         assert found.returncode == 0, found.stdout + found.stderr
@@ -250,7 +287,9 @@ print(found, time.process_time() - start, peak)
 
 
 def test_200_megabytes_of_records_are_resumed(tmp_path: Path) -> None:
-    """A worker finds its cells among 200 MB of other records within seconds and in little memory; the last line is torn."""
+    """A worker finds its cells among 200 MB of other records within seconds and in little memory;
+    the last line is torn.
+    """
     rig.lay(tmp_path, {})
     out = tmp_path / "out"
     append(out / "records.jsonl", record(0))
@@ -261,13 +300,19 @@ def test_200_megabytes_of_records_are_resumed(tmp_path: Path) -> None:
         file.write(torn)
     assert (out / "records.jsonl").stat().st_size > 200_000_000
     found = subprocess.run(
-        [sys.executable, "-c", LOOK, str(out / "records.jsonl")], cwd=rig.ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOOK, str(out / "records.jsonl")],
+        cwd=rig.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     records, seconds, kilobytes = found.stdout.split()
     assert records == "2"
     assert float(seconds) < 5
     assert int(kilobytes) < 150_000
-    ran = rig.run(tmp_path, "--seeds", "0,1", "--out", "out", "-n", "2", "--resume", "--report", "none", "-rs")
+    ran = rig.run(
+        tmp_path, "--seeds", "0,1", "--out", "out", "-n", "2", "--resume", "--report", "none", "-rs"
+    )
     assert ran.returncode == 0, ran.stdout
     assert "stands" in ran.stdout
     kept = {r.case.seed for r in read([out / "records.jsonl"])[0]}

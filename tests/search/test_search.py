@@ -1,4 +1,6 @@
-"""Pareto fronts, swarms, evolution, cached prefixes, localisation and batched candidates: their mathematics."""
+"""Pareto fronts, swarms, evolution, cached prefixes, localisation and batched candidates: their
+mathematics.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ def test_a_swarm_finds_the_top_of_a_parabola() -> None:
     chi = constriction(4.1)
     how = Swarm(chi, chi * 2.05, chi * 2.05, 200, 60)
     start = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
-    found = [swarm(sphere, start, torch.zeros_like(start), how, torch.Generator().manual_seed(1)) for _ in range(2)]
+    found = [
+        swarm(sphere, start, torch.zeros_like(start), how, torch.Generator().manual_seed(1)) for _ in range(2)
+    ]
     assert torch.allclose(found[0].best, torch.full((4,), 1.5), atol=1e-2)
     assert torch.equal(found[0].best, found[1].best)
     assert list(found[0].history) == sorted(found[0].history)
@@ -99,12 +103,20 @@ def test_a_swarm_finds_the_top_of_a_parabola() -> None:
 def test_a_swarm_without_velocity_that_starts_in_one_point_stays_there() -> None:
     """Why CARE's swarm, which starts at 0, needs velocities: all its differences are 0."""
     start = torch.zeros(20, 3)
-    found = swarm(sphere, start, torch.zeros_like(start), Swarm(0.8, 0.41, 0.41, 30, 30), torch.Generator().manual_seed(0))
+    found = swarm(
+        sphere,
+        start,
+        torch.zeros_like(start),
+        Swarm(0.8, 0.41, 0.41, 30, 30),
+        torch.Generator().manual_seed(0),
+    )
     assert torch.equal(found.best, torch.zeros(3))
 
 
 def test_each_element_of_a_velocity_keeps_its_bounds() -> None:
-    """No step is shorter than `slowest` or longer than `fastest`, whatever the differences and the inertia would give."""
+    """No step is shorter than `slowest` or longer than `fastest`, whatever the differences and the
+    inertia would give.
+    """
     seen: list[Tensor] = []
 
     def watched(population: Tensor) -> Tensor:
@@ -113,7 +125,13 @@ def test_each_element_of_a_velocity_keeps_its_bounds() -> None:
 
     start = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     how = Swarm(0.7, 1.5, 1.5, 20, 99, fastest=0.4, slowest=0.1)
-    swarm(watched, start, torch.randn(30, 5, generator=torch.Generator().manual_seed(2)), how, torch.Generator().manual_seed(1))
+    swarm(
+        watched,
+        start,
+        torch.randn(30, 5, generator=torch.Generator().manual_seed(2)),
+        how,
+        torch.Generator().manual_seed(1),
+    )
     steps = torch.stack([b - a for a, b in pairwise(seen)]).abs()
     assert float(steps.min()) == pytest.approx(0.1, abs=1e-5)
     assert float(steps.max()) == pytest.approx(0.4, abs=1e-5)
@@ -124,14 +142,28 @@ def test_evolution_finds_the_top_of_a_parabola_within_its_bounds() -> None:
     start = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
     for high, best in ((10.0, 1.5), (1.0, 1.0)):
         bound = torch.full((4,), high)
-        found = evolve(sphere, start.clamp(max=high), -bound, bound, Evolution(generations=200), torch.Generator().manual_seed(1))
+        found = evolve(
+            sphere,
+            start.clamp(max=high),
+            -bound,
+            bound,
+            Evolution(generations=200),
+            torch.Generator().manual_seed(1),
+        )
         assert torch.allclose(found.best, torch.full((4,), best), atol=2e-2)
 
 
 def test_evolution_stops_when_nothing_improves() -> None:
     """A flat fitness ends after patience + 1 generations."""
     start = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
-    found = evolve(lambda p: p.new_zeros(len(p)), start, start - 9, start + 9, Evolution(patience=3), torch.Generator().manual_seed(1))
+    found = evolve(
+        lambda p: p.new_zeros(len(p)),
+        start,
+        start - 9,
+        start + 9,
+        Evolution(patience=3),
+        torch.Generator().manual_seed(1),
+    )
     assert found.generations == 4
 
 
@@ -148,7 +180,9 @@ def test_a_trial_mixes_three_others_and_changes_at_least_one_element() -> None:
 
 @pytest.mark.parametrize("changed", ["stem", "left", "right", "head"])
 def test_a_replayed_prefix_gives_the_full_forward(net: nn.Module, data: Split, changed: str) -> None:
-    """Whatever layer changes, replaying gives the same logits bit for bit, with in-place activations and shared modules."""
+    """Whatever layer changes, replaying gives the same logits bit for bit, with in-place
+    activations and shared modules.
+    """
     expected = logits_of(net, data.x)
     prefix = Prefix(net, [net.get_submodule(changed)], data.x)
     for _ in range(2):
@@ -171,37 +205,59 @@ def test_a_replayed_prefix_gives_the_full_forward(net: nn.Module, data: Split, c
     ],
 )
 def test_pooling_over_tiles_is_replayed_bit_for_bit(pool: nn.MaxPool2d, side: int) -> None:
-    """Tiles by elementwise maxima, on sides that they do not divide; every other pooling as it is. Both return to torch's own afterwards."""
+    """Tiles by elementwise maxima, on sides that they do not divide; every other pooling as it is.
+
+    Both return to torch's own afterwards.
+    """
     assert tiles(pool) == side
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), pool, nn.Flatten(), nn.LazyLinear(4)).eval()
+        net = nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), pool, nn.Flatten(), nn.LazyLinear(4)
+        ).eval()
     x = torch.rand(5, 1, 7, 8, generator=torch.Generator().manual_seed(1))
     expected = logits_of(net, x)
     with Prefix(net, [net[0]], x).replaying(), torch.no_grad():
         assert torch.allclose(net(x), expected, atol=1e-6)
         y = net[1](net[0](x))
-        assert torch.equal(pool(y), nn.functional.max_pool2d(y, pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode))
+        assert torch.equal(
+            pool(y),
+            nn.functional.max_pool2d(
+                y, pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode
+            ),
+        )
         assert ("forward" in vars(pool)) is bool(side)
     assert "forward" not in vars(pool)
 
 
 def test_a_prefix_holds_what_runs_before_and_nothing_else(net: nn.Module, data: Split) -> None:
     """Before `left` come stem and norm; the shared ReLU runs on both sides, so it cannot be replayed."""
-    names = {n for n, m in net.named_modules() if m in Prefix(net, [net.get_submodule("left")], data.x).recorded}
+    names = {
+        n for n, m in net.named_modules() if m in Prefix(net, [net.get_submodule("left")], data.x).recorded
+    }
     assert names == {"stem", "norm"}
 
 
 @pytest.mark.parametrize(
     "names",
-    [("head.weight",), ("left.weight",), ("right.weight",), ("stem.weight", "head.weight"), ("left.weight", "right.weight", "head.weight")],
+    [
+        ("head.weight",),
+        ("left.weight",),
+        ("right.weight",),
+        ("stem.weight", "head.weight"),
+        ("left.weight", "right.weight", "head.weight"),
+    ],
 )
 def test_a_batched_population_equals_one_by_one(net: nn.Module, data: Split, names: tuple[str, ...]) -> None:
-    """Logits of all candidates at once are those of one full forward pass each, and the module is left as it was."""
+    """Logits of all candidates at once are those of one full forward pass each, and the module is
+    left as it was.
+    """
     generator = torch.Generator().manual_seed(3)
     which = torch.arange(6) % len(names)
     index = torch.empty_like(which)
-    for number, name in enumerate(names):  # different places: what a weight given twice should be has no answer
+    for number, name in enumerate(
+        names
+    ):  # different places: what a weight given twice should be has no answer
         here = which == number
         index[here] = torch.randperm(net.get_parameter(name).numel(), generator=generator)[: int(here.sum())]
     both, before = Places(names, which, index), copy.deepcopy(net.state_dict())
@@ -237,7 +293,9 @@ def test_forward_impact_of_a_dense_layer_is_the_mean_product() -> None:
 
 
 def test_forward_impact_shares_sum_to_one_for_each_layer(net: nn.Module, data: Split) -> None:
-    """v2: front shares of a neuron sum to 1 and behind shares of a layer sum to 1, so a layer's FI sums to 1 where every position has input."""
+    """v2: front shares of a neuron sum to 1 and behind shares of a layer sum to 1, so a layer's FI
+    sums to 1 where every position has input.
+    """
     layers = [run.layer for run in weighted(runs(net, data.x))]
     found = impacts(net, layers, data)  # type: ignore[arg-type]
     stem, left, right, head = (float(f.sum()) for f in found.forward)
@@ -262,7 +320,9 @@ def test_many_interventions_equal_one_at_a_time(net: nn.Module, data: Split) -> 
     """Scaling a channel by hooks, batched, gives what scaling the layer's own weights gives."""
     layer = net.get_submodule("left")
     scales = torch.rand(5, 4, generator=torch.Generator().manual_seed(4))
-    batched = Intervened(net, [layer], data.x, lambda _, out, p: out * channelwise(p[0], out), Meter())(scales)
+    batched = Intervened(net, [layer], data.x, lambda _, out, p: out * channelwise(p[0], out), Meter())(
+        scales
+    )
     for scale, logits in zip(scales, batched, strict=True):
         scaled = copy.deepcopy(net)
         with torch.no_grad():

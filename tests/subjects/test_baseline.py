@@ -52,7 +52,10 @@ def test_a_damaged_cache_is_made_anew(digits: Dataset, tmp_path: Path, runs: lis
 
 def test_parallel_workers_train_once(digits: Dataset, tmp_path: Path, runs: list[int]) -> None:
     """Two threads want one baseline: the second waits for the first."""
-    threads = [threading.Thread(target=trained, args=("digits-fc", digits, "fc", SHORT, 0, tmp_path)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=trained, args=("digits-fc", digits, "fc", SHORT, 0, tmp_path))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -78,7 +81,9 @@ def test_the_key_covers_what_the_weights_depend_on(digits: Dataset) -> None:
     assert {"threads", "torch", "device", "benchmark_version"} <= keys[0].keys()
 
 
-def test_a_large_training_goes_on_after_a_kill(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_training_goes_on_after_a_kill(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The state lies beside the cache until the training is done; the early checkpoint survives too."""
     whole = trained("digits-fc", digits, "fc", SHORT, 0, tmp_path / "whole")
     monkeypatch.setattr(baseline, "LONG", 0.0)
@@ -97,10 +102,20 @@ def test_a_large_training_goes_on_after_a_kill(digits: Dataset, tmp_path: Path, 
 
 
 def test_it_stops_at_the_accuracy_wanted(digits: Dataset, tmp_path: Path) -> None:
-    """An undertrained subject: at least that accuracy on validation, fewer epochs, an early checkpoint all the same."""
+    """An undertrained subject: at least that accuracy on validation, fewer epochs, an early
+    checkpoint all the same.
+    """
     epochs: list[float] = []
     training = replace(SHORT, recipe=replace(SHORT.recipe, epochs=40), until=0.3)
-    subject = trained("digits-fc", digits, "fc", training, 0, tmp_path, lambda phase, step, steps, loss: epochs.append(step / steps))
+    subject = trained(
+        "digits-fc",
+        digits,
+        "fc",
+        training,
+        0,
+        tmp_path,
+        lambda phase, step, steps, loss: epochs.append(step / steps),
+    )
     assert sit(subject.module, digits.validation).accuracy >= 0.3
     assert max(epochs) < 1
     assert subject.origin["until"] == 0.3
@@ -129,7 +144,9 @@ def test_the_noise_follows_the_seed_on_the_same_images() -> None:
 
 
 def test_a_seed_draws_its_own_splits_and_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The subject of seed 2 is trained on the train split of seed 2 with its noise, and says so; so does its key in the cache."""
+    """The subject of seed 2 is trained on the train split of seed 2 with its noise, and says so; so
+    does its key in the cache.
+    """
     monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: SHORT)
     subject = load("digits", "fc", 2, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
     expected = spoil(data.load("digits", seed=2), SHORT, 2)
@@ -140,21 +157,35 @@ def test_a_seed_draws_its_own_splits_and_fault(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_class_pair_belongs_to_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only seed 3 is asked for: its pair is the one that seed 0's subject confuses most on seed 0's validation, in the record too."""
+    """Only seed 3 is asked for: its pair is the one that seed 0's subject confuses most on seed 0's
+    validation, in the record too.
+    """
     monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: SHORT)
-    third, first = (load("digits", "fc", seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path) for seed in (3, 0))
+    third, first = (
+        load("digits", "fc", seed, profile="smoke", device=torch.device("cpu"), cache=tmp_path)
+        for seed in (3, 0)
+    )
     chosen = most_confused(sit(first.module, first.dataset.validation), 10)
     assert third.pair == chosen
     assert first.pair is None
     moved = replace(third, pair=(4, 7))
-    for subject, seed, pair in ((first, 0, chosen), (third, 3, chosen), (moved, 3, (4, 7)), (replace(third, pair=()), 3, None)):
+    for subject, seed, pair in (
+        (first, 0, chosen),
+        (third, 3, chosen),
+        (moved, 3, (4, 7)),
+        (replace(third, pair=()), 3, None),
+    ):
         ready = prepare(Case("digits", "fc", "noop", seed), subject, build_method("noop", {}))
         assert ready.before.pair == pair
     assert "no two classes" in ready.missing["confusion"].lower()
 
 
-def test_the_class_pair_costs_no_training_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With seed 3 alone in the cache and nothing to be trained (`--all`), the pair is that seed's own and a note says so; seed 0 is not trained."""
+def test_the_class_pair_costs_no_training_that_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With seed 3 alone in the cache and nothing to be trained (`--all`), the pair is that seed's
+    own and a note says so; seed 0 is not trained.
+    """
     monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: replace(SHORT, origin="refused"))
     place = {"profile": "smoke", "device": torch.device("cpu"), "cache": tmp_path}
     load("digits", "fc", 3, **place)

@@ -1,4 +1,6 @@
-"""The early state of a brought network's own training: found, named, or refused; Apricot's submodels start there."""
+"""The early state of a brought network's own training: found, named, or refused; Apricot's
+submodels start there.
+"""
 
 import argparse
 from pathlib import Path
@@ -18,7 +20,9 @@ from airepair.types import Subject
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `airepair train` leaves: model.pt and early.pt, the state after the first of six epochs."""
     folder = tmp_path_factory.mktemp("trained") / "out"
-    assert main(["train", "--dataset", "digits", "--net_arch", "fc", "--epochs", "6", "--out", str(folder)]) == 0
+    assert (
+        main(["train", "--dataset", "digits", "--net_arch", "fc", "--epochs", "6", "--out", str(folder)]) == 0
+    )
     return folder
 
 
@@ -27,7 +31,9 @@ def subject_of(path: Path, *words: str) -> Subject:
     parser = argparse.ArgumentParser()
     add_feeding_arguments(parser)
     parser.set_defaults(pretrained=str(path), net_arch=None, depth=None)
-    return bring(brought_from(parser.parse_args(words)), "digits", profile="smoke", device=torch.device("cpu"))[0]
+    return bring(
+        brought_from(parser.parse_args(words)), "digits", profile="smoke", device=torch.device("cpu")
+    )[0]
 
 
 def copied(trained: Path, folder: Path) -> Path:
@@ -38,12 +44,21 @@ def copied(trained: Path, folder: Path) -> Path:
 
 
 def test_early_pt_of_the_same_training_is_taken(trained: Path, tmp_path: Path) -> None:
-    """Its weights are the checkpoint, and the record says which file; Apricot has no remark on a missing one."""
+    """Its weights are the checkpoint, and the record says which file; Apricot has no remark on a
+    missing one.
+    """
     subject = subject_of(trained / "model.pt")
     expected = torch.load(trained / "early.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(v, expected[k]) for k, v in subject.checkpoints["early"].state_dict().items())
     assert subject.origin["early"]["from"] == "early.pt beside it, of the same training"
-    words = ["--dataset", "digits", "--method", "apricot", "--additional_param", "--submodels 2 --submodel_epochs 1 --further_epochs 1"]
+    words = [
+        "--dataset",
+        "digits",
+        "--method",
+        "apricot",
+        "--additional_param",
+        "--submodels 2 --submodel_epochs 1 --further_epochs 1",
+    ]
     notes = {}
     for path in (trained / "model.pt", copied(trained, tmp_path)):
         assert main(["repair", "--pretrained", str(path), *words, "--out", str(tmp_path / path.stem)]) == 0
@@ -79,6 +94,21 @@ def test_an_early_state_that_does_not_fit_is_one_line(trained: Path, tmp_path: P
     path = copied(trained, tmp_path)
     with pytest.raises(UsageError, match=r"early \(option\): there is no file"):
         subject_of(path, "--early", str(tmp_path / "none.pt"))
-    assert main(["train", "--dataset", "digits", "--net_arch", "cnn", "--epochs", "1", "--out", str(tmp_path / "cnn")]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--dataset",
+                "digits",
+                "--net_arch",
+                "cnn",
+                "--epochs",
+                "1",
+                "--out",
+                str(tmp_path / "cnn"),
+            ]
+        )
+        == 0
+    )
     with pytest.raises(UsageError, match=r"is a state of another network: .*; accepted: an earlier state"):
         subject_of(path, "--early", str(tmp_path / "cnn" / "model.pt"))

@@ -1,4 +1,6 @@
-"""Networks that take images without a channel axis, or as flat vectors: fed accordingly, said in the record, written back unchanged."""
+"""Networks that take images without a channel axis, or as flat vectors: fed accordingly, said in
+the record, written back unchanged.
+"""
 
 import argparse
 from pathlib import Path
@@ -21,7 +23,8 @@ from airepair.subjects.user_model.input_spec import Brought, add_feeding_argumen
 from airepair.subjects.user_model.load import bring
 
 CPU = torch.device("cpu")
-# Each answers with the brightest of four quarters, or of three channels, and takes images in the layout of its name.
+# Each answers with the brightest of four quarters, or of three channels, and takes images in the
+# layout of its name.
 NETS = """
 import torch
 from torch import nn
@@ -55,8 +58,14 @@ def grey(tmp_path: Path) -> str:
 
 def network(path: Path, shape: tuple[int, ...], weight: np.ndarray) -> Path:
     """Weights of NETS' Net and the code that they belong to."""
-    torch.save({"fc.weight": torch.tensor(weight, dtype=torch.float32), "fc.bias": torch.zeros(len(weight))}, path)
-    text = NETS.replace("FEATURES", str(int(np.prod(shape)))).replace("CLASSES", str(len(weight))).replace("SHAPE", str(shape))
+    torch.save(
+        {"fc.weight": torch.tensor(weight, dtype=torch.float32), "fc.bias": torch.zeros(len(weight))}, path
+    )
+    text = (
+        NETS.replace("FEATURES", str(int(np.prod(shape))))
+        .replace("CLASSES", str(len(weight)))
+        .replace("SHAPE", str(shape))
+    )
     path.with_suffix(".py").write_text(text)
     return path
 
@@ -79,13 +88,21 @@ def given(path: Path, *words: str) -> Brought:
 
 @pytest.mark.parametrize("layout", [word for word in LAYOUTS if word != "flat-NHWC"])
 def test_a_torch_network_is_fed_in_the_layout_that_it_takes(tmp_path: Path, grey: str, layout: str) -> None:
-    """Unstated, the first layout that it answers; the record says which and why; what is written takes the layout of the original."""
+    """Unstated, the first layout that it answers; the record says which and why; what is written
+    takes the layout of the original.
+    """
     shape = shape_in(layout, (1, 4, 6))
     assert shape is not None
-    subject, opened = bring(given(network(tmp_path / "a.pt", shape, masks())), grey, profile="none", device=CPU)
+    subject, opened = bring(
+        given(network(tmp_path / "a.pt", shape, masks())), grey, profile="none", device=CPU
+    )
     assert sit(subject.module, subject.dataset.validation).accuracy == 1
     said = subject.origin["feeding"].get("layout")
-    assert said == (None if layout == "NCHW" else {"value": layout, "from": "the first that the network takes; N x C x H x W it does not"})
+    assert said == (
+        None
+        if layout == "NCHW"
+        else {"value": layout, "from": "the first that the network takes; N x C x H x W it does not"}
+    )
     opened.write(subject.module, tmp_path / "back.pt")
     back, before = (torch.load(tmp_path / name, weights_only=True) for name in ("back.pt", "a.pt"))
     assert back.keys() == before.keys()
@@ -93,7 +110,9 @@ def test_a_torch_network_is_fed_in_the_layout_that_it_takes(tmp_path: Path, grey
 
 
 def test_a_stated_layout_is_the_one_that_counts(tmp_path: Path) -> None:
-    """Flat colour images: channel after channel unless `flat-NHWC` says pixel after pixel; the hint names it where it fits."""
+    """Flat colour images: channel after channel unless `flat-NHWC` says pixel after pixel; the hint
+    names it where it fits.
+    """
     generator = np.random.default_rng(0)
     y = np.arange(240) % 3
     x = generator.integers(0, 120, (240, 2, 3, 3), dtype=np.uint8)
@@ -107,12 +126,16 @@ def test_a_stated_layout_is_the_one_that_counts(tmp_path: Path) -> None:
     assert subject.origin["feeding"]["layout"] == {"value": "flat-NHWC", "from": "option"}
     with pytest.raises(UsageError, match=r"give --input-range 0\.\.1 --layout flat-NHWC"):
         bring(given(path), data, profile="none", device=CPU)
-    with pytest.raises(UsageError, match=r"layout NHW has no room for the 3 channels of .*; accepted: NCHW, NHWC, flat"):
+    with pytest.raises(
+        UsageError, match=r"layout NHW has no room for the 3 channels of .*; accepted: NCHW, NHWC, flat"
+    ):
         bring(given(path, "--layout", "NHW"), data, profile="none", device=CPU)
 
 
 def test_every_layout_holds_the_same_image() -> None:
-    """Torch and numpy arrays alike; the shape is the one that is announced; grey images are the same in C x H x W and H x W x C."""
+    """Torch and numpy arrays alike; the shape is the one that is announced; grey images are the
+    same in C x H x W and H x W x C.
+    """
     x = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     for word in LAYOUTS:
         images = x[:, :1] if word == "NHW" else x
@@ -129,10 +152,14 @@ def test_every_layout_holds_the_same_image() -> None:
 
 
 def test_a_conversion_is_checked_on_the_images_as_the_network_takes_them() -> None:
-    """The data set's images follow the drawn inputs, laid out for the network; where they do not fit, they are left out."""
+    """The data set's images follow the drawn inputs, laid out for the network; where they do not
+    fit, they are left out.
+    """
     images = np.random.default_rng(0).random((3, 3, 4, 5))
     assert np.allclose(check_inputs((60,), images)[-3:], images.reshape(3, 60))
-    assert np.allclose(check_inputs((60,), images, channels_last=True)[-3:], images.transpose(0, 2, 3, 1).reshape(3, 60))
+    assert np.allclose(
+        check_inputs((60,), images, channels_last=True)[-3:], images.transpose(0, 2, 3, 1).reshape(3, 60)
+    )
     assert len(check_inputs((4, 5), images)) == 256
 
 
@@ -140,20 +167,41 @@ WITHOUT_CHANNELS = {
     "vector": ((120,), nn.Linear(120, 8), nn.ELU(), nn.Linear(8, 5)),
     "grey": ((12, 10), nn.Flatten(), nn.Linear(120, 5)),
     "row": ((1, 120), nn.Flatten(), nn.Linear(120, 5)),
-    "image": ((120,), ChannelsLastReshape((12, 10, 1)), nn.Conv2d(1, 3, 3), nn.ReLU(), ChannelsLastFlatten(), nn.Linear(240, 5)),
+    "image": (
+        (120,),
+        ChannelsLastReshape((12, 10, 1)),
+        nn.Conv2d(1, 3, 3),
+        nn.ReLU(),
+        ChannelsLastFlatten(),
+        nn.Linear(240, 5),
+    ),
 }
 
 
 @pytest.mark.parametrize(
     "ending",
-    [".h5", ".keras", ".onnx", ".pt2", ".pt", pytest.param(".pb", marks=pytest.mark.slow), pytest.param("", marks=pytest.mark.slow)],
+    [
+        ".h5",
+        ".keras",
+        ".onnx",
+        ".pt2",
+        ".pt",
+        pytest.param(".pb", marks=pytest.mark.slow),
+        pytest.param("", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("kind", WITHOUT_CHANNELS)
-def test_a_network_without_channels_is_written_in_every_format(tmp_path: Path, kind: str, ending: str) -> None:
-    """Keras, TensorFlow, ONNX and torch keep the axes of its input; what is read back from Keras and TensorFlow is the same network."""
+def test_a_network_without_channels_is_written_in_every_format(
+    tmp_path: Path, kind: str, ending: str
+) -> None:
+    """Keras, TensorFlow, ONNX and torch keep the axes of its input; what is read back from Keras
+    and TensorFlow is the same network.
+    """
     pytest.importorskip("mmdnn")
     pytest.importorskip(
-        {".h5": "keras", ".keras": "keras", ".onnx": "onnx2torch", ".pb": "tensorflow", "": "tensorflow"}.get(ending, "torch")
+        {".h5": "keras", ".keras": "keras", ".onnx": "onnx2torch", ".pb": "tensorflow", "": "tensorflow"}.get(
+            ending, "torch"
+        )
     )
     shape, *layers = WITHOUT_CHANNELS[kind]
     with torch.random.fork_rng([]):
@@ -173,7 +221,10 @@ def test_a_network_without_channels_is_written_in_every_format(tmp_path: Path, k
 def test_layouts_are_words_in_any_case(tmp_path: Path) -> None:
     """`nhw` is NHW; anything else is refused with the words."""
     assert stated({"layout": "Flat-nhwc"}, "option", tmp_path).layout == "flat-NHWC"
-    with pytest.raises(UsageError, match=r"unknown layout 'NWH'.*accepted: NCHW, NHWC, NHW, flat, flat-NHWC, flat-column, flat-row"):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown layout 'NWH'.*accepted: NCHW, NHWC, NHW, flat, flat-NHWC, flat-column, flat-row",
+    ):
         stated({"layout": "NWH"}, "option", tmp_path)
 
 

@@ -14,7 +14,9 @@ from airepair.types import Split
 
 
 class Answers(nn.Module):
-    """Answers with the label, which an image keeps in its first pixel, of that share of the images; of the rest with class 0."""
+    """Answers with the label, which an image keeps in its first pixel, of that share of the images;
+    of the rest with class 0.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -33,14 +35,20 @@ def data(channels: int) -> SimpleNamespace:
     x = torch.zeros(1000, channels, 4, 4, dtype=torch.uint8)
     x[:, 0, 0, 0] = y
     split = Split(x, y)
-    return SimpleNamespace(name="some", classes=tuple("0123456789"), shape=(channels, 4, 4), train=split, validation=split)
+    return SimpleNamespace(
+        name="some", classes=tuple("0123456789"), shape=(channels, 4, 4), train=split, validation=split
+    )
 
 
 @pytest.mark.parametrize(
     ("channels", "shares", "offered"),
     [
         (3, {"ImageNet's": 0.9, OWN: 0.905}, "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
-        (3, {"CIFAR-10's": 0.9, "ImageNet's": 0.88, OWN: 0.91}, "--mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616"),
+        (
+            3,
+            {"CIFAR-10's": 0.9, "ImageNet's": 0.88, OWN: 0.91},
+            "--mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616",
+        ),
         (1, {"MNIST's": 0.9, OWN: 0.9}, "--mean 0.1307 --std 0.3081"),
         (1, {"MNIST's": 0.7, OWN: 0.9}, "--mean 0.0011"),  # only the data set's own fit
     ],
@@ -73,7 +81,9 @@ def _sit(module: nn.Module, split: Split):
 
 
 def test_the_best_scaling_wins_whoever_s_it_is() -> None:
-    """Plain ranges are no rivals of the data set's own numbers, and a well-known normalisation that fits less is none either."""
+    """Plain ranges are no rivals of the data set's own numbers, and a well-known normalisation that
+    fits less is none either.
+    """
     plain, known, own = Tried("in 0..1", "", 0.90), Tried("m", "", 0.80, "MNIST's"), Tried("o", "", 0.91, OWN)
     assert best_of([plain, known, own], 1000) is own
     assert best_of([plain, known, Tried("o", "", 0.81, OWN)], 1000) is plain

@@ -1,4 +1,6 @@
-"""A user's own model file as a subject: fed as it wants, refused where it is fed wrongly, and brought back as it was."""
+"""A user's own model file as a subject: fed as it wants, refused where it is fed wrongly, and
+brought back as it was.
+"""
 
 import argparse
 import importlib.util
@@ -22,7 +24,15 @@ from airepair.models.input_adapter import InputAdapter
 from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
 from airepair.subjects.grid import load as load_subject
-from airepair.subjects.user_model.input_spec import Brought, Feeding, add_feeding_arguments, brought_from, case_name, shipped, stated
+from airepair.subjects.user_model.input_spec import (
+    Brought,
+    Feeding,
+    add_feeding_arguments,
+    brought_from,
+    case_name,
+    shipped,
+    stated,
+)
 from airepair.subjects.user_model.load import asked, bring, brought_model
 from airepair.subjects.user_model.normalisation import completed
 from airepair.testing.cells import prepare, run
@@ -52,7 +62,9 @@ def text():
 
 @pytest.fixture
 def colours(tmp_path: Path) -> str:
-    """A data set of your own: 3 x 4 x 4 images whose brightest channel is the class, and the darkest the second after it."""
+    """A data set of your own: 3 x 4 x 4 images whose brightest channel is the class, and the
+    darkest the second after it.
+    """
     generator = np.random.default_rng(0)
     y = np.arange(240) % 3
     x = generator.integers(0, 120, (240, 4, 4, 3), dtype=np.uint8)
@@ -62,10 +74,17 @@ def colours(tmp_path: Path) -> str:
     return f"npz:{tmp_path / 'colours.npz'}"
 
 
-def checkpoint(path: Path, order: tuple[int, ...] = (0, 1, 2), bias: Sequence[float] = (0, 0, 0), **beside: object) -> Path:
-    """A checkpoint of NET's Net that answers with the brightest channel; output k stands for the channel `order[k]`."""
+def checkpoint(
+    path: Path, order: tuple[int, ...] = (0, 1, 2), bias: Sequence[float] = (0, 0, 0), **beside: object
+) -> Path:
+    """A checkpoint of NET's Net that answers with the brightest channel; output k stands for the
+    channel `order[k]`.
+    """
     weight = torch.eye(3)[list(order)] * 20
-    torch.save({"state_dict": {"module.fc.weight": weight, "module.fc.bias": torch.tensor(bias).float()}, **beside}, path)
+    torch.save(
+        {"state_dict": {"module.fc.weight": weight, "module.fc.bias": torch.tensor(bias).float()}, **beside},
+        path,
+    )
     path.with_suffix(".py").write_text(NET)
     return path
 
@@ -84,8 +103,12 @@ def accuracy(brought: Brought, dataset: str) -> float:
     return sit(subject.module, subject.dataset.validation).accuracy
 
 
-def test_a_network_of_the_users_own_code_is_run_and_said_so(tmp_path: Path, colours: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """file.py:Net gets the number of classes; the record keeps what was run, how it is fed, and what the file had seen."""
+def test_a_network_of_the_users_own_code_is_run_and_said_so(
+    tmp_path: Path, colours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """file.py:Net gets the number of classes; the record keeps what was run, how it is fed, and
+    what the file had seen.
+    """
     subject, _ = bring(given(checkpoint(tmp_path / "my net.pt")), colours, profile="none", device=CPU)
     assert "running the code of" in capsys.readouterr().err
     assert sit(subject.module, subject.dataset.validation).accuracy == 1
@@ -96,7 +119,9 @@ def test_a_network_of_the_users_own_code_is_run_and_said_so(tmp_path: Path, colo
 
 
 def test_the_users_preprocessing_replaces_the_feeding(tmp_path: Path, colours: str) -> None:
-    """A callable `preprocess` beside the architecture takes images in [0, 1]; a range beside it is refused."""
+    """A callable `preprocess` beside the architecture takes images in [0, 1]; a range beside it is
+    refused.
+    """
     path = checkpoint(tmp_path / "a.pt", order=(2, 1, 0))
     assert accuracy(given(path, "--colours", "bgr"), colours) == 1
     path.with_suffix(".py").write_text(NET + "\ndef preprocess(x):\n    return x.flip(1)\n")
@@ -106,9 +131,16 @@ def test_the_users_preprocessing_replaces_the_feeding(tmp_path: Path, colours: s
 
 
 def test_the_seed_divides_what_a_brought_network_has_not_seen(tmp_path: Path, colours: str) -> None:
-    """One file, three seeds: the same weights, other repair and test images, one class pair: that of validation of seed 0."""
+    """One file, three seeds: the same weights, other repair and test images, one class pair: that
+    of validation of seed 0.
+    """
     with np.load(colours.removeprefix("npz:")) as file:
-        parts = {"x_train": file["x_train"][:120], "y_train": file["y_train"][:120], "x_test": file["x_train"], "y_test": file["y_train"]}
+        parts = {
+            "x_train": file["x_train"][:120],
+            "y_train": file["y_train"][:120],
+            "x_test": file["x_train"],
+            "y_test": file["y_train"],
+        }
     np.savez(tmp_path / "official.npz", **parts, classes=np.array(NAMES))
     file_of = given(checkpoint(tmp_path / "a.pt", bias=(0, 0, 6)), "--input-range", "0..1")
     model = brought_model(file_of, f"npz:{tmp_path / 'official.npz'}", profile="none", device=CPU)
@@ -125,37 +157,56 @@ def test_the_seed_divides_what_a_brought_network_has_not_seen(tmp_path: Path, co
 
 
 def test_a_repaired_file_keeps_to_the_division_that_its_repair_has_used(tmp_path: Path, colours: str) -> None:
-    """A repair at seed 1 has learned from images that are test images at seed 0: whatever seed is asked for later, its division is seed 1's."""
+    """A repair at seed 1 has learned from images that are test images at seed 0: whatever seed is
+    asked for later, its division is seed 1's.
+    """
     path = checkpoint(tmp_path / "a.pt")
     used, _ = bring(given(path), colours, profile="none", device=CPU, seed=1)
     for divided_by in (1, "1", -1):
         checkpoint(path, **(seen_by(used) | ({"divided_by": divided_by} if divided_by != 1 else {})))
         if divided_by == 1:
             for seed in (0, 1, 5):
-                assert bring(given(path), colours, profile="none", device=CPU, seed=seed)[0].dataset.digests == used.dataset.digests
+                assert (
+                    bring(given(path), colours, profile="none", device=CPU, seed=seed)[0].dataset.digests
+                    == used.dataset.digests
+                )
             continue
-        with pytest.raises(UsageError, match=f"divided_by is {divided_by!r}; accepted: the seed of the repair"):
+        with pytest.raises(
+            UsageError, match=f"divided_by is {divided_by!r}; accepted: the seed of the repair"
+        ):
             bring(given(path), colours, profile="none", device=CPU)
 
 
-def test_a_split_without_a_seed_is_refused_and_one_of_version_1_is_known(tmp_path: Path, colours: str) -> None:
-    """ "split" was enough while there was one; a file of that time says so in its digests, any other must name the seed."""
+def test_a_split_without_a_seed_is_refused_and_one_of_version_1_is_known(
+    tmp_path: Path, colours: str
+) -> None:
+    """ "split" was enough while there was one; a file of that time says so in its digests, any
+    other must name the seed.
+    """
     path = checkpoint(tmp_path / "a.pt", trained_on="split", digests={"split_version": "1"})
     assert bring(given(path), colours, profile="none", device=CPU)[0].trained_on == "split of version 1"
     checkpoint(path, trained_on="split", digests={"benchmark_version": "2"})
-    with pytest.raises(UsageError, match=r"trained_on='split' \(the checkpoint\) does not name the seed.*split of seed 0"):
+    with pytest.raises(
+        UsageError, match=r"trained_on='split' \(the checkpoint\) does not name the seed.*split of seed 0"
+    ):
         bring(given(path), colours, profile="none", device=CPU)
 
 
-def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(tmp_path: Path, colours: str) -> None:
+def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(
+    tmp_path: Path, colours: str
+) -> None:
     """Each value says where it came from; mean and std belong together."""
-    path = checkpoint(tmp_path / "a.pt", mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25], trained_on="split of seed 0")
+    path = checkpoint(
+        tmp_path / "a.pt", mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25], trained_on="split of seed 0"
+    )
     subject, _ = bring(given(path), colours, profile="none", device=CPU)
     feeding = subject.origin["feeding"]
     assert feeding["mean"] == {"value": [0.5, 0.5, 0.5], "from": "mean and std in the checkpoint"}
     assert feeding["input_range"]["from"] == "told by mean and std in the checkpoint"
     assert subject.trained_on == "split of seed 0"
-    (tmp_path / "subject.toml").write_text('input_range = "0..255"\nmean = 127\nstd = 64\ntrained-on = "unknown"\n')
+    (tmp_path / "subject.toml").write_text(
+        'input_range = "0..255"\nmean = 127\nstd = 64\ntrained-on = "unknown"\n'
+    )
     subject, _ = bring(given(path, "--input-range", "0..1"), colours, profile="none", device=CPU)
     feeding = subject.origin["feeding"]
     assert feeding["mean"] == {"value": [127.0], "from": "subject.toml"}
@@ -164,12 +215,16 @@ def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(tmp_
 
 
 def test_outputs_in_another_order_are_put_in_the_data_sets_and_back(tmp_path: Path, colours: str) -> None:
-    """Where a linear layer gives the logits its rows move, so that methods find it; the written file has the user's order again."""
+    """Where a linear layer gives the logits its rows move, so that methods find it; the written
+    file has the user's order again.
+    """
     path = checkpoint(tmp_path / "a.pt", order=(1, 2, 0))
     with pytest.raises(UsageError, match=r"give --classes FILE, their names in the model's order"):
         accuracy(given(path), colours)
     (tmp_path / "names.txt").write_text("Green\nblue\nred\n")
-    subject, opened = bring(given(path, "--classes", str(tmp_path / "names.txt")), colours, profile="none", device=CPU)
+    subject, opened = bring(
+        given(path, "--classes", str(tmp_path / "names.txt")), colours, profile="none", device=CPU
+    )
     assert sit(subject.module, subject.dataset.validation).accuracy == 1
     with torch.no_grad():
         subject.module.fc.bias[0] += 1  # red, the third of the file
@@ -188,9 +243,17 @@ def test_outputs_in_another_order_are_put_in_the_data_sets_and_back(tmp_path: Pa
         (1 / 0.25, -2.0, 1.0),  # of pixels in 0..1
     ],
 )
-def test_scaling_layers_tell_the_range_of_pixels_they_are_made_for(scale: float, offset: float, expected: float) -> None:
+def test_scaling_layers_tell_the_range_of_pixels_they_are_made_for(
+    scale: float, offset: float, expected: float
+) -> None:
     """A Keras model's own Rescaling or Normalization needs no option, and the feeding says that it told."""
-    opened = ModelFile(nn.Flatten(), "keras", Path("a.keras"), lambda module, out: None, feed=InputScaling((scale,), (offset,), "layer r"))
+    opened = ModelFile(
+        nn.Flatten(),
+        "keras",
+        Path("a.keras"),
+        lambda module, out: None,
+        feed=InputScaling((scale,), (offset,), "layer r"),
+    )
     found = completed(Feeding(), opened)
     assert found.input_range == (0.0, expected)
     assert found.origins["input_range"] == "told by layer r"
@@ -217,7 +280,9 @@ def test_a_file_is_named_after_itself_and_never_after_an_architecture() -> None:
 
 
 def test_wanted_labels_are_read_by_name_and_checked(tmp_path: Path, colours: str) -> None:
-    """Folders and npz files name their classes; what the model says already is refused with its number; kept answers are the model's."""
+    """Folders and npz files name their classes; what the model says already is refused with its
+    number; kept answers are the model's.
+    """
     subject, _ = bring(given(checkpoint(tmp_path / "a.pt")), colours, profile="none", device=CPU)
     x = subject.dataset.test.x[:4].permute(0, 2, 3, 1).numpy()
     said = subject.dataset.test.y[:4].numpy()
@@ -231,7 +296,10 @@ def test_wanted_labels_are_read_by_name_and_checked(tmp_path: Path, colours: str
     case = Case("colours", "a", "lookup", 0)
     record = run(prepare(case, subject, method("lookup", {}), failing=failing, keep=keep)).record
     assert (record.before["repair_rate"], record.before["kept"]) == (0, 1)
-    assert (record.after["repair_rate"], record.after["kept"]) == (1, 0)  # the same images are to be changed and to be kept
+    assert (record.after["repair_rate"], record.after["kept"]) == (
+        1,
+        0,
+    )  # the same images are to be changed and to be kept
     assert "kept" in run(prepare(case, subject, method("noop", {}))).record.missing
     np.savez(tmp_path / "right.npz", x=x, y=np.concatenate([said[:3], (said[3:] + 1) % 3]))
     with pytest.raises(UsageError, match="the model already predicts 3 of 4 wanted labels"):
@@ -251,7 +319,9 @@ def test_wanted_labels_of_a_folder_are_its_class_folders(tmp_path: Path) -> None
         wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
     for part in ("train", "test"):
         shutil.copytree(tmp_path / "wrong" / "blue", tmp_path / "parts" / part / "blue")
-    with pytest.raises(UsageError, match="parts is divided into a training and a test part; accepted: class folders"):
+    with pytest.raises(
+        UsageError, match="parts is divided into a training and a test part; accepted: class folders"
+    ):
         wanted(f"folder:{tmp_path / 'parts'}", NAMES, (3, 4, 4))
 
 
@@ -281,7 +351,11 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "net", "why"),
     [
-        (("--mean", ".5,.5", "--std", ".2,.2"), "Net", r"mean has 2 numbers .*, the images 3 channels; accepted: 1 number or 3"),
+        (
+            ("--mean", ".5,.5", "--std", ".2,.2"),
+            "Net",
+            r"mean has 2 numbers .*, the images 3 channels; accepted: 1 number or 3",
+        ),
         (("--mean", ".5"), "Net", "mean is given without std"),
         (("--mean", ".5", "--std", "0"), "Net", "std .* is out of range"),
         (("--input-range", "255"), "Net", "accepted: LOW..HIGH"),
@@ -289,7 +363,11 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         (("--colours", "cmyk"), "Net", "unknown colours 'cmyk'; accepted: rgb, bgr"),
         (("--layout", "CHWN"), "Net", "accepted: NCHW, NHWC"),
         (("--classes", "two.txt"), "Net", r"classes \(option\): 2 names, colours has 3 classes"),
-        (("--classes", "other.txt"), "Net", "'pink' is not a class of colours.*accepted, in any order: red, green, blue"),
+        (
+            ("--classes", "other.txt"),
+            "Net",
+            "'pink' is not a class of colours.*accepted, in any order: red, green, blue",
+        ),
         (("--classes", "absent.txt"), "Net", "class file absent.txt cannot be read"),
         (("--trained-on", "most of it"), "Net", "trained_on='most of it' is not understood"),
         ((), "Broken", "raises RuntimeError: no such layer"),
@@ -336,7 +414,9 @@ def test_values_of_a_toml_file_are_checked(tmp_path: Path, colours: str, line: s
         accuracy(given(path), colours)
 
 
-def test_code_is_run_only_when_the_command_line_names_it(tmp_path: Path, colours: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_is_run_only_when_the_command_line_names_it(
+    tmp_path: Path, colours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A TOML file that comes with a model cannot make it run: the line says what to give."""
     path = checkpoint(tmp_path / "a.pt")
     path.with_suffix(".py").write_text(NET + "\nprint('it ran')\n")
@@ -349,10 +429,19 @@ def test_code_is_run_only_when_the_command_line_names_it(tmp_path: Path, colours
 
 
 def test_a_file_trained_with_a_fault_meets_its_training_data_again(tmp_path: Path) -> None:
-    """The severity stands in its architecture; other data than its digest says, or an unknown fault, are noted and not made up."""
-    subject = load_subject("digits", "fc+imbalanced0.05", 0, profile="smoke", device=CPU, cache=tmp_path / "cache")
+    """The severity stands in its architecture; other data than its digest says, or an unknown
+    fault, are noted and not made up.
+    """
+    subject = load_subject(
+        "digits", "fc+imbalanced0.05", 0, profile="smoke", device=CPU, cache=tmp_path / "cache"
+    )
     known = subject.dataset.digests["train"]
-    facts = {"arch": "fc+imbalanced0.05", "fault": "imbalanced", "trained_on": "split of seed 0", "state_dict": subject.module.state_dict()}
+    facts = {
+        "arch": "fc+imbalanced0.05",
+        "fault": "imbalanced",
+        "trained_on": "split of seed 0",
+        "state_dict": subject.module.state_dict(),
+    }
     for name, beside, expected in (
         ("same.pt", {"digests": {"train": known}}, True),
         ("unsaid.pt", {}, True),
@@ -362,11 +451,18 @@ def test_a_file_trained_with_a_fault_meets_its_training_data_again(tmp_path: Pat
         torch.save(facts | beside, tmp_path / name)
         found, _ = bring(Brought(tmp_path / name), "digits", profile="smoke", device=CPU)
         assert (found.dataset.digests["train"] == known) == expected, name
-        assert any("which the training data here do not have" in note for note in found.dataset.notes) != expected, name
+        assert (
+            any("which the training data here do not have" in note for note in found.dataset.notes)
+            != expected
+        ), name
 
 
-def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one_comes_back(tmp_path: Path) -> None:
-    """A digits network trained on pixels in 0..255: the error names that range; with it the repaired file is fed in the same way."""
+def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one_comes_back(
+    tmp_path: Path,
+) -> None:
+    """A digits network trained on pixels in 0..255: the error names that range; with it the
+    repaired file is fed in the same way.
+    """
     from airepair.data import load
     from airepair.models import build
 
@@ -381,12 +477,17 @@ def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one
         optimizer.step()
     torch.save(net.eval().state_dict(), tmp_path / "a.pt")
     with pytest.raises(
-        UsageError, match=r"near chance on digits.*with pixels in 0\.\.255 it would be \.9\d\d; give --input-range 0\.\.255"
+        UsageError,
+        match=r"near chance on digits.*with pixels in 0\.\.255 it would be \.9\d\d; "
+        r"give --input-range 0\.\.255",
     ):
         bring(Brought(tmp_path / "a.pt"), "digits", profile="smoke", device=CPU)
     feeding = stated({"input_range": "0..255"}, "option", tmp_path)
     subject, opened = bring(
-        Brought(tmp_path / "a.pt", feeding=feeding, trained_on="split of seed 0"), "digits", profile="smoke", device=CPU
+        Brought(tmp_path / "a.pt", feeding=feeding, trained_on="split of seed 0"),
+        "digits",
+        profile="smoke",
+        device=CPU,
     )
     ready = prepare(Case("digits", "a", "memit", 0), subject, method("memit", {}))
     outcome = run(ready)
@@ -399,9 +500,17 @@ def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one
     assert float(right) == pytest.approx(outcome.record.after["accuracy"])
 
 
-def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repaired_and_brought_back(tmp_path: Path) -> None:
-    """The shipped .h5 without the TOML file beside it; plain Keras loads the repaired file, and it scores what the record says."""
-    for name in ("h5py", "mmdnn", "keras"):  # Keras is imported with the torch backend by load_keras, here it might ask for TensorFlow
+def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repaired_and_brought_back(
+    tmp_path: Path,
+) -> None:
+    """The shipped .h5 without the TOML file beside it; plain Keras loads the repaired file, and it
+    scores what the record says.
+    """
+    for name in (
+        "h5py",
+        "mmdnn",
+        "keras",
+    ):  # Keras is imported with the torch backend by load_keras, here it might ask for TensorFlow
         if importlib.util.find_spec(name) is None:
             pytest.skip("pip install 'airepair[keras,mmdnn]'")
     from airepair.formats.keras.files import load_keras
@@ -409,9 +518,13 @@ def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repa
     ours = shipped("digits", "keras_cnn")
     assert ours is not None
     path = shutil.copy(ours.path, tmp_path / "mine.h5")
-    with pytest.raises(UsageError, match=r"with pixels in 0\.\.255 it would be \.7\d\d; give --input-range 0\.\.255"):
+    with pytest.raises(
+        UsageError, match=r"with pixels in 0\.\.255 it would be \.7\d\d; give --input-range 0\.\.255"
+    ):
         bring(Brought(tmp_path / "mine.h5"), "digits", profile="smoke", device=CPU)
-    (tmp_path / "mine.toml").write_text('input_range = "0..255"\ntrained_on = "split of seed 0"\nfault = "mislabelled"\n')
+    (tmp_path / "mine.toml").write_text(
+        'input_range = "0..255"\ntrained_on = "split of seed 0"\nfault = "mislabelled"\n'
+    )
     subject, opened = bring(Brought(path), "digits", profile="smoke", device=CPU)
     outcome = run(prepare(Case("digits", "mine", "memit", 0), subject, method("memit", {})))
     assert outcome.module is not None
@@ -421,7 +534,9 @@ def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repa
     model = load_keras().models.load_model(tmp_path / "back.h5")
     test = subject.dataset.test
     answers = np.asarray(model.predict(test.images().permute(0, 2, 3, 1).numpy() * 255, verbose=0))
-    assert float((answers.argmax(1) == test.y.numpy()).mean()) == pytest.approx(outcome.record.after["accuracy"])
+    assert float((answers.argmax(1) == test.y.numpy()).mean()) == pytest.approx(
+        outcome.record.after["accuracy"]
+    )
 
 
 MODELS = {  # file -> validation and test accuracy that it states (the README beside the files)
@@ -429,14 +544,21 @@ MODELS = {  # file -> validation and test accuracy that it states (the README be
     "cifar100-resnet18w16-converged.pt": (0.6470, 0.6527),
     "cifar100-resnet18-undertrained.pt": (0.4696, 0.4799),
 }
-LAST_LAYER = ("lookup", "random", "minimal", "memit")  # no retraining; prdnn's program on 100 classes met its time limit
+LAST_LAYER = (
+    "lookup",
+    "random",
+    "minimal",
+    "memit",
+)  # no retraining; prdnn's program on 100 classes met its time limit
 
 
 def real(name: str) -> Path:
     """The file, where the networks and the data are at hand."""
     folder = os.environ.get("AIREPAIR_MODELS")
     if not os.environ.get("AIREPAIR_DATA") or not folder or not (Path(folder) / name).exists():
-        pytest.skip(f"set AIREPAIR_DATA to the folder of cifar100.npz and AIREPAIR_MODELS to the folder of {name}")
+        pytest.skip(
+            f"set AIREPAIR_DATA to the folder of cifar100.npz and AIREPAIR_MODELS to the folder of {name}"
+        )
     return Path(folder) / name
 
 
@@ -444,12 +566,20 @@ def real(name: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_real_networks_score_what_their_files_state(name: str) -> None:
-    """Nothing is given but the file: architecture, scaling and training images are told by it. Repair images are unseen ones."""
+    """Nothing is given but the file: architecture, scaling and training images are told by it.
+
+    Repair images are unseen ones.
+    """
     subject, opened = bring(Brought(real(name)), "cifar100", profile="none", device=CPU)
     data = subject.dataset
     assert subject.trained_on == "training images 0..39999"
     assert subject.origin["trained_on_from"] == "the checkpoint"
-    assert (len(data.train), len(data.repair), len(data.validation), len(data.test)) == (40_000, 5_000, 5_000, 10_000)
+    assert (len(data.train), len(data.repair), len(data.validation), len(data.test)) == (
+        40_000,
+        5_000,
+        5_000,
+        10_000,
+    )
     assert opened.facts["arch"] == "resnet18"
     scores = sit(subject.module, data.validation, 250).accuracy, sit(subject.module, data.test, 250).accuracy
     assert scores == pytest.approx(MODELS[name], abs=0.003)
@@ -459,7 +589,9 @@ def test_the_real_networks_score_what_their_files_state(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar100-resnet18w16-early.pt", "cifar100-resnet18w16-converged.pt"])
 def test_the_real_networks_are_repaired_without_retraining(tmp_path: Path, name: str) -> None:
-    """Controls and methods of the last layer; what is examined after these comes from the features that were kept."""
+    """Controls and methods of the last layer; what is examined after these comes from the features
+    that were kept.
+    """
     subject, opened = bring(Brought(real(name)), "cifar100", profile="none", device=CPU)
     examiner = Examiner(subject.module)
     for k in LAST_LAYER:

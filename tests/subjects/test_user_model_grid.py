@@ -45,7 +45,9 @@ def cells(text: str) -> set[str]:
 
 
 def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file: Path) -> None:
-    """Every method times the seeds under the file's name; a name of the grid in --model brings the others back."""
+    """Every method times the seeds under the file's name; a name of the grid in --model brings the
+    others back.
+    """
     words = ["--collect-only", "-q", "--pretrained", str(file), "--dataset", "mnist"]
     alone, both = suites(tmp_path, [words, [*words, "--model", "my_net,cnn", "--method", "noop"]])
     found = cells(alone.stdout)
@@ -56,14 +58,18 @@ def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file:
 
 @pytest.mark.slow
 def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> None:
-    """With the range as an option they run; the record says where it came from, and that the baseline is one file for all seeds."""
+    """With the range as an option they run; the record says where it came from, and that the
+    baseline is one file for all seeds.
+    """
     words = ["--pretrained", str(file), "--dataset", "digits", "--method", "noop,memit", "--seeds", "0,1"]
     result = suite(tmp_path, *words, "--input-range", "0..255", "--trained-on", "split of seed 0")
     assert result.returncode == 0, result.stdout + result.stderr
     records = read([tmp_path / "records.jsonl"])[0]
     keys = {r.key for r in records}
     assert keys >= {f"digits-my_net-{m}-s{s}" for m in ("noop", "memit") for s in (0, 1)}
-    assert {r.case.base_method for r in records} == {"noop", "memit"}, "a method's ablations come with it, and nothing else"
+    assert {r.case.base_method for r in records} == {"noop", "memit"}, (
+        "a method's ablations come with it, and nothing else"
+    )
     assert {r.subject["origin"]["feeding"]["input_range"]["from"] for r in records} == {"option"}
     assert "the same weights at every seed" in re.sub(r"\s+", " ", (tmp_path / "table1.txt").read_text())
     refused = suite(tmp_path / "refused", *words)
@@ -74,7 +80,9 @@ def test_the_cells_of_a_file_run_fed_as_it_wants(tmp_path: Path, file: Path) -> 
 
 @pytest.mark.slow
 def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -> None:
-    """--failing and --keep of the file's cells; wanted labels that the model gives already fail the cell with one line."""
+    """--failing and --keep of the file's cells; wanted labels that the model gives already fail the
+    cell with one line.
+    """
     digits = load("digits").test
     net = build("fc", "digits", 10, (1, 8, 8))
     net.load_state_dict(torch.load(file, weights_only=True))
@@ -84,7 +92,18 @@ def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -
     np.savez(tmp_path / "wrong.npz", x=x[:7], y=((said + 1) % 10)[:7].numpy())
     np.savez(tmp_path / "keep.npz", x=x[7:20])
     np.savez(tmp_path / "right.npz", x=x[:7], y=said[:7].numpy())
-    words = ["--pretrained", str(file), "--dataset", "digits", "--method", "lookup", "--seeds", "0", "--input-range", "0..255"]
+    words = [
+        "--pretrained",
+        str(file),
+        "--dataset",
+        "digits",
+        "--method",
+        "lookup",
+        "--seeds",
+        "0",
+        "--input-range",
+        "0..255",
+    ]
     ours = ["--failing", f"npz:{tmp_path / 'wrong.npz'}", "--keep", f"npz:{tmp_path / 'keep.npz'}"]
     result = suite(tmp_path / "out", *words, *ours)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -98,7 +117,9 @@ def test_the_inputs_to_repair_may_be_the_users_own(tmp_path: Path, file: Path) -
 
 
 def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) -> None:
-    """`digits+fog3` with --pretrained: it fails there, a method gets these failures and the corruption, clean and corrupted accuracy are recorded."""
+    """`digits+fog3` with --pretrained: it fails there, a method gets these failures and the
+    corruption, clean and corrupted accuracy are recorded.
+    """
     feeding = stated({"input_range": "0..255"}, "option", Path())
     brought = Brought(file, feeding=feeding, trained_on="split of seed 0")
     clean, _ = bring(brought, "digits", profile="smoke", device=torch.device("cpu"))
@@ -107,7 +128,11 @@ def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) 
     assert str(subject.environment) == "fog3"
     assert torch.equal(subject.dataset.train.x, clean.dataset.train.x)
     assert Target("digits+fog3", "my_net", brought).data == "digits+fog3"
-    ready = prepare(Case("digits+fog3", "my_net", "deeprepair_style", 0), subject, method("deeprepair_style", {"epochs": 4, "lr": 0.02}))
+    ready = prepare(
+        Case("digits+fog3", "my_net", "deeprepair_style", 0),
+        subject,
+        method("deeprepair_style", {"epochs": 4, "lr": 0.02}),
+    )
     record = run(ready).record
     assert record.before["clean_accuracy"] == sit(clean.module, clean.dataset.test).accuracy
     assert record.before["accuracy"] < record.before["clean_accuracy"] - 0.05
@@ -126,7 +151,10 @@ def test_a_file_that_cannot_be_meant_ends_the_run_before_it_starts(tmp_path: Pat
         "--pretrained needs --dataset": given,
         "mean is given without std": [*given, "--dataset", "digits", "--mean", "0.5"],
         "there is no such file": ["--dataset", "digits", "--pretrained", "nowhere/My net.h5"],
-        "--failing is for the inputs of one model; accepted: with --pretrained FILE": ["--failing", "npz:a.npz"],
+        "--failing is for the inputs of one model; accepted: with --pretrained FILE": [
+            "--failing",
+            "npz:a.npz",
+        ],
     }
     results = suites(tmp_path, [["--collect-only", "-q", *words] for words in refused.values()])
     assert {r.returncode for r in results} == {pytest.ExitCode.USAGE_ERROR}
@@ -145,9 +173,14 @@ def test_the_shipped_keras_network_stands_in_profile_digits(tmp_path: Path) -> N
     assert shipped("mnist", "keras_cnn") is None
 
 
-def test_without_the_extra_its_cells_are_skipped_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_its_cells_are_skipped_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The grid's own Keras file needs three packages; the reason names the one that is missing."""
     monkeypatch.setattr(fixtures.subject, "find_spec", lambda name: None if name == "mmdnn" else object())
     why = fixtures.subject.needs_extra(shipped("digits", "keras_cnn"), Case("digits", "keras_cnn", "noop", 0))
-    assert why == "digits-keras_cnn is a Keras file, and mmdnn is not installed: pip install 'airepair[keras,mmdnn]'"
+    assert (
+        why
+        == "digits-keras_cnn is a Keras file, and mmdnn is not installed: pip install 'airepair[keras,mmdnn]'"
+    )
     assert fixtures.subject.needs_extra(None, Case("digits", "fc", "noop", 0)) == ""

@@ -1,4 +1,6 @@
-"""The workflows in docs/ are run: their lines, one after the other, in an environment and a project of their own."""
+"""The workflows in docs/ are run: their lines, one after the other, in an environment and a project
+of their own.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def lines(workflow: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that sees this one's packages: `pip install` finds every dependency and needs no network."""
+    """A virtual environment that sees this one's packages: `pip install` finds every dependency and
+    needs no network.
+    """
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -45,15 +49,25 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project of a repair tool: the example of a third party, its method called `mine`."""
     folder = tmp_path_factory.mktemp("project") / "tool"
-    shutil.copytree(ROOT / "examples" / "third_party", folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    shutil.copytree(
+        ROOT / "examples" / "third_party",
+        folder,
+        ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"),
+    )
     manifest = folder / "pyproject.toml"
-    manifest.write_text(manifest.read_text().replace('bias = "airepair_bias:Bias"', 'mine = "airepair_bias:Bias"'))
+    manifest.write_text(
+        manifest.read_text().replace('bias = "airepair_bias:Bias"', 'mine = "airepair_bias:Bias"')
+    )
     (folder / "tests" / "test_bias.py").rename(folder / "tests" / "test_conformance.py")
     return folder
 
 
-def step(line: str, project: Path, environment: Path, wheel: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    """One `run:` as a runner does it: bash, -e, in the project's folder; what an earlier step put into GITHUB_ENV is there."""
+def step(
+    line: str, project: Path, environment: Path, wheel: Path, **given: str
+) -> subprocess.CompletedProcess[str]:
+    """One `run:` as a runner does it: bash, -e, in the project's folder; what an earlier step put
+    into GITHUB_ENV is there.
+    """
     file = project.parent / "environment"
     earlier = dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "AIREPAIR_", "PYTHON"))}
@@ -72,11 +86,21 @@ def step(line: str, project: Path, environment: Path, wheel: Path, **given: str)
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
     )
-    return subprocess.run(["bash", "-ec", line], cwd=project, env=surroundings, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(
+        ["bash", "-ec", line],
+        cwd=project,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
 
 
 def test_the_workflow_goes_green_and_red(project: Path, environment: Path, wheel: Path) -> None:
-    """Installed, the contract holds; a run as good as the accepted one is green, one that is worse is 10, and the verdict is on the page."""
+    """Installed, the contract holds; a run as good as the accepted one is green, one that is worse
+    is 10, and the verdict is on the page.
+    """
     install, contract, bench, summary = lines("ci-workflow.yml")
     for line in (install, contract):
         done = step(line, project, environment, wheel)
@@ -84,7 +108,9 @@ def test_the_workflow_goes_green_and_red(project: Path, environment: Path, wheel
     first = step(bench + SMALL, project, environment, wheel)
     assert first.returncode == 4, "there is no baseline yet"
     assert "baseline does not exist" in first.stderr
-    done = step(bench.replace("--baseline baseline --fail-if accuracy:-1pp", "") + SMALL, project, environment, wheel)
+    done = step(
+        bench.replace("--baseline baseline --fail-if accuracy:-1pp", "") + SMALL, project, environment, wheel
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
     records = read([project / "out"])[0]
@@ -98,7 +124,11 @@ def test_the_workflow_goes_green_and_red(project: Path, environment: Path, wheel
     (project / "baseline" / "records.jsonl").unlink()
     for record in records:
         after = {**record.after, "accuracy": min(1.0, record.after["accuracy"] + 0.05)}
-        better = dataclasses.replace(record, after=after, right={}, phases=()) if record.case.method == "mine" else record
+        better = (
+            dataclasses.replace(record, after=after, right={}, phases=())
+            if record.case.method == "mine"
+            else record
+        )
         append(project / "baseline" / "records.jsonl", better)
     done = step(bench + SMALL, project, environment, wheel)
     assert done.returncode == 10, done.stdout + done.stderr
@@ -107,7 +137,9 @@ def test_the_workflow_goes_green_and_red(project: Path, environment: Path, wheel
 
 @pytest.fixture
 def board(project: Path, tmp_path: Path) -> Path:
-    """The repository of a leaderboard, cloned, with an entry on a branch: six seeds of the example's method beside its controls."""
+    """The repository of a leaderboard, cloned, with an entry on a branch: six seeds of the
+    example's method beside its controls.
+    """
     home, clone = tmp_path / "home", tmp_path / "clone"
     (home / "reference").mkdir(parents=True)
     (home / "reference" / "README").write_text("the maintainers' controls")
@@ -137,9 +169,15 @@ def board(project: Path, tmp_path: Path) -> Path:
     return clone
 
 
-def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(board: Path, environment: Path, wheel: Path) -> None:
-    """The method is installed, nothing is lacking, a sample is reproduced, the controls are the reference's, and the page says so."""
-    install, which, method, lacks, sample, controls, summary, again, marks, page = lines("leaderboard-workflow.yml")
+def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(
+    board: Path, environment: Path, wheel: Path
+) -> None:
+    """The method is installed, nothing is lacking, a sample is reproduced, the controls are the
+    reference's, and the page says so.
+    """
+    install, which, method, lacks, sample, controls, summary, again, marks, page = lines(
+        "leaderboard-workflow.yml"
+    )
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
         return step(line, board, environment, wheel, GITHUB_BASE_REF="main")
@@ -150,7 +188,9 @@ def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(board: Path,
     assert (board.parent / "environment").read_text() == "ENTRY=entries/mine\n"
     done = run(lacks)
     assert done.returncode == 2, "there are no records yet"
-    words = "--dataset digits --method noop,finetune,random,mine --seeds 0,1,2,3,4,5 --out entries/mine" + SMALL
+    words = (
+        "--dataset digits --method noop,finetune,random,mine --seeds 0,1,2,3,4,5 --out entries/mine" + SMALL
+    )
     done = run(f"airepair bench -n 2 {words}")
     assert done.returncode == 0, done.stdout + done.stderr
     for record in read([board / "entries" / "mine"])[0]:

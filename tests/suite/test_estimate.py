@@ -22,20 +22,43 @@ WIDE, NARROW = Case("cifar100", "resnet18", "dl2", 0), Case("cifar100", "resnet1
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As much of pytest's configuration as the estimate asks for; results and cache in folders of their own."""
+    """As much of pytest's configuration as the estimate asks for; results and cache in folders of
+    their own.
+    """
     monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache"))
     given = SimpleNamespace(airepair_out=str(tmp_path / "out"), airepair_profile=None, numprocesses=None)
     stash = {SELECTION: SimpleNamespace(profile=profile("cpu"), models=())}
     return SimpleNamespace(getoption=lambda name: getattr(given, name), option=given, stash=stash)
 
 
-def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model_says(config: Any, tmp_path: Path) -> None:
-    """Three seeds: the first has run into this folder, the second knows the column's mean, another method is modelled."""
-    cases = {str(c): c for c in (Case("mnist", "fc", "dl2", 0), Case("mnist", "fc", "dl2", 1), Case("mnist", "fc", "memit", 0))}
+def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model_says(
+    config: Any, tmp_path: Path
+) -> None:
+    """Three seeds: the first has run into this folder, the second knows the column's mean, another
+    method is modelled.
+    """
+    cases = {
+        str(c): c
+        for c in (
+            Case("mnist", "fc", "dl2", 0),
+            Case("mnist", "fc", "dl2", 1),
+            Case("mnist", "fc", "memit", 0),
+        )
+    }
     store(tmp_path / "out", {"mnist-fc-dl2-s0": 7.0})
-    store(tmp_path / "cache", {column_key(cases["mnist-fc-dl2-s0"], "cpu"): 8.0, training_key(cases["mnist-fc-dl2-s0"], "cpu"): 60.0})
+    store(
+        tmp_path / "cache",
+        {
+            column_key(cases["mnist-fc-dl2-s0"], "cpu"): 8.0,
+            training_key(cases["mnist-fc-dl2-s0"], "cpu"): 60.0,
+        },
+    )
     found = estimate(config, cases)
-    assert found.seconds == {"mnist-fc-dl2-s0": 7.0, "mnist-fc-dl2-s1": 8.0, "mnist-fc-memit-s0": profile("cpu").seconds["mnist"]}
+    assert found.seconds == {
+        "mnist-fc-dl2-s0": 7.0,
+        "mnist-fc-dl2-s1": 8.0,
+        "mnist-fc-memit-s0": profile("cpu").seconds["mnist"],
+    }
     assert (found.modelled, found.unknown) == ({"mnist-fc-memit-s0"}, set())
     assert found.training == 120.0
     (tmp_path / "cache" / "mnist-fc-s0-0123.safetensors").write_bytes(b"")
@@ -43,8 +66,9 @@ def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model
 
 
 def test_a_wide_network_takes_as_much_longer_as_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a network that the user names is measured: on a CPU no other one for a GPU runs. One that cannot be measured is unknown, and
-    so is a data set without an average."""
+    """Only a network that the user names is measured: on a CPU no other one for a GPU runs. One that
+    cannot be measured is unknown, and so is a data set without an average.
+    """
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(module, "_slower", lambda *place: asked.append(place) or 8.0)
     rough, chosen = Rough(("resnet18",)), profile("cpu")
@@ -77,7 +101,13 @@ def test_durations_add_up_over_runs_and_survive_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(20, "a minute or less"), (150, "about 2 minutes"), (2400, "about 40 minutes"), (9000, "about 2.5 hours")]
+    ("seconds", "words"),
+    [
+        (20, "a minute or less"),
+        (150, "about 2 minutes"),
+        (2400, "about 40 minutes"),
+        (9000, "about 2.5 hours"),
+    ],
 )
 def test_minutes_and_hours(seconds: float, words: str) -> None:
     """A long run is said in hours."""
@@ -93,17 +123,24 @@ def test_it_says_where_the_time_comes_from_and_what_it_does_not_know(config: Any
     assert say({"1": one}) == "about 10 minutes (by earlier runs)"
     assert say({"1": one, "2": two}) == "about 10 minutes (1 of them by a rough model)"
     assert say({"2": two}) == "a minute or less (by a rough model, since none has run here)"
-    assert say({"1": one, "3": unknown}) == "about 10 minutes (by earlier runs), and 1 cells of unknown length"
+    assert (
+        say({"1": one, "3": unknown}) == "about 10 minutes (by earlier runs), and 1 cells of unknown length"
+    )
     assert say({"3": unknown}).startswith("the time is unknown until")
 
 
 def test_an_error_of_the_harness_is_one_line_and_the_place_of_its_log(tmp_path: Path) -> None:
     """The traceback is in the log, and the cell has a record."""
     item: Any = SimpleNamespace(
-        config=SimpleNamespace(getoption=lambda name: str(tmp_path)), user_properties=[], nodeid="test_repair[mnist-fc-dl2-s0]"
+        config=SimpleNamespace(getoption=lambda name: str(tmp_path)),
+        user_properties=[],
+        nodeid="test_repair[mnist-fc-dl2-s0]",
     )
     one_line = r"^failed: ZeroDivisionError: .*; log: cells/mnist-fc-dl2-s0/log.txt$"
-    with pytest.raises(pytest.fail.Exception, match=one_line) as caught, stage(Case("mnist", "fc", "dl2", 0), item):
+    with (
+        pytest.raises(pytest.fail.Exception, match=one_line) as caught,
+        stage(Case("mnist", "fc", "dl2", 0), item),
+    ):
         1 / 0  # noqa: B018
     assert caught.value.pytrace is False
     assert "Traceback" in (tmp_path / "cells" / "mnist-fc-dl2-s0" / "log.txt").read_text()

@@ -1,4 +1,6 @@
-"""The order of cells under xdist: the longest expected first, and no worker committed to more than the cell that it runs."""
+"""The order of cells under xdist: the longest expected first, and no worker committed to more than
+the cell that it runs.
+"""
 
 import json
 import re
@@ -30,13 +32,20 @@ class Node:
         self.shutting_down = True
 
 
-def scheduler(monkeypatch: pytest.MonkeyPatch, seconds: list[float], nodes: int, name: str = "test_repair[digits-fc-noop-s{}]") -> Any:
+def scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: list[float],
+    nodes: int,
+    name: str = "test_repair[digits-fc-noop-s{}]",
+) -> Any:
     """One whose cells are expected to take so long."""
     ids = [f"benchmarks/test_repair.py::{name.format(i)}" for i in range(len(seconds))]
     known = SimpleNamespace(seconds=dict(zip(ids, seconds, strict=True)))
     monkeypatch.setattr(scheduling, "estimate", lambda config, cases: known)
     options = {"maxschedchunk": None, "tx": ["popen"] * nodes, "px": [], "numprocesses": nodes}
-    config: Any = SimpleNamespace(getoption=options.get, getvalue=options.get, option=SimpleNamespace(**options), invocation_params=None)
+    config: Any = SimpleNamespace(
+        getoption=options.get, getvalue=options.get, option=SimpleNamespace(**options), invocation_params=None
+    )
     found = scheduling._scheduler(config, None)
     workers = [Node() for _ in range(nodes)]
     for worker in workers:
@@ -72,7 +81,9 @@ def test_fewer_cells_than_workers_end_the_idle_ones(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("done", "crashed"), [(0, "s1]"), (1, None)])
-def test_a_dead_worker_costs_the_cell_that_it_ran(monkeypatch: pytest.MonkeyPatch, done: int, crashed: str | None) -> None:
+def test_a_dead_worker_costs_the_cell_that_it_ran(
+    monkeypatch: pytest.MonkeyPatch, done: int, crashed: str | None
+) -> None:
     """One that died between two cells had not begun the second: another worker gets it."""
     found, (a, _) = scheduler(monkeypatch, [1, 9, 5, 7, 3], 2)
     if done:
@@ -94,7 +105,9 @@ def test_other_tests_are_sent_two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 def test_a_short_cell_does_not_wait_behind_a_long_one(tmp_path: Path) -> None:
-    """In a real run: one worker takes the long cell and nothing else, a worker that dies in between costs its own cell."""
+    """In a real run: one worker takes the long cell and nothing else, a worker that dies in between
+    costs its own cell.
+    """
     rig.lay(tmp_path, {0: "sleep:6", 1: "kill"})
     out = tmp_path / "out"
     out.mkdir()

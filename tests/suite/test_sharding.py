@@ -43,8 +43,13 @@ def test_several_workers_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.env["CUDA_VISIBLE_DEVICES"] for s in found] == ["3", "5", "3", "5"]
 
 
-@pytest.mark.parametrize(("words", "expected"), [("auto", ["3", "GPU-b", "7"]), ("none", []), ("2,0", ["7", "3"]), ("1", ["GPU-b"])])
-def test_gpus_are_counted_among_those_that_the_caller_may_use(monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("auto", ["3", "GPU-b", "7"]), ("none", []), ("2,0", ["7", "3"]), ("1", ["GPU-b"])],
+)
+def test_gpus_are_counted_among_those_that_the_caller_may_use(
+    monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]
+) -> None:
     """--gpus 1 is the second of an outer CUDA_VISIBLE_DEVICES, whatever its name there."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-b,7")
     run = config(gpus=words)
@@ -75,7 +80,9 @@ def test_a_run_sees_only_the_gpus_that_it_was_given(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_gpu_the_processors_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """-n auto is what this process may use; each worker gets its share of the threads, and they sleep when idle."""
+    """-n auto is what this process may use; each worker gets its share of the threads, and they
+    sleep when idle.
+    """
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     found, run = specs(4), config()
@@ -95,12 +102,21 @@ def test_on_the_cpu_no_gpu_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_busy_card_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its memory or by its time; a free one is not mentioned, and one that NVML does not answer for neither."""
-    cards = {"0": pretend_nvml.Card(used=1), "1": pretend_nvml.Card(used=61), "GPU-b": pretend_nvml.Card(percent=97), "9": None}
+    """By its memory or by its time; a free one is not mentioned, and one that NVML does not answer
+    for neither.
+    """
+    cards = {
+        "0": pretend_nvml.Card(used=1),
+        "1": pretend_nvml.Card(used=61),
+        "GPU-b": pretend_nvml.Card(percent=97),
+        "9": None,
+    }
     monkeypatch.setitem(sys.modules, "pynvml", pretend_nvml.module(cards))
     assert list(busy(["0", "1", "GPU-b", "9"])) == [
-        "GPU 1 is busy (61.0 of 80.0 GiB used, 0 % utilised): seconds and memory of cells on it are no measure",
-        "GPU GPU-b is busy (1.0 of 80.0 GiB used, 97 % utilised): seconds and memory of cells on it are no measure",
+        "GPU 1 is busy (61.0 of 80.0 GiB used, 0 % utilised): seconds and memory of cells on it are no "
+        "measure",
+        "GPU GPU-b is busy (1.0 of 80.0 GiB used, 97 % utilised): seconds and memory of cells on it are "
+        "no measure",
     ]
 
 

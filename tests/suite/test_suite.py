@@ -46,9 +46,27 @@ def suite(
 ) -> subprocess.CompletedProcess[str]:
     """`pytest benchmarks` with the given words."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment |= {"AIREPAIR_CACHE": str(cache or out / "cache"), "AIREPAIR_DATA": str(data or out / "no-data"), "COLUMNS": "140"}
-    command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *words]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    environment |= {
+        "AIREPAIR_CACHE": str(cache or out / "cache"),
+        "AIREPAIR_DATA": str(data or out / "no-data"),
+        "COLUMNS": "140",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "benchmarks",
+        "-p",
+        "no:cacheprovider",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+        *words,
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 ONE_AFTER_THE_OTHER = """
@@ -63,13 +81,28 @@ for words in json.load(sys.stdin):
 
 
 def suites(out: Path, runs: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
-    """`suite` for runs that end before the first cell, all in one process: torch and the methods are imported once."""
-    words = [["benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *run] for run in runs]
+    """`suite` for runs that end before the first cell, all in one process: torch and the methods
+    are imported once.
+    """
+    words = [
+        ["benchmarks", "-p", "no:cacheprovider", "--device", "cpu", "--out", str(out), *run] for run in runs
+    ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment |= {"AIREPAIR_CACHE": str(out / "cache"), "AIREPAIR_DATA": str(out / "no-data"), "COLUMNS": "140"}
+    environment |= {
+        "AIREPAIR_CACHE": str(out / "cache"),
+        "AIREPAIR_DATA": str(out / "no-data"),
+        "COLUMNS": "140",
+    }
     command = [sys.executable, "-c", ONE_AFTER_THE_OTHER]
     done = subprocess.run(
-        command, input=json.dumps(words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=True
+        command,
+        input=json.dumps(words),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return [subprocess.CompletedProcess(w, *line) for w, line in zip(words, lines, strict=True)]
@@ -98,7 +131,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path, cache: Path) -> None:
     """The same scores, the same Table I; pytest-benchmark's JSON has every cell under xdist, too."""
-    words = [*SMALL, "--method", "noop,finetune,apricot", "--seeds", "90,91", "-k", "not failing+"]  # the control on its own sources alone
+    words = [
+        *SMALL,
+        "--method",
+        "noop,finetune,apricot",
+        "--seeds",
+        "90,91",
+        "-k",
+        "not failing+",
+    ]  # the control on its own sources alone
     runs = {}
     for name, extra in (("serial", []), ("parallel", ["-n", "2"])):
         out = tmp_path / name
@@ -109,7 +150,12 @@ def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path,
         assert "airepair: profile smoke (digits" in result.stdout
         whole = grid_of(out)
         assert whole is not None
-        assert (whole.passed, whole.remaining, whole.ended is not None, working(out)) == (len(read([out])[0]), 0, True, [])
+        assert (whole.passed, whole.remaining, whole.ended is not None, working(out)) == (
+            len(read([out])[0]),
+            0,
+            True,
+            [],
+        )
         assert str(out / "records.jsonl") in result.stdout
         found = json.loads((tmp_path / f"{name}.json").read_text())["benchmarks"]
         assert len(found) == len(read([out])[0]) >= 6
@@ -121,7 +167,17 @@ def test_two_workers_give_the_table_of_a_serial_run_byte_by_byte(tmp_path: Path,
 
 def test_a_worker_killed_in_mid_cell_is_recorded_and_the_run_goes_on(tmp_path: Path, cache: Path) -> None:
     """The crashed cell has a record with its scores before; the other cells are repaired."""
-    result = suite(tmp_path, *SMALL, "--method", "noop,random,tests.suicidal:Suicidal", "--seeds", "90,91", "-n", "2", cache=cache)
+    result = suite(
+        tmp_path,
+        *SMALL,
+        "--method",
+        "noop,random,tests.suicidal:Suicidal",
+        "--seeds",
+        "90,91",
+        "-n",
+        "2",
+        cache=cache,
+    )
     records = {r.key: r for r in read([tmp_path])[0]}
     crashed = records["digits-fc-tests.suicidal:Suicidal-s90"]
     assert crashed.status == "crashed"
@@ -132,7 +188,9 @@ def test_a_worker_killed_in_mid_cell_is_recorded_and_the_run_goes_on(tmp_path: P
 
 
 def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path, ran: Path) -> None:
-    """With --resume finished cells stand and only the others run; without it the old records are set aside, not lost."""
+    """With --resume finished cells stand and only the others run; without it the old records are
+    set aside, not lost.
+    """
     shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
     result = suite(tmp_path, *TWO, "--seeds", "90,91", "--resume", cache=cache)
     assert re.search(r"2 passed, 2 skipped", result.stdout), result.stdout
@@ -144,7 +202,9 @@ def test_an_interrupted_grid_resumes(tmp_path: Path, cache: Path, ran: Path) -> 
 
 @pytest.mark.parametrize("extra", [[], pytest.param(["-n", "1"], marks=pytest.mark.slow)])
 def test_a_run_without_a_cell_leaves_the_records_alone(tmp_path: Path, extra: list[str]) -> None:
-    """`pytest tests` loads the suite's plugins in a checkout: it neither sets records aside nor writes a table."""
+    """`pytest tests` loads the suite's plugins in a checkout: it neither sets records aside nor
+    writes a table.
+    """
     (tmp_path / "records.jsonl").write_text("as they were\n")
     result = suite(tmp_path, "--deselect", "benchmarks", "tests/test_case.py", "-q", *extra)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -154,13 +214,19 @@ def test_a_run_without_a_cell_leaves_the_records_alone(tmp_path: Path, extra: li
 
 
 def test_by_default_only_digits_is_selected_and_the_rest_is_counted(tmp_path: Path) -> None:
-    """All cells are collected; `pytest benchmarks` alone runs the two digits networks on five seeds, with every ablation and control."""
+    """All cells are collected; `pytest benchmarks` alone runs the two digits networks on five
+    seeds, with every ablation and control.
+    """
     result = suite(tmp_path, "--collect-only", "-q")
     cells = collected(result.stdout)
     assert {c.rpartition("-")[2] for c in cells} == {"s0", "s1", "s2", "s3", "s4"}
     assert {"-".join(c.split("-")[:2]) for c in cells} == {"digits-cnn", "digits-fc"}
     wanted = {with_variant(m, v) for m in grid.methods() for v in ("", *METHODS.get(m).ablations)}
-    wanted |= {"finetune[failing+passing]", "finetune[failing+passing+train]", "finetune[failing+train+unlabelled]"}
+    wanted |= {
+        "finetune[failing+passing]",
+        "finetune[failing+passing+train]",
+        "finetune[failing+train+unlabelled]",
+    }
     assert {Case.parse(c).method for c in cells} == wanted
     assert "deselected" in result.stdout
 
@@ -179,7 +245,10 @@ SELECTIONS: list[tuple[list[str], set[str]]] = [
         ["--method", "irepair[gamma_0],noop", "--dataset", "mnist", "--model", "fc"],
         {"mnist-fc-irepair[gamma_0]-s0", "mnist-fc-noop-s0"},
     ),
-    (["--method", "finetune[tuned]", "--dataset", "digits", "--model", "fc"], {"digits-fc-finetune[tuned]-s0"}),
+    (
+        ["--method", "finetune[tuned]", "--dataset", "digits", "--model", "fc"],
+        {"digits-fc-finetune[tuned]-s0"},
+    ),
     (
         ["-m", "cell(dataset='digits', model='fc', method='prdnn', variant='coupled')"],
         {"digits-fc-prdnn[coupled]-s0"},
@@ -188,24 +257,44 @@ SELECTIONS: list[tuple[list[str], set[str]]] = [
         ["--dataset", "digits+fog3", "--model", "fc", "--method", "finetune"],
         {
             f"digits+fog3-fc-{with_variant('finetune', v)}-s0"
-            for v in ("", "environment+failing+train", "failing+passing", "failing+passing+train", "failing+train+unlabelled")
+            for v in (
+                "",
+                "environment+failing+train",
+                "failing+passing",
+                "failing+passing+train",
+                "failing+train+unlabelled",
+            )
         },
     ),
 ]
 
 
 def test_variants_are_selected_by_name(tmp_path: Path) -> None:
-    """Ablations run for digits unless switched off, elsewhere if asked for; -k, --method and the marker take their names."""
+    """Ablations run for digits unless switched off, elsewhere if asked for; -k, --method and the
+    marker take their names.
+    """
     results = suites(tmp_path, [["--collect-only", "-q", "--seeds", "0", *words] for words, _ in SELECTIONS])
-    found = [(words, set(collected(result.stdout))) for (words, _), result in zip(SELECTIONS, results, strict=True)]
+    found = [
+        (words, set(collected(result.stdout))) for (words, _), result in zip(SELECTIONS, results, strict=True)
+    ]
     assert found == SELECTIONS
 
 
 def test_profile_digits_adds_faults_and_tuned_rows(tmp_path: Path) -> None:
-    """Subjects with a fault, in fog, healthy and brought, and options that were tuned; one method stands for all here."""
-    cells = collected(suite(tmp_path, "--collect-only", "-q", "--profile", "digits", "--method", "irepair").stdout)
+    """Subjects with a fault, in fog, healthy and brought, and options that were tuned; one method
+    stands for all here.
+    """
+    cells = collected(
+        suite(tmp_path, "--collect-only", "-q", "--profile", "digits", "--method", "irepair").stdout
+    )
     columns = {"-".join(c.split("-")[:2]) for c in cells}
-    assert {"digits-fc", "digits-keras_cnn", "digits-fc+imbalanced", "digits-cnn+clean", "digits+fog3-cnn"} <= columns
+    assert {
+        "digits-fc",
+        "digits-keras_cnn",
+        "digits-fc+imbalanced",
+        "digits-cnn+clean",
+        "digits+fog3-cnn",
+    } <= columns
     assert {"digits-fc-irepair[tuned]-s4", "digits-fc+imbalanced-irepair[gamma_0]-s4"} <= set(cells)
     assert not {c for c in columns if not c.startswith("digits")}
 
@@ -220,10 +309,26 @@ def test_selection_by_substring_and_exactly(tmp_path: Path) -> None:
 
 def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path: Path) -> None:
     """A comma inside brackets is no separator, and -k selects one value by what stands in the id."""
-    words = ["--collect-only", "-q", "--dataset", "digits", "--method", "dl2", "--seeds", "0", "--set", "dl2.lr=.1,.01", "--set"]
+    words = [
+        "--collect-only",
+        "-q",
+        "--dataset",
+        "digits",
+        "--method",
+        "dl2",
+        "--seeds",
+        "0",
+        "--set",
+        "dl2.lr=.1,.01",
+        "--set",
+    ]
     words += ["dl2.constraint=RobustnessT(eps1=2.0, eps2=0.1),Groups()", "-k"]
     one, two = suites(
-        tmp_path, [[*words, f"digits-cnn- and {k}"] for k in ("dl2[lr:.01+constraint:Groups]", "RobustnessT_eps1_2.0_eps2_0.1")]
+        tmp_path,
+        [
+            [*words, f"digits-cnn- and {k}"]
+            for k in ("dl2[lr:.01+constraint:Groups]", "RobustnessT_eps1_2.0_eps2_0.1")
+        ],
     )
     assert collected(one.stdout) == ["digits-cnn-dl2[lr:.01+constraint:Groups]-s0"], one.stdout + one.stderr
     assert len(collected(two.stdout)) == 2, two.stdout + two.stderr
@@ -231,7 +336,10 @@ def test_several_values_of_an_option_are_a_sweep_and_the_ids_carry_them(tmp_path
 
 REFUSED = [
     (["--method", "apricott"], "unknown method 'apricott' (did you mean 'apricot'?)"),
-    (["--method", "apricot[other]"], "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]"),
+    (
+        ["--method", "apricot[other]"],
+        "apricot has no variant 'other'; accepted: apricot, apricot[random_sets]",
+    ),
     (
         ["--method", "finetune[failing+labels]"],
         "finetune has no variant 'failing+labels'; accepted: finetune, finetune[tuned], finetune[SOURCE",
@@ -255,7 +363,9 @@ def test_bad_input_is_one_line_and_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache: Path, ran: Path) -> None:
-    """Bytes that are no record cost no cell: they stay where they are, the others stand, a torn tail is kept aside."""
+    """Bytes that are no record cost no cell: they stay where they are, the others stand, a torn
+    tail is kept aside.
+    """
     shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "records.jsonl"
     first, second = file.read_bytes().splitlines(keepends=True)
@@ -269,7 +379,9 @@ def test_a_resumed_run_names_a_bad_line_and_reads_the_rest(tmp_path: Path, cache
 
 
 def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path, cache: Path) -> None:
-    """An option, the method's source, the subject's weights; what stays the same is kept, and the tables show what ran last."""
+    """An option, the method's source, the subject's weights; what stays the same is kept, and the
+    tables show what ran last.
+    """
     plain = ("-k", "not failing+")  # without fine-tuning on other sources
     suite(tmp_path, *SMALL, *plain, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
     file = tmp_path / "records.jsonl"
@@ -279,7 +391,16 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
         print_ = {**lines[method].fingerprint, part: "0" * 64}
         lines[method] = dataclasses.replace(lines[method], fingerprint=print_)
     file.write_text("".join(r.to_json() + "\n" for r in lines.values()))
-    words = [*SMALL, "--method", "noop,random,finetune,lookup", "--seeds", "90", "--set", "finetune.epochs=4", *plain]
+    words = [
+        *SMALL,
+        "--method",
+        "noop,random,finetune,lookup",
+        "--seeds",
+        "90",
+        "--set",
+        "finetune.epochs=4",
+        *plain,
+    ]
     result = suite(tmp_path, *words, "--resume", cache=cache)
     assert re.search(r"3 passed, 1 skipped", result.stdout), result.stdout
     assert "airepair: 1 cell ran again: random: source changed\n" in result.stdout
@@ -288,8 +409,12 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
     assert len(file.read_text().splitlines()) == 7
 
 
-def test_a_resumed_run_repeats_the_control_whose_column_has_another_budget(tmp_path: Path, cache: Path) -> None:
-    """Fine-tuning trains to the largest budget that a method of its column declares: it stands while that does, and runs again if it changes."""
+def test_a_resumed_run_repeats_the_control_whose_column_has_another_budget(
+    tmp_path: Path, cache: Path
+) -> None:
+    """Fine-tuning trains to the largest budget that a method of its column declares: it stands
+    while that does, and runs again if it changes.
+    """
     words = [*SMALL, "--method", "noop,finetune", "--seeds", "90", "-k", "not failing+"]
     suite(tmp_path, *words, cache=cache)
     kept = suite(tmp_path, *words, "--resume", cache=cache)
@@ -303,17 +428,24 @@ def test_a_resumed_run_repeats_the_control_whose_column_has_another_budget(tmp_p
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     again = suite(tmp_path, *words, "--resume", cache=cache)
     assert re.search(r"1 passed, 1 skipped", again.stdout), again.stdout
-    assert f"airepair: 1 cell ran again: finetune: column budget changed: was {budget + 1:,} images, is {budget:,}\n" in again.stdout
+    assert (
+        f"airepair: 1 cell ran again: finetune: column budget changed: was {budget + 1:,} images, "
+        f"is {budget:,}\n" in again.stdout
+    )
 
 
-def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(tmp_path: Path, cache: Path, ran: Path) -> None:
+def test_a_run_with_nothing_left_to_do_prints_its_table_and_says_so(
+    tmp_path: Path, cache: Path, ran: Path
+) -> None:
     """Every cell is kept from the run before."""
     shutil.copytree(ran, tmp_path, dirs_exist_ok=True)
     result = suite(tmp_path, *TWO, "--seeds", "90", "--resume", cache=cache)
     assert result.returncode == 0
     assert "2 skipped" in result.stdout
     assert "2 cells repaired" in result.stdout
-    assert result.stdout.rstrip().endswith(f"airepair: nothing to do: all 2 cells have finished records ({tmp_path}/records.jsonl)")
+    assert result.stdout.rstrip().endswith(
+        f"airepair: nothing to do: all 2 cells have finished records ({tmp_path}/records.jsonl)"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -327,7 +459,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
 
 @pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), ["-n", "2"]])
 def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path, extra: list[str]) -> None:
-    """It stands once, before the cells; pytest's summary and the last line have its first words. That nothing ran is not green (5)."""
+    """It stands once, before the cells; pytest's summary and the last line have its first words.
+
+    That nothing ran is not green (5).
+    """
     result = suite(tmp_path, "-k", "cifar100 and noop", "--seeds", "0", *extra)
     assert result.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, result.stdout + result.stderr
     assert "7 skipped" in result.stdout
@@ -343,25 +478,39 @@ def test_an_absent_data_set_is_one_sentence_that_says_what_to_do(tmp_path: Path,
 
 
 def test_the_time_is_said_before_the_first_cell(tmp_path: Path) -> None:
-    """What runs here, under which profile, how long that takes, what takes less, what is skipped; -k cifar100 holds the paper's three
-    networks times every method."""
+    """What runs here, under which profile, how long that takes, what takes less, what is skipped; -k
+    cifar100 holds the paper's three networks times every method.
+    """
     np.savez(tmp_path / "cifar100.npz", x_train=0)  # its presence counts
     result = suite(tmp_path, "-k", "cifar100 and not aprnn", "--seeds", "0", "--collect-only", data=tmp_path)
-    cells = {(model, method) for model, method in re.findall(r"test_repair\[cifar100-([a-z0-9_]+)-(.+)-s0\]", result.stdout)}
+    cells = {
+        (model, method)
+        for model, method in re.findall(r"test_repair\[cifar100-([a-z0-9_]+)-(.+)-s0\]", result.stdout)
+    }
     from benchmarks import grid
 
-    wanted = {(m, method) for m in ("resnet18", "resnet34", "resnet50") for method in grid.methods() if method != "aprnn"}
+    wanted = {
+        (m, method)
+        for m in ("resnet18", "resnet34", "resnet50")
+        for method in grid.methods()
+        if method != "aprnn"
+    }
     assert wanted <= cells
     narrow = sum(m == "resnet18w16" for m, _ in cells)
     assert f"airepair: {narrow} of {len(cells)} cells run here, about " in result.stdout
     assert f"{len(cells) - narrow} are skipped" in result.stdout
-    assert re.search(r"airepair: profile cpu \(reduced budgets .*\): cifar100-resnet18w16$", result.stdout, re.MULTILINE)
-    few = r"airepair: smaller: --seeds 0 --method finetune,apricot,deeprepair,dl2 \(4 cells, about 2 minutes\)$"
+    assert re.search(
+        r"airepair: profile cpu \(reduced budgets .*\): cifar100-resnet18w16$", result.stdout, re.MULTILINE
+    )
+    few = (
+        r"airepair: smaller: --seeds 0 --method finetune,apricot,deeprepair,dl2 \(4 cells, about 2 minutes\)$"
+    )
     assert re.search(few, result.stdout, re.MULTILINE)
 
 
 BENCHMARK_TEST = (
-    "import os, time\ndef test_speed(benchmark):\n    benchmark.pedantic(time.sleep, args=(float(os.environ['NAP']),), rounds=3)\n"
+    "import os, time\ndef test_speed(benchmark):\n    benchmark.pedantic(time.sleep, "
+    "args=(float(os.environ['NAP']),), rounds=3)\n"
 )
 
 
@@ -387,7 +536,9 @@ def test_the_compare_gate_of_pytest_benchmark_works_under_xdist(tmp_path: Path, 
             *words,
         ]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "NAP": nap}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
 
     saved = gate("0.001", "--benchmark-autosave")
     assert saved.returncode == 0, saved.stdout + saved.stderr

@@ -1,4 +1,6 @@
-"""What is installed, and what an author sees who has only that: the wheel and a package that adds to it, in an empty folder."""
+"""What is installed, and what an author sees who has only that: the wheel and a package that adds
+to it, in an empty folder.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout: a build leaves its own folder behind, and what was left there once is in the next wheel."""
+    """A copy of the checkout: a build leaves its own folder behind, and what was left there once is
+    in the next wheel.
+    """
     folder = tmp_path_factory.mktemp("sources") / "airepair"
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "out", "__pycache__"))
+    shutil.copytree(
+        ROOT, folder, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "out", "__pycache__")
+    )
     return folder
 
 
@@ -41,7 +47,15 @@ def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(sources: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site-packages with the wheel, the example of a third party, and a package that cannot be imported."""
     folder = tmp_path_factory.mktemp("site")
-    _pip("install", "--no-deps", "--no-build-isolation", "--target", str(folder), str(wheel), str(sources / "examples" / "third_party"))
+    _pip(
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(folder),
+        str(wheel),
+        str(sources / "examples" / "third_party"),
+    )
     info = folder / "torn-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1.0\n")
@@ -57,9 +71,15 @@ def _pip(*words: str) -> None:
 def _python(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python WORDS` in `folder`, where nothing but the site-packages has the project."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "AIREPAIR_TOOLS"))}
-    environment = kept | {"PYTHONPATH": str(site), "AIREPAIR_CACHE": str(site.parent / "cache"), "COLUMNS": "140"}
+    environment = kept | {
+        "PYTHONPATH": str(site),
+        "AIREPAIR_CACHE": str(site.parent / "cache"),
+        "COLUMNS": "140",
+    }
     command = [sys.executable, *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 def test_the_sdist_holds_what_the_repository_holds(sources: Path, tmp_path: Path) -> None:
@@ -67,7 +87,16 @@ def test_the_sdist_holds_what_the_repository_holds(sources: Path, tmp_path: Path
     folders = {"benchmarks", "docs", "examples", "fixtures", "reports", "requirements", "tests"}
     wanted = {p.relative_to(sources) for p in sources.rglob("*") if p.is_file()}
     wanted = {p for p in wanted if p.parts[0] in folders or len(p.parts) == 1}
-    words = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(sources)]
+    words = [
+        sys.executable,
+        "-m",
+        "build",
+        "--sdist",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(sources),
+    ]
     subprocess.run(words, check=True, capture_output=True, timeout=300)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as found:
@@ -77,17 +106,31 @@ def test_the_sdist_holds_what_the_repository_holds(sources: Path, tmp_path: Path
 
 
 def test_the_wheel_has_one_top_level_package_and_carries_the_suite(wheel: Path) -> None:
-    """No `fixtures`, `benchmarks` or `reports` beside it; grid, fixtures, reporter, settings and the paper's table inside."""
+    """No `fixtures`, `benchmarks` or `reports` beside it; grid, fixtures, reporter, settings and
+    the paper's table inside.
+    """
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"airepair"}
-    for name in ("benchmarks/grid.py", "fixtures/repair.py", "reports/reporter.py", "reports/paper/table1.csv"):
+    for name in (
+        "benchmarks/grid.py",
+        "fixtures/repair.py",
+        "reports/reporter.py",
+        "reports/paper/table1.csv",
+    ):
         assert f"airepair/suite/{name}" in names
     assert {"airepair/settings.toml", "airepair/py.typed"} <= set(names)
 
 
 def test_all_four_entry_points_are_discovered(site: Path, tmp_path: Path) -> None:
-    """Method, model, data set and metric of the package are listed; the torn ones are named on standard error."""
-    for what, name in (("methods", "bias"), ("models", "narrow"), ("datasets", "tiles"), ("metrics", "hesitation")):
+    """Method, model, data set and metric of the package are listed; the torn ones are named on
+    standard error.
+    """
+    for what, name in (
+        ("methods", "bias"),
+        ("models", "narrow"),
+        ("datasets", "tiles"),
+        ("metrics", "hesitation"),
+    ):
         done = _python(site, tmp_path, "-m", "airepair", "list", what, "--json")
         assert done.returncode == 0, done.stderr
         assert name in json.loads(done.stdout)
@@ -97,15 +140,36 @@ def test_all_four_entry_points_are_discovered(site: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["serial", "two workers"])
-def test_bench_runs_what_packages_add_from_an_empty_folder(site: Path, tmp_path: Path, workers: list[str]) -> None:
-    """Their model, data set, metric and method in the grid's cells; a torn method is a failed cell with its reason, and the rest goes on."""
-    (tmp_path / "conftest.py").write_text("raise RuntimeError('a conftest of the project in this folder: about something else')\n")
+def test_bench_runs_what_packages_add_from_an_empty_folder(
+    site: Path, tmp_path: Path, workers: list[str]
+) -> None:
+    """Their model, data set, metric and method in the grid's cells; a torn method is a failed cell
+    with its reason, and the rest goes on.
+    """
+    (tmp_path / "conftest.py").write_text(
+        "raise RuntimeError('a conftest of the project in this folder: about something else')\n"
+    )
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
-    cells = ["--dataset", "digits,tiles", "--model=fc,narrow", "--method", "noop,bias,torn", "--seeds", "0", "--out", "out"]
+    cells = [
+        "--dataset",
+        "digits,tiles",
+        "--model=fc,narrow",
+        "--method",
+        "noop,bias,torn",
+        "--seeds",
+        "0",
+        "--out",
+        "out",
+    ]
     done = _python(site, tmp_path, "-m", "airepair", "bench", *workers, *cells, "--benchmark-quiet")
     records = {r.key: r for r in read([tmp_path / "out" / "records.jsonl"])[0]}
     assert done.returncode == 1, done.stdout + done.stderr
-    assert {r.case.dataset + "-" + r.case.model for r in records.values()} == {"digits-fc", "digits-narrow", "tiles-fc", "tiles-narrow"}
+    assert {r.case.dataset + "-" + r.case.model for r in records.values()} == {
+        "digits-fc",
+        "digits-narrow",
+        "tiles-fc",
+        "tiles-narrow",
+    }
     for record in records.values():
         _as_expected(record)
     assert "airepair: the verdict" in done.stdout
@@ -123,26 +187,43 @@ def _as_expected(record: Record) -> None:
 
 
 def test_a_class_in_the_working_directory_needs_no_installation(site: Path, tmp_path: Path) -> None:
-    """`--method mine:Mine`, by `airepair bench` as a script would call it (nothing of the folder on sys.path)."""
+    """`--method mine:Mine`, by `airepair bench` as a script would call it (nothing of the folder on
+    sys.path).
+    """
     source = (ROOT / "examples" / "third_party" / "src" / "airepair_bias" / "__init__.py").read_text()
     (tmp_path / "mine.py").write_text(source.replace("class Bias", "class Mine"))
     script = "import sys; sys.path.remove(''); from airepair.cli.main import main; sys.exit(main())"
-    assert "bias: shifts the logits" in _python(site, tmp_path, "-c", script, "list", "methods", "mine:Mine").stdout
+    assert (
+        "bias: shifts the logits"
+        in _python(site, tmp_path, "-c", script, "list", "methods", "mine:Mine").stdout
+    )
     cells = ["--dataset", "digits", "--model", "fc", "--method", "mine:Mine", "--seeds", "0", "--out", "out"]
     done = _python(site, tmp_path, "-c", script, "bench", *cells)
     assert done.returncode == 0, done.stdout + done.stderr
     keys = {r.key for r in read([tmp_path / "out" / "records.jsonl"])[0]}
-    assert keys == {f"digits-fc-mine:Mine{variant}-s0" for variant in ("", "[shuffled_classes]")}, "the method and its ablation"
+    assert keys == {f"digits-fc-mine:Mine{variant}-s0" for variant in ("", "[shuffled_classes]")}, (
+        "the method and its ablation"
+    )
 
 
 def test_the_installed_plugin_takes_no_short_option(site: Path, tmp_path: Path) -> None:
-    """Only --airepair-*, so that a plugin with --profile of its own stands beside it; none at all without the plugin."""
-    (tmp_path / "profiling.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--profile', action='store_true')\n")
+    """Only --airepair-*, so that a plugin with --profile of its own stands beside it; none at all
+    without the plugin.
+    """
+    (tmp_path / "profiling.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--profile', action='store_true')\n"
+    )
     words = ["-m", "pytest", "-p", "airepair.suite.plugin", "-p", "profiling", "--help"]
     done = _python(site, tmp_path, *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    ours = [line for line in done.stdout.partition("AIREPAIR: which cells")[2].splitlines() if line.startswith("  --")]
+    ours = [
+        line
+        for line in done.stdout.partition("AIREPAIR: which cells")[2].splitlines()
+        if line.startswith("  --")
+    ]
     assert len(ours) > 15
     assert "--airepair-profile" in done.stdout
-    assert not {"  --seeds", "  --dataset", "  --out", "  --pretrained"} & {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert not {"  --seeds", "  --dataset", "  --out", "  --pretrained"} & {
+        line.partition("=")[0] for line in done.stdout.splitlines()
+    }
     assert "airepair" not in _python(site, tmp_path, "-m", "pytest", "--help").stdout

@@ -1,4 +1,6 @@
-"""Every built-in method keeps the contract (tests/testing/test_contract.py shows that the suite notices each way of breaking it)."""
+"""Every built-in method keeps the contract (tests/testing/test_contract.py shows that the suite
+notices each way of breaking it).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from airepair.testing.bench import Bench
 from airepair.testing.conformance import MethodConformance
 from airepair.testing.declared import changes
 
-# Small-budget settings, so that the whole suite takes a minute: the contract does not depend on how long a method trains.
+# Small-budget settings, so that the whole suite takes a minute: the contract does not depend on how
+# long a method trains.
 OPTIONS: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 2},
     "interpolate": {"epochs": 2, "lr": 0.01, "steps": 4},
@@ -36,7 +39,9 @@ def suite(name: str) -> type[MethodConformance]:
     method = METHODS.get(name)
     unknown = set(OPTIONS.get(name, {})) - {f.name for f in dataclasses.fields(method)}
     assert not unknown, f"OPTIONS[{name!r}] names {sorted(unknown)}, which the method does not have"
-    return type(f"Test{name.capitalize()}", (MethodConformance,), {"method": method, "options": OPTIONS.get(name, {})})
+    return type(
+        f"Test{name.capitalize()}", (MethodConformance,), {"method": method, "options": OPTIONS.get(name, {})}
+    )
 
 
 _broken = METHODS.broken()
@@ -48,10 +53,16 @@ def test_a_built_in_method_can_be_imported(name: str) -> None:
     assert name not in _broken, _broken[name]
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS.builtin if n not in _broken and METHODS.get(n).ablations])
+@pytest.mark.parametrize(
+    "name", [n for n in METHODS.builtin if n not in _broken and METHODS.get(n).ablations]
+)
 def test_the_ablations_are_compared_with_a_change(name: str) -> None:
-    """On one toy subject at least the method changes the network: beside no change the size of an ablation's would mean nothing."""
-    benches = [Bench(METHODS.get(name), OPTIONS.get(name, {}), architecture) for architecture in ("mlp", "cnn")]
+    """On one toy subject at least the method changes the network: beside no change the size of an
+    ablation's would mean nothing.
+    """
+    benches = [
+        Bench(METHODS.get(name), OPTIONS.get(name, {}), architecture) for architecture in ("mlp", "cnn")
+    ]
     assert any(bench.first.refusal is None and changes(bench.first)[0] > 0 for bench in benches)
 
 

@@ -357,7 +357,9 @@ def test_a_method_that_refuses_the_toy_says_so():
 
 
 def test_a_third_partys_failure_is_three_lines_and_says_it_once(pytester: pytest.Pytester):
-    """Under pytest: the rule, what was seen, what to do; no frames of the harness, and no second failure with the same cause."""
+    """Under pytest: the rule, what was seen, what to do; no frames of the harness, and no second
+    failure with the same cause.
+    """
     pytester.makepyfile(
         """
         from airepair.testing.conformance import MethodConformance
@@ -368,5 +370,10 @@ def test_a_third_partys_failure_is_three_lines_and_says_it_once(pytester: pytest
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
     result.assert_outcomes(passed=5, failed=1, skipped=15)
     text = result.stdout.str()
-    said = text.partition("= FAILURES =")[2].partition("= short test summary info =")[0].strip("= \n").splitlines()
+    said = (
+        text.partition("= FAILURES =")[2]
+        .partition("= short test summary info =")[0]
+        .strip("= \n")
+        .splitlines()
+    )
     assert [line.split(":")[0].strip() for line in said[1:]] == ["the contract wants", "seen", "do"]

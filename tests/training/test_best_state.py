@@ -17,7 +17,9 @@ def scaled(task: Task, factor: float) -> None:
 
 
 def test_a_state_that_is_as_good_does_not_replace_the_earlier_one() -> None:
-    """A weight of a unit that never fires changes no answer: the offer is declined, and the first state comes back."""
+    """A weight of a unit that never fires changes no answer: the offer is declined, and the first
+    state comes back.
+    """
     task = toy.task("plain")
     layer = task.module[1]  # type: ignore[index]
     with torch.no_grad():
@@ -32,7 +34,9 @@ def test_a_state_that_is_as_good_does_not_replace_the_earlier_one() -> None:
 
 
 def test_equal_accuracy_is_decided_by_the_loss() -> None:
-    """Logits twice as large or as they are: the state with the smaller validation loss is kept, whichever comes first."""
+    """Logits twice as large or as they are: the state with the smaller validation loss is kept,
+    whichever comes first.
+    """
     task = toy.task("plain")
     losses = [sit(task.module, task.validation).loss]
     scaled(task, 2.0)

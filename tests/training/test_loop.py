@@ -1,4 +1,6 @@
-"""The one training loop: what it hands to a step, what it reports, how it goes on, and that nothing trains beside it."""
+"""The one training loop: what it hands to a step, what it reports, how it goes on, and that nothing
+trains beside it.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,20 @@ def test_a_pass_without_a_batch_ends_the_course() -> None:
 
 
 def test_a_course_goes_on_behind_the_epochs_it_has() -> None:
-    """Only what is missing runs, at the share where it belongs, and what is filed begins with the earlier epochs."""
+    """Only what is missing runs, at the share where it belongs, and what is filed begins with the
+    earlier epochs.
+    """
     earlier, filed, shares = Epoch(1, 10, 0.5, 0.25), [], []
 
     def step(index: Tensor, done: float) -> tuple[Tensor]:
         shares.append(done)
         return (torch.tensor(2.0),)
 
-    found = list(passes(TEN, step, lambda number: number / 4, Resume([earlier], save=lambda h, _: filed.append(list(h)))))
+    found = list(
+        passes(
+            TEN, step, lambda number: number / 4, Resume([earlier], save=lambda h, _: filed.append(list(h)))
+        )
+    )
     assert found == [Epoch(2, 20, 2.0, 0.5)]
     assert filed == [[earlier, *found]]
     assert shares == pytest.approx([0.5, 0.7, 0.9])
@@ -58,7 +66,10 @@ def test_a_course_goes_on_behind_the_epochs_it_has() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 12, 13, 14])
 def test_a_last_batch_of_one_image_is_dropped_and_not_counted(n: int) -> None:
-    """Batch norm has no variance of one image; only where there is no other image it stays. For K models at once, too."""
+    """Batch norm has no variance of one image; only where there is no other image it stays.
+
+    For K models at once, too.
+    """
     sizes = [len(b) for b in batches(n, 4, torch.Generator().manual_seed(0))]
     assert sum(sizes) == images_of(n, 4)
     assert 1 not in sizes or n == 1
@@ -66,13 +77,16 @@ def test_a_last_batch_of_one_image_is_dropped_and_not_counted(n: int) -> None:
 
 
 def test_nothing_trains_beside_the_loop() -> None:
-    """Gradients are put in place, and an optimiser steps, in training/step.py alone; the canary stands below it and tries torch itself."""
+    """Gradients are put in place, and an optimiser steps, in training/step.py alone; the canary
+    stands below it and tries torch itself.
+    """
     callers = {
         f"{file.relative_to(SOURCE)}: {ast.unparse(node)}"
         for file in SOURCE.rglob("*.py")
         if file != SOURCE / "arithmetic" / "canary.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if node.func.attr == "backward" or (node.func.attr == "step" and not node.args)  # an optimiser's step takes none
+        if node.func.attr == "backward"
+        or (node.func.attr == "step" and not node.args)  # an optimiser's step takes none
     }
     assert callers == {"training/step.py: value.backward()", "training/step.py: self.optimizer.step()"}

@@ -37,7 +37,9 @@ RECIPE = Recipe(lr=0.1, batch_size=32, epochs=5, augment="shift", label_smoothin
 def network() -> nn.Module:
     """With dropout, so that the global generator matters too."""
     torch.manual_seed(3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 4))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 4)
+    )
 
 
 class Killed(Exception):
@@ -70,15 +72,28 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, after: in
     torch.rand(7)  # the global generator is elsewhere when the next process starts
     resumed = network()
     seen: list[int] = []
-    history = train(resumed, data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path), Watcher(epoch=lambda e: seen.append(e.number)))
+    history = train(
+        resumed,
+        data.train,
+        data.validation,
+        Plan(RECIPE, 1),
+        Folder(tmp_path),
+        Watcher(epoch=lambda e: seen.append(e.number)),
+    )
     assert seen == list(range(after + 1, 6))
     assert history == epochs
     assert digest(resumed) == digest(whole)
 
 
-def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batches that are left, the losses so far, augmentation and dropout: no image is seen twice or left out."""
-    monkeypatch.setattr(loop.time, "monotonic", itertools.count(0, 2).__next__)  # every batch is a second after the last
+def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batches that are left, the losses so far, augmentation and dropout: no image is seen
+    twice or left out.
+    """
+    monkeypatch.setattr(
+        loop.time, "monotonic", itertools.count(0, 2).__next__
+    )  # every batch is a second after the last
     monkeypatch.setattr("airepair.training.resumable.MINUTE", 0.0)
     data, whole = toy.dataset(), network()
     epochs = train(whole, data.train, data.validation, Plan(RECIPE, 1))
@@ -88,11 +103,23 @@ def test_a_training_killed_within_an_epoch_goes_on_to_the_same_weights(tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(network(), data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path, 1e9), Watcher(inside=kill))
+        train(
+            network(),
+            data.train,
+            data.validation,
+            Plan(RECIPE, 1),
+            Folder(tmp_path, 1e9),
+            Watcher(inside=kill),
+        )
     torch.rand(7)
     resumed, seen = network(), []
     history = train(
-        resumed, data.train, data.validation, Plan(RECIPE, 1), Folder(tmp_path), Watcher(inside=lambda *at: seen.append(at[:2]))
+        resumed,
+        data.train,
+        data.validation,
+        Plan(RECIPE, 1),
+        Folder(tmp_path),
+        Watcher(inside=lambda *at: seen.append(at[:2])),
     )
     assert seen[0] == (2, 96)
     assert history == epochs
@@ -133,7 +160,10 @@ def test_until_stops_at_the_first_epoch_that_reaches_it() -> None:
     stopped = train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=wanted))
     assert stopped == full[:first]
     assert len(train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=1.01))) == 12
-    assert len(train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=1.01, most=5))) == 5
+    assert (
+        len(train(copy.deepcopy(start), data.train, data.validation, Plan(recipe, 0, until=1.01, most=5)))
+        == 5
+    )
 
 
 def test_the_papers_names() -> None:
@@ -154,7 +184,10 @@ def test_undertrained_subjects_stop_at_the_papers_baseline() -> None:
     assert training_of("cifar100", "resnet34").until is None
     assert training_of("cifar100", "resnet18w16_undertrained").until == 0.4684
     assert training_of("cifar100", "resnet18w16_undertrained").most is None
-    assert training_of("cifar10", "resnet18w16_undertrained").most == training_of("cifar10", "resnet18w16").recipe.epochs // 2
+    assert (
+        training_of("cifar10", "resnet18w16_undertrained").most
+        == training_of("cifar10", "resnet18w16").recipe.epochs // 2
+    )
     assert training_of("cifar10", "resnet18_undertrained").most is None
     with pytest.raises(UsageError, match="cifar100-resnet18_undertrained"):
         training_of("mnist", "cnn_undertrained")
@@ -166,12 +199,29 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser.parse_args(["--dataset", "digits", "--net_arch", "fc", *words])
 
 
-def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """model.pt says what it is, loads weights-only, and the recogniser builds it; early and asked-for states stand beside it."""
-    assert performed(command, arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m"))) == 0
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "epoch-3.pt", "log.jsonl", "model.pt"]
+def test_the_command_leaves_a_model_that_is_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """model.pt says what it is, loads weights-only, and the recogniser builds it; early and
+    asked-for states stand beside it.
+    """
+    assert (
+        performed(command, arguments("--epochs", "4", "--keep-epochs", "3", "--out", str(tmp_path / "m")))
+        == 0
+    )
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
+        "early.pt",
+        "epoch-3.pt",
+        "log.jsonl",
+        "model.pt",
+    ]
     found = torch.load(tmp_path / "m" / "model.pt", weights_only=True)
-    assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == ("fc", 10, "split of seed 0", 4)
+    assert (found["arch"], found["classes"], found["trained_on"], found["epochs"]) == (
+        "fc",
+        10,
+        "split of seed 0",
+        4,
+    )
     module = load(found)
     assert digest(module) == digest(load(found["state_dict"], "digits/fc", (1, 8, 8)))
     logged = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text().splitlines()]
@@ -180,15 +230,21 @@ def test_the_command_leaves_a_model_that_is_recognised(tmp_path: Path, capsys: p
 
 
 def test_an_early_state_is_there_also_where_training_stops_before_its_epoch(tmp_path: Path) -> None:
-    """Sixty epochs have their early one after three; stopped after two, the first stands in, never the last itself."""
+    """Sixty epochs have their early one after three; stopped after two, the first stands in, never
+    the last itself.
+    """
     assert performed(command, arguments("--until-accuracy", "0.8", "--out", str(tmp_path / "m"))) == 0
     model, early = (torch.load(tmp_path / "m" / name, weights_only=True) for name in ("model.pt", "early.pt"))
     assert (early["epochs"], model["epochs"]) == (1, 2)
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["early.pt", "log.jsonl", "model.pt"]
 
 
-def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command says what is there; another one into the same folder is refused, and the file stays as it is."""
+def test_a_finished_model_is_neither_trained_again_nor_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command says what is there; another one into the same folder is refused, and the
+    file stays as it is.
+    """
     out = ("--out", str(tmp_path / "m"))
     assert performed(command, arguments("--epochs", "2", *out)) == 0
     before = (tmp_path / "m" / "model.pt").read_bytes()
@@ -208,9 +264,14 @@ def test_a_finished_model_is_neither_trained_again_nor_overwritten(tmp_path: Pat
     assert (tmp_path / "m" / "model.pt").read_bytes() == before
 
 
-def test_the_command_says_when_an_accuracy_was_not_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_when_an_accuracy_was_not_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, the model kept."""
-    assert performed(command, arguments("--epochs", "1", "--until-accuracy", "1", "--out", str(tmp_path / "m"))) == 1
+    assert (
+        performed(command, arguments("--epochs", "1", "--until-accuracy", "1", "--out", str(tmp_path / "m")))
+        == 1
+    )
     assert "did not reach 1.0" in capsys.readouterr().err
     assert (tmp_path / "m" / "model.pt").exists()
 
@@ -241,7 +302,9 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     words = ["--dataset", "digits", "--net_arch", "fc", "--epochs", "60"]
     start = [sys.executable, "-m", "airepair", "train", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*start, "--out", str(tmp_path / "a")], env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*start, "--out", str(tmp_path / "a")], env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 3/"):
@@ -250,8 +313,12 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     process.wait()
     time.sleep(0.1)
     assert not (tmp_path / "a" / "model.pt").exists()
-    again = subprocess.run([*start, "--out", str(tmp_path / "a")], env=environment, capture_output=True, text=True)
-    whole = subprocess.run([*start, "--out", str(tmp_path / "b")], env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        [*start, "--out", str(tmp_path / "a")], env=environment, capture_output=True, text=True
+    )
+    whole = subprocess.run(
+        [*start, "--out", str(tmp_path / "b")], env=environment, capture_output=True, text=True
+    )
     assert "epoch 1/" not in again.stdout
     assert "epoch 1/" in whole.stdout
     states = [torch.load(tmp_path / n / "model.pt", weights_only=True)["state_dict"] for n in "ab"]

@@ -1,4 +1,7 @@
-"""The training step, its recording, and the augmentation of bytes. Without CUDA the graph is played by the work itself: same order, same result."""
+"""The training step, its recording, and the augmentation of bytes.
+
+Without CUDA the graph is played by the work itself: same order, same result.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 class Tape:
-    """Stands for a CUDA graph: counts recordings and replays, and does in a replay what was recorded, on the fixed places."""
+    """Stands for a CUDA graph: counts recordings and replays, and does in a replay what was
+    recorded, on the fixed places.
+    """
 
     def __init__(self) -> None:
         self.recorded, self.replayed = 0, 0
@@ -43,23 +48,40 @@ class Tape:
 
 
 def trained(record: Tape | None, meter: Meter | None = None) -> tuple[nn.Module, list[float]]:
-    """The toy network after two epochs of 160 images (a last batch of 20 when batches hold 28), and the losses."""
+    """The toy network after two epochs of 160 images (a last batch of 20 when batches hold 28), and
+    the losses.
+    """
     module = copy.deepcopy(toy.subject("cnn").module)
     if meter:
         module.register_forward_pre_hook(meter)
     data, generator, losses = toy.dataset().train, seeded(), []
-    with Stepper(module.train(), optimizer_of(module, RECIPE), CrossEntropy(0.1), shift, generator, plain=True, record=record) as step:
+    with Stepper(
+        module.train(),
+        optimizer_of(module, RECIPE),
+        CrossEntropy(0.1),
+        shift,
+        generator,
+        plain=True,
+        record=record,
+    ) as step:
         for epoch in range(2):
-            losses += [float(step(data, index, 0.1 / (epoch + 1))) for index in batches(len(data), 28, generator)]
+            losses += [
+                float(step(data, index, 0.1 / (epoch + 1))) for index in batches(len(data), 28, generator)
+            ]
     return module, losses
 
 
 def test_replayed_steps_are_the_plain_ones() -> None:
-    """Bit for bit, through warm-up, recording, a batch of another length and a changing learning rate; one recording serves both epochs."""
+    """Bit for bit, through warm-up, recording, a batch of another length and a changing learning
+    rate; one recording serves both epochs.
+    """
     tape = Tape()
     one, two = trained(None), trained(tape)
     assert one[1] == two[1]
-    assert all(torch.equal(a, b) for a, b in zip(one[0].state_dict().values(), two[0].state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one[0].state_dict().values(), two[0].state_dict().values(), strict=True)
+    )
     assert (tape.recorded, tape.replayed) == (1, 2 * 5 - WARM_UP)
 
 
@@ -78,7 +100,9 @@ def test_replays_count_their_images() -> None:
 
 
 def test_images_are_counted_once_where_recording_fails() -> None:
-    """The hooks of the try that could not be recorded ran, and nothing was computed: neither used nor taken back."""
+    """The hooks of the try that could not be recorded ran, and nothing was computed: neither used
+    nor taken back.
+    """
 
     class Fails(Tape):
         def __call__(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -89,7 +113,9 @@ def test_images_are_counted_once_where_recording_fails() -> None:
     module, meter, tape = copy.deepcopy(toy.subject("cnn").module), Meter(), Fails()
     module.register_forward_pre_hook(meter)
     data, generator = toy.dataset().train, seeded()
-    with Stepper(module.train(), optimizer_of(module, RECIPE), CrossEntropy(), none, generator, plain=True, record=tape) as step:
+    with Stepper(
+        module.train(), optimizer_of(module, RECIPE), CrossEntropy(), none, generator, plain=True, record=tape
+    ) as step:
         for index in batches(len(data), 20, generator):
             step(data, index, 0.1)
     assert (tape.recorded, meter.backward, meter.taken_back) == (1, 160, 0)
@@ -124,14 +150,18 @@ def test_a_loss_of_a_method_s_own_is_never_recorded() -> None:
     """Only `plain` allows it."""
     module, tape = toy.architecture("cnn"), Tape()
     loss = CrossEntropy()
-    with Stepper(module, optimizer_of(module, RECIPE), lambda m, x, y: loss(m, x, y), none, seeded(), record=tape) as step:
+    with Stepper(
+        module, optimizer_of(module, RECIPE), lambda m, x, y: loss(m, x, y), none, seeded(), record=tape
+    ) as step:
         for _ in range(WARM_UP + 2):
             step(toy.dataset().train, torch.arange(32), 0.1)
     assert tape.recorded == 0
 
 
 def test_the_layout_of_weights_and_of_the_optimiser_s_state_goes_there_and_back() -> None:
-    """Convolutions and their momenta together, the same numbers, the same parameters; afterwards as it was."""
+    """Convolutions and their momenta together, the same numbers, the same parameters; afterwards as
+    it was.
+    """
     module = toy.architecture("cnn")
     optimizer = optimizer_of(module, RECIPE)
     data = toy.dataset().train
@@ -139,7 +169,9 @@ def test_the_layout_of_weights_and_of_the_optimiser_s_state_goes_there_and_back(
         step(data, torch.arange(32), 0.1)
     weight, before = module[0].weight, copy.deepcopy(module.state_dict())
     weight.data = torch.cat([weight.data] * 2, 1)  # one channel has no layout of its own
-    optimizer.state[weight]["momentum_buffer"] = torch.cat([optimizer.state[weight]["momentum_buffer"]] * 2, 1)
+    optimizer.state[weight]["momentum_buffer"] = torch.cat(
+        [optimizer.state[weight]["momentum_buffer"]] * 2, 1
+    )
     stepping._laid_out(module, optimizer, torch.channels_last)
     for tensor in (weight, optimizer.state[weight]["momentum_buffer"]):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
@@ -161,7 +193,9 @@ def test_bytes_are_augmented_as_floats_are(name: str) -> None:
 
 
 def test_a_shift_is_a_crop_of_the_padded_image() -> None:
-    """Every image is one of the crops of itself with zeros around, all channels alike; the same places occur for other images."""
+    """Every image is one of the crops of itself with zeros around, all channels alike; the same
+    places occur for other images.
+    """
     x = torch.rand(64, 3, 6, 9, generator=seeded(3))
     y = shift(x, seeded(4), pad=2)
     padded = nn.functional.pad(x, (2, 2, 2, 2))

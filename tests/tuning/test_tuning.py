@@ -1,4 +1,6 @@
-"""Tuning: shared and resumable trials, the same budget for all, selection on validation, the table that --auto reads."""
+"""Tuning: shared and resumable trials, the same budget for all, selection on validation, the table
+that --auto reads.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,11 @@ class Toys(Loader):
 
     def _load(self, spec: CellSpec) -> Loaded:
         found = toy(seed=spec.case.seed)
-        return Loaded(dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, test=self.change(found.dataset.test))))
+        return Loaded(
+            dataclasses.replace(
+                found, dataset=dataclasses.replace(found.dataset, test=self.change(found.dataset.test))
+            )
+        )
 
 
 def toy_bench(loader: Loader, seeds: tuple[int, ...] = (100,)) -> Bench:
@@ -83,7 +89,9 @@ def test_the_budget_refuses_the_batch_that_would_pass_it() -> None:
 
 @pytest.mark.parametrize("name", ["finetune", "deeprepair", "irepair", "editable"])
 def test_a_method_that_runs_out_of_budget_hands_in_what_it_has(name: str) -> None:
-    """Training that is cut off by the limit is a repair with a note, within the budget; the loop's best state is not worse than the start."""
+    """Training that is cut off by the limit is a repair with a note, within the budget; the loop's
+    best state is not worse than the start.
+    """
     method = build(name, {"points": 8} if name == "irepair" else {})
     limit = 150 if name == "irepair" else 700
     found = run(prepare(Case("toy", "mlp", name, 0), toy(), method, limit=Limit(images=limit)))
@@ -96,15 +104,21 @@ def test_a_method_that_runs_out_of_budget_hands_in_what_it_has(name: str) -> Non
 
 
 def test_a_method_without_a_state_to_return_says_that_the_budget_ended_it() -> None:
-    """Apricot's submodels have no validation: a budget below their training is no repair, and the reason names the number."""
-    found = run(prepare(Case("toy", "mlp", "apricot", 0), toy(), build("apricot", {}), limit=Limit(images=50)))
+    """Apricot's submodels have no validation: a budget below their training is no repair, and the
+    reason names the number.
+    """
+    found = run(
+        prepare(Case("toy", "mlp", "apricot", 0), toy(), build("apricot", {}), limit=Limit(images=50))
+    )
     assert found.record.status == "timeout"
     assert "budget of 50 training images" in found.record.reason
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS.builtin if n not in ("noop", "lookup", "best")])
 def test_every_method_with_numbers_to_choose_has_a_space(name: str) -> None:
-    """At least one option of each has a range, and every range is one that Optuna and the option itself accept."""
+    """At least one option of each has a range, and every range is one that Optuna and the option
+    itself accept.
+    """
     space = space_of(name)
     for option_name, distribution in distributions(space).items():
         assert distribution.single() is False
@@ -120,7 +134,9 @@ def test_the_controls_are_tuned_in_the_same_way() -> None:
 
 
 def test_only_the_open_options_are_searched_if_asked() -> None:
-    """`--open` searches what no publication states: memit's ridge, not its margin; finetune has no such option."""
+    """`--open` searches what no publication states: memit's ridge, not its margin; finetune has no
+    such option.
+    """
     assert set(space_of("memit", only_open=True)) == {"ridge"} < set(space_of("memit"))
     with pytest.raises(UsageError, match="open"):
         space_of("finetune", only_open=True)
@@ -144,7 +160,10 @@ class Narrow:
         return task.module
 
 
-@pytest.mark.parametrize(("method", "said"), [("noop", "it has no options"), (f"{__name__}:Narrow", "rate has an empty tuning space")])
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("noop", "it has no options"), (f"{__name__}:Narrow", "rate has an empty tuning space")],
+)
 def test_an_empty_space_is_one_clear_line(method: str, said: str) -> None:
     """Neither a method without ranges nor an empty range is tuned in silence."""
     with pytest.raises(UsageError, match=said):
@@ -152,7 +171,9 @@ def test_an_empty_space_is_one_clear_line(method: str, said: str) -> None:
 
 
 def test_processes_share_the_trials_and_each_is_run_once(tmp_path: Path) -> None:
-    """Two processes on one folder take different trials, as many in all as were asked for; the first is the default settings."""
+    """Two processes on one folder take different trials, as many in all as were asked for; the
+    first is the default settings.
+    """
     one, two = trials_of(tmp_path), trials_of(tmp_path)
     claims = [t.claim() for t in (one, two, one, two, one)]
     assert [c and c.number for c in claims] == [0, 1, 2, 3, None]
@@ -163,7 +184,9 @@ def test_processes_share_the_trials_and_each_is_run_once(tmp_path: Path) -> None
 
 
 def test_a_stopped_run_goes_on_with_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial whose process died is taken over with its options, and the trials after it are those of a run that was never stopped."""
+    """A trial whose process died is taken over with its options, and the trials after it are those
+    of a run that was never stopped.
+    """
 
     def value(claim: object) -> float:
         return round(1 / (1 + claim.options["lr"]), 6)  # type: ignore[attr-defined]
@@ -191,7 +214,10 @@ def test_a_stopped_run_goes_on_with_the_same_trials(tmp_path: Path, monkeypatch:
 
 
 def test_another_budget_is_another_folder(tmp_path: Path) -> None:
-    """Trials at different budgets are not comparable: refused, with what is there. More trials of the same kind are welcome."""
+    """Trials at different budgets are not comparable: refused, with what is there.
+
+    More trials of the same kind are welcome.
+    """
     trials_of(tmp_path)
     with pytest.raises(UsageError, match="another --out"):
         trials_of(tmp_path, images=2000)
@@ -212,7 +238,9 @@ def test_equal_trials_leave_the_default_settings(tmp_path: Path) -> None:
 
 
 def test_a_trial_sees_validation_and_never_test(tmp_path: Path) -> None:
-    """A poisoned test split changes nothing: the records' scores are those on validation, the mean over the tuning seeds decides."""
+    """A poisoned test split changes nothing: the records' scores are those on validation, the mean
+    over the tuning seeds decides.
+    """
 
     def poisoned(test: Split) -> Split:
         return Split(torch.full_like(test.x, float("nan")), test.y)
@@ -224,7 +252,10 @@ def test_a_trial_sees_validation_and_never_test(tmp_path: Path) -> None:
     assert one.value == two.value
     assert one.value == pytest.approx(sum(r.subject["repaired_validation_accuracy"] for r in one.records) / 2)
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert [line["key"] for line in lines] == ["toy-mlp-finetune[trial3]-s100", "toy-mlp-finetune[trial3]-s101"]
+    assert [line["key"] for line in lines] == [
+        "toy-mlp-finetune[trial3]-s100",
+        "toy-mlp-finetune[trial3]-s101",
+    ]
     assert lines[0]["provenance"]["tuning"]["tuned"] == options
     assert lines[0]["options"]["lr"] == {"value": 0.05, "given": True, "origin": "trial 3"}
 
@@ -251,7 +282,9 @@ def test_the_table_keeps_other_rows_and_gives_options_with_their_origin(tmp_path
 
 
 def test_a_combination_has_the_settings_of_its_steps() -> None:
-    """`prdnn+dl2` gets prdnn's row and dl2's, each under the step's name, and they are options that it has."""
+    """`prdnn+dl2` gets prdnn's row and dl2's, each under the step's name, and they are options that
+    it has.
+    """
     chosen = choose_options("digits", "fc", "prdnn+dl2", "smoke", {})
     for step in ("prdnn", "dl2"):
         alone = choose_options("digits", "fc", step, "smoke", {})
@@ -277,7 +310,9 @@ def test_a_combination_has_the_settings_of_its_steps() -> None:
         (["--model", "fc+imbalanced7"], "imbalanced.severity=7.0 is out of range"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Nothing is trained and nothing is written."""
     assert main(["tune", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -289,8 +324,22 @@ def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, caps
 def test_the_command_tunes_and_writes_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Digits from end to end: trials, a row with its origin; the same command again runs nothing more; --install puts the row in its place."""
-    words = ["tune", "--model", "fc", "--method", "random", "--trials", "3", "--seeds", "100", "--out", str(tmp_path)]
+    """Digits from end to end: trials, a row with its origin; the same command again runs nothing
+    more; --install puts the row in its place.
+    """
+    words = [
+        "tune",
+        "--model",
+        "fc",
+        "--method",
+        "random",
+        "--trials",
+        "3",
+        "--seeds",
+        "100",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "trial 0 of 0..2" in out
@@ -308,9 +357,14 @@ def test_the_command_tunes_and_writes_the_table(
     assert read_rows(tmp_path / "package.toml") == [row]
 
 
-def test_a_method_that_is_unsupported_there_has_no_row_and_fails_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_that_is_unsupported_there_has_no_row_and_fails_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its trials are said to be unsupported, with the reason; the run as a whole is sound."""
-    assert main(["tune", "--model", "fc", "--method", "deepcorrect", "--trials", "2", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["tune", "--model", "fc", "--method", "deepcorrect", "--trials", "2", "--out", str(tmp_path)])
+        == 0
+    )
     assert "digits-fc-deepcorrect: no trial was repaired (unsupported: " in capsys.readouterr().out
     assert not (tmp_path / "tuned.toml").exists()
 
@@ -323,7 +377,9 @@ def test_no_limit_is_no_budget() -> None:
 
 
 def test_the_packaged_table_is_what_auto_reads() -> None:
-    """Every row names a method and options that exist, and its origin says commit, device, n and seeds other than the grid's."""
+    """Every row names a method and options that exist, and its origin says commit, device, n and
+    seeds other than the grid's.
+    """
     rows = read_rows(tuned_table())
     assert rows
     for row in rows:
@@ -340,12 +396,19 @@ def test_the_packaged_table_is_what_auto_reads() -> None:
 
 
 def test_the_packaged_table_is_what_the_committed_trials_say() -> None:
-    """Each row of a network rests on as many trials as any other, all with one budget, and has the options of the one that is best on validation."""
+    """Each row of a network rests on as many trials as any other, all with one budget, and has the
+    options of the one that is best on validation.
+    """
     file = Path(__file__).parents[2] / "reports" / "tuning" / "digits" / "trials.jsonl"
     records = read([file])[0]
-    asked = {(r.case.model, r.provenance["tuning"]["trials"], r.provenance["tuning"]["images"]) for r in records}
+    asked = {
+        (r.case.model, r.provenance["tuning"]["trials"], r.provenance["tuning"]["images"]) for r in records
+    }
     assert len(asked) == len({model for model, *_ in asked})
-    assert not any(r.provenance["dirty"] or r.case.seed < 100 or r.provenance["benchmark_version"] != BENCHMARK_VERSION for r in records)
+    assert not any(
+        r.provenance["dirty"] or r.case.seed < 100 or r.provenance["benchmark_version"] != BENCHMARK_VERSION
+        for r in records
+    )
     assert all(r.budget.get("backward", 0) <= r.provenance["tuning"]["images"] for r in records)
     for row in read_rows(tuned_table()):
         place = (row["dataset"], row["model"], row["method"])
@@ -357,7 +420,14 @@ def test_the_packaged_table_is_what_the_committed_trials_say() -> None:
         many, images = first["tuning"]["trials"], first["tuning"]["images"]
         assert sorted(trials) == list(range(many)), place
         seeds = ", ".join(map(str, first["tuning"]["seeds"]))
-        assert f"{first['commit'][:7]}, {first['device']}, {many} trials of {images:,} images, seeds {seeds}" in row["origin"], place
-        means = {k: fmean(r.after["accuracy"] for r in t) for k, t in trials.items() if all(r.status == "repaired" for r in t)}
+        assert (
+            f"{first['commit'][:7]}, {first['device']}, {many} trials of {images:,} images, seeds {seeds}"
+            in row["origin"]
+        ), place
+        means = {
+            k: fmean(r.after["accuracy"] for r in t)
+            for k, t in trials.items()
+            if all(r.status == "repaired" for r in t)
+        }
         best = trials[max(means, key=lambda k: (means[k], -k))][0]
         assert {k: best.options[k]["value"] for k in row["options"]} == row["options"], place

@@ -1,4 +1,6 @@
-"""`airepair verify`: what records contradict in themselves, in this machine's data and methods, and in a cell that is run again."""
+"""`airepair verify`: what records contradict in themselves, in this machine's data and methods, and
+in a cell that is run again.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ RANDOM = "digits-fc-random-s90"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two methods at two seeds, with the cache of its baselines beside it."""
     folder = tmp_path_factory.mktemp("verified")
-    result = suite(folder / "out", *SMALL, "--method", "noop,random", "--seeds", "90,91", cache=folder / "cache")
+    result = suite(
+        folder / "out", *SMALL, "--method", "noop,random", "--seeds", "90,91", cache=folder / "cache"
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
 
@@ -76,7 +80,9 @@ def option(name: str, value: Any, given: bool) -> Callable[[Record], Record]:
 
 def split(record: Record) -> Record:
     """Another test split."""
-    return dataclasses.replace(record, subject={**record.subject, "data": {**record.subject["data"], "test": "f" * 64}})
+    return dataclasses.replace(
+        record, subject={**record.subject, "data": {**record.subject["data"], "test": "f" * 64}}
+    )
 
 
 SPOILT: dict[str, tuple[Callable[[Record], Record], list[str]]] = {
@@ -88,8 +94,14 @@ SPOILT: dict[str, tuple[Callable[[Record], Record], list[str]]] = {
     "break rate lowered": (after(break_rate=1.0), ["break_rate is 1, and its right answers give"]),
     "right answers turned": (answers, ["its right answers after the repair differ on 1 images"]),
     "an option out of range": (option("norm", -5.0, True), ["random.norm=-5.0 is out of range"]),
-    "an option that the method lacks": (option("nrom", 1.0, True), ["unknown option of random 'nrom' (did you mean 'norm'?)"]),
-    "an option that nobody gave": (option("norm", 0.7, False), ["random.norm is 0.7 and was not given; the default is 0.1"]),
+    "an option that the method lacks": (
+        option("nrom", 1.0, True),
+        ["unknown option of random 'nrom' (did you mean 'norm'?)"],
+    ),
+    "an option that nobody gave": (
+        option("norm", 0.7, False),
+        ["random.norm is 0.7 and was not given; the default is 0.1"],
+    ),
     "a foreign test split": (split, ["its test split has the digest ffffffffffff, that of digits here"]),
 }
 
@@ -103,7 +115,10 @@ def test_what_was_changed_is_found_without_running_anything(
     assert main(["verify", str(ran)]) == 1
     shown = capsys.readouterr().out
     assert all(word in shown for word in words), shown
-    assert all(line.startswith((f"contradicted: {RANDOM}: ", "contradicted: 0 of 0", "note: ")) for line in shown.splitlines())
+    assert all(
+        line.startswith((f"contradicted: {RANDOM}: ", "contradicted: 0 of 0", "note: "))
+        for line in shown.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,14 +126,21 @@ def test_what_was_changed_is_found_without_running_anything(
     [
         (lambda a: {**a, "after": (a["label"] + 1) % 10}, "its right answers after the repair differ on"),
         (lambda a: {**a, "index": a["index"] + 1}, "is of other images than its right answers"),
-        (lambda a: {**a, "confusion_after": a["confusion_after"] * 2}, "confusion_after in predictions.npz is not of the predictions"),
+        (
+            lambda a: {**a, "confusion_after": a["confusion_after"] * 2},
+            "confusion_after in predictions.npz is not of the predictions",
+        ),
         (lambda a: {**a, "after": a["after"][:10]}, "predictions.npz cannot be read"),
         (lambda a: {k: v for k, v in a.items() if k != "label"}, "predictions.npz cannot be read"),
         (None, "predictions.npz cannot be read"),
     ],
 )
-def test_predictions_are_compared_with_the_record(ran: Path, capsys: pytest.CaptureFixture[str], change: Any, said: str) -> None:
-    """Their labels, answers, images and confusion matrices; a damaged file is a contradiction, not a traceback."""
+def test_predictions_are_compared_with_the_record(
+    ran: Path, capsys: pytest.CaptureFixture[str], change: Any, said: str
+) -> None:
+    """Their labels, answers, images and confusion matrices; a damaged file is a contradiction, not
+    a traceback.
+    """
     path = ran / "cells" / RANDOM / "predictions.npz"
     with np.load(path) as found:
         arrays = {name: found[name] for name in found.files}
@@ -140,7 +162,9 @@ def test_a_line_that_is_no_record_is_a_contradiction(ran: Path, capsys: pytest.C
     assert "records.jsonl:1: after.accuracy is 9.9; accepted: a number from 0 to 1" in capsys.readouterr().out
 
 
-def test_a_sample_is_run_again_and_the_folder_is_marked(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_is_run_again_and_the_folder_is_marked(
+    ran: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On the machine that made them the bits are equal. The mark holds for these records only."""
     assert main(["verify", str(ran), "--reproduce", "2", "--sample-seed", "7"]) == 0
     shown = capsys.readouterr().out
@@ -150,20 +174,31 @@ def test_a_sample_is_run_again_and_the_folder_is_marked(ran: Path, capsys: pytes
     assert mark.word == "reproduced"
     assert str(mark).startswith("reproduced: 2 of 4 cells, drawn at random, were run again")
     assert len({r.key for r in mark.sample}) == 2
-    append(ran / "records.jsonl", dataclasses.replace(read([ran])[0][0], case=Case("digits", "fc", "noop", 99)))
+    append(
+        ran / "records.jsonl", dataclasses.replace(read([ran])[0][0], case=Case("digits", "fc", "noop", 99))
+    )
     assert marks.read(ran) is None
 
 
 def test_a_repair_that_never_happened_is_contradicted(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Scores, right answers and digest agree with each other; the cell run again says otherwise, and the folder's mark too."""
+    """Scores, right answers and digest agree with each other; the cell run again says otherwise,
+    and the folder's mark too.
+    """
 
     def invented(record: Record) -> Record:
         right = unpack(record.right["before"]) | True
         before = unpack(record.right["before"])
-        scores = {"accuracy": 1.0, "net_change": float(1 - before.mean()), "break_rate": 0.0, "generalisation": 1.0}
+        scores = {
+            "accuracy": 1.0,
+            "net_change": float(1 - before.mean()),
+            "break_rate": 0.0,
+            "generalisation": 1.0,
+        }
         found = after(**scores)(record)
         return dataclasses.replace(
-            found, right={**record.right, "after": pack(right)}, subject={**record.subject, "repaired_weights": "0" * 64}
+            found,
+            right={**record.right, "after": pack(right)},
+            subject={**record.subject, "repaired_weights": "0" * 64},
         )
 
     rewritten(ran, invented)
@@ -202,7 +237,17 @@ def test_a_spec_is_the_recorded_cell(ran: Path) -> None:
     [
         ({"status": "timeout"}, "it ended as timeout"),
         ({"provenance": {"benchmark_version": 1}}, "it is of benchmark version 1"),
-        ({"provenance": {"benchmark_version": 2, "profile": "smoke", "device_kind": "cuda", "device": "H100"}}, "it ran on H100"),
+        (
+            {
+                "provenance": {
+                    "benchmark_version": 2,
+                    "profile": "smoke",
+                    "device_kind": "cuda",
+                    "device": "H100",
+                }
+            },
+            "it ran on H100",
+        ),
         ({"provenance": {"benchmark_version": 2, "profile": "mine"}}, "the profile 'mine' is not known here"),
         ({"case": Case("beans", "cnn", "noop", 0)}, "the data set beans is not known here"),
         ({"case": Case("digits", "cnn", "magic", 0)}, "unknown method 'magic'"),
@@ -220,7 +265,11 @@ def test_what_cannot_be_run_again_here_says_why(fields: dict[str, Any], why: str
 
 def repeated(arithmetic: str = "native", **changes: Any) -> Record:
     """A record with 400 right answers, 320 of them right after the repair."""
-    right = {"tested": pack([True] * 400), "before": pack(np.arange(400) < 300), "after": pack(np.arange(400) < 320)}
+    right = {
+        "tested": pack([True] * 400),
+        "before": pack(np.arange(400) < 300),
+        "after": pack(np.arange(400) < 320),
+    }
     fields: dict[str, Any] = {
         "before": {"accuracy": 0.75},
         "after": {"accuracy": 0.8},
@@ -254,7 +303,9 @@ def test_in_portable_arithmetic_bits_decide() -> None:
 
 
 def test_in_native_arithmetic_the_test_images_decide() -> None:
-    """Twenty images more wrong are more than McNemar's test allows; without the images only a larger gap is."""
+    """Twenty images more wrong are more than McNemar's test allows; without the images only a
+    larger gap is.
+    """
     assert judged(repeated(), repeated(**answered(300))).word == "contradicted"
     assert judged(repeated(), repeated(**answered(320, skip=5))).word == "reproduced"
     said = repeated(right={}, provenance={"n": {"test": 400}})
@@ -267,15 +318,22 @@ def test_a_cell_that_cannot_run_says_nothing_about_its_record() -> None:
     own = repeated()
     for again in (None, Record(own.case, "skipped", "no data"), Record(own.case, "failed", "no such option")):
         assert judged(own, again).word == "not tried"
-    assert judged(own, dataclasses.replace(own, status="unsupported", reason="no batch norm")).word == "contradicted"
+    assert (
+        judged(own, dataclasses.replace(own, status="unsupported", reason="no batch norm")).word
+        == "contradicted"
+    )
     other = repeated(subject={"data": {"test": "b"}})
-    assert judged(repeated(subject={"data": {"test": "a"}}), other).why.startswith("data of test: was a, is b")
+    assert judged(repeated(subject={"data": {"test": "a"}}), other).why.startswith(
+        "data of test: was a, is b"
+    )
 
 
 def test_a_mark_that_is_none_is_refused(tmp_path: Path) -> None:
     """One line."""
     (tmp_path / marks.MARK).write_text('{"word": "splendid"}')
-    with pytest.raises(Exception, match="word is 'splendid'; accepted: one of reported, reproduced, contradicted"):
+    with pytest.raises(
+        Exception, match="word is 'splendid'; accepted: one of reported, reproduced, contradicted"
+    ):
         marks.read(tmp_path)
 
 

@@ -32,9 +32,15 @@ def run(args: argparse.Namespace) -> int:
     tenancy = Tenancy(args.out)
     tenancy.share()
     if not tenancy.claim(str(spec.case)):
-        raise UsageError(f"another process runs {spec.case} into {args.out}; accepted: one task per cell, or another --out")
+        raise UsageError(
+            f"another process runs {spec.case} into {args.out}; accepted: one task per cell, or another --out"
+        )
     record, stands = _result(spec, args.out, args.keep_models)
-    scores = [f"accuracy {100 * found['accuracy']:.2f}" for found in (record.before, record.after) if "accuracy" in found]
+    scores = [
+        f"accuracy {100 * found['accuracy']:.2f}"
+        for found in (record.before, record.after)
+        if "accuracy" in found
+    ]
     words = [record.reason, " -> ".join(scores), "its record stands" if stands else ""]
     print(f"{record.key}: {record.status}{''.join(f'; {w}' for w in words if w)}")
     return 0 if record.status in FINISHED else 1

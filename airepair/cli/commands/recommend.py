@@ -22,7 +22,15 @@ def run(args: argparse.Namespace) -> int:
     if note := of_version(cells):
         print(note)
     for line in recommendations(cells):
-        print(textwrap.fill(f"Recommendation for {line}", 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        print(
+            textwrap.fill(
+                f"Recommendation for {line}",
+                100,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
     for remark in remarks:
         print(remark)
     return 0

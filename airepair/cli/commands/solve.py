@@ -32,16 +32,39 @@ def run(args: argparse.Namespace) -> int:
     for name in ("margin", "bound", "seconds", "entries", "first"):
         value = getattr(args, name)
         if value is not None and not (value > 0 or (name == "margin" and value == 0)):
-            raise UsageError(f"--{name} {value} is out of range; accepted: {'0 or more' if name == 'margin' else 'above 0'}")
+            raise UsageError(
+                f"--{name} {value} is out of range; accepted: "
+                f"{'0 or more' if name == 'margin' else 'above 0'}"
+            )
     arrays = _arrays(args)
     opened, x = _fed(args, arrays["x"])
     triples = _triples(args, arrays, opened, x)
-    about = {"model": str(args.model), "inputs": len(x), "norm": args.norm, "margin": args.margin, "bias": args.bias, "bound": args.bound}
+    about = {
+        "model": str(args.model),
+        "inputs": len(x),
+        "norm": args.norm,
+        "margin": args.margin,
+        "bias": args.bias,
+        "bound": args.bound,
+    }
     try:
         norm, limits = Norm(args.norm, args.bound), Limits(args.seconds, args.entries)
-        answer = smallest(opened.module, x, triples, layer=args.layer, norm=norm, margin=args.margin, bias=args.bias, limits=limits)
+        answer = smallest(
+            opened.module,
+            x,
+            triples,
+            layer=args.layer,
+            norm=norm,
+            margin=args.margin,
+            bias=args.bias,
+            limits=limits,
+        )
     except Unsupported as error:
-        print(json.dumps(about | {"status": "undecided", "reason": str(error)}) if args.json else f"undecided: {error}")
+        print(
+            json.dumps(about | {"status": "undecided", "reason": str(error)})
+            if args.json
+            else f"undecided: {error}"
+        )
         return 1
     print(json.dumps(about | asdict(answer)) if args.json else "\n".join(_text(args, len(x), answer)))
     return 0 if answer.status == "optimal" else 1
@@ -55,13 +78,22 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"{args.inputs} is not a readable .npz: {one_line(error)}") from error
     missing = [k for k in ("x", NEEDS[args.require]) if k and k not in found]
     if missing:
-        raise UsageError(f"{args.inputs} holds {', '.join(found) or 'nothing'}; --require {args.require} needs {' and '.join(missing)}")
+        raise UsageError(
+            f"{args.inputs} holds {', '.join(found) or 'nothing'}; --require {args.require} needs "
+            f"{' and '.join(missing)}"
+        )
     if found["x"].ndim < 2 or not len(found["x"]) or found["x"].dtype.kind not in "fiu":
-        raise UsageError(f"{args.inputs}: x is {found['x'].shape} of {found['x'].dtype}; accepted: numbers, N x C x H x W or N x features")
+        raise UsageError(
+            f"{args.inputs}: x is {found['x'].shape} of {found['x'].dtype}; accepted: numbers, "
+            f"N x C x H x W or N x features"
+        )
     if not np.isfinite(found["x"]).all():
         raise UsageError(f"{args.inputs}: x holds values that are not finite")
     if "y" in found and (found["y"].dtype.kind not in "iu" or found["y"].shape != (len(found["x"]),)):
-        raise UsageError(f"{args.inputs}: y is {found['y'].shape} of {found['y'].dtype}; accepted: {len(found['x'])} whole numbers")
+        raise UsageError(
+            f"{args.inputs}: y is {found['y'].shape} of {found['y'].dtype}; accepted: "
+            f"{len(found['x'])} whole numbers"
+        )
     for key in ("x", "y"):
         if key in found and args.first:
             found[key] = found[key][: args.first]
@@ -74,7 +106,9 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
     images = images_in(values)
     given = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3])) if len(shape) == 3 else None
     name = model_name(args.net_arch, args.depth) if args.net_arch else None
-    opened = open_model(args.model, architecture=lambda w: load(w, name, given), shape=given, trust_pickle=args.trust_pickle)
+    opened = open_model(
+        args.model, architecture=lambda w: load(w, name, given), shape=given, trust_pickle=args.trust_pickle
+    )
     if opened.shape not in (None, shape) and images is not None:
         layouts = layouts_of(opened.shape, images.shape[1:], opened.channels_last)
         values = arranged(images, layouts[0]) if layouts else values
@@ -82,7 +116,10 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
         values = images
     x = torch.from_numpy(np.ascontiguousarray(values)).double()
     if opened.feed:
-        scale, offset = (torch.tensor(v).double().view(1, -1, *([1] * (x.ndim - 2))) for v in (opened.feed.scale, opened.feed.offset))
+        scale, offset = (
+            torch.tensor(v).double().view(1, -1, *([1] * (x.ndim - 2)))
+            for v in (opened.feed.scale, opened.feed.offset)
+        )
         x = x * scale + offset
     try:
         with torch.no_grad():
@@ -91,7 +128,9 @@ def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
         raise UsageError(f"{args.model} does not take x of {shape}: {one_line(error)}") from error
     if logits.ndim != 2:
         raise UsageError(f"{args.model} answers with {tuple(logits.shape)}; accepted: N x classes")
-    probes = torch.from_numpy(check_inputs(tuple(x.shape[1:]))[:PROBED])  # x may be one input, whose logits add up to 1 by chance
+    probes = torch.from_numpy(
+        check_inputs(tuple(x.shape[1:]))[:PROBED]
+    )  # x may be one input, whose logits add up to 1 by chance
     return at_logits(opened, lambda module: module(probes), str(args.model)), x
 
 
@@ -105,11 +144,15 @@ def _triples(args: argparse.Namespace, arrays: dict[str, Any], opened: ModelFile
         return second_best(logits)
     orders = arrays["orders"]
     if orders.ndim != 2 or orders.shape[1] != 3 or orders.dtype.kind not in "iu":
-        raise UsageError(f"{args.inputs}: orders is {orders.shape} of {orders.dtype}; accepted: R x 3 whole numbers (input, winner, loser)")
+        raise UsageError(
+            f"{args.inputs}: orders is {orders.shape} of {orders.dtype}; accepted: "
+            f"R x 3 whole numbers (input, winner, loser)"
+        )
     orders = orders[orders[:, 0] < n] if args.first else orders
     if not len(orders) or orders.min() < 0 or orders[:, 0].max() >= n or orders[:, 1:].max() >= classes:
         raise UsageError(
-            f"{args.inputs}: orders name inputs or classes that are not there; accepted: inputs 0..{n - 1}, classes 0..{classes - 1}"
+            f"{args.inputs}: orders name inputs or classes that are not there; accepted: "
+            f"inputs 0..{n - 1}, classes 0..{classes - 1}"
         )
     return torch.from_numpy(orders).long()
 
@@ -118,11 +161,18 @@ def _text(args: argparse.Namespace, inputs: int, answer: Answer) -> list[str]:
     bias = "and bias" if args.bias else "without bias"
     bound = f" within +-{args.bound:g}" if args.bound else ""
     what = f"layer {answer.layer} (weights {bias}, {answer.variables:,} variables{bound})"
-    asked = f"{answer.required:,} orders of {inputs:,} inputs, margin {args.margin:g}; {answer.before:,} hold before"
+    asked = (
+        f"{answer.required:,} orders of {inputs:,} inputs, margin {args.margin:g}; "
+        f"{answer.before:,} hold before"
+    )
     work = f"{answer.rows:,} rows in {answer.programs} programs, {answer.seconds:.3f} s"
     if answer.status == "infeasible":
         return [f"proved infeasible: no change of {what} does it", asked, work]
-    lines = [f"optimum {answer.optimum:.12g}  ({args.norm}, {answer.verdict}, duality gap {answer.gap:.1g})", what, asked]
+    lines = [
+        f"optimum {answer.optimum:.12g}  ({args.norm}, {answer.verdict}, duality gap {answer.gap:.1g})",
+        what,
+        asked,
+    ]
     lines.append(f"L1 {answer.l1:.9g}, Linf {answer.linf:.9g}, {answer.changed:,} changed; {work}")
     where = "the decoupled network" if answer.decoupled else "the network"
     lines.append(f"checked in float64: {answer.after:,} of {answer.required:,} hold in {where}")

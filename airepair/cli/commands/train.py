@@ -42,22 +42,34 @@ def run(args: argparse.Namespace) -> int:
     dataset = on_device(spoil(found, training, args.seed), device)
     plan = plan_of(args, training)
     if given := {k: v for k, v in _given(args).items() if v is not None}:
-        training = replace(training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}")
+        training = replace(
+            training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}"
+        )
     torch.manual_seed(args.seed)
-    module = mark(build(model, dataset.name, len(dataset.classes), dataset.shape).to(device), dataset.name, device)
+    module = mark(
+        build(model, dataset.name, len(dataset.classes), dataset.shape).to(device), dataset.name, device
+    )
     if args.remark:
         print(args.remark)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
     facts = _facts(module, model, dataset, training, plan)
-    accuracy = _finished(folder, facts) or _train(module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder)
+    accuracy = _finished(folder, facts) or _train(
+        module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder
+    )
     reached = plan.until is None or accuracy["validation"] >= plan.until
     if not reached:
-        print(f"airepair: validation accuracy {accuracy['validation']:.4f} did not reach {plan.until}; the model is kept", file=sys.stderr)
+        print(
+            f"airepair: validation accuracy {accuracy['validation']:.4f} did not reach {plan.until}; "
+            f"the model is kept",
+            file=sys.stderr,
+        )
     return 0 if reached else 1
 
 
 def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """Accuracies of the model that the same command left here; None where there is none. UsageError for another's: it is never overwritten."""
+    """Accuracies of the model that the same command left here; None where there is none. UsageError
+    for another's: it is never overwritten.
+    """
     file = folder / "model.pt"
     if not file.exists() or (folder / STATE).exists():
         return None
@@ -65,7 +77,10 @@ def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | N
     if not isinstance(found, dict) or any(found.get(k) != v for k, v in facts.items()):
         raise UsageError(f"{file} belongs to another training; accepted: another --out, or delete it")
     accuracy: dict[str, float] = found["accuracy"]
-    print(f"{file}: trained already: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {found['epochs']} epochs")
+    print(
+        f"{file}: trained already: validation {accuracy['validation']:.4f}, "
+        f"test {accuracy['test']:.4f} after {found['epochs']} epochs"
+    )
     return accuracy
 
 
@@ -81,7 +96,10 @@ def plan_of(args: argparse.Namespace, training: Training) -> Plan:
         if value is not None and (not value > 0 or value == float("inf")):
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
     if args.until_accuracy is not None and args.until_accuracy > 1:
-        raise UsageError(f"--until-accuracy {args.until_accuracy} is out of range; accepted: a share in 0..1, for example 0.4684")
+        raise UsageError(
+            f"--until-accuracy {args.until_accuracy} is out of range; accepted: a share in 0..1, "
+            f"for example 0.4684"
+        )
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed} is negative; accepted: 0, 1, 2, ...")
     recipe = replace(training.recipe, **{k: v for k, v in given.items() if v is not None})
@@ -93,12 +111,20 @@ def _epochs(args: argparse.Namespace, recipe: Recipe) -> tuple[int, ...]:
     """Those of --keep-epochs."""
     words = [w for w in args.keep_epochs.replace(" ", "").split(",") if w]
     if not all(w.isdigit() and 1 <= int(w) <= recipe.epochs for w in words):
-        raise UsageError(f"--keep-epochs {args.keep_epochs!r}; accepted: epochs in 1..{recipe.epochs}, for example 2,10")
+        raise UsageError(
+            f"--keep-epochs {args.keep_epochs!r}; accepted: epochs in 1..{recipe.epochs}, for example 2,10"
+        )
     return tuple(map(int, words))
 
 
 def _train(
-    module: nn.Module, facts: dict[str, Any], dataset: Dataset, training: Training, plan: Plan, asked: tuple[int, ...], folder: Path
+    module: nn.Module,
+    facts: dict[str, Any],
+    dataset: Dataset,
+    training: Training,
+    plan: Plan,
+    asked: tuple[int, ...],
+    folder: Path,
 ) -> Mapping[str, float]:
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,21 +135,38 @@ def _train(
             save_atomically(facts | {"epochs": epoch, "state_dict": _cpu(kept)}, folder / name)
 
     def after(epoch: Epoch) -> None:
-        """A training that stops at an accuracy may end before its early epoch: the last one before the end stands in."""
+        """A training that stops at an accuracy may end before its early epoch: the last one before
+        the end stands in.
+        """
         if plan.until is not None and epoch.number < early and (epoch.accuracy or 0) < plan.until:
             save_atomically(facts | {"epochs": epoch.number, "state_dict": _cpu(module)}, folder / "early.pt")
         show.epoch(epoch)
 
-    fault = f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})" if training.fault else ""
+    fault = (
+        f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})"
+        if training.fault
+        else ""
+    )
     until = f", until validation accuracy {plan.until}" if plan.until is not None else ""
     size = f"{plan.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
     print(f"{dataset.name} {facts['arch']}: {size}; recipe of {training.origin}{fault}", flush=True)
-    history = train(module, dataset.train, dataset.validation, plan, Folder(folder), Watcher(after, keep, show.inside))
-    accuracy = {"validation": sit(module, dataset.validation).accuracy, "test": sit(module, dataset.test).accuracy}
-    save_atomically(facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)}, folder / "model.pt")
+    history = train(
+        module, dataset.train, dataset.validation, plan, Folder(folder), Watcher(after, keep, show.inside)
+    )
+    accuracy = {
+        "validation": sit(module, dataset.validation).accuracy,
+        "test": sit(module, dataset.test).accuracy,
+    }
+    save_atomically(
+        facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)},
+        folder / "model.pt",
+    )
     (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))
     (folder / STATE).unlink(missing_ok=True)
-    print(f"{folder / 'model.pt'}: validation {accuracy['validation']:.4f}, test {accuracy['test']:.4f} after {len(history)} epochs")
+    print(
+        f"{folder / 'model.pt'}: validation {accuracy['validation']:.4f}, "
+        f"test {accuracy['test']:.4f} after {len(history)} epochs"
+    )
     return accuracy
 
 

@@ -27,7 +27,9 @@ from airepair.tuning.trial import Bench, default_images, on, try_out
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the trials that are left and writes the table; 0 when every method that is supported there has one that was repaired."""
+    """Runs the trials that are left and writes the table; 0 when every method that is supported
+    there has one that was repaired.
+    """
     places = [(d, m) for d in _words("--dataset", args.dataset) for m in _words("--model", args.model)]
     seeds = seeds_of(args.seeds)
     for name in ("trials", "images", "seconds"):
@@ -79,15 +81,26 @@ def _methods(text: str, only_open: bool) -> list[str]:
 def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
     if args.profile:
         profile(args.profile)
-    shared = Shared(device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation")
+    shared = Shared(
+        device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation"
+    )
     bench = Bench(dataset, model, seeds, shared, Loader(cache(), most=len(seeds)))
     return replace(bench, shared=replace(shared, images=args.images or default_images(bench)))
 
 
-def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]) -> dict[str, Any] | None:
-    """Runs this process's share of the method's trials; its row of the table, {} where it is unsupported, None where there is none (yet)."""
+def _tune(
+    args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]
+) -> dict[str, Any] | None:
+    """Runs this process's share of the method's trials; its row of the table, {} where it is
+    unsupported, None where there is none (yet).
+    """
     name = f"{bench.dataset}-{bench.model}-{method}"
-    facts = {"trials": args.trials, "images": bench.shared.images, "seconds": bench.shared.seconds, "profile": bench.profile}
+    facts = {
+        "trials": args.trials,
+        "images": bench.shared.images,
+        "seconds": bench.shared.seconds,
+        "profile": bench.profile,
+    }
     facts |= {"open": True} if args.open else {}
     facts |= {"seeds": list(bench.seeds), "arithmetic": arithmetic(device_of(bench.shared.device))}
     default = _default(bench, method, space)
@@ -97,7 +110,10 @@ def _tune(args: argparse.Namespace, bench: Bench, method: str, space: dict[str, 
         options = {} if claim.number == 0 else dict(claim.options)
         result = try_out(bench, method, claim.number, options, args.out, facts)
         trials.tell(claim.number, result.value, result.reason)
-        words = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()) or "default settings"
+        words = (
+            ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
+            or "default settings"
+        )
         images = max((r.budget.get("backward", 0) for r in result.records), default=0)
         said = result.reason if result.value is None else f"validation {result.value:.4f}, {images:,} images"
         print(f"{name}  trial {claim.number} of 0..{args.trials - 1}: {said}  ({words})", flush=True)
@@ -110,15 +126,24 @@ def _default(bench: Bench, method: str, space: dict[str, Option]) -> dict[str, A
     return {name: given.get(name, option.default) for name, option in space.items()}
 
 
-def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace) -> dict[str, Any] | None:
+def _row(
+    bench: Bench, method: str, trials: Trials, default: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any] | None:
     finished, best = trials.finished(), trials.best()
     if len(finished) < args.trials:
-        print(f"{trials.name}: {args.trials - len(finished)} of {args.trials} trials are still run by other processes; no row yet")
+        print(
+            f"{trials.name}: {args.trials - len(finished)} of {args.trials} trials are still run by "
+            f"other processes; no row yet"
+        )
         return None
     if best is None:
         reason = finished[0].user_attrs.get("reason", "unknown")
         print(f"{trials.name}: no trial was repaired ({reason}); no row")
-        return {} if all(str(t.user_attrs.get("reason", "")).startswith("unsupported") for t in finished) else None
+        return (
+            {}
+            if all(str(t.user_attrs.get("reason", "")).startswith("unsupported") for t in finished)
+            else None
+        )
     head, dirty = commit()
     where = f"commit {head[:7]}{' with changes' if dirty else ''}" if head else "no checkout"
     seeds = ", ".join(map(str, bench.seeds))
@@ -129,7 +154,11 @@ def _row(bench: Bench, method: str, trials: Trials, default: dict[str, Any], arg
     found = profile(bench.profile)
     if bench.dataset in found.images or bench.dataset in found.recipe:
         row["profile"] = bench.profile
-    return {**row, "origin": f"tuned: {where}, {device}, {size}{won}", "options": default if best.number == 0 else dict(best.params)}
+    return {
+        **row,
+        "origin": f"tuned: {where}, {device}, {size}{won}",
+        "options": default if best.number == 0 else dict(best.params),
+    }
 
 
 def _finish(args: argparse.Namespace, rows: list[dict[str, Any]], failed: list[str]) -> int:

@@ -55,9 +55,14 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
     cells = sum(len(t.seeds or wish.seeds) * len(methods_for(wish, t)) for t in targets)
     if args.all:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)
-        show.say(f"--all: {len(targets)} models x {len(wish.methods)} methods, {cells} repairs; time: {time_text}")
+        show.say(
+            f"--all: {len(targets)} models x {len(wish.methods)} methods, {cells} repairs; time: {time_text}"
+        )
     if wish.auto and not tables(True)[1:]:
-        show.say("--auto: no table of tuned settings is installed (airepair tune --install writes one); using those of settings.toml")
+        show.say(
+            "--auto: no table of tuned settings is installed (airepair tune --install writes one); "
+            "using those of settings.toml"
+        )
     elif wish.auto and (plain := untuned(wish, targets)):
         show.say(f"--auto: no tuned settings for {', '.join(plain)}: using those of settings.toml")
     try:
@@ -73,7 +78,9 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
 
 
 def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
-    """The run as a file; the options of several models may differ and come from the tables again, those of one stand in it."""
+    """The run as a file; the options of several models may differ and come from the tables again,
+    those of one stand in it.
+    """
     profile = args.profile or (None if wish.lenient else wish.shared.profile_of(targets[0].dataset))
     resolved = argparse.Namespace(**vars(args) | {"profile": profile, "device": wish.shared.device})
     methods = methods_for(wish, targets[0]) if not wish.lenient else list(wish.methods)
@@ -82,7 +89,11 @@ def _config(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> str:
     for method in methods:
         chosen = chosen_for(wish, targets[0], method)
         plain = split_variant(method)[0]
-        options = options_of(build(plain, chosen.options)) if not wish.lenient else dict(wish.options.get(plain, {}))
+        options = (
+            options_of(build(plain, chosen.options))
+            if not wish.lenient
+            else dict(wish.options.get(plain, {}))
+        )
         cells[method] = Chosen(options, chosen.origins if not wish.lenient else {})
     facts = {"subject": ", ".join(t.name for t in targets[:8]) + (", ..." if len(targets) > 8 else "")}
     return text_of(resolved, cells, facts)

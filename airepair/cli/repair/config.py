@@ -1,4 +1,6 @@
-"""config.toml of a run: the words of its command line and every option of every method, so that `airepair repair --config FILE` repeats it."""
+"""config.toml of a run: the words of its command line and every option of every method, so that
+`airepair repair --config FILE` repeats it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import airepair
 from airepair.host.validation import Finite, checked, toml_file
 from airepair.settings import Chosen
 
-# Option of the command -> whether its value is (or may hold) a path, which is written absolute so that the file works from anywhere.
+# Option of the command -> whether its value is (or may hold) a path, which is written absolute so
+# that the file works from anywhere.
 KEYS: dict[str, bool] = {
     "pretrained": True,
     "net_arch": True,
@@ -47,7 +50,9 @@ KEYS: dict[str, bool] = {
 
 
 def absolute(value: Any) -> Any:
-    """A path, `npz:PATH`, `folder:PATH` or `file.py:Net` that is there, with its path absolute; everything else as it is."""
+    """A path, `npz:PATH`, `folder:PATH` or `file.py:Net` that is there, with its path absolute;
+    everything else as it is.
+    """
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
     if not isinstance(value, str):
@@ -62,12 +67,22 @@ def absolute(value: Any) -> Any:
 
 
 def text_of(args: argparse.Namespace, cells: Mapping[str, Chosen], facts: Mapping[str, str]) -> str:
-    """The file. `cells`: method -> its options as they were used with where each came from; `facts` are comments at the top."""
+    """The file.
+
+    `cells`: method -> its options as they were used with where each came from; `facts` are comments
+    at the top.
+    """
     lines = [f"# AIREPAIR {airepair.__version__}: airepair repair --config THIS_FILE runs this again."]
     lines += [f"# {name}: {' '.join(value.split())}" for name, value in facts.items()]
     given = {key: (getattr(args, key, None), path) for key, path in KEYS.items()}
-    values = {key: _value(absolute(value) if path else value) for key, (value, path) in given.items() if value not in (None, False, [])}
-    values["options"] = {method: {k: _value(v) for k, v in chosen.options.items()} for method, chosen in cells.items()}
+    values = {
+        key: _value(absolute(value) if path else value)
+        for key, (value, path) in given.items()
+        if value not in (None, False, [])
+    }
+    values["options"] = {
+        method: {k: _value(v) for k, v in chosen.options.items()} for method, chosen in cells.items()
+    }
     values["origins"] = {method: dict(chosen.origins) for method, chosen in cells.items() if chosen.origins}
     return "\n".join(lines) + "\n" + tomli_w.dumps({k: v for k, v in values.items() if v != {}})
 
@@ -95,7 +110,10 @@ Config = msgspec.defstruct(
 
 
 def apply(args: argparse.Namespace, path: Path) -> dict[str, Chosen]:
-    """Puts the file's values where the command line gave none; method -> its options. UsageError for a file that cannot be meant."""
+    """Puts the file's values where the command line gave none; method -> its options.
+
+    UsageError for a file that cannot be meant.
+    """
     found = toml_file(path, "config.toml of an earlier run")
     checked(found, Config, str(path))
     options, origins = found.pop("options", {}), found.pop("origins", {})

@@ -1,4 +1,6 @@
-"""The folder of a run: made once, never an earlier one's; its log, records, configuration, report and repaired models."""
+"""The folder of a run: made once, never an earlier one's; its log, records, configuration, report
+and repaired models.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +51,17 @@ class RunFolder:
     def write_report(self, records: Sequence[Record], lines: Sequence[str] = ()) -> None:
         """report.md from the records so far; `lines` (on the written models) stand at its end."""
         cells = grid(records)
-        parts = ["# Repair report\n", *(markdown(t) for t in (before_after(cells), costs(cells))), "## Which method to use\n"]
+        parts = [
+            "# Repair report\n",
+            *(markdown(t) for t in (before_after(cells), costs(cells))),
+            "## Which method to use\n",
+        ]
         parts += [f"- {line}" for line in recommendations(cells)] or ["- No cell has finished."]
         parts += ["\n## Repaired models\n", *(f"- {line}" for line in lines or ("none was written",))]
-        parts.append("\n`airepair repair --config config.toml` runs this again; `airepair table .` renders the other reports.")
+        parts.append(
+            "\n`airepair repair --config config.toml` runs this again; `airepair table .` renders the "
+            "other reports."
+        )
         write_atomically(self.path / "report.md", ("\n".join(parts) + "\n").encode())
 
 
@@ -60,12 +69,16 @@ def check(out: Path | None) -> None:
     """UsageError where `--out` names something that is there already, before any work is done."""
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(
-            f"--out {out} holds something already; accepted: a folder that is new or empty (an earlier run is never overwritten)"
+            f"--out {out} holds something already; accepted: a folder that is new or empty (an earlier "
+            f"run is never overwritten)"
         )
 
 
 def make(out: Path | None, subject: str) -> RunFolder:
-    """The folder `out`, or a new one `runs/<date-time>-<subject>`. UsageError where it cannot be made; two runs never get the same."""
+    """The folder `out`, or a new one `runs/<date-time>-<subject>`.
+
+    UsageError where it cannot be made; two runs never get the same.
+    """
     check(out)
     wanted = out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{subject}"
     for number in range(1, 1000):
@@ -75,6 +88,8 @@ def make(out: Path | None, subject: str) -> RunFolder:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UsageError(f"{path} cannot be made: {error.strerror or errno.errorcode.get(error.errno or 0, 'unknown')}") from error
+            raise UsageError(
+                f"{path} cannot be made: {error.strerror or errno.errorcode.get(error.errno or 0, 'unknown')}"
+            ) from error
         return RunFolder(path)
     raise UsageError(f"{wanted}.2 to .999 are all there; accepted: --out with a new folder")

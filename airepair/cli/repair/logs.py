@@ -1,4 +1,6 @@
-"""The results of a run on a terminal: `airepair repair --input_logs`, and the end of every repair. Free of torch."""
+"""The results of a run on a terminal: `airepair repair --input_logs`, and the end of every repair.
+Free of torch.
+"""
 
 from __future__ import annotations
 

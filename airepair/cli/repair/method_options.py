@@ -1,6 +1,8 @@
-"""The options that a person gives to methods on a command line: `--additional_param "--lr 0.01 --epoch 20"` and `--set apricot.rate=0.5`.
+"""The options that a person gives to methods on a command line: `--additional_param "--lr 0.01 --epoch
+20"` and `--set apricot.rate=0.5`.
 
-A bare option goes to every method of the run that has it, `apricot.rate` to one. Free of torch until the methods are described.
+A bare option goes to every method of the run that has it, `apricot.rate` to one. Free of torch
+until the methods are described.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
 from airepair.options import describe, split_assignment
 
-# Names that mean the same option; a method has one of each line (deeprepair says epoch, dl2 says epochs, as their papers' code does).
+# Names that mean the same option; a method has one of each line (deeprepair says epoch, dl2 says
+# epochs, as their papers' code does).
 ALIASES: tuple[tuple[str, ...], ...] = (
     ("epoch", "epochs", "num_epochs"),
     ("lr", "learning_rate"),
@@ -27,7 +30,8 @@ Options = dict[str, dict[str, str]]
 
 
 def given_options(methods: Sequence[str], additional: Iterable[str], assignments: Iterable[str]) -> Options:
-    """Method -> option -> value as text; `--set` counts last. UsageError for an option that no method of the run has, listing theirs.
+    """Method -> option -> value as text; `--set` counts last. UsageError for an option that no method
+    of the run has, listing theirs.
 
     A variant of a method gets what the method gets.
     """
@@ -44,7 +48,10 @@ def given_options(methods: Sequence[str], additional: Iterable[str], assignments
 
 
 def words_of(text: str) -> list[tuple[str, str]]:
-    """`--lr 0.01 --epoch=20 --replace` as names and values; a flag's value is "true". UsageError for what is none of these."""
+    """`--lr 0.01 --epoch=20 --replace` as names and values; a flag's value is "true".
+
+    UsageError for what is none of these.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -54,7 +61,9 @@ def words_of(text: str) -> list[tuple[str, str]]:
         word = words.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
         if not name or not (equals or word.startswith("-")):
-            raise UsageError(f'--additional_param {text!r}: {word!r} is not an option; accepted: "--lr 0.01 --epoch 20"')
+            raise UsageError(
+                f'--additional_param {text!r}: {word!r} is not an option; accepted: "--lr 0.01 --epoch 20"'
+            )
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         found.append((name.replace("-", "_"), value))
@@ -68,8 +77,12 @@ def _meant(name: str, methods: Sequence[str]) -> list[tuple[str, str]]:
     looked = [target] if target else list(methods)
     found = [(m, option) for m in looked for option in _options(m, bare)]
     if not found:
-        accepted = "; ".join(f"{m}: {', '.join(o.name for o in describe(METHODS.get(m))) or 'none'}" for m in looked)
-        raise UsageError(f"--additional_param: no method of this run has an option {name!r}; accepted: {accepted}")
+        accepted = "; ".join(
+            f"{m}: {', '.join(o.name for o in describe(METHODS.get(m))) or 'none'}" for m in looked
+        )
+        raise UsageError(
+            f"--additional_param: no method of this run has an option {name!r}; accepted: {accepted}"
+        )
     return found
 
 
@@ -78,9 +91,13 @@ def _options(method: str, name: str) -> list[str]:
     has = [o.name for o in describe(METHODS.get(method))]
     if name in has:
         return [name]
-    steps: Mapping[str, str] = {step: f"{step}_" for step in method.split("+")} if "+" in method else {method: ""}
+    steps: Mapping[str, str] = (
+        {step: f"{step}_" for step in method.split("+")} if "+" in method else {method: ""}
+    )
     same = next((group for group in ALIASES if name in group), (name,))
-    wanted = [prefix + n for step, prefix in steps.items() for n in (*same, OWN.get(step, {}).get(name, name))]
+    wanted = [
+        prefix + n for step, prefix in steps.items() for n in (*same, OWN.get(step, {}).get(name, name))
+    ]
     return [n for n in dict.fromkeys(wanted) if n in has]
 
 
@@ -91,4 +108,6 @@ def _assignment(text: str, methods: Sequence[str]) -> tuple[str, str, str]:
             _, option, value = split_assignment("m." + text.removeprefix(f"{method}."))
             return method, option, value
     method, _, _ = split_assignment(text)
-    raise UsageError(f"--set {text!r}: {method!r} is not a method of this run; accepted: {', '.join(methods)}")
+    raise UsageError(
+        f"--set {text!r}: {method!r} is not a method of this run; accepted: {', '.join(methods)}"
+    )

@@ -1,4 +1,6 @@
-"""What a person sees while repairs run: a moving display on a terminal, plain lines, not too many, anywhere else. Both go to standard error."""
+"""What a person sees while repairs run: a moving display on a terminal, plain lines, not too many,
+anywhere else. Both go to standard error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from airepair.live.rows import clock_time
 
@@ -22,7 +31,9 @@ class Show(Protocol):
 
     def __enter__(self) -> Show: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -44,7 +55,9 @@ class Lines:
     def __enter__(self) -> Lines:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def say(self, text: str) -> None:
@@ -91,7 +104,9 @@ class Live:
         self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bars.stop()
 
     def say(self, text: str) -> None:

@@ -1,4 +1,7 @@
-"""From the parsed words of `airepair repair` to what is to be done: which methods, on which models, where. UsageError for what cannot be meant."""
+"""From the parsed words of `airepair repair` to what is to be done: which methods, on which models, where.
+
+UsageError for what cannot be meant.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
     if args.testonly:
         return ()
     if not named and not args.all:
-        raise UsageError(f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all")
+        raise UsageError(
+            f"--method is missing; accepted: {', '.join(METHODS.names())}, several with spaces, or --all"
+        )
     for name in named:
         check(name)
     return tuple(dict.fromkeys(named or every_method()))
@@ -45,7 +50,9 @@ def every_method() -> list[str]:
 def shared_of(args: argparse.Namespace) -> Shared:
     """What all cells of the run have in common; the data set's name in `args` becomes the registered one."""
     if args.dataset is None and args.pretrained and not Path(args.pretrained).expanduser().exists():
-        raise UsageError(f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)")
+        raise UsageError(
+            f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)"
+        )
     if args.dataset is None and args.pretrained:
         args.dataset = told_dataset(Path(args.pretrained).expanduser())
     if args.dataset is not None:
@@ -77,18 +84,24 @@ def targets_of(args: argparse.Namespace) -> list[Target]:
         asked = brought_from(args, Path()) if args.models else Brought(Path())
         return every_model(args.models, args.dataset, asked, cache())
     if args.dataset is None:
-        raise UsageError(f"--dataset is missing; accepted: {', '.join(DATASETS.names())}, npz:PATH, folder:PATH")
+        raise UsageError(
+            f"--dataset is missing; accepted: {', '.join(DATASETS.names())}, npz:PATH, folder:PATH"
+        )
     if args.pretrained:
         brought = brought_from(args)
         return [Target(args.dataset, case_name(brought.path), brought)]
     if args.net_arch is None:
-        raise UsageError("--net_arch is missing; accepted: a name of `airepair list models`, or --pretrained FILE")
+        raise UsageError(
+            "--net_arch is missing; accepted: a name of `airepair list models`, or --pretrained FILE"
+        )
     if args.profile == "none":
         raise UsageError("--profile none is for --pretrained; accepted: paper, for the whole data set")
     return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
 
 
-def wish_of(args: argparse.Namespace, methods: tuple[str, ...], shared: Shared, fixed: dict[str, Chosen]) -> Wish:
+def wish_of(
+    args: argparse.Namespace, methods: tuple[str, ...], shared: Shared, fixed: dict[str, Chosen]
+) -> Wish:
     """How each model is repaired."""
     return Wish(
         methods=methods,

@@ -29,7 +29,10 @@ from airepair.types import Subject
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked of every target. `options`: method -> what the user gave; `fixed`: options of an earlier run, with their origins."""
+    """What is asked of every target.
+
+    `options`: method -> what the user gave; `fixed`: options of an earlier run, with their origins.
+    """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -41,35 +44,53 @@ class Wish:
 
 
 def methods_for(wish: Wish, target: Target) -> list[str]:
-    """The methods of a target's cells: with --auto each is followed by `METHOD[tuned]` if the tuned table has options for it."""
+    """The methods of a target's cells: with --auto each is followed by `METHOD[tuned]` if the tuned
+    table has options for it.
+    """
     profile, found = wish.shared.profile_of(target.dataset), dict[str, None]()
     for method in wish.methods:
         found[method] = None
-        if wish.auto and not split_variant(method)[1] and is_tuned(target.dataset, target.architecture, method, profile):
+        if (
+            wish.auto
+            and not split_variant(method)[1]
+            and is_tuned(target.dataset, target.architecture, method, profile)
+        ):
             found[with_variant(method, TUNED)] = None
     return list(found)
 
 
 def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
-    """The options of a cell: the tables' (with --auto the tuned ones too) or an earlier run's, then what the user gave."""
+    """The options of a cell: the tables' (with --auto the tuned ones too) or an earlier run's, then
+    what the user gave.
+    """
     given = wish.options.get(split_variant(method)[0], {})
     if method in wish.fixed:
         fixed = wish.fixed[method]
         return Chosen({**fixed.options, **given}, {**fixed.origins, **dict.fromkeys(given, "given")})
     case = Case(target.data, target.model, method, 0)
-    return chosen_options(case, target.architecture, wish.shared.profile_of(target.dataset), given, target.dataset)
+    return chosen_options(
+        case, target.architecture, wish.shared.profile_of(target.dataset), given, target.dataset
+    )
 
 
 def untuned(wish: Wish, targets: Sequence[Target]) -> list[str]:
     """The methods that no table of tuned settings knows for these targets."""
     profiles = {t.dataset: wish.shared.profile_of(t.dataset) for t in targets}
-    known = {m for m in wish.methods for t in targets if is_tuned(t.dataset, t.architecture, m, profiles[t.dataset])}
+    known = {
+        m
+        for m in wish.methods
+        for t in targets
+        if is_tuned(t.dataset, t.architecture, m, profiles[t.dataset])
+    }
     return [m for m in wish.methods if m not in known]
 
 
 @dataclass
 class Run:
-    """The cells of a run as they finish. `open_folder` makes the folder when the first cell is ready, so that bad input leaves nothing."""
+    """The cells of a run as they finish.
+
+    `open_folder` makes the folder when the first cell is ready, so that bad input leaves nothing.
+    """
 
     wish: Wish
     open_folder: Callable[[], RunFolder]
@@ -81,8 +102,14 @@ class Run:
     loaded: Loaded | None = None
 
     def repair(self, targets: Sequence[Target]) -> None:
-        """Every target with every method and seed. UsageError from a target ends it, unless the wish is lenient."""
-        specs = [[self._spec(t, m, s) for s in t.seeds or self.wish.seeds for m in methods_for(self.wish, t)] for t in targets]
+        """Every target with every method and seed.
+
+        UsageError from a target ends it, unless the wish is lenient.
+        """
+        specs = [
+            [self._spec(t, m, s) for s in t.seeds or self.wish.seeds for m in methods_for(self.wish, t)]
+            for t in targets
+        ]
         for spec in {spec.case.base_method: spec for part in specs for spec in part}.values():
             build(spec.case.base_method, spec.options)  # bad options end the run before any work
         total, done = sum(map(len, specs)), 0
@@ -122,11 +149,17 @@ class Run:
             folder.log(f"  {line}")
         folder.write_report(self.records, [*self.files, *self.left_out])
         if result.lost:
-            raise AirepairError(f"{result.record.key}: {result.record.reason}; no other cell can run in this process")
+            raise AirepairError(
+                f"{result.record.key}: {result.record.reason}; no other cell can run in this process"
+            )
 
     def _say(self, subject: Subject, spec: CellSpec) -> None:
-        sizes = ", ".join(f"{len(getattr(subject.dataset, n)):,} {n}" for n in ("train", "repair", "validation", "test"))
-        self.show.say(f"  {subject.name}: {sizes} images; trained on: {subject.trained_on}; profile {spec.profile}")
+        sizes = ", ".join(
+            f"{len(getattr(subject.dataset, n)):,} {n}" for n in ("train", "repair", "validation", "test")
+        )
+        self.show.say(
+            f"  {subject.name}: {sizes} images; trained on: {subject.trained_on}; profile {spec.profile}"
+        )
         for note in (*subject.origin.get("notes", ()), *subject.dataset.notes):
             self.show.say(f"    {note}")
 
@@ -154,11 +187,21 @@ def told(record: Record) -> str:
     """A finished cell in one line."""
     if record.status != "repaired":
         return f"  {record.key}: {record.status}: {record.reason}"
-    scores = ", ".join(f"{m} {record.before[m]:.4f} -> {record.after[m]:.4f}" for m in ("accuracy", "constraint") if m in record.after)
+    scores = ", ".join(
+        f"{m} {record.before[m]:.4f} -> {record.after[m]:.4f}"
+        for m in ("accuracy", "constraint")
+        if m in record.after
+    )
     if given(record):
         words = {"repair_rate": "given inputs repaired", "held_out_rate": "of those held out"}
-        scores += "".join(f", {word} {record.after[name]:.4f}" for name, word in words.items() if name in record.after)
+        scores += "".join(
+            f", {word} {record.after[name]:.4f}" for name, word in words.items() if name in record.after
+        )
     remarks = [note for note in record.notes if note.startswith(UNCHANGED)]
-    remarks += ["the repair wrecked the model: less than half of its accuracy is left"] if wrecked([record]) else []
-    costs = f"{float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images"
+    remarks += (
+        ["the repair wrecked the model: less than half of its accuracy is left"] if wrecked([record]) else []
+    )
+    costs = (
+        f"{float(record.cost.get('seconds', 0)):.1f} s, {record.budget.get('backward', 0):,} training images"
+    )
     return "; ".join((f"  {record.key}: {scores}, {costs}", *remarks))

@@ -1,4 +1,6 @@
-"""What a command line repairs: one subject of the grid, a model file of the user's own, or every pre-trained model there is (`--all`)."""
+"""What a command line repairs: one subject of the grid, a model file of the user's own, or every
+pre-trained model there is (`--all`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-
 
 @dataclass(eq=False)
 class Target:
-    """A model under repair. `model` is its name in cases; a file (`brought`) has one set of weights. `trained`: it must be in the cache."""
+    """A model under repair.
+
+    `model` is its name in cases; a file (`brought`) has one set of weights. `trained`: it must be
+    in the cache.
+    """
 
     dataset: str
     model: str
@@ -35,7 +41,9 @@ class Target:
 
     @cached_property
     def architecture(self) -> str:
-        """The model whose rows in the tables of settings apply: a file's architecture where it is told, else the name in cases."""
+        """The model whose rows in the tables of settings apply: a file's architecture where it is
+        told, else the name in cases.
+        """
         return (architecture_of(self.brought) if self.brought else None) or self.model
 
     @property
@@ -45,7 +53,9 @@ class Target:
 
 
 def short(dataset: str) -> str:
-    """The data set's name in folders and cases: the file's or folder's own for `npz:PATH` and `folder:PATH`."""
+    """The data set's name in folders and cases: the file's or folder's own for `npz:PATH` and
+    `folder:PATH`.
+    """
     if dataset.startswith(("npz:", "folder:")):
         return name_of(Path(dataset.partition(":")[2]).expanduser())
     return dataset
@@ -60,11 +70,17 @@ def told_dataset(path: Path) -> str | None:
 
 
 def architecture_of(brought: Brought, *, read: bool = True) -> str | None:
-    """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch file of ours; None where neither tells."""
+    """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
+    file of ours; None where neither tells.
+    """
     from airepair.models import registered
     from airepair.models.names import model_name
 
-    if brought.net_arch and ":" not in brought.net_arch and (brought.net_arch != "resnet" or brought.depth is not None):
+    if (
+        brought.net_arch
+        and ":" not in brought.net_arch
+        and (brought.net_arch != "resnet" or brought.depth is not None)
+    ):
         return model_name(brought.net_arch, brought.depth)
     told = str(_told(brought.path).get("arch")) if read else ""
     return told if registered(told.partition("+")[0]) else None
@@ -82,24 +98,38 @@ def _told(path: Path) -> dict[str, Any]:
 
 
 def grid_model(net_arch: str, depth: int | None) -> str:
-    """`--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and `_undertrained` stay."""
+    """`--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and
+    `_undertrained` stay.
+    """
     from airepair.models import UNDERTRAINED
     from airepair.models.names import model_name
 
     if ":" in net_arch:
-        raise UsageError(f"--net_arch {net_arch} is code for the weights of a file; accepted: with --pretrained FILE, or a registered name")
+        raise UsageError(
+            f"--net_arch {net_arch} is code for the weights of a file; accepted: with --pretrained FILE, "
+            f"or a registered name"
+        )
     plain, plus, fault = net_arch.partition("+")
     architecture = plain.removesuffix(UNDERTRAINED)
     return model_name(architecture, depth) + plain.removeprefix(architecture) + plus + fault
 
 
 def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache: Path) -> list[Target]:
-    """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named. UsageError where there is none."""
+    """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named.
+
+    UsageError where there is none.
+    """
     found = list(_files(folder, dataset, asked) if folder else _baselines(cache, dataset))
     if not found:
-        where = f"--models {folder} holds no model file ({', '.join(ENDINGS)})" if folder else f"there is no trained baseline in {cache}"
+        where = (
+            f"--models {folder} holds no model file ({', '.join(ENDINGS)})"
+            if folder
+            else f"there is no trained baseline in {cache}"
+        )
         what = f" for {dataset}" if dataset else ""
-        raise UsageError(f"--all: {where}{what}; accepted: --models DIR with model files, or --dataset and --net_arch")
+        raise UsageError(
+            f"--all: {where}{what}; accepted: --models DIR with model files, or --dataset and --net_arch"
+        )
     return found
 
 
@@ -112,7 +142,9 @@ def _files(folder: Path, dataset: str | None, asked: Brought) -> Iterator[Target
         if data is None:
             raise UsageError(f"--all: {path} does not say which data set it is for; accepted: --dataset NAME")
         if name in names:
-            raise UsageError(f"--all: {path.name} and {names[name].name} would have the same name in cases; rename one")
+            raise UsageError(
+                f"--all: {path.name} and {names[name].name} would have the same name in cases; rename one"
+            )
         names[name] = path
         yield Target(data, name, replace(asked, path=path))
 
@@ -133,7 +165,9 @@ def skipped(target: Target, error: AirepairError) -> str:
 
 
 def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
-    """How long `cells` repairs take, from the records of earlier runs beside this one; "unknown" where a method has none."""
+    """How long `cells` repairs take, from the records of earlier runs beside this one; "unknown"
+    where a method has none.
+    """
     from statistics import median
 
     from airepair.records import scan
@@ -142,7 +176,10 @@ def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
         records = scan([runs]).records if runs.is_dir() else []
     except UsageError:
         records = []
-    times = {m: [float(r.cost["seconds"]) for r in records if r.case.base_method == m and "seconds" in r.cost] for m in methods}
+    times = {
+        m: [float(r.cost["seconds"]) for r in records if r.case.base_method == m and "seconds" in r.cost]
+        for m in methods
+    }
     unknown = [m for m in methods if not times[m]]
     if unknown:
         return f"unknown until they have run once ({', '.join(unknown)}); --time-limit bounds each"

@@ -1,4 +1,7 @@
-"""`--testonly`: what the metrics say of one model, before or after a repair, with no repair. The same exams as in a record."""
+"""`--testonly`: what the metrics say of one model, before or after a repair, with no repair.
+
+The same exams as in a record.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,16 @@ from airepair.settings import Chosen
 
 # The metrics that say something of one model; the others compare two.
 OF_ONE = (
-    *("accuracy", "constraint", "constraint_tempered", "robustness", "similarity", "confusion", "confusion_ab", "confusion_ba"),
+    *(
+        "accuracy",
+        "constraint",
+        "constraint_tempered",
+        "robustness",
+        "similarity",
+        "confusion",
+        "confusion_ab",
+        "confusion_ba",
+    ),
     *("top5", "group_accuracy", "calibration_error", "pgd_accuracy", "spoiled_accuracy", "attack_success"),
 )
 LARGEST = 20  # classes up to which the whole confusion matrix is printed
@@ -40,7 +52,10 @@ class Showing(Deaf):
 
 
 def examined(target: Target, seed: int, shared: Shared, show: Show) -> CellResult:
-    """The subject's exams. A file that a repair here wrote is asked about the same pair of classes as its record."""
+    """The subject's exams.
+
+    A file that a repair here wrote is asked about the same pair of classes as its record.
+    """
     show.begin(f"{target.name}: loading", 1, 1)
     case = Case(target.data, target.model, "noop", seed)
     spec = cell_spec(shared, case, Chosen({}, {}), dataset=target.dataset, brought=target.brought)
@@ -52,7 +67,11 @@ def scores_table(results: Sequence[CellResult]) -> Table:
     records = [r.record for r in results]
     names = [n for n in OF_ONE if any(n in r.before for r in records)]
     rows = tuple(
-        Row((METRICS[n].title,), tuple(Entry(f"{r.before[n]:.4f}" if n in r.before else "missing") for r in records)) for n in names
+        Row(
+            (METRICS[n].title,),
+            tuple(Entry(f"{r.before[n]:.4f}" if n in r.before else "missing") for r in records),
+        )
+        for n in names
     )
     headings = tuple(Heading("", f"{r.subject['name']} s{r.case.seed}") for r in records)
     first = records[0]
@@ -65,7 +84,11 @@ def scores_table(results: Sequence[CellResult]) -> Table:
 
 def confusion_lines(result: CellResult) -> Iterator[str]:
     """Which classes are confused most, and for few classes the whole matrix."""
-    classes, pair, name = json.loads(result.files[CLASSES]), result.record.subject["pair"], result.record.subject["name"]
+    classes, pair, name = (
+        json.loads(result.files[CLASSES]),
+        result.record.subject["pair"],
+        result.record.subject["name"],
+    )
     if pair is None:
         yield f"{name}: no two classes are confused on validation of seed 0."
     else:

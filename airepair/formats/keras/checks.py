@@ -1,4 +1,6 @@
-"""A Keras file before Keras sees it: its architecture in today's words, its sizes, links and layer classes (docs/formats.md, on trust)."""
+"""A Keras file before Keras sees it: its architecture in today's words, its sizes, links and layer
+classes (docs/formats.md, on trust).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MAX_JSON = 64 << 20  # of an architecture beside its weights
 
 
 def architecture_of(path: Path, kind: str) -> Architecture:
-    """The configuration inside a .keras or .h5 file, or beside an .h5 file that holds weights only, as Keras 3 takes it."""
+    """The configuration inside a .keras or .h5 file, or beside an .h5 file that holds weights only,
+    as Keras 3 takes it.
+    """
     beside = None
     if kind == "keras":
         with zipfile.ZipFile(path) as archive:
@@ -33,7 +37,10 @@ def architecture_of(path: Path, kind: str) -> Architecture:
     if text is None:
         beside = _beside(path)
         if beside.stat().st_size > MAX_JSON:
-            raise UsageError(f"{beside} has {beside.stat().st_size / 1e6:.0f} MB; an architecture has at most {MAX_JSON / 1e6:.0f}")
+            raise UsageError(
+                f"{beside} has {beside.stat().st_size / 1e6:.0f} MB; an architecture has at most "
+                f"{MAX_JSON / 1e6:.0f}"
+            )
         text = beside.read_bytes()
     config, names = nameable(modern(parsed(text, beside or path), beside or path))
     return Architecture(config, names, beside)
@@ -72,7 +79,9 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path, kind: str, config: Any, options: OpenOptions) -> None:
-    """UsageError where the file holds links, too much, numbers that are not finite, or layers that are not Keras's own."""
+    """UsageError where the file holds links, too much, numbers that are not finite, or layers that
+    are not Keras's own.
+    """
     with _readable(path), h5py.File(hdf5_part(path, kind), "r") as file:
         _check_datasets(file, path, options.max_bytes)
     _check_config(config, path, options)
@@ -115,15 +124,21 @@ def _check_config(config: Any, path: Path, options: OpenOptions) -> None:
             )
             raise UsageError(f"{path}: layer {name!r} is a Lambda, code inside the file; {hint}")
         if kind not in LAYERS:
-            raise UsageError(f"{path}: layer {name!r} ({kind}) cannot be converted; these can: {', '.join(sorted(LAYERS))}")
+            raise UsageError(
+                f"{path}: layer {name!r} ({kind}) cannot be converted; these can: {', '.join(sorted(LAYERS))}"
+            )
     for part in _parts(config):
         home = part.get("module") or "keras"
         if not str(home).split(".")[0] == "keras" or (
             part.get("class_name") in ("__lambda__", "function") and home not in ("builtins", "keras")
         ):
-            raise UsageError(f"{path}: {part.get('class_name')!r} comes from {home!r}; only Keras's own classes are read")
+            raise UsageError(
+                f"{path}: {part.get('class_name')!r} comes from {home!r}; only Keras's own classes are read"
+            )
         if ">" in str(part.get("registered_name") or ""):
-            raise UsageError(f"{path}: {part['registered_name']!r} is a custom class; only Keras's own are read")
+            raise UsageError(
+                f"{path}: {part['registered_name']!r} is a custom class; only Keras's own are read"
+            )
         if part.get("class_name") == "__lambda__":
             raise UsageError(f"{path}: its configuration holds a lambda, code inside the file; it is refused")
 

@@ -1,6 +1,8 @@
-"""Keras files (.h5, .keras; Keras 2 and 3): read by Keras on its torch backend, converted by MMdnn, written back into a copy of the file.
+"""Keras files (.h5, .keras; Keras 2 and 3): read by Keras on its torch backend, converted by MMdnn,
+written back into a copy of the file.
 
-TensorFlow is not needed. Before Keras sees a file, its sizes, links and layer classes are checked here (docs/formats.md, section on trust).
+TensorFlow is not needed. Before Keras sees a file, its sizes, links and layer classes are checked
+here (docs/formats.md, section on trust).
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ from airepair.models.checkpoint import replacing
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What was made of a file: the network in MMdnn's terms, the scaling and the softmax (`head`, see airepair/formats/heads.py) taken out of it, and
-    loaded names -> the file's."""
+    """What was made of a file: the network in MMdnn's terms, the scaling and the softmax (`head`, see
+    airepair/formats/heads.py) taken out of it, and loaded names -> the file's.
+    """
 
     ir: IRModel
     feed: InputScaling | None
@@ -56,7 +59,9 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     model = load(keras, path, kind, known)
     feed, scaling = feed_of(model)
     ir = from_keras(model)
-    ir, head = without_head(renamed_without(replace(ir, names={k: known.names.get(v, v) for k, v in ir.names.items()}), scaling))
+    ir, head = without_head(
+        renamed_without(replace(ir, names={k: known.names.get(v, v) for k, v in ir.names.items()}), scaling)
+    )
     module, read = to_torch(ir), Read(ir, feed, head, known.names)
     _same_parameters(model, module, scaling)
     fidelity = _check(keras, model, module, read, str(path), options.images)
@@ -74,13 +79,29 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
     notes = [head_note(head)] if head else []
     if known.beside:
-        notes.append(f"the file holds weights only; the architecture is that of {known.beside.name} beside it")
+        notes.append(
+            f"the file holds weights only; the architecture is that of {known.beside.name} beside it"
+        )
     if feed:
         notes.append(f"scaling at the input ({feed.source}) is kept in the file and taken out of the network")
     if getattr(model, "optimizer", None) is not None or has_optimizer(path, kind):
-        notes.append("the optimizer's state in the file stays as it was: it belongs to the weights before the repair")
+        notes.append(
+            "the optimizer's state in the file stays as it was: it belongs to the weights before the repair"
+        )
     names, suffix = dict(ir.names), path.suffix or ".keras"
-    return ModelFile(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
+    return ModelFile(
+        module,
+        kind,
+        path,
+        writer,
+        ir.input_shape,
+        feed,
+        fidelity,
+        tuple(notes),
+        names,
+        suffix,
+        channels_last=True,
+    )
 
 
 def load_keras() -> Any:
@@ -103,7 +124,9 @@ def load_keras() -> Any:
 
 
 def _leave_tensorflow_out() -> None:
-    """Keras on torch still imports TensorFlow, where it is installed, to compare types while it writes: seconds, and gigabytes of GPU memory."""
+    """Keras on torch still imports TensorFlow, where it is installed, to compare types while it
+    writes: seconds, and gigabytes of GPU memory.
+    """
     from keras.src.utils import module_utils
 
     if "tensorflow" not in sys.modules and hasattr(module_utils.tensorflow, "_available"):
@@ -116,7 +139,10 @@ def renamed_without(ir: IRModel, scaling: set[str]) -> IRModel:
 
 
 def load(keras: Any, path: Path, kind: str, known: Architecture | None = None) -> Any:
-    """The Keras model in a checked file: not compiled, safe mode on. `known`: its architecture, where that is not read from the file."""
+    """The Keras model in a checked file: not compiled, safe mode on.
+
+    `known`: its architecture, where that is not read from the file.
+    """
     found = known or architecture_of(path, kind)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -131,21 +157,29 @@ def load(keras: Any, path: Path, kind: str, known: Architecture | None = None) -
 
 
 def _reason(error: Exception) -> str:
-    """What Keras objects to: the last of the exceptions that its message quotes, behind a page of configuration and colours."""
+    """What Keras objects to: the last of the exceptions that its message quotes, behind a page of
+    configuration and colours.
+    """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rpartition("Exception encountered: ")[2]
     return shortened(printable(" ".join(text.split())) or type(error).__name__, 200)
 
 
 def _average_as_tensorflow(keras: Any, layer: Any) -> Any:
-    """Keras 3.15 on torch repeats the border in uneven "same" padding; on TensorFlow, where files are served, padding does not count."""
+    """Keras 3.15 on torch repeats the border in uneven "same" padding; on TensorFlow, where files
+    are served, padding does not count.
+    """
 
     def call(inputs: Any) -> Any:
         size = [*inputs.shape[1:3]]
-        total = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(size, layer.pool_size, layer.strides, strict=True)]
+        total = [
+            max(0, (-(-n // s) - 1) * s + k - n)
+            for n, k, s in zip(size, layer.pool_size, layer.strides, strict=True)
+        ]
         border = [[0, 0], *([t // 2, t - t // 2] for t in total), [0, 0]]
         inside = keras.ops.pad(keras.ops.ones_like(inputs), border)
         pooled, share = (
-            keras.ops.average_pool(x, layer.pool_size, layer.strides, "valid") for x in (keras.ops.pad(inputs, border), inside)
+            keras.ops.average_pool(x, layer.pool_size, layer.strides, "valid")
+            for x in (keras.ops.pad(inputs, border), inside)
         )
         return pooled / share
 
@@ -153,7 +187,10 @@ def _average_as_tensorflow(keras: Any, layer: Any) -> Any:
 
 
 def _loaded(keras: Any, path: Path, kind: str, config: dict[str, Any], folder: Path) -> Any:
-    """A copy with the configuration in today's words, read by Keras. Groups of weights may keep their names: Keras goes by their order."""
+    """A copy with the configuration in today's words, read by Keras.
+
+    Groups of weights may keep their names: Keras goes by their order.
+    """
     text = json.dumps(config)
     if kind == "keras":
         copy = folder / "model.keras"  # Keras goes by the ending
@@ -179,7 +216,9 @@ def _loaded(keras: Any, path: Path, kind: str, config: dict[str, Any], folder: P
 
 def _same_parameters(model: Any, module: nn.Module, scaling: set[str]) -> None:
     theirs = sum(int(np.prod(w.shape)) for layer in model.layers for w in layer.trainable_weights)
-    frozen = sum(int(np.prod(w.shape)) for layer in model.layers if not layer.trainable for w in layer.weights)
+    frozen = sum(
+        int(np.prod(w.shape)) for layer in model.layers if not layer.trainable for w in layer.weights
+    )
     ours = sum(p.numel() for p in module.parameters())
     if theirs != ours and not frozen:
         raise UsageError(f"the converted network has {ours} parameters, the file {theirs}")
@@ -188,13 +227,23 @@ def _same_parameters(model: Any, module: nn.Module, scaling: set[str]) -> None:
 def outputs(keras: Any, model: Any, inputs: Array) -> Array:
     """What Keras answers for N x C x H x W inputs (or such without channels) in inference mode."""
     inputs = channels_last(inputs)
-    found = [keras.ops.convert_to_numpy(model(x, training=False)) for x in np.array_split(inputs, max(1, len(inputs) // 64))]
+    found = [
+        keras.ops.convert_to_numpy(model(x, training=False))
+        for x in np.array_split(inputs, max(1, len(inputs) // 64))
+    ]
     return np.concatenate(found)
 
 
-def _check(keras: Any, model: Any, module: nn.Module, read: Read, what: str, images: Array | None) -> Fidelity:
-    """The model against the module; with a final softmax (or its logarithm) in both spaces. UsageError above the tolerance."""
-    inputs = check_inputs(read.ir.input_shape, images, read.feed.largest if read.feed else 1.0, channels_last=True)
+def _check(
+    keras: Any, model: Any, module: nn.Module, read: Read, what: str, images: Array | None
+) -> Fidelity:
+    """The model against the module; with a final softmax (or its logarithm) in both spaces.
+
+    UsageError above the tolerance.
+    """
+    inputs = check_inputs(
+        read.ir.input_shape, images, read.feed.largest if read.feed else 1.0, channels_last=True
+    )
     ours = answer(module, inputs, read.feed)
     as_saved = outputs(keras, model, inputs)
     if read.head:
@@ -208,7 +257,9 @@ def _check(keras: Any, model: Any, module: nn.Module, read: Read, what: str, ima
 
 
 def _without_head(keras: Any, model: Any) -> None:
-    """Turns the softmax of the last layer, or its logarithm, off in this (private) model, so that its logits can be compared."""
+    """Turns the softmax of the last layer, or its logarithm, off in this (private) model, so that
+    its logits can be compared.
+    """
     last = model.layers[-1]
     if hasattr(last, "activation"):
         last.activation = keras.activations.linear
@@ -217,11 +268,17 @@ def _without_head(keras: Any, model: Any) -> None:
 
 
 def first_difference(keras: Any, model: Any, module: nn.Module, read: Read, inputs: Array) -> str:
-    """The first layer whose activations differ between the file and the converted network; "" where that cannot be found."""
+    """The first layer whose activations differ between the file and the converted network; "" where
+    that cannot be found.
+    """
     layers = {read.names.get(layer.name, layer.name): layer for layer in model.layers}
 
     def theirs(name: str) -> Array | None:
-        return outputs(keras, keras.Model(model.inputs, layers[name].output), inputs[:INPUTS]) if name in layers else None
+        return (
+            outputs(keras, keras.Model(model.inputs, layers[name].output), inputs[:INPUTS])
+            if name in layers
+            else None
+        )
 
     name = first_departure(module, inputs, read.feed, read.ir.names, theirs)
     return f"{name!r} ({type(layers[name]).__name__})" if name else ""

@@ -1,7 +1,9 @@
-"""Keras configurations of 2016 to 2023 in the words of Keras 3: layers, keywords and input shapes that it has renamed, moved or dropped.
+"""Keras configurations of 2016 to 2023 in the words of Keras 3: layers, keywords and input shapes that
+it has renamed, moved or dropped.
 
-Only what Keras is handed is changed, never the user's file. What has no part in a trained network's answers (initialisers, regularisers,
-constraints, Keras 2's switches for how a batch norm is computed) is left out; a keyword that is not known here stays, so that Keras refuses it.
+Only what Keras is handed is changed, never the user's file. What has no part in a trained network's
+answers (initialisers, regularisers, constraints, Keras 2's switches for how a batch norm is
+computed) is left out; a keyword that is not known here stays, so that Keras refuses it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,15 @@ _KEYWORDS = {  # keyword of Keras 1 (2016) or Keras 2 -> of Keras 3, in the laye
     "border_mode": ("padding", ("Conv2D", "MaxPooling2D", "AveragePooling2D")),
     "dim_ordering": (
         "data_format",
-        ("Conv2D", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D", "Flatten", "ZeroPadding2D"),
+        (
+            "Conv2D",
+            "MaxPooling2D",
+            "AveragePooling2D",
+            "GlobalMaxPooling2D",
+            "GlobalAveragePooling2D",
+            "Flatten",
+            "ZeroPadding2D",
+        ),
     ),
     "bias": ("use_bias", ("Conv2D", "Dense")),
     "output_dim": ("units", ("Dense",)),
@@ -47,12 +57,21 @@ _WITHOUT_EFFECT = re.compile(
     r"\w+_(initializer|regularizer|constraint)|init|[Wb]_(regularizer|constraint)|activity_regularizer|fused|renorm\w*"
 )
 _OF_THE_INPUT = ("batch_input_shape", "input_shape", "input_dim", "input_dtype", "input_length")
-_USUAL = {"sparse": (False,), "ragged": (False,), "virtual_batch_size": (None,), "adjustment": (None,), "mode": (0,), "weights": (None,)}
+_USUAL = {
+    "sparse": (False,),
+    "ragged": (False,),
+    "virtual_batch_size": (None,),
+    "adjustment": (None,),
+    "mode": (0,),
+    "weights": (None,),
+}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A configuration as Keras 3 takes it, names of its layers -> names in the file, and the file beside the weights that it came from."""
+    """A configuration as Keras 3 takes it, names of its layers -> names in the file, and the file
+    beside the weights that it came from.
+    """
 
     config: dict[str, Any]
     names: dict[str, str]
@@ -60,7 +79,10 @@ class Architecture:
 
 
 def modern(config: Any, path: Path) -> dict[str, Any]:
-    """The configuration of a Sequential or Functional model of Keras 1, 2 or 3 as Keras 3 writes it. UsageError for any other."""
+    """The configuration of a Sequential or Functional model of Keras 1, 2 or 3 as Keras 3 writes it.
+
+    UsageError for any other.
+    """
     found = config.get("class_name") if isinstance(config, dict) else type(config).__name__
     if found not in _WRAPPERS:
         raise UsageError(f"{path} holds a {found!r} model; Sequential and Functional ones are read")
@@ -73,21 +95,36 @@ def modern(config: Any, path: Path) -> dict[str, Any]:
     if found == "Sequential" and made[0]["class_name"] != "InputLayer":
         shape = _input_shape(layers[0]["config"], inner.get("build_input_shape"))
         if shape is None:
-            raise UsageError(f"{path}: its configuration does not say the shape of the input; save the model after it was built or fitted")
+            raise UsageError(
+                f"{path}: its configuration does not say the shape of the input; "
+                f"save the model after it was built or fitted"
+            )
         made.insert(0, _input_layer(shape, {layer["config"].get("name") for layer in made}))
     inner.pop("dtype", None)
-    return {**_WRAPPERS[found], "config": {**inner, "layers": made}, "registered_name": config.get("registered_name")}
+    return {
+        **_WRAPPERS[found],
+        "config": {**inner, "layers": made},
+        "registered_name": config.get("registered_name"),
+    }
 
 
 def _is_layer(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("class_name"), str) and isinstance(value.get("config"), dict)
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("class_name"), str)
+        and isinstance(value.get("config"), dict)
+    )
 
 
 def _layer(layer: dict[str, Any]) -> dict[str, Any]:
     kind = _CLASSES.get(layer["class_name"], layer["class_name"])
     settings = {}
     for key, value in layer["config"].items():
-        if _WITHOUT_EFFECT.fullmatch(key) or (key in _OF_THE_INPUT and kind != "InputLayer") or value in _USUAL.get(key, ()):
+        if (
+            _WITHOUT_EFFECT.fullmatch(key)
+            or (key in _OF_THE_INPUT and kind != "InputLayer")
+            or value in _USUAL.get(key, ())
+        ):
             continue
         new, owners = _KEYWORDS.get(key, (key, ()))
         settings[new if kind in owners else key] = value
@@ -103,7 +140,9 @@ def _layer(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _at_home(layer: dict[str, Any]) -> dict[str, Any]:
-    """Modules of Keras moved between versions (keras.engine, keras.src.layers, ...); a class that is not Keras's keeps where it says it is from."""
+    """Modules of Keras moved between versions (keras.engine, keras.src.layers, ...); a class that
+    is not Keras's keeps where it says it is from.
+    """
     home = str(layer.get("module") or "keras")
     return (
         layer | {"module": "keras.layers", "registered_name": None}
@@ -129,7 +168,9 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _input_shape(settings: dict[str, Any], built: Any) -> list[Any] | None:
-    """The input of a Sequential model as its first layer says it, without InputLayer; else as the model was built."""
+    """The input of a Sequential model as its first layer says it, without InputLayer; else as the
+    model was built.
+    """
     for key in ("batch_input_shape", "input_shape", "input_dim"):
         value = settings.get(key)
         if isinstance(value, list) and value:
@@ -152,7 +193,8 @@ def _input_layer(shape: list[Any], names: set[Any]) -> dict[str, Any]:
 
 
 def nameable(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration with layer names that torch can have (no "."; Keras 3: no "/"), and new name -> the file's.
+    """The configuration with layer names that torch can have (no "."; Keras 3: no "/"), and new name
+    -> the file's.
 
     Keras 2 had both; Keras on torch raises `parameter name can't contain "."`.
     """

@@ -19,8 +19,11 @@ from airepair.formats.mmdnn.ir import Array, IRModel
 _ORDER = ("scale", "weights", "bias", "mean", "var")  # the order of get_weights()
 
 
-def addresses_of(path: Path, kind: str, model: Any, ir: IRModel, names: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """(IR node, kind of weight) -> dataset in the file's HDF5 part; every one is checked to hold the weight that was read.
+def addresses_of(
+    path: Path, kind: str, model: Any, ir: IRModel, names: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """(IR node, kind of weight) -> dataset in the file's HDF5 part; every one is checked to hold the
+    weight that was read.
 
     `names`: layers of the loaded model -> their names in the file, where these differ.
     """
@@ -38,7 +41,8 @@ def addresses_of(path: Path, kind: str, model: Any, ir: IRModel, names: Mapping[
             for weight, place in zip(order, datasets, strict=True):
                 if place not in file or not np.array_equal(file[place][()], ir.weights[node][weight]):
                     raise UsageError(
-                        f"{path}: the weights of layer {layer!r} are not where Keras keeps them ({place}); writing would be a guess"
+                        f"{path}: the weights of layer {layer!r} are not where Keras keeps them "
+                        f"({place}); writing would be a guess"
                     )
                 found[node, weight] = place
     missing = [(n, k) for n, kinds in ir.weights.items() for k in kinds if (n, k) not in found]
@@ -68,11 +72,15 @@ def _h5_places(file: Any, model: Any, names: Mapping[str, str]) -> dict[str, lis
 
 
 def _archive_places(file: Any, model: Any) -> dict[str, list[str]]:
-    """By class and order of the layers (conv2d, conv2d_1, ...): the names in the archive are not the layers' own."""
+    """By class and order of the layers (conv2d, conv2d_1, ...): the names in the archive are not
+    the layers' own.
+    """
     root = "layers" if "layers" in file else "_layer_checkpoint_dependencies"
     used: dict[str, int] = {}
     places = {}
-    for layer in model._functional.layers if hasattr(model, "_functional") and root not in file else model.layers:
+    for layer in (
+        model._functional.layers if hasattr(model, "_functional") and root not in file else model.layers
+    ):
         name = _snake(type(layer).__name__)
         number = used.get(name, 0)
         used[name] = number + 1
@@ -103,7 +111,9 @@ def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> 
             file[place][...] = array
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as archive:
         for entry in old.infolist():
-            archive.writestr(entry, part.getvalue() if entry.filename == "model.weights.h5" else old.read(entry))
+            archive.writestr(
+                entry, part.getvalue() if entry.filename == "model.weights.h5" else old.read(entry)
+            )
 
 
 def has_optimizer(path: Path, kind: str) -> bool:
@@ -113,5 +123,7 @@ def has_optimizer(path: Path, kind: str) -> bool:
 
 
 def as_in_an_archive(file: Any) -> bool:
-    """Whether HDF5 holds weights as Keras 3 keeps them (in a .keras archive, in .weights.h5): by class and order, not by name."""
+    """Whether HDF5 holds weights as Keras 3 keeps them (in a .keras archive, in .weights.h5): by
+    class and order, not by name.
+    """
     return "model_weights" not in file and "layer_names" not in file.attrs

@@ -1,1 +1,3 @@
-"""MMdnn: its intermediate representation and its parsers and emitters, on the frameworks of today (docs/formats.md)."""
+"""MMdnn: its intermediate representation and its parsers and emitters, on the frameworks of today
+(docs/formats.md).
+"""

@@ -1,4 +1,6 @@
-"""Canonical TensorFlow graph -> MMdnn IR, by MMdnn's TensorflowParser2 on today's TensorFlow (docs/formats.md, shim E). Runs in the worker."""
+"""Canonical TensorFlow graph -> MMdnn IR, by MMdnn's TensorflowParser2 on today's TensorFlow
+(docs/formats.md, shim E). Runs in the worker.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def from_tensorflow(graph: Canonical) -> IRModel:
     weights = {k: dict(v) for k, v in parser.weights.items()}
     for node in kept.node:
         for kind in ("scale", "bias"):
-            if node.op == "BatchNorm" and graph.places[f"{node.name}|{kind}"] is None:  # a constant that was made up, not a weight
+            if (
+                node.op == "BatchNorm" and graph.places[f"{node.name}|{kind}"] is None
+            ):  # a constant that was made up, not a weight
                 del weights[node.name][kind]
                 node.attr[kind].b = False
     names = {n.name: graph.names.get(n.name, "input") for n in kept.node}
@@ -42,7 +46,9 @@ def _parser_class() -> Any:
         from mmdnn.conversion.common.utils import assign_IRnode_values
         from mmdnn.conversion.tensorflow import tensorflow_frozenparser
 
-    tensorflow_frozenparser.tensorflow = tf.compat.v1  # the module was written for TF1; the one line that makes it run
+    tensorflow_frozenparser.tensorflow = (
+        tf.compat.v1
+    )  # the module was written for TF1; the one line that makes it run
 
     class ModernParser(tensorflow_frozenparser.TensorflowParser2):  # type: ignore[misc]
         """MMdnn's parser with the operations that it lacks, and those that it answers wrongly."""
@@ -54,7 +60,9 @@ def _parser_class() -> Any:
                 node.real_name = self.get_parent(node.name, [0]).real_name
                 return
             target = self.tensor_shape_to_list(node.get_attr("_output_shapes"))[0]
-            made = self._convert_identity_operation(node, end_idx=1, new_op="Flatten" if len(target) == 2 else "Reshape")
+            made = self._convert_identity_operation(
+                node, end_idx=1, new_op="Flatten" if len(target) == 2 else "Reshape"
+            )
             if len(target) > 2:
                 made.attr["shape"].list.i.extend([-1, *target[1:]])
 
@@ -77,7 +85,9 @@ def _parser_class() -> Any:
             self._convert_identity_operation(node, new_op="LogSoftmax")
 
         def rename_LeakyRelu(self, node: Any) -> None:
-            self._convert_identity_operation(node, new_op="LeakyRelu").attr["alpha"].f = node.layer.attr["alpha"].f
+            self._convert_identity_operation(node, new_op="LeakyRelu").attr["alpha"].f = node.layer.attr[
+                "alpha"
+            ].f
 
         def rename_Elu(self, node: Any) -> None:
             self._convert_identity_operation(node, new_op="Elu").attr["alpha"].f = 1.0
@@ -95,10 +105,14 @@ def _parser_class() -> Any:
                 if node.get_attr("padding") == "SAME":
                     made.attr["pads"].list.ClearField("i")
                     size = [(k - 1) * d + 1 for k, d in zip(kernel[:2], dilation[1:3], strict=True)]
-                    assign_IRnode_values(made, {"pads": _same(source[1:3], size, list(node.get_attr("strides"))[1:3])})
+                    assign_IRnode_values(
+                        made, {"pads": _same(source[1:3], size, list(node.get_attr("strides"))[1:3])}
+                    )
 
         def rename_ConcatV2(self, node: Any) -> None:
-            made = self._convert_identity_operation(node, start_idx=0, end_idx=len(node.in_edges) - 1, new_op="Concat")
+            made = self._convert_identity_operation(
+                node, start_idx=0, end_idx=len(node.in_edges) - 1, new_op="Concat"
+            )
             made.attr["axis"].i = len(made.attr["_output_shapes"].list.shape[0].dim) - 1
 
     return ModernParser

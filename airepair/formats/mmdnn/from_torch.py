@@ -1,8 +1,10 @@
 """torch -> MMdnn IR, by MMdnn's PytorchParser on graphs of torch.export (docs/formats.md, shim B).
 
-MMdnn's own way to the graph is gone from torch since 1.11. torch.export gives a public one: each aten operation is put before MMdnn's parser as
-the ONNX node that it expects. Rows of a dense layer, and vectors of a batch norm, behind a flattened image are reordered from torch's C x H x W
-to MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone misses those: its second silently wrong answer).
+MMdnn's own way to the graph is gone from torch since 1.11. torch.export gives a public one: each
+aten operation is put before MMdnn's parser as the ONNX node that it expects. Rows of a dense layer,
+and vectors of a batch norm, behind a flattened image are reordered from torch's C x H x W to
+MMdnn's H x W x C, through any elementwise layers in between (MMdnn alone misses those: its second
+silently wrong answer).
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ _PASSED = ("clone", "detach", "alias", "contiguous", "to", "lift_fresh_copy", "_
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """IR of a torch network, and for each weight the torch name and the order of its first (dense: input) axis, if changed.
+    """IR of a torch network, and for each weight the torch name and the order of its first (dense:
+    input) axis, if changed.
 
     `sources` are the IR's nodes -> nodes of the program's graph, of those that answer in the same order.
-    `scale` and `offset` of the input (a number a channel, or one for all) are constants of the program that are left out of the IR.
+    `scale` and `offset` of the input (a number a channel, or one for all) are constants of the
+    program that are left out of the IR.
     """
 
     model: IRModel
@@ -51,7 +55,10 @@ class Traced:
 
 
 def from_torch(module: nn.Module, shape: Shape) -> Traced:
-    """The IR of a module for images of `shape` (C, H, W). UsageError that names the first operation that is not converted."""
+    """The IR of a module for images of `shape` (C, H, W).
+
+    UsageError that names the first operation that is not converted.
+    """
     try:
         with hushed():
             program = torch.export.export(module.eval(), (torch.zeros(1, *shape),))
@@ -70,7 +77,13 @@ def from_program(program: Any, shape: Shape) -> Traced:
     names = {n.name: reader.names.get(n.name, "input") for n in parser.IR_graph.node}
     sources = {k: v for k, v in reader.sources.items() if reader.order[k] is None}
     weights = {k: {kind: np.ascontiguousarray(a) for kind, a in v.items()} for k, v in parser.weights.items()}
-    return Traced(IRModel(parser.IR_graph, weights, names, reader.momentum), reader.places, reader.orders, *reader.scaling(), sources)
+    return Traced(
+        IRModel(parser.IR_graph, weights, names, reader.momentum),
+        reader.places,
+        reader.orders,
+        *reader.scaling(),
+        sources,
+    )
 
 
 class _Reader:
@@ -96,7 +109,9 @@ class _Reader:
 
     def read(self) -> None:
         inputs = [
-            n for n in self.program.graph.nodes if n.op == "placeholder" and n.name not in self.targets and n.name not in self.constants
+            n
+            for n in self.program.graph.nodes
+            if n.op == "placeholder" and n.name not in self.targets and n.name not in self.constants
         ]
         if len(inputs) != 1:
             raise UsageError(f"the network has {len(inputs)} inputs; one image input was expected")
@@ -108,7 +123,10 @@ class _Reader:
             elif node.op == "output":
                 results = node.args[0]
                 if len(results) != 1 or self.order.get(self._of(results[0])) is not None:
-                    raise UsageError("the network has several outputs, or a flattened image for one; N x classes was expected")
+                    raise UsageError(
+                        "the network has several outputs, or a flattened image for one; "
+                        "N x classes was expected"
+                    )
 
     def _of(self, value: Any) -> str | None:
         if value not in self.made:
@@ -118,7 +136,14 @@ class _Reader:
 
     def _operation(self, node: Any) -> None:
         name = getattr(node.target, "_opname", str(node.target))
-        if name in ("dim", "size", "sym_size", "_assert_tensor_metadata", "_assert_scalar", "_set_grad_enabled"):
+        if name in (
+            "dim",
+            "size",
+            "sym_size",
+            "_assert_tensor_metadata",
+            "_assert_scalar",
+            "_set_grad_enabled",
+        ):
             return
         if name == "getitem" and node.args[1] == 0:
             self.made[node] = self._of(node.args[0])
@@ -156,7 +181,12 @@ class _Reader:
         if value is None or node.kwargs.get("alpha", 1) != 1:
             return False
         one, none = np.ones(1), np.zeros(1)
-        factor, shift = {"mul": (value, none), "div": (1 / value, none), "add": (one, value), "sub": (one, -value)}[name]
+        factor, shift = {
+            "mul": (value, none),
+            "div": (1 / value, none),
+            "add": (one, value),
+            "sub": (one, -value),
+        }[name]
         self.scale, self.offset = self.scale * factor, self.offset * factor + shift
         return True
 
@@ -168,18 +198,30 @@ class _Reader:
         if name is None or name in self.program.graph_signature.parameters:
             return None
         tensor = self.program.state_dict.get(name, self.program.constants.get(name))
-        fits = tensor is not None and (tensor.numel() == 1 or tuple(tensor.shape[-3:]) == (self.shape[0], 1, 1) == (tensor.numel(), 1, 1))
-        return tensor.detach().double().flatten().numpy() if fits and bool(torch.isfinite(tensor).all()) else None
+        fits = tensor is not None and (
+            tensor.numel() == 1 or tuple(tensor.shape[-3:]) == (self.shape[0], 1, 1) == (tensor.numel(), 1, 1)
+        )
+        return (
+            tensor.detach().double().flatten().numpy()
+            if fits and bool(torch.isfinite(tensor).all())
+            else None
+        )
 
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scale and offset of the input, of one length."""
-        return tuple(map(float, self.scale + 0 * self.offset)), tuple(map(float, self.offset + 0 * self.scale))
+        return tuple(map(float, self.scale + 0 * self.offset)), tuple(
+            map(float, self.offset + 0 * self.scale)
+        )
 
     def _other(self, node: Any, name: str) -> str:
         if name in _ELEMENTWISE:
             if name == "gelu" and node.kwargs.get("approximate", "none") != "none":
                 raise self._refuse(node, f"approximate={node.kwargs['approximate']!r}; the exact one is")
-            slope = {"alpha": float(node.args[1]) if len(node.args) > 1 else 0.01} if name.startswith("leaky") else {}
+            slope = (
+                {"alpha": float(node.args[1]) if len(node.args) > 1 else 0.01}
+                if name.startswith("leaky")
+                else {}
+            )
             return self._add(node, _ELEMENTWISE[name], [node.args[0]], slope, keep_order=True)
         raise self._refuse(node, "it has no counterpart in the conversion")
 
@@ -189,24 +231,42 @@ class _Reader:
         return UsageError(f"layer {where or node.name!r} ({node.target}) cannot be converted: {why}")
 
     def _add(
-        self, node: Any, kind: str, inputs: list[Any], attrs: dict[str, Any] | None = None, keep_order: bool = False, shape: Any = None
+        self,
+        node: Any,
+        kind: str,
+        inputs: list[Any],
+        attrs: dict[str, Any] | None = None,
+        keep_order: bool = False,
+        shape: Any = None,
     ) -> str:
         name = f"t{len(self.nodes)}"
         sources = [self._of(i) if not isinstance(i, str) else i for i in inputs]
         orders = [self.order[s] for s in sources]
-        if any(o is not None for o in orders) and (not keep_order or any(not _equal(o, orders[0]) for o in orders)):
-            raise self._refuse(node, "it reads a flattened image in a way that depends on the order of its columns")
+        if any(o is not None for o in orders) and (
+            not keep_order or any(not _equal(o, orders[0]) for o in orders)
+        ):
+            raise self._refuse(
+                node, "it reads a flattened image in a way that depends on the order of its columns"
+            )
         self.order[name] = orders[0] if keep_order else None
         size = list(node.meta["val"].shape) if shape is None else shape
         self.nodes.append(
-            SimpleNamespace(name=name, kind=kind, attrs=attrs or {}, inputs=[s for s in sources if s is not None], shape=size)
+            SimpleNamespace(
+                name=name,
+                kind=kind,
+                attrs=attrs or {},
+                inputs=[s for s in sources if s is not None],
+                shape=size,
+            )
         )
         stack = node.meta.get("nn_module_stack") or {}
         self.names[name] = next(reversed([v[0] for v in stack.values()]), "") or node.name
         self.sources[name] = str(node.name)
         return name
 
-    def _weight(self, layer: str, kind: str, suffix: str, source: Any, order: Array | None = None, axis: int = 0) -> None:
+    def _weight(
+        self, layer: str, kind: str, suffix: str, source: Any, order: Array | None = None, axis: int = 0
+    ) -> None:
         if source is None:
             return
         target = self.targets.get(source.name)
@@ -218,7 +278,9 @@ class _Reader:
         if target in self.places.values():
             raise UsageError(f"{target} is the weight of two layers; shared weights are not converted")
         value = tensor.detach().cpu()
-        self.state[f"{layer}.{suffix}"] = value if order is None else value.index_select(axis, torch.from_numpy(order))
+        self.state[f"{layer}.{suffix}"] = (
+            value if order is None else value.index_select(axis, torch.from_numpy(order))
+        )
         self.places[layer, kind] = target
         if order is not None:
             self.orders[layer, kind] = order
@@ -226,18 +288,24 @@ class _Reader:
     # ---- layers
 
     def op_conv2d(self, node: Any, _: str) -> str:
-        x, weight, bias, stride, padding, dilation, groups = _filled(node, 7, (None, None, None, [1, 1], [0, 0], [1, 1], 1))
+        x, weight, bias, stride, padding, dilation, groups = _filled(
+            node, 7, (None, None, None, [1, 1], [0, 0], [1, 1], 1)
+        )
         if isinstance(padding, str):
             raise self._refuse(node, f"padding {padding!r}; say it in numbers")
         return self._convolved(node, x, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
 
     def op_convolution(self, node: Any, _: str) -> str:
-        x, weight, bias, stride, padding, dilation, transposed, _output, groups = _filled(node, 9, (None,) * 9)
+        x, weight, bias, stride, padding, dilation, transposed, _output, groups = _filled(
+            node, 9, (None,) * 9
+        )
         if transposed:
             raise self._refuse(node, "transposed")
         return self._convolved(node, x, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
 
-    def _convolved(self, node: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> str:
+    def _convolved(
+        self, node: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+    ) -> str:
         attrs = {"strides": stride, "pads": [*padding, *padding], "dilations": dilation, "group": groups}
         name = self._add(node, "Conv", [x], attrs)
         self._weight(name, "weights", "weight", weight)
@@ -249,7 +317,9 @@ class _Reader:
         source = self._of(x)
         order = self.order[source]
         if len(x.meta["val"].shape) != 2:
-            raise self._refuse(node, f"a dense layer on an activation of shape {tuple(x.meta['val'].shape[1:])}")
+            raise self._refuse(
+                node, f"a dense layer on an activation of shape {tuple(x.meta['val'].shape[1:])}"
+            )
         self.order[source] = None  # used up by the reordered rows; put back for other readers below
         name = self._add(node, "Gemm", [x])
         self.order[source] = order
@@ -280,17 +350,25 @@ class _Reader:
         x, kernel, stride, padding, dilation, ceil = _filled(node, 6, (None, None, [], [0, 0], [1, 1], False))
         if ceil or _pair(dilation) != [1, 1]:
             raise self._refuse(node, "ceil_mode or dilation")
-        attrs = {"kernel_shape": _pair(kernel), "strides": _pair(stride or kernel), "pads": [*_pair(padding), *_pair(padding)]}
+        attrs = {
+            "kernel_shape": _pair(kernel),
+            "strides": _pair(stride or kernel),
+            "pads": [*_pair(padding), *_pair(padding)],
+        }
         return self._add(node, "MaxPool", [x], attrs)
 
     def op_max_pool2d_with_indices(self, node: Any, name: str) -> str:
         return self.op_max_pool2d(node, name)
 
     def op_avg_pool2d(self, node: Any, _: str) -> str:
-        x, kernel, stride, padding, ceil, _include, divisor = _filled(node, 7, (None, None, [], [0, 0], False, True, None))
+        x, kernel, stride, padding, ceil, _include, divisor = _filled(
+            node, 7, (None, None, [], [0, 0], False, True, None)
+        )
         if ceil or divisor or any(_pair(padding)):
             raise self._refuse(node, "average pooling with padding, ceil_mode or a divisor")
-        return self._add(node, "AveragePool", [x], {"kernel_shape": _pair(kernel), "strides": _pair(stride or kernel)})
+        return self._add(
+            node, "AveragePool", [x], {"kernel_shape": _pair(kernel), "strides": _pair(stride or kernel)}
+        )
 
     def op_adaptive_avg_pool2d(self, node: Any, _: str) -> str:
         x, size = node.args[0], _pair(node.args[1])
@@ -320,7 +398,12 @@ class _Reader:
         name = self._add(node, "Flatten", [node.args[0]])
         channels, height, width = (int(n) for n in before[1:])
         if node.args[0] not in self.turned and height * width > 1:
-            self.order[name] = np.arange(channels * height * width).reshape(channels, height, width).transpose(1, 2, 0).ravel()
+            self.order[name] = (
+                np.arange(channels * height * width)
+                .reshape(channels, height, width)
+                .transpose(1, 2, 0)
+                .ravel()
+            )
         return name
 
     op_view = op_reshape = op_unsqueeze = op_squeeze = op_flatten
@@ -332,10 +415,23 @@ class _Reader:
         return self.op_flatten(node, "squeeze")
 
     def _reshaped(self, node: Any, before: list[Any], after: list[Any]) -> str:
-        """Between vectors, grey images with and without their channel axis, and images channels last: there the order is the IR's."""
-        last = len(after) == 4 and bool(node.users) and all(getattr(u.target, "_opname", "") == "permute" for u in node.users)
-        grey = all(len(shape) != 4 or shape[1] == 1 for shape in (before, after) if not (last and shape is after))
-        if before[0] != after[0] or not grey or not 2 <= len(after) <= 4 or self.order[self._of(node.args[0])] is not None:
+        """Between vectors, grey images with and without their channel axis, and images channels
+        last: there the order is the IR's.
+        """
+        last = (
+            len(after) == 4
+            and bool(node.users)
+            and all(getattr(u.target, "_opname", "") == "permute" for u in node.users)
+        )
+        grey = all(
+            len(shape) != 4 or shape[1] == 1 for shape in (before, after) if not (last and shape is after)
+        )
+        if (
+            before[0] != after[0]
+            or not grey
+            or not 2 <= len(after) <= 4
+            or self.order[self._of(node.args[0])] is not None
+        ):
             raise self._refuse(node, f"from {before} to {after}; flattening an image is converted")
         if len(after) == 2:
             return self._add(node, "Flatten", [node.args[0]])
@@ -392,7 +488,13 @@ class _Reader:
         given = list(node.args[1])
         left, right, top, bottom, first, last = (*given, 0, 0, 0, 0)[:6]
         mode = node.args[2] if len(node.args) > 2 else "constant"
-        if mode != "constant" or (len(node.args) > 3 and node.args[3]) or len(given) > 6 or min(given) < 0 or _rank(node) != 4:
+        if (
+            mode != "constant"
+            or (len(node.args) > 3 and node.args[3])
+            or len(given) > 6
+            or min(given) < 0
+            or _rank(node) != 4
+        ):
             raise self._refuse(node, "only padding of images with zeros, and not of the batch")
         pads = [0, top, left, first, 0, bottom, right, last]
         return self._add(node, "Pad", [node.args[0]], {"mode": "constant", "pads": pads, "value": 0.0})
@@ -400,9 +502,13 @@ class _Reader:
     op_constant_pad_nd = op_pad
 
     def op_slice(self, node: Any, _: str) -> str | None:
-        """Every s-th row or column is a pooling of one place with stride s; everything else but the whole is refused."""
+        """Every s-th row or column is a pooling of one place with stride s; everything else but the
+        whole is refused.
+        """
         x, axis, start, end, step = _filled(node, 5, (None, 0, None, None, 1))
-        whole = (start or 0) == 0 and (end is None or end == sys.maxsize or end >= int(x.meta["val"].shape[axis]))
+        whole = (start or 0) == 0 and (
+            end is None or end == sys.maxsize or end >= int(x.meta["val"].shape[axis])
+        )
         if whole and step == 1:
             return self._of(x)
         if not whole or _rank(node) != 4 or axis % 4 not in (2, 3):
@@ -439,7 +545,12 @@ def _filled(node: Any, count: int, defaults: tuple[Any, ...]) -> list[Any]:
     names = [a.name for a in node.target._schema.arguments][:count]
     given = [*node.args, *[None] * (count - len(node.args))]
     return [
-        given[i] if i < len(node.args) else node.kwargs.get(names[i], defaults[i]) if i < len(names) else defaults[i] for i in range(count)
+        given[i]
+        if i < len(node.args)
+        else node.kwargs.get(names[i], defaults[i])
+        if i < len(names)
+        else defaults[i]
+        for i in range(count)
     ]
 
 
@@ -476,7 +587,9 @@ def _parser_class() -> Any:
             self.pytorch_graph = Graph(None)
             self.input_shape = (1, *reader.shape)
             self.state_dict = reader.state
-            self.shape_dict = self.pytorch_graph.shape_dict = {n.name: [int(v) for v in n.shape] for n in reader.nodes}
+            self.shape_dict = self.pytorch_graph.shape_dict = {
+                n.name: [int(v) for v in n.shape] for n in reader.nodes
+            }
             for n in reader.nodes:
                 self.pytorch_graph.layer_map[n.name] = Node(n)
                 self.pytorch_graph.layer_name_map[n.name] = n.name
@@ -491,7 +604,9 @@ def _parser_class() -> Any:
                 node = self.src_graph.get_node(name)
                 getattr(self, "rename_" + table[node.type])(node)
                 made = self.IR_graph.node[-1]
-                if node.layer.inputs == [] or len(node.layer.inputs) < (2 if node.type in ("onnx::Add", "onnx::Mul") else 1):
+                if node.layer.inputs == [] or len(node.layer.inputs) < (
+                    2 if node.type in ("onnx::Add", "onnx::Mul") else 1
+                ):
                     made.input.append("input")
             self.gen_Input()
             for made in self.IR_graph.node:  # gen_Input adds it to nodes without any other input once more
@@ -514,7 +629,9 @@ def _parser_class() -> Any:
         def get_weight_name(self, node: Any) -> str:
             return str(node.name)
 
-        def _set_output_shape(self, node: Any, made: Any) -> None:  # the original writes N x K as N x 1 x 1 x K
+        def _set_output_shape(
+            self, node: Any, made: Any
+        ) -> None:  # the original writes N x K as N x 1 x 1 x K
             size = self.shape_dict[node.name]
             shape = made.attr["_output_shapes"].list.shape.add()
             for n in [-1, *size[2:], size[1]] if len(size) == 4 else [-1, *size[1:]]:

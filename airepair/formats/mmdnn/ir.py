@@ -1,9 +1,12 @@
-"""MMdnn's intermediate representation, the hub of every conversion, on today's protobuf and without its pickled weight files.
+"""MMdnn's intermediate representation, the hub of every conversion, on today's protobuf and without
+its pickled weight files.
 
-MMdnn's graph_pb2.py is code of a protobuf compiler of 2017 that no protobuf since 4 can import. Its schema is fine: it is taken out of that
-file and given to the installed protobuf (docs/formats.md, shim A). Nothing in MMdnn's package is changed.
+MMdnn's graph_pb2.py is code of a protobuf compiler of 2017 that no protobuf since 4 can import. Its
+schema is fine: it is taken out of that file and given to the installed protobuf (docs/formats.md,
+shim A). Nothing in MMdnn's package is changed.
 
-Layouts are MMdnn's: kernels H x W x in x out, dense in x out, activations N x H x W x C, flattened in that order.
+Layouts are MMdnn's: kernels H x W x in x out, dense in x out, activations N x H x W x C, flattened
+in that order.
 """
 
 from __future__ import annotations
@@ -26,12 +29,18 @@ from airepair.errors import UsageError
 from airepair.models.layouts import Shape
 
 Array = np.ndarray[Any, Any]
-_HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}  # operation of the graph -> what it makes of logits
+_HEADS = {
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+}  # operation of the graph -> what it makes of logits
 _GRAPH_PB2 = "mmdnn.conversion.common.IR.graph_pb2"
 
 
 def graph_pb2() -> ModuleType:
-    """MMdnn's message classes (GraphDef, NodeDef, ...), put where MMdnn's own modules import them from. ModuleNotFoundError without MMdnn."""
+    """MMdnn's message classes (GraphDef, NodeDef, ...), put where MMdnn's own modules import them from.
+
+    ModuleNotFoundError without MMdnn.
+    """
     if _GRAPH_PB2 in sys.modules:
         return sys.modules[_GRAPH_PB2]
     spec = importlib.util.find_spec("mmdnn")
@@ -44,7 +53,9 @@ def graph_pb2() -> ModuleType:
     ):  # protobuf 3, of the pinned environment of an older TensorFlow, can import that code
         return importlib.import_module(_GRAPH_PB2)
     source = Path(spec.submodule_search_locations[0]) / "conversion/common/IR/graph_pb2.py"
-    pool = descriptor_pool.DescriptorPool()  # its messages have no package: in the shared pool they would meet TensorFlow's or ONNX's
+    pool = (
+        descriptor_pool.DescriptorPool()
+    )  # its messages have no package: in the shared pool they would meet TensorFlow's or ONNX's
     file = pool.AddSerializedFile(_schema(source.read_text("utf-8")))
     module = ModuleType(_GRAPH_PB2)
     descriptor = pool.FindFileByName("graph.proto") if file is None else file
@@ -64,7 +75,9 @@ def _schema(text: str) -> bytes:
         if isinstance(node, ast.keyword) and node.arg == "serialized_pb" and isinstance(node.value, ast.Call):
             value = ast.literal_eval(node.value.args[0])
             return value.encode("latin1") if isinstance(value, str) else bytes(value)
-    raise UsageError("the installed mmdnn has no readable schema; mmdnn==0.3.1 is the version that is known to work")
+    raise UsageError(
+        "the installed mmdnn has no readable schema; mmdnn==0.3.1 is the version that is known to work"
+    )
 
 
 @contextlib.contextmanager
@@ -101,7 +114,8 @@ class IRModel:
 
     @property
     def input_shape(self) -> Shape:
-        """One input as the torch network takes it: C, H, W of an image, or the file's axes where it has none of channels (28 x 28, 784).
+        """One input as the torch network takes it: C, H, W of an image, or the file's axes where it
+        has none of channels (28 x 28, 784).
 
         UsageError for unknown sizes, and for what no image can be laid out as.
         """
@@ -109,11 +123,14 @@ class IRModel:
 
 
 def torch_shape(dims: Sequence[int]) -> Shape:
-    """The axes of one input of a channels-last format as torch has them; UsageError where they hold no image of known size."""
+    """The axes of one input of a channels-last format as torch has them; UsageError where they hold
+    no image of known size.
+    """
     if not 1 <= len(dims) <= 3 or min(dims) < 1 or max(dims) > (4096 if len(dims) == 3 else 1 << 20):
         taken = " x ".join(["N", *("?" if d < 1 else str(d) for d in dims)])
         raise UsageError(
-            f"the network's input has shape {taken}; accepted: N x H x W x C, N x H x W or N x features, all but N of known size"
+            f"the network's input has shape {taken}; accepted: N x H x W x C, N x H x W or N x features, "
+            f"all but N of known size"
         )
     return (dims[2], dims[0], dims[1]) if len(dims) == 3 else tuple(dims)
 
@@ -124,7 +141,9 @@ def channels_last(inputs: Array) -> Array:
 
 
 def renamed(model: IRModel) -> IRModel:
-    """The same network with nodes n0, n1, ...: names of a foreign file never reach MMdnn's emitters, whose output is executed as code."""
+    """The same network with nodes n0, n1, ...: names of a foreign file never reach MMdnn's
+    emitters, whose output is executed as code.
+    """
     new = {node.name: f"n{i}" for i, node in enumerate(model.graph.node)}
     if len(new) != len(model.graph.node):
         raise UsageError("two layers of the file share a name; MMdnn cannot tell them apart")
@@ -144,7 +163,8 @@ def renamed(model: IRModel) -> IRModel:
 
 
 def without_head(model: IRModel) -> tuple[IRModel, str]:
-    """The network cut before a final softmax or log-softmax, since repair methods work on logits, and which it was.
+    """The network cut before a final softmax or log-softmax, since repair methods work on logits, and
+    which it was.
 
     "" for none (see airepair/formats/heads.py).
     """
@@ -178,7 +198,9 @@ def without_nodes(model: IRModel, gone: set[str]) -> IRModel:
 
 
 def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, ...]) -> IRModel:
-    """The network (nodes already renamed) behind a node "scaling" that turns x into scale * x + offset, channel by channel."""
+    """The network (nodes already renamed) behind a node "scaling" that turns x into scale * x +
+    offset, channel by channel.
+    """
     channels = model._dims()[-1]
     graph = type(model.graph)()
     for node in model.graph.node:
@@ -188,7 +210,9 @@ def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, 
             made = graph.node.add()
             made.name, made.op = "scaling", "Rescaling"
             made.input.append(node.name)
-            made.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"] if "_output_shapes" in node.attr else node.attr["shape"])
+            made.attr["_output_shapes"].CopyFrom(
+                node.attr["_output_shapes"] if "_output_shapes" in node.attr else node.attr["shape"]
+            )
             for key, values in (("scale", scale), ("offset", offset)):
                 made.attr[key].list.f.extend(values if len(values) == channels else values * channels)
             source = node.name

@@ -23,7 +23,10 @@ _REPLACED = (
 
 
 def to_keras(model: IRModel) -> Any:
-    """The network (nodes already renamed) as a Keras model that needs no custom classes. UsageError naming what cannot be written."""
+    """The network (nodes already renamed) as a Keras model that needs no custom classes.
+
+    UsageError naming what cannot be written.
+    """
     load_keras()
     emitter = _emitter_class()(model)
     with quiet():
@@ -37,13 +40,18 @@ def to_keras(model: IRModel) -> Any:
         code = code.replace(old, new)
     scope: dict[str, Any] = {}
     try:
-        exec(compile(code, "<mmdnn>", "exec"), scope)  # node names are n0, n1, ...: no text of a foreign file is in it
+        exec(
+            compile(code, "<mmdnn>", "exec"), scope
+        )  # node names are n0, n1, ...: no text of a foreign file is in it
         scope["load_weights_from_file"] = lambda _: emitter.weights_dict
         made = scope["KitModel"]("from memory")
     except Exception as error:
         raise UsageError(f"MMdnn's Keras code does not run: {one_line(error, 160)}") from error
     if made.count_params() != elements(model):
-        raise UsageError(f"the Keras network has {made.count_params()} numbers in its weights, the original {elements(model)}")
+        raise UsageError(
+            f"the Keras network has {made.count_params()} numbers in its weights, "
+            f"the original {elements(model)}"
+        )
     return made
 
 
@@ -52,7 +60,9 @@ def _emitter_class() -> Any:
     emitter_class = _imported()
 
     class Emitter(emitter_class):  # type: ignore[misc, valid-type]
-        """MMdnn's emitter with weights from memory, the momentum of batch norms, channel dropout and grouped convolutions."""
+        """MMdnn's emitter with weights from memory, the momentum of batch norms, channel dropout
+        and grouped convolutions.
+        """
 
         def __init__(self, model: IRModel) -> None:
             self.source = model
@@ -65,14 +75,25 @@ def _emitter_class() -> Any:
             self.weights_dict, self.weight_loaded = weights, True
 
         def emit_UNKNOWN(self, node: Any, in_scope: bool = False) -> None:
-            raise UsageError(f"layer {self.source.names.get(node.name, node.name)!r} ({node.type}) cannot be written as Keras")
+            raise UsageError(
+                f"layer {self.source.names.get(node.name, node.name)!r} ({node.type}) cannot be written "
+                f"as Keras"
+            )
 
         def emit_Conv(self, node: Any, in_scope: bool = False) -> str:
             source, padding = self._defuse_padding(node)
             height, width, _, filters = self.weights_dict[node.name]["weights"].shape
-            strides, dilation = tuple(node.get_attr("strides")[1:3]), tuple((node.get_attr("dilations") or [1, 1, 1, 1])[1:3])
-            text = f"filters={filters}, kernel_size={(height, width)}, strides={strides}, dilation_rate={dilation}, padding='{padding}'"
-            more = f"groups={node.get_attr('group', 1) or 1}, use_bias={'bias' in self.weights_dict[node.name]}"
+            strides, dilation = (
+                tuple(node.get_attr("strides")[1:3]),
+                tuple((node.get_attr("dilations") or [1, 1, 1, 1])[1:3]),
+            )
+            text = (
+                f"filters={filters}, kernel_size={(height, width)}, strides={strides}, "
+                f"dilation_rate={dilation}, padding='{padding}'"
+            )
+            more = (
+                f"groups={node.get_attr('group', 1) or 1}, use_bias={'bias' in self.weights_dict[node.name]}"
+            )
             return f"{node.variable_name} = layers.Conv2D(name='{node.name}', {text}, {more})({source})"
 
         def emit_BatchNorm(self, node: Any, in_scope: bool = False) -> str:
@@ -83,16 +104,23 @@ def _emitter_class() -> Any:
         def emit_Dropout(self, node: Any, in_scope: bool = False) -> str:
             kind = "SpatialDropout2D" if node.layer.attr["channelwise"].b else "Dropout"
             rate = round(float(node.layer.attr["keep_prob"].f), 6)
-            return f"{node.variable_name} = layers.{kind}(name='{node.name}', rate={rate!r})({self.parent_variable_name(node)})"
+            return (
+                f"{node.variable_name} = layers.{kind}(name='{node.name}', "
+                f"rate={rate!r})({self.parent_variable_name(node)})"
+            )
 
         def emit_Reshape(self, node: Any, in_scope: bool = False) -> str:
             shape = tuple(int(n) for n in node.get_attr("shape")[1:])
-            return f"{node.variable_name} = layers.Reshape({shape}, name='{node.name}')({self.parent_variable_name(node)})"
+            return (
+                f"{node.variable_name} = layers.Reshape({shape}, "
+                f"name='{node.name}')({self.parent_variable_name(node)})"
+            )
 
         def emit_LeakyRelu(self, node: Any, in_scope: bool = False) -> str:
             slope = round(float(node.layer.attr["alpha"].f), 7)
             return (
-                f"{node.variable_name} = layers.LeakyReLU(name='{node.name}', negative_slope={slope!r})({self.parent_variable_name(node)})"
+                f"{node.variable_name} = layers.LeakyReLU(name='{node.name}', "
+                f"negative_slope={slope!r})({self.parent_variable_name(node)})"
             )
 
         def emit_Elu(self, node: Any, in_scope: bool = False) -> str:
@@ -100,10 +128,16 @@ def _emitter_class() -> Any:
 
         def emit_Rescaling(self, node: Any, in_scope: bool = False) -> str:
             scale, offset = (v[0] if len(set(v)) == 1 else v for v in scaling_of(node))
-            return f"{node.variable_name} = layers.Rescaling({scale!r}, offset={offset!r}, name='{node.name}')({self.parent_variable_name(node)})"
+            return (
+                f"{node.variable_name} = layers.Rescaling({scale!r}, offset={offset!r}, "
+                f"name='{node.name}')({self.parent_variable_name(node)})"
+            )
 
         def emit_Gelu(self, node: Any, in_scope: bool = False) -> str:
-            return f"{node.variable_name} = layers.Activation('gelu', name='{node.name}')({self.parent_variable_name(node)})"
+            return (
+                f"{node.variable_name} = layers.Activation('gelu', "
+                f"name='{node.name}')({self.parent_variable_name(node)})"
+            )
 
         def emit_Pad(self, node: Any, in_scope: bool = False) -> str:
             pads, source = node.get_attr("pads"), self.parent_variable_name(node)
@@ -111,13 +145,22 @@ def _emitter_class() -> Any:
                 text: str = super().emit_Pad(node)
                 return text
             if any((pads[1], pads[2], pads[5], pads[6])):
-                raise UsageError(f"layer {self.source.names.get(node.name, node.name)!r} pads channels and places at once; Keras cannot")
-            turned = f"layers.Permute((3, 2, 1), name='{node.name}_turned')({source})"  # Keras pads the two middle axes
-            padded = f"layers.ZeroPadding2D((({pads[3]}, {pads[7]}), (0, 0)), name='{node.name}_padded')({turned})"
+                raise UsageError(
+                    f"layer {self.source.names.get(node.name, node.name)!r} pads channels and places at "
+                    f"once; Keras cannot"
+                )
+            # Keras pads the two middle axes
+            turned = f"layers.Permute((3, 2, 1), name='{node.name}_turned')({source})"
+            padded = (
+                f"layers.ZeroPadding2D((({pads[3]}, {pads[7]}), (0, 0)), name='{node.name}_padded')({turned})"
+            )
             return f"{node.variable_name} = layers.Permute((3, 2, 1), name='{node.name}')({padded})"
 
         def emit_Relu6(self, node: Any, in_scope: bool = False) -> str:
-            return f"{node.variable_name} = layers.ReLU(6.0, name='{node.name}')({self.parent_variable_name(node)})"
+            return (
+                f"{node.variable_name} = layers.ReLU(6.0, "
+                f"name='{node.name}')({self.parent_variable_name(node)})"
+            )
 
     return Emitter
 

@@ -1,7 +1,9 @@
-"""MMdnn IR -> torch, by MMdnn's PytorchEmitter, with its published wrong answers put right (docs/formats.md, shim G).
+"""MMdnn IR -> torch, by MMdnn's PytorchEmitter, with its published wrong answers put right
+(docs/formats.md, shim G).
 
-Every layer becomes a torch module named after its IR node (n0, n1, ...), so that hooks and isinstance walks find it; flattening keeps MMdnn's
-order, so that weights and IR differ by a transposition only. The emitted class is traced into a torch.fx.GraphModule, which pickles.
+Every layer becomes a torch module named after its IR node (n0, n1, ...), so that hooks and
+isinstance walks find it; flattening keeps MMdnn's order, so that weights and IR differ by a
+transposition only. The emitted class is traced into a torch.fx.GraphModule, which pickles.
 """
 
 from __future__ import annotations
@@ -33,16 +35,35 @@ OPERATIONS = frozenset(
             "Dropout",
             "Pad",
         ),
-        *("Relu", "Relu6", "LeakyRelu", "Elu", "Gelu", "Tanh", "Sigmoid", "Softmax", "Add", "Sub", "Mul", "Concat"),
+        *(
+            "Relu",
+            "Relu6",
+            "LeakyRelu",
+            "Elu",
+            "Gelu",
+            "Tanh",
+            "Sigmoid",
+            "Softmax",
+            "Add",
+            "Sub",
+            "Mul",
+            "Concat",
+        ),
     )
 )
 
 
 def to_torch(model: IRModel) -> fx.GraphModule:
-    """The network (nodes already renamed) as a torch module in eval mode. UsageError that names the layer where it cannot be expressed."""
+    """The network (nodes already renamed) as a torch module in eval mode.
+
+    UsageError that names the layer where it cannot be expressed.
+    """
     for node in model.graph.node:
         if node.op not in OPERATIONS:
-            raise UsageError(f"layer {model.names.get(node.name, node.name)!r} ({node.op}) has no counterpart in the conversion to torch")
+            raise UsageError(
+                f"layer {model.names.get(node.name, node.name)!r} ({node.op}) has no counterpart in the "
+                f"conversion to torch"
+            )
     emitter = _emitter_class()(model)
     with quiet() as said:
         try:
@@ -51,7 +72,8 @@ def to_torch(model: IRModel) -> fx.GraphModule:
             raise
         except Exception as error:
             raise UsageError(
-                f"MMdnn cannot emit the network: {one_line(error, 120)} {said.getvalue()[-100:].partition(' ')[2].strip()}"
+                f"MMdnn cannot emit the network: {one_line(error, 120)} "
+                f"{said.getvalue()[-100:].partition(' ')[2].strip()}"
             ) from error
     scope: dict[str, Any] = {
         "nn": nn,
@@ -61,7 +83,9 @@ def to_torch(model: IRModel) -> fx.GraphModule:
         "layers": extra_layers,
         "load_weights": lambda _: emitter.weights_dict,
     }
-    exec(compile(code, "<mmdnn>", "exec"), scope)  # its names are n0, n1, ...: no text of the user's file is in it
+    exec(
+        compile(code, "<mmdnn>", "exec"), scope
+    )  # its names are n0, n1, ...: no text of the user's file is in it
     kit = scope["KitModel"](None)
     for name, arrays in model.weights.items():
         if "mean" in arrays:
@@ -80,13 +104,19 @@ def kinds(model: IRModel) -> dict[str, tuple[str, str]]:
 
 
 def arrays_of(module: nn.Module, model: IRModel) -> dict[str, dict[str, Array]]:
-    """The module's weights in the layout of the IR; the inverse of what the emitter did. UsageError where the IR has no place for a change."""
+    """The module's weights in the layout of the IR; the inverse of what the emitter did.
+
+    UsageError where the IR has no place for a change.
+    """
     state = module.state_dict()
     known = kinds(model)
     for key, tensor in state.items():
         if key not in known and not key.endswith("num_batches_tracked") and not _neutral(key, tensor):
             node = key.rpartition(".")[0]
-            raise UsageError(f"the repair changed {key}, for which layer {model.names.get(node, node)!r} of the file has no weight")
+            raise UsageError(
+                f"the repair changed {key}, for which layer {model.names.get(node, node)!r} of the file "
+                f"has no weight"
+            )
     found: dict[str, dict[str, Array]] = {}
     for key, (node, kind) in known.items():
         array = state[key].detach().cpu().numpy()
@@ -106,7 +136,9 @@ def _neutral(key: str, tensor: torch.Tensor) -> bool:
 
 
 def _fixed_affine(norm: nn.Module, arrays: dict[str, Array]) -> None:
-    """A batch norm without scale or centre keeps a constant there, not a parameter: it must not learn what the file cannot hold."""
+    """A batch norm without scale or centre keeps a constant there, not a parameter: it must not
+    learn what the file cannot hold.
+    """
     for kind, name, value in (("scale", "weight", 1.0), ("bias", "bias", 0.0)):
         if kind not in arrays:
             shape = arrays["mean"].shape
@@ -125,7 +157,9 @@ def _emitter_class() -> Any:
         from mmdnn.conversion.pytorch.pytorch_emitter import PytorchEmitter
 
     class Emitter(PytorchEmitter):  # type: ignore[misc]
-        """MMdnn's emitter with weights from memory, modules instead of functions, and the corrections of shim G."""
+        """MMdnn's emitter with weights from memory, modules instead of functions, and the
+        corrections of shim G.
+        """
 
         header_code = "class KitModel(nn.Module):\n"
 
@@ -146,10 +180,15 @@ def _emitter_class() -> Any:
             return f"{name} = self.{name}({source or self.parent_variable_name(node)})"
 
         def refuse(self, node: Any, why: str) -> UsageError:
-            return UsageError(f"layer {self.source.names.get(node.name, node.name)!r} ({node.type}) cannot be converted: {why}")
+            return UsageError(
+                f"layer {self.source.names.get(node.name, node.name)!r} ({node.type}) cannot be "
+                f"converted: {why}"
+            )
 
         def padded(self, node: Any, value: float) -> tuple[tuple[int, int], str]:
-            """Symmetric padding for the layer itself, or a padding module before it; (h, w) and the variable to read."""
+            """Symmetric padding for the layer itself, or a padding module before it; (h, w) and the
+            variable to read.
+            """
             source = self.parent_variable_name(node)
             pads = [] if node.get_attr("auto_pad") == "VALID" else node.get_attr("pads") or []
             if not any(pads):
@@ -160,7 +199,12 @@ def _emitter_class() -> Any:
             if (top, left) == (bottom, right) and 2 * top <= size[0] and 2 * left <= size[1]:
                 return (top, left), source
             number = "float('-inf')" if value else "0.0"
-            self.add_body(2, self.layer(node, f"nn.ConstantPad2d(({left}, {right}, {top}, {bottom}), {number})", suffix="_pad"))
+            self.add_body(
+                2,
+                self.layer(
+                    node, f"nn.ConstantPad2d(({left}, {right}, {top}, {bottom}), {number})", suffix="_pad"
+                ),
+            )
             return (0, 0), node.variable_name + "_pad"
 
         def emit_Conv(self, node: Any) -> str:
@@ -181,8 +225,16 @@ def _emitter_class() -> Any:
             self.weights_dict[node.name]["weights"] = np.ascontiguousarray(turned)
             padding, source = self.padded(node, 0.0)
             bias = "bias" in self.weights_dict[node.name]
-            text = f"in_channels={incoming}, out_channels={outer}, kernel_size={(height, width)}, stride={stride}, padding={padding}"
-            return self.layer(node, f"self.__conv(2, name='{node.name}', {text}, dilation={dilation}, groups={group}, bias={bias})", source)
+            text = (
+                f"in_channels={incoming}, out_channels={outer}, kernel_size={(height, width)}, "
+                f"stride={stride}, padding={padding}"
+            )
+            return self.layer(
+                node,
+                f"self.__conv(2, name='{node.name}', {text}, dilation={dilation}, groups={group}, "
+                f"bias={bias})",
+                source,
+            )
 
         emit_DepthwiseConv = emit_Conv
 
@@ -198,7 +250,10 @@ def _emitter_class() -> Any:
                 self.add_body(2, self.layer(node, "layers.ChannelsLastFlatten()", suffix="_flatten"))
                 source = node.variable_name + "_flatten"
             bias = "bias" in self.weights_dict[node.name]
-            text = f"self.__dense(name='{node.name}', in_features={incoming}, out_features={outgoing}, bias={bias})"
+            text = (
+                f"self.__dense(name='{node.name}', in_features={incoming}, out_features={outgoing}, "
+                f"bias={bias})"
+            )
             return self.layer(node, text, source)
 
         def emit_BatchNorm(self, node: Any) -> str:
@@ -206,7 +261,10 @@ def _emitter_class() -> Any:
             dim = len(node.layer.attr["_output_shapes"].list.shape[0].dim) - 2
             features = len(self.weights_dict[node.name]["mean"])
             eps, momentum = float(node.layer.attr["epsilon"].f), self.source.momentum.get(node.name, 0.1)
-            text = f"self.__batch_normalization({dim}, '{node.name}', num_features={features}, eps={eps!r}, momentum={momentum!r})"
+            text = (
+                f"self.__batch_normalization({dim}, '{node.name}', num_features={features}, "
+                f"eps={eps!r}, momentum={momentum!r})"
+            )
             return self.layer(node, text)
 
         def emit_Pool(self, node: Any) -> str:
@@ -218,7 +276,9 @@ def _emitter_class() -> Any:
                 raise self.refuse(node, "dilated pooling")
             pads = [] if node.get_attr("auto_pad") == "VALID" else node.get_attr("pads") or []
             if kind == "Avg" and any(pads):
-                return self.layer(node, f"layers.SamePadAverage({kernel}, {stride}, {(pads[2], pads[6], pads[1], pads[5])})")
+                return self.layer(
+                    node, f"layers.SamePadAverage({kernel}, {stride}, {(pads[2], pads[6], pads[1], pads[5])})"
+                )
             padding, source = self.padded(node, 1.0)
             extra = f", padding={padding}" if any(padding) else ""
             return self.layer(node, f"nn.{kind}Pool2d({kernel}, {stride}{extra})", source)
@@ -227,10 +287,13 @@ def _emitter_class() -> Any:
             return self.layer(node, "layers.ChannelsLastFlatten()")
 
         def emit_Reshape(self, node: Any) -> str:
-            return self.layer(node, f"layers.ChannelsLastReshape({tuple(int(n) for n in node.get_attr('shape')[1:])})")
+            return self.layer(
+                node, f"layers.ChannelsLastReshape({tuple(int(n) for n in node.get_attr('shape')[1:])})"
+            )
 
         def emit_Dropout(self, node: Any) -> str:
-            # MMdnn's attribute is called keep_prob; its torch and Keras parsers put the share that is dropped there
+            # MMdnn's attribute is called keep_prob; its torch and Keras parsers put the share that
+            # is dropped there
             kind = "Dropout2d" if node.layer.attr["channelwise"].b else "Dropout"
             return self.layer(node, f"nn.{kind}({round(float(node.layer.attr['keep_prob'].f), 6)!r})")
 
@@ -239,7 +302,9 @@ def _emitter_class() -> Any:
             if (node.get_attr("mode") or "constant").lower() != "constant" or pads[0] or pads[4]:
                 raise self.refuse(node, "only padding with zeros, and not of the batch")
             if pads[3] or pads[7]:  # of N x C x H x W it pads the last three axes, the channels among them
-                return self.layer(node, f"nn.ConstantPad3d({(pads[2], pads[6], pads[1], pads[5], pads[3], pads[7])}, 0.0)")
+                return self.layer(
+                    node, f"nn.ConstantPad3d({(pads[2], pads[6], pads[1], pads[5], pads[3], pads[7])}, 0.0)"
+                )
             return self.layer(node, f"nn.ZeroPad2d({(pads[2], pads[6], pads[1], pads[5])})")
 
         def emit_ReduceMean(self, node: Any) -> str:
@@ -278,6 +343,7 @@ def _emitter_class() -> Any:
         def emit_Add(self, node: Any) -> str:
             if len(node.layer.input) != len(node.in_edges):
                 raise self.refuse(node, "one input is read twice")
-            return f"{node.variable_name} = {' + '.join(self.parent_variable_name(node, [i]) for i in range(len(node.in_edges)))}"
+            terms = (self.parent_variable_name(node, [i]) for i in range(len(node.in_edges)))
+            return f"{node.variable_name} = {' + '.join(terms)}"
 
     return Emitter

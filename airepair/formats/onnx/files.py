@@ -1,9 +1,11 @@
-"""ONNX files, through onnx and onnx2torch. MMdnn's ONNX support is older than what today's exporters write, and is not used.
+"""ONNX files, through onnx and onnx2torch. MMdnn's ONNX support is older than what today's exporters
+write, and is not used.
 
-What is lost on this way: a batch norm that the exporter folded into its convolution stays folded. Weights that onnx2torch keeps as buffers
-are made parameters here. What comes back is the user's own file with its initialisers replaced. Where the exporter let several layers share
-one initialiser because its numbers happened to be equal (torch does, by an Identity), each layer gets its own: a repair may change one and
-not the other.
+What is lost on this way: a batch norm that the exporter folded into its convolution stays folded.
+Weights that onnx2torch keeps as buffers are made parameters here. What comes back is the user's own
+file with its initialisers replaced. Where the exporter let several layers share one initialiser
+because its numbers happened to be equal (torch does, by an Identity), each layer gets its own: a
+repair may change one and not the other.
 """
 
 from __future__ import annotations
@@ -58,7 +60,19 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
     layers = {key: name for name, (key, _) in places.items()}
     notes = tuple(_notes(loaded, ends, beside, parted))
-    return ModelFile(module, "onnx", path, writer, ends.shape, ends.feed, fidelity, notes, layers, ".onnx", channels_last=ends.turned)
+    return ModelFile(
+        module,
+        "onnx",
+        path,
+        writer,
+        ends.shape,
+        ends.feed,
+        fidelity,
+        notes,
+        layers,
+        ".onnx",
+        channels_last=ends.turned,
+    )
 
 
 def _sizes(options: OpenOptions) -> list[Shape]:
@@ -72,12 +86,26 @@ def _notes(model: Any, ends: Ends, beside: tuple[str, ...], parted: int) -> list
     notes = ["through onnx2torch: folded batch norms stay folded"]
     outputs = [o.name for o in model.graph.output]
     notes += (
-        [f"of its outputs {', '.join(outputs)} the network's is {ends.output}; the others stay in the file"] if len(outputs) > 1 else []
+        [f"of its outputs {', '.join(outputs)} the network's is {ends.output}; the others stay in the file"]
+        if len(outputs) > 1
+        else []
     )
     notes += [head_note(ends.head)] if ends.head else []
-    notes += [f"the numbers that stand beside it in {', '.join(beside)} are inside the file that is written"] if beside else []
-    notes += [f"{parted} initialisers that layers shared by an Identity are written once for each layer"] if parted else []
-    notes += [f"scaling ({ends.feed.source}) is kept in the file and taken out of the network"] if ends.feed else []
+    notes += (
+        [f"the numbers that stand beside it in {', '.join(beside)} are inside the file that is written"]
+        if beside
+        else []
+    )
+    notes += (
+        [f"{parted} initialisers that layers shared by an Identity are written once for each layer"]
+        if parted
+        else []
+    )
+    notes += (
+        [f"scaling ({ends.feed.source}) is kept in the file and taken out of the network"]
+        if ends.feed
+        else []
+    )
     return notes
 
 
@@ -97,9 +125,13 @@ def _module(model: Any, path: Path) -> nn.Module:
 
 
 def _places(model: Any, module: nn.Module, path: Path, options: OpenOptions) -> dict[str, tuple[str, bool]]:
-    """Constant of the file -> (state-dict key, transposed), from a second conversion in which every constant holds its own number."""
+    """Constant of the file -> (state-dict key, transposed), from a second conversion in which every
+    constant holds its own number.
+    """
     tagged = copied(model)
-    floats = [(name, t) for name, t in numbers(tagged).items() if array(t, path).dtype == np.float32 and len(t.dims)]
+    floats = [
+        (name, t) for name, t in numbers(tagged).items() if array(t, path).dtype == np.float32 and len(t.dims)
+    ]
     for i, (_, tensor) in enumerate(floats):
         fill(tensor, np.full(tuple(tensor.dims), i + 1, np.float32))
     values = {name: array(t, path) for name, t in numbers(model).items()}
@@ -118,18 +150,24 @@ def _places(model: Any, module: nn.Module, path: Path, options: OpenOptions) -> 
         found[name] = (key, turned)
     lost = [k for k, _ in module.named_parameters() if k not in {key for key, _ in found.values()}]
     if lost:
-        raise UsageError(f"{path}: no initialiser of the file holds the weight {lost[0]}; it could not be written back")
+        raise UsageError(
+            f"{path}: no initialiser of the file holds the weight {lost[0]}; it could not be written back"
+        )
     return found
 
 
 def _check(file: bytes, module: nn.Module, ends: Ends, what: str, images: Array | None) -> Fidelity:
     inputs = check_inputs(ends.shape, images, ends.feed.largest if ends.feed else 1.0)
     theirs = answer(file, inputs.transpose(0, 2, 3, 1) if ends.turned else inputs, ends.output)
-    return require(compare(theirs, headed(ours_for(module, inputs[: len(theirs)], ends.feed), ends.head)), what)
+    return require(
+        compare(theirs, headed(ours_for(module, inputs[: len(theirs)], ends.feed), ends.head)), what
+    )
 
 
 def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
-    """A value of an ONNX file (default: its first output), by onnxruntime where it is installed, by onnx's evaluator, on fewer inputs, if not."""
+    """A value of an ONNX file (default: its first output), by onnxruntime where it is installed, by
+    onnx's evaluator, on fewer inputs, if not.
+    """
     if output is not None:
         model = onnx.ModelProto.FromString(file)
         if output not in {o.name for o in model.graph.output}:  # what stands before an arg-max
@@ -153,11 +191,15 @@ def _by_evaluator(model: Any, inputs: Array, output: str | None) -> Array:
     batch = image.type.tensor_type.shape.dim[0].dim_value or 1
     wanted = [output or evaluator.output_names[0]]
     count = min(len(inputs), _REFERENCE_INPUTS * batch) // batch * batch
-    return np.concatenate([evaluator.run(wanted, {image.name: inputs[i : i + batch]})[0] for i in range(0, count, batch)])
+    return np.concatenate(
+        [evaluator.run(wanted, {image.name: inputs[i : i + batch]})[0] for i in range(0, count, batch)]
+    )
 
 
 def write(module: nn.Module, shape: Shape, out: Path) -> None:
-    """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older exporter: the newer one folds them)."""
+    """Exports a network as ONNX with batch norms and dense layers kept as they are (torch's older
+    exporter: the newer one folds them).
+    """
     torch.onnx.export(
         module,
         (torch.zeros(2, *shape),),

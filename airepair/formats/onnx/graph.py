@@ -1,4 +1,6 @@
-"""ONNX graphs before and after onnx2torch: what is read of a file, in which form it is handed over, how weights are put back."""
+"""ONNX graphs before and after onnx2torch: what is read of a file, in which form it is handed over,
+how weights are put back.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from airepair.formats.mmdnn.ir import Array
 
 
 def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
-    """The model with all its numbers in it, and the files beside it that held some. UsageError for damage, custom operations, files elsewhere."""
+    """The model with all its numbers in it, and the files beside it that held some.
+
+    UsageError for damage, custom operations, files elsewhere.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
@@ -41,7 +46,8 @@ def inlined(model: Any) -> Any:
 
 
 def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
-    """Puts a tensor's numbers from a file beside the model (torch's exporter makes one) into the model; that file's name.
+    """Puts a tensor's numbers from a file beside the model (torch's exporter makes one) into the
+    model; that file's name.
 
     UsageError for any other place, and where the file does not hold as many bytes as the tensor has.
     """
@@ -50,16 +56,32 @@ def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
     name = str(said.get("location", ""))
     file = path.parent / name
     if name and Path(name).name == name and not file.is_symlink() and not file.exists():
-        raise UsageError(f"{path}: its numbers are in {name!r}, which is not beside it; put that file into {path.parent}")
+        raise UsageError(
+            f"{path}: its numbers are in {name!r}, which is not beside it; put that file into {path.parent}"
+        )
     if not name or Path(name).name != name or file.is_symlink() or not file.is_file():
-        raise UsageError(f"{path}: {tensor.name!r} keeps its numbers in another file ({name!r}); only a file beside the model is read")
+        raise UsageError(
+            f"{path}: {tensor.name!r} keeps its numbers in another file ({name!r}); "
+            f"only a file beside the model is read"
+        )
     try:
-        size = int(np.prod([int(d) for d in tensor.dims], dtype=object)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size = (
+            int(np.prod([int(d) for d in tensor.dims], dtype=object))
+            * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        )
         offset, length = int(said.get("offset", 0)), int(said.get("length", size))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: {tensor.name!r} is damaged: {one_line(error, 120)}") from None
-    if length != size or not 0 <= size <= max_bytes or offset < 0 or offset + size > min(file.stat().st_size, max_bytes):
-        raise UsageError(f"{path}: {tensor.name!r} should have {size} bytes from {offset} on in {name}, which has {file.stat().st_size}")
+    if (
+        length != size
+        or not 0 <= size <= max_bytes
+        or offset < 0
+        or offset + size > min(file.stat().st_size, max_bytes)
+    ):
+        raise UsageError(
+            f"{path}: {tensor.name!r} should have {size} bytes from {offset} on in {name}, "
+            f"which has {file.stat().st_size}"
+        )
     with file.open("rb") as stream:
         stream.seek(offset)
         tensor.raw_data = stream.read(size)
@@ -85,7 +107,10 @@ def numbers(model: Any) -> dict[str, Any]:
 
 
 def in_order(model: Any, path: object) -> Any:
-    """A copy with each node behind those that it reads, without those that no output needs. UsageError for a circle, or a value of nowhere."""
+    """A copy with each node behind those that it reads, without those that no output needs.
+
+    UsageError for a circle, or a value of nowhere.
+    """
     nodes = list(model.graph.node)
     maker = {name: k for k, node in enumerate(nodes) for name in node.output if name}
     held = {i.name for i in model.graph.input} | {t.name for t in model.graph.initializer} | {""}
@@ -97,7 +122,9 @@ def in_order(model: Any, path: object) -> Any:
             continue
         strange = [i for i in nodes[k].input if i not in maker and i not in held]
         if strange:
-            raise UsageError(f"{path}: {nodes[k].op_type} reads {strange[0]!r}, which nothing in the graph makes")
+            raise UsageError(
+                f"{path}: {nodes[k].op_type} reads {strange[0]!r}, which nothing in the graph makes"
+            )
         before[k] = {maker[i] for i in nodes[k].input if i in maker}
         wanted += before[k]
     sorter = TopologicalSorter(before)
@@ -138,4 +165,6 @@ def array(tensor: Any, path: Path) -> Array:
 
 def fill(tensor: Any, value: Array) -> None:
     name = tensor.name
-    tensor.CopyFrom(numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(value.astype(helper.tensor_dtype_to_np_dtype(tensor.data_type)), name)
+    )

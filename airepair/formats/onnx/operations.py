@@ -1,4 +1,6 @@
-"""Operations that onnx2torch 1.5.15 does not convert, by its own registry: GELU, and average pooling with uneven padding."""
+"""Operations that onnx2torch 1.5.15 does not convert, by its own registry: GELU, and average
+pooling with uneven padding.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def converter() -> Callable[[Any], nn.Module]:
 
     def added(kind: str, version: int, domain: str, made: Callable[[Any], nn.Module]) -> None:
         def layer(node: Any, graph: Any) -> Any:
-            return OperationConverterResult(torch_module=made(node.attributes), onnx_mapping=onnx_mapping_from_node(node=node))
+            return OperationConverterResult(
+                torch_module=made(node.attributes), onnx_mapping=onnx_mapping_from_node(node=node)
+            )
 
         add_converter(operation_type=kind, version=version, domain=domain)(layer)
 

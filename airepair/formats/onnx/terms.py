@@ -1,6 +1,8 @@
-"""An ONNX graph in the terms of onnx2torch: its nodes in order, sizes as constants, any batch, dense layers as Gemm, no later than opset 17.
+"""An ONNX graph in the terms of onnx2torch: its nodes in order, sizes as constants, any batch, dense
+layers as Gemm, no later than opset 17.
 
-Nothing here reaches the file that is written, and the check against that file (files.py) shows whether a change went wrong.
+Nothing here reaches the file that is written, and the check against that file (files.py) shows
+whether a change went wrong.
 """
 
 from __future__ import annotations
@@ -17,19 +19,34 @@ from airepair.formats.mmdnn.ir import Array
 from airepair.formats.onnx.graph import copied, in_order, numbers
 
 OPSET = 17  # the latest that onnx2torch 1.5.15 knows all common operations of
-_MOVED = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze")  # operations that move numbers and change none
+_MOVED = (
+    "Identity",
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+)  # operations that move numbers and change none
 # Operation -> its inputs that are weights: onnx2torch looks for them among the initialisers.
-_WEIGHTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2)}
+_WEIGHTS = {
+    "Conv": (1, 2),
+    "Gemm": (1, 2),
+    "MatMul": (1,),
+    "BatchNormalization": (1, 2, 3, 4),
+    "InstanceNormalization": (1, 2),
+}
 _BATCHES = (2, 3)  # two sizes of a batch: a size that differs between them is the batch's
 
-# Average pooling that pads unevenly and does not count the padding, as an operation of our own (operations.py).
+# Average pooling that pads unevenly and does not count the padding, as an operation of our own
+# (operations.py).
 OWN_DOMAIN, AVERAGE = "airepair", "SamePadAverage"
 
 Sizes = dict[str, tuple[int, ...]]
 
 
 def in_terms(model: Any, path: object) -> Any:
-    """A copy of the model that onnx2torch can convert, if anything can: the same function of one input, for any batch."""
+    """A copy of the model that onnx2torch can convert, if anything can: the same function of one
+    input, for any batch.
+    """
     copy = in_order(model, path)
     _weights_in_place(copy)
     _any_batch(copy)
@@ -50,7 +67,9 @@ def _weights_in_place(model: Any) -> None:
         for slot in _WEIGHTS.get(node.op_type, ()):
             name = node.input[slot] if slot < len(node.input) else ""
             if name in held and name not in initialisers:
-                model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(held[name]), name))
+                model.graph.initializer.append(
+                    numpy_helper.from_array(np.ascontiguousarray(held[name]), name)
+                )
                 initialisers.add(name)
     made = {t.name for t in model.graph.initializer}
     kept = [n for n in model.graph.node if not made.intersection(n.output)]
@@ -61,7 +80,10 @@ def _weights_in_place(model: Any) -> None:
 def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
     """What the operation makes of constants."""
     names = list(node.input)
-    values = [make_tensor_value_info(n, np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in zip(names, inputs, strict=True)]
+    values = [
+        make_tensor_value_info(n, np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for n, x in zip(names, inputs, strict=True)
+    ]
     out = make_tensor_value_info(node.output[0], np_dtype_to_tensor_dtype(inputs[0].dtype), None)
     model = make_model(make_graph([node], "moved", values, [out]), opset_imports=versions)
     found: Array = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))[0]
@@ -91,7 +113,9 @@ def input_of(model: Any) -> Any:
 
 
 def _any_batch(model: Any) -> None:
-    """Every Reshape says its sizes in numbers, with -1 for the batch: exporters compute them (Shape, Concat) or write a fixed batch in."""
+    """Every Reshape says its sizes in numbers, with -1 for the batch: exporters compute them
+    (Shape, Concat) or write a fixed batch in.
+    """
     dims = input_of(model).type.tensor_type.shape.dim
     fixed = dims[0].dim_value
     first, second = (sizes(model, b) for b in ((None, None) if fixed else _BATCHES))
@@ -119,7 +143,9 @@ def _any_batch(model: Any) -> None:
 
 
 def _reshaped(model: Any, node: Any, wanted: list[int], by_image: bool) -> None:
-    """The node as Flatten where it is one, else with its sizes as a constant of its own (and without allowzero)."""
+    """The node as Flatten where it is one, else with its sizes as a constant of its own (and
+    without allowzero).
+    """
     if len(wanted) == 2 and wanted[0] == -1 and by_image:
         del node.input[1:]
         _replaced(node, "Flatten", [helper.make_attribute("axis", 1)])
@@ -146,7 +172,9 @@ def _padded(model: Any) -> None:
             held["pads"] = pads
         half = len(held.get("pads", ())) // 2
         uneven = half == 2 and held["pads"][:half] != held["pads"][half:]
-        plain = not any(held.get(k) for k in ("count_include_pad", "ceil_mode")) and set(held.get("dilations", (1,))) == {1}
+        plain = not any(held.get(k) for k in ("count_include_pad", "ceil_mode")) and set(
+            held.get("dilations", (1,))
+        ) == {1}
         if node.op_type == "AveragePool" and uneven and plain:
             node.op_type, node.domain = AVERAGE, OWN_DOMAIN
     model.opset_import.add(domain=OWN_DOMAIN, version=1)
@@ -155,13 +183,18 @@ def _padded(model: Any) -> None:
 def _same(size: Sequence[int], kernel: Sequence[int], held: Mapping[str, Any]) -> list[int]:
     """ONNX's pads (all beginnings, then all ends) for padding "same"."""
     strides, dilations = (held.get(k) or [1] * len(size) for k in ("strides", "dilations"))
-    total = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in zip(size, kernel, strides, dilations, strict=True)]
+    total = [
+        max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        for n, k, s, d in zip(size, kernel, strides, dilations, strict=True)
+    ]
     small, large = [t // 2 for t in total], [t - t // 2 for t in total]
     return [*small, *large] if held["auto_pad"] == b"SAME_UPPER" else [*large, *small]
 
 
 def _dense(model: Any) -> None:
-    """MatMul with a weight, and the Add of a bias behind it, as one Gemm: onnx2torch makes an nn.Linear of that."""
+    """MatMul with a weight, and the Add of a bias behind it, as one Gemm: onnx2torch makes an
+    nn.Linear of that.
+    """
     known = sizes(model, _BATCHES[0])
     weights = {t.name: t for t in model.graph.initializer}
     readers: dict[str, list[Any]] = {}
@@ -176,7 +209,11 @@ def _dense(model: Any) -> None:
             continue
         (width,) = known[node.input[1]][1:] or (0,)
         following = readers.get(node.output[0], [])
-        add = following[0] if len(following) == 1 and following[0].op_type == "Add" and node.output[0] not in outputs else None
+        add = (
+            following[0]
+            if len(following) == 1 and following[0].op_type == "Add" and node.output[0] not in outputs
+            else None
+        )
         bias = next((i for i in add.input if i != node.output[0]), "") if add else ""
         _replaced(node, "Gemm", [])
         if add is not None and bias in weights and list(weights[bias].dims) in ([width], [1, width]):
@@ -196,7 +233,9 @@ def _vector(tensor: Any) -> None:
 
 
 def _older(model: Any) -> None:
-    """No operation in a form later than opset 17: of what an image classifier uses only the axes of a reduction became an input since."""
+    """No operation in a form later than opset 17: of what an image classifier uses only the axes of
+    a reduction became an input since.
+    """
     later = [v for v in model.opset_import if v.domain in ("", "ai.onnx") and v.version > OPSET]
     for version in later:
         version.version = OPSET
@@ -206,7 +245,11 @@ def _older(model: Any) -> None:
         if later and node.op_type in ("ReduceMean", "ReduceMax") and axes is not None:
             del node.input[1:]
             kept = [a for a in node.attribute if a.name != "noop_with_empty_axes"]
-            _replaced(node, node.op_type, [*kept, helper.make_attribute("axes", numpy_helper.to_array(axes).ravel().tolist())])
+            _replaced(
+                node,
+                node.op_type,
+                [*kept, helper.make_attribute("axes", numpy_helper.to_array(axes).ravel().tolist())],
+            )
 
 
 def _replaced(node: Any, kind: str, attributes: list[Any]) -> None:

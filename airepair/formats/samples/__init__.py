@@ -1,1 +1,3 @@
-"""Small model files of every kind that people bring, made here: for the table of docs/formats.md and for the tests."""
+"""Small model files of every kind that people bring, made here: for the table of docs/formats.md
+and for the tests.
+"""

@@ -1,4 +1,6 @@
-"""Keras files as they were written from 2016 to 2023, made from today's Keras: each way of writing one and the same configuration."""
+"""Keras files as they were written from 2016 to 2023, made from today's Keras: each way of writing
+one and the same configuration.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def trained(*layers: Any) -> Any:
     model = keras.Sequential(list(layers))
     for layer in model.layers:
         norm = type(layer).__name__ == "BatchNormalization"
-        layer.set_weights([r.uniform(0.5, 1.5, w.shape) if norm else r.normal(0, 0.4, w.shape) for w in layer.get_weights()])
+        layer.set_weights(
+            [r.uniform(0.5, 1.5, w.shape) if norm else r.normal(0, 0.4, w.shape) for w in layer.get_weights()]
+        )
     return model
 
 
@@ -46,14 +50,19 @@ def convolutional() -> Any:
     )
 
 
-# ---- configurations in the words of their time -----------------------------------------------------------------------------------------
+# ---- configurations in the words of their time
+# ------------------------------------------------------------------------------------------
 
 
 def plain(config: Config) -> list[Config]:
-    """The layers as Keras 2 writes them: no modules, types in words, no InputLayer; its shape is on the first layer."""
+    """The layers as Keras 2 writes them: no modules, types in words, no InputLayer; its shape is on
+    the first layer.
+    """
     layers, shape = [], None
     for layer in copy.deepcopy(config["config"]["layers"]):
-        settings = {k: v for k, v in layer["config"].items() if k not in ("synchronized", "quantization_config")}
+        settings = {
+            k: v for k, v in layer["config"].items() if k not in ("synchronized", "quantization_config")
+        }
         if layer["class_name"] == "InputLayer":
             shape = settings["batch_shape"]
             continue
@@ -72,7 +81,10 @@ def keras2(config: Config) -> Config:
         if layer["class_name"] == "BatchNormalization":
             layer["config"] |= {"axis": [3], "fused": True, "virtual_batch_size": None, "renorm": False}
         if layer["class_name"] == "Conv2D":
-            layer["config"]["kernel_initializer"] = {"class_name": "VarianceScaling", "config": {"distribution": "normal"}}
+            layer["config"]["kernel_initializer"] = {
+                "class_name": "VarianceScaling",
+                "config": {"distribution": "normal"},
+            }
     shape = layers[0]["config"]["batch_input_shape"]
     return {"class_name": "Sequential", "config": {"name": "s", "layers": layers, "build_input_shape": shape}}
 
@@ -83,7 +95,9 @@ def keras20(config: Config) -> Config:
 
 
 def tensorflow1(config: Config) -> Config:
-    """tf.keras of TensorFlow 1: layers with a version in their name, functions of TensorFlow as activations."""
+    """tf.keras of TensorFlow 1: layers with a version in their name, functions of TensorFlow as
+    activations.
+    """
     found = keras2(config)
     for layer in found["config"]["layers"]:
         if layer["class_name"] == "BatchNormalization":
@@ -96,7 +110,13 @@ def tensorflow1(config: Config) -> Config:
 
 def keras1(config: Config) -> Config:
     """Keras 1.2 (2016): other names for almost every argument."""
-    words = {"filters": "nb_filter", "strides": "subsample", "padding": "border_mode", "data_format": "dim_ordering", "use_bias": "bias"}
+    words = {
+        "filters": "nb_filter",
+        "strides": "subsample",
+        "padding": "border_mode",
+        "data_format": "dim_ordering",
+        "use_bias": "bias",
+    }
     words |= {"units": "output_dim", "rate": "p", "negative_slope": "alpha"}
     layers = plain(config)
     for layer in layers:
@@ -110,7 +130,9 @@ def keras1(config: Config) -> Config:
                 del old[key]
         if layer["class_name"] == "BatchNormalization":
             old["mode"] = 0
-        old = {k.replace("kernel_initializer", "init").replace("kernel_reg", "W_reg"): v for k, v in old.items()}
+        old = {
+            k.replace("kernel_initializer", "init").replace("kernel_reg", "W_reg"): v for k, v in old.items()
+        }
         layer["config"] = {k: "tf" if v == "channels_last" else v for k, v in old.items()}
     return {"class_name": "Sequential", "config": layers}
 
@@ -123,10 +145,15 @@ def built(config: Config) -> Config:
 
 
 def behind_an_input_layer(config: Config) -> Config:
-    """tf.keras 2.4 and later: an InputLayer, with Keras 2's word for its shape, and the shape on the first layer besides."""
+    """tf.keras 2.4 and later: an InputLayer, with Keras 2's word for its shape, and the shape on
+    the first layer besides.
+    """
     found = keras2(config)
     shape = found["config"]["layers"][0]["config"]["batch_input_shape"]
-    first = {"class_name": "InputLayer", "config": {"batch_input_shape": shape, "sparse": False, "ragged": False, "name": "i"}}
+    first = {
+        "class_name": "InputLayer",
+        "config": {"batch_input_shape": shape, "sparse": False, "ragged": False, "name": "i"},
+    }
     found["config"]["layers"].insert(0, first)
     return found
 
@@ -137,14 +164,20 @@ def with_input_dim(config: Config) -> Config:
     first = found["config"]["layers"][0]["config"]
     first["input_dim"] = first.pop("batch_input_shape")[1]
     del found["config"]["build_input_shape"]
-    first["activation"] = {"class_name": "LeakyReLU", "config": {"alpha": {"type": "ndarray", "value": 0.1}, "name": "l"}}
+    first["activation"] = {
+        "class_name": "LeakyReLU",
+        "config": {"alpha": {"type": "ndarray", "value": 0.1}, "name": "l"},
+    }
     return found
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------------------------
+# ---- files
+# ------------------------------------------------------------------------------------------
 
 
-def hdf5(folder: Path, age: Callable[[Config], Config] = keras2, model: Callable[[], Any] = convolutional) -> Path:
+def hdf5(
+    folder: Path, age: Callable[[Config], Config] = keras2, model: Callable[[], Any] = convolutional
+) -> Path:
     """An .h5 file with the configuration of that age."""
     path = folder / "net.h5"
     with without_warnings():
@@ -162,7 +195,11 @@ def archive(folder: Path, age: Callable[[Config], Config] = behind_an_input_laye
     with zipfile.ZipFile(new) as old, zipfile.ZipFile(path, "w") as made:
         config = age(json.loads(old.read("config.json")))
         for layer in config["config"]["layers"]:
-            layer |= {"module": "keras.layers", "registered_name": None, "build_config": {"input_shape": [None, *IMAGE]}}
+            layer |= {
+                "module": "keras.layers",
+                "registered_name": None,
+                "build_config": {"input_shape": [None, *IMAGE]},
+            }
         config |= {"module": "keras.src.engine.sequential", "registered_name": "Sequential"}
         made.writestr("config.json", json.dumps(config))
         made.writestr("metadata.json", json.dumps({"keras_version": "2.14.0"}))
@@ -176,7 +213,9 @@ def archive(folder: Path, age: Callable[[Config], Config] = behind_an_input_laye
 
 
 def weights_and_json(folder: Path) -> Path:
-    """What `save_weights` of Keras 2 wrote, groups of layers at the top of the file, and `model.to_json()` beside it."""
+    """What `save_weights` of Keras 2 wrote, groups of layers at the top of the file, and
+    `model.to_json()` beside it.
+    """
     model, whole, path = convolutional(), folder / "whole.h5", folder / "weights.h5"
     with without_warnings():
         model.save(whole)
@@ -195,7 +234,11 @@ def dense(folder: Path) -> Path:
     def model() -> Any:
         keras = load_keras()
         layers = keras.layers
-        return trained(keras.Input((784,)), layers.Dense(6, activation=layers.LeakyReLU(0.1), kernel_regularizer="l2"), layers.Dense(5))
+        return trained(
+            keras.Input((784,)),
+            layers.Dense(6, activation=layers.LeakyReLU(0.1), kernel_regularizer="l2"),
+            layers.Dense(5),
+        )
 
     return hdf5(folder, with_input_dim, model)
 
@@ -204,7 +247,9 @@ def without_channels(folder: Path, shape: tuple[int, ...]) -> Path:
     """A .keras file for inputs of `shape`, flattened first."""
     keras = load_keras()
     path = folder / "net.keras"
-    trained(keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(5, activation="softmax")).save(path)
+    trained(keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(5, activation="softmax")).save(
+        path
+    )
     return path
 
 
@@ -213,7 +258,13 @@ def reshaped(folder: Path) -> Path:
     keras = load_keras()
     layers = keras.layers
     path = folder / "net.keras"
-    trained(keras.Input((120,)), layers.Reshape(IMAGE), layers.Conv2D(3, 3, activation="elu"), layers.Flatten(), layers.Dense(5)).save(path)
+    trained(
+        keras.Input((120,)),
+        layers.Reshape(IMAGE),
+        layers.Conv2D(3, 3, activation="elu"),
+        layers.Flatten(),
+        layers.Dense(5),
+    ).save(path)
     return path
 
 

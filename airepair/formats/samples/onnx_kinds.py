@@ -33,19 +33,33 @@ COMPUTED: list[Node] = [
 ]
 
 
-def file(folder: Path, nodes: list[Node], taken: tuple[Any, ...] = (BATCH, 1, 8, 8), outputs: str = "y", apart: bool = False) -> Path:
-    """An ONNX file of these nodes over WEIGHTS; `outputs` are N x 5; `apart`: its numbers stand in a file beside it."""
+def file(
+    folder: Path,
+    nodes: list[Node],
+    taken: tuple[Any, ...] = (BATCH, 1, 8, 8),
+    outputs: str = "y",
+    apart: bool = False,
+) -> Path:
+    """An ONNX file of these nodes over WEIGHTS; `outputs` are N x 5; `apart`: its numbers stand in
+    a file beside it.
+    """
     import onnx
 
-    made = [onnx.helper.make_node(kind, read.split(), [out], **(dict(*more))) for kind, read, out, *more in nodes]
+    made = [
+        onnx.helper.make_node(kind, read.split(), [out], **(dict(*more))) for kind, read, out, *more in nodes
+    ]
     used = {i for n in made for i in n.input}
     held = {k: v if v.dtype == np.int64 else v.astype("f") for k, v in WEIGHTS.items() if k in used}
     tensors = [onnx.numpy_helper.from_array(v, k) for k, v in held.items()]
     ends = [onnx.helper.make_tensor_value_info(name, 1, [taken[0], 5]) for name in outputs.split()]
-    graph = onnx.helper.make_graph(made, "g", [onnx.helper.make_tensor_value_info("x", 1, list(taken))], ends, tensors)
+    graph = onnx.helper.make_graph(
+        made, "g", [onnx.helper.make_tensor_value_info("x", 1, list(taken))], ends, tensors
+    )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     path = folder / "net.onnx"
-    beside = {"save_as_external_data": True, "location": "net.onnx.data", "size_threshold": 0} if apart else {}
+    beside = (
+        {"save_as_external_data": True, "location": "net.onnx.data", "size_threshold": 0} if apart else {}
+    )
     onnx.save_model(model, path, **beside)
     return path
 
@@ -53,12 +67,18 @@ def file(folder: Path, nodes: list[Node], taken: tuple[Any, ...] = (BATCH, 1, 8,
 NETWORK = [*CONVOLUTION, *FLAT, *DENSE]
 PRODUCT: list[Node] = [("MatMul", "f w2", "m"), ("Add", "m b2", "y")]
 VECTOR: list[Node] = [("MatMul", "x w2", "m"), ("Add", "m b2", "y")]
-TURNED: list[Node] = [("Transpose", "x", "t", {"perm": [0, 3, 1, 2]}), ("Conv", "t w1 b1", "c"), ("Relu", "c", "r")]
+TURNED: list[Node] = [
+    ("Transpose", "x", "t", {"perm": [0, 3, 1, 2]}),
+    ("Conv", "t w1 b1", "c"),
+    ("Relu", "c", "r"),
+]
 KINDS: dict[str, Callable[[Path], Path]] = {
     "nodes in any order": partial(file, nodes=[*DENSE, *FLAT, *CONVOLUTION[::-1]]),
     "several outputs": partial(file, nodes=[*NETWORK, ("Softmax", "y", "p")], outputs="p y"),
     "ends in LogSoftmax": partial(file, nodes=[*NETWORK, ("LogSoftmax", "y", "l")], outputs="l"),
-    "flattened to a computed size (torch's dynamic batch)": partial(file, nodes=[*CONVOLUTION, *COMPUTED, *DENSE]),
+    "flattened to a computed size (torch's dynamic batch)": partial(
+        file, nodes=[*CONVOLUTION, *COMPUTED, *DENSE]
+    ),
     "a batch of 1": partial(file, nodes=NETWORK, taken=(1, 1, 8, 8)),
     "MatMul and Add for a dense layer": partial(file, nodes=[*CONVOLUTION, *FLAT, *PRODUCT]),
     "channels last": partial(file, nodes=[*TURNED, *FLAT, *DENSE], taken=(BATCH, 8, 8, 1)),

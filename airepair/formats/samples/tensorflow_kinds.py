@@ -1,6 +1,8 @@
-"""TensorFlow files as people leave them after training: `python -m airepair.formats.samples.tensorflow_kinds FOLDER [NAME ...]` makes them.
+"""TensorFlow files as people leave them after training: `python -m
+airepair.formats.samples.tensorflow_kinds FOLDER [NAME ...]` makes them.
 
-In a process of its own, like all that imports TensorFlow. Each function gives the path of one file in the folder.
+In a process of its own, like all that imports TensorFlow. Each function gives the path of one file
+in the folder.
 """
 
 from __future__ import annotations
@@ -29,12 +31,17 @@ def _variable(*shape: int) -> Any:
 
 
 def accuracy(folder: Path) -> Path:
-    """A frozen graph of flat vectors in batches of ten that ends in its accuracy, labels beside the images."""
+    """A frozen graph of flat vectors in batches of ten that ends in its accuracy, labels beside the
+    images.
+    """
     import tensorflow as tf
 
     v1, path = tf.compat.v1, folder / "accuracy.pb"
     with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
-        x, labels = v1.placeholder(tf.float32, [10, 120], "x"), v1.placeholder(tf.float32, [None, 5], "labels")
+        x, labels = (
+            v1.placeholder(tf.float32, [10, 120], "x"),
+            v1.placeholder(tf.float32, [None, 5], "labels"),
+        )
         right = tf.equal(tf.argmax(_network(x, _variable), 1), tf.argmax(labels, 1))
         tf.reduce_mean(tf.cast(right, tf.float32), name="accuracy")
         session.run(v1.global_variables_initializer())
@@ -52,12 +59,16 @@ def classes(folder: Path) -> Path:
         x = v1.placeholder(tf.float32, [None, 12, 10], "x")
         y = tf.nn.softmax(_network(x, _variable))
         session.run(v1.global_variables_initializer())
-        v1.saved_model.simple_save(session, str(path), {"x": x}, {"classes": tf.argmax(y, 1), "probabilities": y})
+        v1.saved_model.simple_save(
+            session, str(path), {"x": x}, {"classes": tf.argmax(y, 1), "probabilities": y}
+        )
     return path
 
 
 def trained(folder: Path) -> Path:
-    """A SavedModel with an optimizer's slots, as Keras 2 leaves it (TensorFlow's own loader fails on it), and a signature that trains."""
+    """A SavedModel with an optimizer's slots, as Keras 2 leaves it (TensorFlow's own loader fails
+    on it), and a signature that trains.
+    """
     import tensorflow as tf
 
     path, r, model = folder / "trained", tf.random.Generator.from_seed(1), tf.Module()
@@ -70,7 +81,9 @@ def trained(folder: Path) -> Path:
     def step(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits(x)))
-        model.optimizer.apply_gradients(zip(tape.gradient(loss, [model.w, model.b]), [model.w, model.b], strict=True))
+        model.optimizer.apply_gradients(
+            zip(tape.gradient(loss, [model.w, model.b]), [model.w, model.b], strict=True)
+        )
         return loss
 
     image, label = tf.TensorSpec((None, 12, 10)), tf.TensorSpec((None,), tf.int64)

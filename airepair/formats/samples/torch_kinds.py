@@ -38,7 +38,9 @@ def network(*tail: nn.Module) -> nn.Sequential:
     """A convolutional network with seeded weights, and what follows its logits."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 5), *tail).eval()
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 5), *tail
+        ).eval()
 
 
 def script(folder: Path) -> Path:
@@ -59,7 +61,13 @@ def module(folder: Path, tail: type[nn.Module]) -> Path:
 def counters(folder: Path) -> Path:
     """A state dict whose num_batches_tracked has shape (1,)."""
     path = folder / "net.pt"
-    torch.save({k: v.reshape(1) if k.endswith("num_batches_tracked") else v for k, v in network().state_dict().items()}, path)
+    torch.save(
+        {
+            k: v.reshape(1) if k.endswith("num_batches_tracked") else v
+            for k, v in network().state_dict().items()
+        },
+        path,
+    )
     return path
 
 
@@ -67,14 +75,24 @@ def averaged(folder: Path) -> Path:
     """A checkpoint with weights, their moving average, and figures beside them."""
     path = folder / "net.pt"
     state = network().state_dict()
-    torch.save({"model": state, "model_ema": {k: v.clone() for k, v in state.items()}, "best_prec1": 91.2, "epoch": 3}, path)
+    torch.save(
+        {
+            "model": state,
+            "model_ema": {k: v.clone() for k, v in state.items()},
+            "best_prec1": 91.2,
+            "epoch": 3,
+        },
+        path,
+    )
     return path
 
 
 def architecture(tensors: Any) -> nn.Module:
     """The network of `counters` and `averaged`, with these weights."""
     made = network()
-    made.load_state_dict({k: v.reshape(()) if k.endswith("num_batches_tracked") else v for k, v in tensors.items()})
+    made.load_state_dict(
+        {k: v.reshape(()) if k.endswith("num_batches_tracked") else v for k, v in tensors.items()}
+    )
     return made
 
 

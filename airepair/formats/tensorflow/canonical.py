@@ -1,9 +1,10 @@
 """A frozen TensorFlow graph in the few operations that MMdnn's parser understands (docs/formats.md, shim E).
 
-Keras 2, Keras 3 and TF1 write the same layer in different ways. Here the graph is read once from input to output and written again with one
-way for each layer: Conv2D + BiasAdd, MatMul + BiasAdd, FusedBatchNormV3, Reshape for flatten. Dropout becomes identity, shape arithmetic goes,
-scaling at the input becomes an InputScaling. Nodes are named c0, c1, ...; constant expressions are kept as trees: each weight is traced to its
-constant.
+Keras 2, Keras 3 and TF1 write the same layer in different ways. Here the graph is read once from
+input to output and written again with one way for each layer: Conv2D + BiasAdd, MatMul + BiasAdd,
+FusedBatchNormV3, Reshape for flatten. Dropout becomes identity, shape arithmetic goes, scaling at
+the input becomes an InputScaling. Nodes are named c0, c1, ...; constant expressions are kept as
+trees: each weight is traced to its constant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from airepair.formats.tensorflow.graph import Frozen
 _PASS = ("Identity", "StopGradient", "CheckNumerics")
 _SHAPELY = ("Shape", "Pack", "Prod", "StridedSlice", "Cast", "GatherV2")
 _UNARY = ("Relu", "Relu6", "LeakyRelu", "Elu", "Tanh", "Sigmoid", "Softmax", "LogSoftmax")
-GELU = "Erf"  # stands for a whole GELU: MMdnn's parser loads the graph into TensorFlow, which has no such operation
+# stands for a whole GELU: MMdnn's parser loads the graph into TensorFlow, which has no such
+# operation
+GELU = "Erf"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,9 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Act:
-    """An activation: the canonical node, its shape without the batch, and a factor that still awaits its addend (unfused batch norm)."""
+    """An activation: the canonical node, its shape without the batch, and a factor that still
+    awaits its addend (unfused batch norm).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -61,7 +66,9 @@ class Size:
 
 @dataclass
 class Canonical:
-    """The result: canonical GraphDef, its ends, canonical node -> node of the file, (node, kind) -> constant of the file, the scaling in front."""
+    """The result: canonical GraphDef, its ends, canonical node -> node of the file, (node, kind) ->
+    constant of the file, the scaling in front.
+    """
 
     graph: Any
     output: str
@@ -71,11 +78,16 @@ class Canonical:
     logits: str = ""
     scale: Any = None
     offset: Any = None
-    detours: set[str] = field(default_factory=set)  # reshapes around a batch norm of N x K, which TensorFlow's fused one does not take
+    detours: set[str] = field(
+        default_factory=set
+    )  # reshapes around a batch norm of N x K, which TensorFlow's fused one does not take
 
 
 def canonical(frozen: Frozen) -> Canonical:
-    """Rewrites the graph. UsageError that names the first operation with no place in a classifier of MMdnn's kind."""
+    """Rewrites the graph.
+
+    UsageError that names the first operation with no place in a classifier of MMdnn's kind.
+    """
     return _Writer(frozen).run()
 
 
@@ -102,7 +114,10 @@ class _Writer:
     def _gelus(self, order: list[Any]) -> dict[str, str]:
         """Those among the nodes that the output needs."""
         numbers = ((n.name, self.tf.make_ndarray(n.attr["value"].tensor)) for n in order if n.op == "Const")
-        return gelus({n.name: n for n in order}, {name: float(n) for name, n in numbers if n.size == 1 and n.dtype == np.float32})
+        return gelus(
+            {n.name: n for n in order},
+            {name: float(n) for name, n in numbers if n.size == 1 and n.dtype == np.float32},
+        )
 
     def _order(self) -> list[Any]:
         """The nodes that the output needs, inputs first; of a GELU only its last one."""
@@ -114,7 +129,11 @@ class _Writer:
             name = stack[-1]
             if name not in nodes:
                 raise UsageError(f"the graph reads {name!r}, which it does not have")
-            parents = [self.gelus[name]] if name in self.gelus else [_name(i) for i in nodes[name].input if not i.startswith("^")]
+            parents = (
+                [self.gelus[name]]
+                if name in self.gelus
+                else [_name(i) for i in nodes[name].input if not i.startswith("^")]
+            )
             if state.get(name) == 2:
                 stack.pop()
             elif state.get(name) == 1:
@@ -146,7 +165,9 @@ class _Writer:
         acts = [a for a in args if isinstance(a, Act)]
         if any(isinstance(a, Noise) for a in args):
             return self._dropout(node, acts)
-        if op == "Pack" and all(isinstance(a, Size) or (isinstance(a, Leaf) and a.array.size == 1) for a in args):
+        if op == "Pack" and all(
+            isinstance(a, Size) or (isinstance(a, Leaf) and a.array.size == 1) for a in args
+        ):
             return Leaf(np.array([-1 if isinstance(a, Size) else int(a.array) for a in args]), None)
         if op in _SHAPELY or (args and all(isinstance(a, Size) for a in args)):
             return Size()
@@ -232,7 +253,9 @@ class _Writer:
             and (number := _value(constant)) is not None
             and number.size == 1
         ):
-            return Act(act.name, act.shape, factor=Noise())  # the 1 / keep probability of a dropout, whose mask must follow
+            return Act(
+                act.name, act.shape, factor=Noise()
+            )  # the 1 / keep probability of a dropout, whose mask must follow
         if op in ("Add", "AddV2", "Sub", "BiasAdd") and isinstance(act.factor, Expr):
             return self._unfused(node, act, constant if op != "Sub" else Expr("Neg", (constant,)))
         if op in ("Add", "AddV2", "BiasAdd"):
@@ -243,7 +266,9 @@ class _Writer:
                 and self.ops[act.name] in ("Conv2D", "DepthwiseConv2dNative", "MatMul")
             ):
                 return self._bias(node, act, bias)
-        raise self._refuse(node, "it combines an activation with a constant that is no bias and no batch norm")
+        raise self._refuse(
+            node, "it combines an activation with a constant that is no bias and no batch norm"
+        )
 
     def _scaling(self, node: Any, args: list[Any], act: Act, constant: Any) -> Act:
         value = _value(constant)
@@ -271,7 +296,12 @@ class _Writer:
         if mean is None:
             raise self._refuse(node, "it looks like a batch norm, but its mean is not where it should be")
         channels = act.shape[-1]
-        parts = [gamma or Leaf(np.ones(channels, np.float32), None), beta or Leaf(np.zeros(channels, np.float32), None), mean, variance]
+        parts = [
+            gamma or Leaf(np.ones(channels, np.float32), None),
+            beta or Leaf(np.zeros(channels, np.float32), None),
+            mean,
+            variance,
+        ]
         return self._batch_norm(node, act, parts, epsilon)
 
     def _bias(self, node: Any, act: Act, bias: Leaf) -> Act:
@@ -284,7 +314,9 @@ class _Writer:
     def _convolution(self, node: Any, x: Act, kernel: Any) -> Act:
         found = self._known(node, kernel)
         if node.attr["data_format"].s == b"NCHW" or node.attr["padding"].s not in (b"SAME", b"VALID"):
-            raise self._refuse(node, f"{node.attr['data_format'].s.decode()}, padding {node.attr['padding'].s.decode()}")
+            raise self._refuse(
+                node, f"{node.attr['data_format'].s.decode()}, padding {node.attr['padding'].s.decode()}"
+            )
         made = self._add(node.op, node.name, x)
         for key in ("strides", "padding", "data_format", "dilations"):
             if key in node.attr:
@@ -344,7 +376,10 @@ class _Writer:
         for key in ("ksize", "strides", "padding", "data_format"):
             made.attr[key].CopyFrom(node.attr[key])
         kernel, strides = (list(node.attr[k].list.i)[1:3] for k in ("ksize", "strides"))
-        size = tuple(_length(n, k, s, node.attr["padding"].s) for n, k, s in zip(x.shape[:2], kernel, strides, strict=True))
+        size = tuple(
+            _length(n, k, s, node.attr["padding"].s)
+            for n, k, s in zip(x.shape[:2], kernel, strides, strict=True)
+        )
         return Act(made.name, (*size, x.shape[2]))
 
     def _global(self, node: Any, x: Act, axes: Any) -> Act:
@@ -361,7 +396,11 @@ class _Writer:
     def _reshape(self, node: Any, x: Act) -> Act:
         if node.op == "Reshape":
             target = _value(self.found[_name(node.input[1])])
-            return self._flat(node, x) if target is None else self._reshaped(node, x, [int(n) for n in target[1:]])
+            return (
+                self._flat(node, x)
+                if target is None
+                else self._reshaped(node, x, [int(n) for n in target[1:]])
+            )
         if len(x.shape) == 1:
             return x
         axes = [int(a) % (len(x.shape) + 1) for a in node.attr["squeeze_dims"].list.i]
@@ -401,7 +440,12 @@ class _Writer:
 
     def _pad(self, node: Any, x: Act, args: list[Any]) -> Act:
         pads = _value(args[1])
-        if pads is None or pads.shape != (4, 2) or pads[0].any() or (len(args) > 2 and (_value(args[2]) is None or _value(args[2]).any())):
+        if (
+            pads is None
+            or pads.shape != (4, 2)
+            or pads[0].any()
+            or (len(args) > 2 and (_value(args[2]) is None or _value(args[2]).any()))
+        ):
             raise self._refuse(node, "only padding with zeros, and not of the batch, is converted")
         made = self._add("Pad", node.name, x)
         self._constant(made, pads.astype(np.int32))
@@ -440,10 +484,14 @@ class _Writer:
 
     def _weight(self, node: Any, layer: str, kind: str, leaf: Leaf, array: Any) -> None:
         if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise UsageError(f"{leaf.node!r} holds {array.dtype} numbers or NaN; finite float32 weights are read")
+            raise UsageError(
+                f"{leaf.node!r} holds {array.dtype} numbers or NaN; finite float32 weights are read"
+            )
         if leaf.node is not None:
             if leaf.node in self.used:
-                raise UsageError(f"{leaf.node!r} is the weight of two layers; shared weights are not converted")
+                raise UsageError(
+                    f"{leaf.node!r} is the weight of two layers; shared weights are not converted"
+                )
             self.used[leaf.node] = layer
         self._constant(node, array)
         self.out.places[f"{layer}|{kind}"] = leaf.node
@@ -455,7 +503,9 @@ class _Writer:
         return found
 
     def _plain(self, value: Any, where: str) -> Act:
-        """The activation, with a scaling at the input taken out; UsageError where a factor was never completed."""
+        """The activation, with a scaling at the input taken out; UsageError where a factor was
+        never completed.
+        """
         if not isinstance(value, Act) or value.factor is not None:
             raise UsageError(f"{where!r} reads something that is neither the image nor a layer's output")
         if value.scale is not None:
@@ -488,7 +538,9 @@ def _trace(value: Any) -> Leaf | None:
 
 
 def _value(value: Any) -> Any:
-    """The number behind a constant expression, for the few operations that scaling uses; None where it is none."""
+    """The number behind a constant expression, for the few operations that scaling uses; None where
+    it is none.
+    """
     if isinstance(value, Leaf):
         return value.array
     if not isinstance(value, Expr):
@@ -519,7 +571,12 @@ def _match_factor(value: Any) -> tuple[Leaf, float, Leaf | None] | None:
             if found and found[2] is None and (leaf := _trace(gamma)) is not None:
                 return found[0], found[1], leaf
         return None
-    if not (isinstance(value, Expr) and value.op == "Rsqrt" and isinstance(value.args[0], Expr) and value.args[0].op in ("Add", "AddV2")):
+    if not (
+        isinstance(value, Expr)
+        and value.op == "Rsqrt"
+        and isinstance(value.args[0], Expr)
+        and value.args[0].op in ("Add", "AddV2")
+    ):
         return None
     left, right = (_trace(a) for a in value.args[0].args)
     if left is None or right is None:

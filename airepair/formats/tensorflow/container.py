@@ -12,10 +12,15 @@ from airepair.formats.tensorflow.saved_model import saved
 
 
 def load(path: Path, kind: str, max_bytes: int) -> Frozen:
-    """The frozen graph in a .pb file or a SavedModel folder. UsageError for damage, for operations that are not allowed, for too much of anything."""
+    """The frozen graph in a .pb file or a SavedModel folder.
+
+    UsageError for damage, for operations that are not allowed, for too much of anything.
+    """
     file, most = path / "saved_model.pb" if kind == "savedmodel" else path, min(max_bytes, 512 << 20)
     if file.stat().st_size > most:
-        raise UsageError(f"{path}: the graph has {file.stat().st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are read")
+        raise UsageError(
+            f"{path}: the graph has {file.stat().st_size / 1e6:.0f} MB; at most {most / 1e6:.0f} MB are read"
+        )
     try:
         if kind == "savedmodel":
             return saved(path, file.read_bytes())

@@ -1,7 +1,9 @@
-"""Where the network of a TensorFlow graph begins and ends: the image input, and the output that is one number per class.
+"""Where the network of a TensorFlow graph begins and ends: the image input, and the output that is one
+number per class.
 
-A file may go on behind that output (the arg-max, a comparison with the labels, an accuracy, a loss), or have several outputs (probabilities and
-classes). The output is found by going back from the ends over such operations; where one candidate feeds another, the later one counts.
+A file may go on behind that output (the arg-max, a comparison with the labels, an accuracy, a
+loss), or have several outputs (probabilities and classes). The output is found by going back from
+the ends over such operations; where one candidate feeds another, the later one counts.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ def words(text: str) -> frozenset[str]:
 
 # What no network is made of, and what may stand behind it or inside: gone over only behind one of the first.
 _NEVER = words(
-    "ArgMax Equal NotEqual TopK TopKV2 InTopK InTopKV2 Log OneHot SoftmaxCrossEntropyWithLogits SparseSoftmaxCrossEntropyWithLogits"
+    "ArgMax Equal NotEqual TopK TopKV2 InTopK InTopKV2 Log OneHot SoftmaxCrossEntropyWithLogits "
+    "SparseSoftmaxCrossEntropyWithLogits"
 )
-_EITHER = words("Cast Mean Sum Neg Mul Sub Add AddV2 Maximum RealDiv Identity Squeeze ExpandDims Reshape Transpose")
+_EITHER = words(
+    "Cast Mean Sum Neg Mul Sub Add AddV2 Maximum RealDiv Identity Squeeze ExpandDims Reshape Transpose"
+)
 _RANKS = (2, 3, 4)  # of an image input, the batch included
 
 
 def ends(graph: Any, outputs: Iterable[str] | None, what: str) -> tuple[str, str, tuple[str, ...]]:
-    """The input node, the output node, and the operations behind it. `outputs`: nodes of a signature; None: those that nobody reads.
+    """The input node, the output node, and the operations behind it. `outputs`: nodes of a signature;
+    None: those that nobody reads.
 
     UsageError where there is not one of each.
     """
@@ -36,11 +42,16 @@ def ends(graph: Any, outputs: Iterable[str] | None, what: str) -> tuple[str, str
         used = {_name(i) for n in graph.node for i in n.input if not i.startswith("^")}
         outputs = [n.name for n in graph.node if n.name not in used]
     behind: set[str] = set()
-    candidates = {c for name in outputs if name in nodes for c in _back(nodes, name, behind)[0] if above.images(c)}
+    candidates = {
+        c for name in outputs if name in nodes for c in _back(nodes, name, behind)[0] if above.images(c)
+    }
     candidates -= {other for name in candidates for other in above.of(name) if other != name}
     images = sorted({i for name in candidates for i in above.images(name)})
     if len(images) != 1 or len(candidates) != 1:
-        raise UsageError(f"{what} has image inputs {images[:4]} and outputs {sorted(candidates)[:4]}; one of each was expected")
+        raise UsageError(
+            f"{what} has image inputs {images[:4]} and outputs {sorted(candidates)[:4]}; "
+            f"one of each was expected"
+        )
     return images[0], candidates.pop(), tuple(sorted(behind))
 
 
@@ -75,7 +86,9 @@ def _is_image(node: Any) -> bool:
 
 
 def _back(nodes: dict[str, Any], name: str, behind: set[str]) -> tuple[set[str], bool]:
-    """The nodes before whatever stands behind a network, and whether anything does; its operations go into `behind`."""
+    """The nodes before whatever stands behind a network, and whether anything does; its operations
+    go into `behind`.
+    """
     node = nodes[name]
     inputs = [_name(i) for i in node.input if not i.startswith("^") and _name(i) in nodes]
     if node.op not in _NEVER and node.op not in _EITHER:

@@ -1,4 +1,7 @@
-"""TensorFlow files (frozen .pb, SavedModel): our side of the worker process. TensorFlow is never imported here."""
+"""TensorFlow files (frozen .pb, SavedModel): our side of the worker process.
+
+TensorFlow is never imported here.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +38,28 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _hand_over(options, folder)
-        told = work(folder, str(path), do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes)
+        told = work(
+            folder, str(path), do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes
+        )
         read = restore(folder, told["names"], told["momentum"])
         outputs = _outputs(folder)
     whole = renamed(read)
     ir, head = without_head(whole)
     old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
     module = to_torch(ir)
-    feed = InputScaling(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph") if told["feed"] else None
+    feed = (
+        InputScaling(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph")
+        if told["feed"]
+        else None
+    )
     try:
         fidelity = _check(outputs, module, ir, feed, head, str(path), options.images)
     except UsageError as error:
         name = _departure(path, kind, module, ir, feed, options)
         raise UsageError(f"{error}; the first layer that differs: {name!r}") if name else error from None
-    places = {(node, k): told["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds}
+    places = {
+        (node, k): told["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds
+    }
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         if out.exists() and kind == "savedmodel":
@@ -65,32 +76,83 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
             return _check(_outputs(folder), repaired, ir, feed, head, str(out), options.images)
 
     notes = [head_note(head)] if head else []
-    notes += [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"] if ir.momentum else []
-    notes += [f"what stands behind its output ({', '.join(told['behind'])}) is left as it is, and not run"] if told["behind"] else []
-    notes += ["dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"]
+    notes += (
+        [f"the file does not say the batch-norm momentum; {next(iter(ir.momentum.values()))} is used"]
+        if ir.momentum
+        else []
+    )
+    notes += (
+        [f"what stands behind its output ({', '.join(told['behind'])}) is left as it is, and not run"]
+        if told["behind"]
+        else []
+    )
+    notes += [
+        "dropout of the training graph, if any, is not in a frozen graph: the network is repaired without it"
+    ]
     notes += [f"scaling ({feed.source}) is kept in the file and taken out of the network"] if feed else []
     names, suffix = dict(ir.names), path.suffix if kind == "frozen-pb" else ""
-    return ModelFile(module, kind, path, writer, ir.input_shape, feed, fidelity, tuple(notes), names, suffix, channels_last=True)
+    return ModelFile(
+        module,
+        kind,
+        path,
+        writer,
+        ir.input_shape,
+        feed,
+        fidelity,
+        tuple(notes),
+        names,
+        suffix,
+        channels_last=True,
+    )
 
 
-def _departure(path: Path, kind: str, module: nn.Module, ir: IRModel, feed: InputScaling | None, options: OpenOptions) -> str:
-    """The first node of the graph whose activations differ. Convolutions and dense layers with a bias have two nodes there: the next tells."""
-    names = {n.name: ir.names[n.name] for n in ir.graph.node if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]}
+def _departure(
+    path: Path, kind: str, module: nn.Module, ir: IRModel, feed: InputScaling | None, options: OpenOptions
+) -> str:
+    """The first node of the graph whose activations differ.
+
+    Convolutions and dense layers with a bias have two nodes there: the next tells.
+    """
+    names = {
+        n.name: ir.names[n.name]
+        for n in ir.graph.node
+        if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]
+    }
     with tempfile.TemporaryDirectory() as temporary:
-        folder, said = Path(temporary), {"shape": list(ir.input_shape), "names": list(names.values()), "n": INPUTS}
-        told = work(folder, str(path), do="layers", path=str(path.resolve()), kind=kind, bytes=options.max_bytes, **said)
+        folder, said = (
+            Path(temporary),
+            {"shape": list(ir.input_shape), "names": list(names.values()), "n": INPUTS},
+        )
+        told = work(
+            folder,
+            str(path),
+            do="layers",
+            path=str(path.resolve()),
+            kind=kind,
+            bytes=options.max_bytes,
+            **said,
+        )
         with np.load(folder / "layers.npz", allow_pickle=False) as arrays:
             found = {name: arrays[f"a{i}"] for i, name in enumerate(told["names"])}
     return first_departure(module, check_inputs(ir.input_shape), feed, names, found.get)
 
 
 def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
-    """Writes the IR as a frozen graph or SavedModel through MMdnn's TensorflowEmitter; `module` is what it must answer like."""
+    """Writes the IR as a frozen graph or SavedModel through MMdnn's TensorflowEmitter; `module` is
+    what it must answer like.
+    """
     with replacing(out) as temporary, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(model, folder)
         work(
-            folder, str(out), do="emit", kind=kind, out=str(temporary.resolve()), names=model.names, momentum=model.momentum, bytes=2 << 30
+            folder,
+            str(out),
+            do="emit",
+            kind=kind,
+            out=str(temporary.resolve()),
+            names=model.names,
+            momentum=model.momentum,
+            bytes=2 << 30,
         )
         outputs = _outputs(folder)
         found = compare(outputs["logits"], answer(module, check_inputs(model.input_shape), None))
@@ -98,22 +160,34 @@ def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
 
 
 def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
-    """Runs one job in the worker; what result.json says. UsageError, about the file `what`, for an error there, a crash, or no answer in time."""
+    """Runs one job in the worker; what result.json says.
+
+    UsageError, about the file `what`, for an error there, a crash, or no answer in time.
+    """
     limits = {"memory": MEMORY, "seconds": SECONDS}
     (folder / "job.json").write_text(json.dumps({"folder": str(folder), "what": what, **limits, **job}))
     python = os.environ.get("AIREPAIR_TF_PYTHON") or sys.executable
     root = folder / "path"
     root.mkdir()
     (root / "airepair").symlink_to(Path(airepair.__file__).parent)
-    quiet = {"CUDA_VISIBLE_DEVICES": "-1", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    quiet = {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [python, "-W", "ignore", "-m", "airepair.formats.tensorflow.worker", str(folder / "job.json")]
     environment = {**os.environ, **quiet, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UsageError(f"{what}: TensorFlow gave no answer in {SECONDS} s") from None
     except OSError as error:
-        raise UsageError(f"the TensorFlow worker's interpreter {python!r} cannot be started: {error}") from None
+        raise UsageError(
+            f"the TensorFlow worker's interpreter {python!r} cannot be started: {error}"
+        ) from None
     if not (folder / "result.json").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UsageError(f"{what}: the TensorFlow worker died: {shortened(last, 200)}")
@@ -140,11 +214,21 @@ def _outputs(folder: Path) -> dict[str, Any]:
 
 
 def _check(
-    outputs: dict[str, Any], module: nn.Module, ir: IRModel, feed: InputScaling | None, head: str, what: str, images: Any
+    outputs: dict[str, Any],
+    module: nn.Module,
+    ir: IRModel,
+    feed: InputScaling | None,
+    head: str,
+    what: str,
+    images: Any,
 ) -> Fidelity:
-    ours = answer(module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True), feed)
+    ours = answer(
+        module, check_inputs(ir.input_shape, images, feed.largest if feed else 1.0, channels_last=True), feed
+    )
     if outputs["logits"].ndim != 2:
-        raise UsageError(f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected")
+        raise UsageError(
+            f"{what}: the network's output has shape {outputs['logits'].shape}; N x classes was expected"
+        )
     found = require(compare(outputs["logits"], ours), what)
     if head:
         require(compare(outputs["saved"], headed(ours, head)), what, f"the {HEADS[head]} at the end")

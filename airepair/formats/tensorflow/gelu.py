@@ -1,4 +1,5 @@
-"""GELU in a TensorFlow graph, which has no operation for it: a product of x, 0.5 and 1 + erf(x / sqrt(2)), or erfc(-x / sqrt(2)).
+"""GELU in a TensorFlow graph, which has no operation for it: a product of x, 0.5 and 1 + erf(x /
+sqrt(2)), or erfc(-x / sqrt(2)).
 
 tf.nn.gelu, and Keras by it, writes the second in TensorFlow 2.21; earlier versions wrote the first.
 """
@@ -15,12 +16,17 @@ ROOT = math.sqrt(0.5)
 
 
 def gelus(nodes: Mapping[str, Any], constants: Mapping[str, float]) -> dict[str, str]:
-    """The last operation of each GELU -> what goes in. `nodes` have no loop; `constants`: those that are one number, with it.
+    """The last operation of each GELU -> what goes in. `nodes` have no loop; `constants`: those that
+    are one number, with it.
 
     The factors may stand in any order and be multiplied in any order.
     """
     graph = _Graph(nodes, constants)
-    sums = {name: x for name, node in nodes.items() if node.op in ("Add", "AddV2", "Erfc") and (x := graph.doubled(name)) is not None}
+    sums = {
+        name: x
+        for name, node in nodes.items()
+        if node.op in ("Add", "AddV2", "Erfc") and (x := graph.doubled(name)) is not None
+    }
     found = {}
     for name in (n for n, node in nodes.items() if node.op == "Mul"):
         for total in sums.keys() & set(graph.factors(name, frozenset(sums))):
@@ -42,17 +48,27 @@ class _Graph:
         return [self._passed(i) for i in found if i in self.nodes]
 
     def _passed(self, name: str) -> str:
-        while self.nodes[name].op in _SAME and self.nodes[name].input and self.nodes[name].input[0].split(":")[0] in self.nodes:
+        while (
+            self.nodes[name].op in _SAME
+            and self.nodes[name].input
+            and self.nodes[name].input[0].split(":")[0] in self.nodes
+        ):
             name = self.nodes[name].input[0].split(":")[0]
         return name
 
     def doubled(self, name: str) -> str | None:
-        """The x whose normal distribution function, doubled, the node is: 1 + erf(x / sqrt(2)), erfc(-x / sqrt(2)). None for anything else."""
+        """The x whose normal distribution function, doubled, the node is: 1 + erf(x / sqrt(2)),
+        erfc(-x / sqrt(2)). None for anything else.
+        """
         if self.nodes[name].op == "Erfc":
             return self.scaled(name, -ROOT)
         inputs = self.inputs(name)
         erfs = [n for n in inputs if self.nodes[n].op == "Erf"]
-        return self.scaled(erfs[0], ROOT) if len(inputs) == 2 and len(erfs) == 1 and any(map(self.is_one, inputs)) else None
+        return (
+            self.scaled(erfs[0], ROOT)
+            if len(inputs) == 2 and len(erfs) == 1 and any(map(self.is_one, inputs))
+            else None
+        )
 
     def is_one(self, name: str) -> bool:
         """Whether the node is the number."""

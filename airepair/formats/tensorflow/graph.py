@@ -1,7 +1,9 @@
-"""TensorFlow graphs in the worker: are they safe to run, which part of them is the network, and what it answers.
+"""TensorFlow graphs in the worker: are they safe to run, which part of them is the network, and
+what it answers.
 
-Two containers give one thing, a Frozen graph: a frozen .pb (here) and a SavedModel (saved_model.py). Only what the output needs is taken; what a
-training session or an accuracy left beside or behind it is never loaded.
+Two containers give one thing, a Frozen graph: a frozen .pb (here) and a SavedModel
+(saved_model.py). Only what the output needs is taken; what a training session or an accuracy left
+beside or behind it is never loaded.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from airepair.errors import UsageError
 from airepair.formats.tensorflow.ends import ends, words
 
 MAX_NODES = 50_000
-# What an inference graph of an image classifier runs. Nothing here reads or writes files, calls Python or loads libraries.
+# What an inference graph of an image classifier runs. Nothing here reads or writes files, calls
+# Python or loads libraries.
 INFERENCE = words(
     """
-    Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp StopGradient CheckNumerics ReadVariableOp Conv2D DepthwiseConv2dNative
-    BiasAdd MatMul FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 MaxPool AvgPool Relu Relu6 LeakyRelu Elu Tanh Sigmoid Softmax LogSoftmax Add AddV2
-    Erf Erfc AddN Sub Mul RealDiv Maximum Minimum Rsqrt Sqrt Square Neg Mean Max Pad PadV2 ConcatV2 Squeeze ExpandDims Reshape Shape StridedSlice Pack
-    Prod Fill Cast GatherV2 Transpose RandomUniform Floor GreaterEqual Select SelectV2 ZerosLike StatelessRandomUniformV2
+    Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp StopGradient CheckNumerics
+    ReadVariableOp Conv2D DepthwiseConv2dNative BiasAdd MatMul FusedBatchNorm FusedBatchNormV2
+    FusedBatchNormV3 MaxPool AvgPool Relu Relu6 LeakyRelu Elu Tanh Sigmoid Softmax LogSoftmax Add
+    AddV2 Erf Erfc AddN Sub Mul RealDiv Maximum Minimum Rsqrt Sqrt Square Neg Mean Max Pad PadV2
+    ConcatV2 Squeeze ExpandDims Reshape Shape StridedSlice Pack Prod Fill Cast GatherV2 Transpose
+    RandomUniform Floor GreaterEqual Select SelectV2 ZerosLike StatelessRandomUniformV2
     StatelessRandomGetKeyCounter Less Greater LogicalAnd SpaceToBatchND BatchToSpaceND
     """
 )
@@ -30,9 +35,11 @@ INFERENCE = words(
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """A graph without variables: its GraphDef, the names of its input and output nodes, and constant -> places in the user's file.
+    """A graph without variables: its GraphDef, the names of its input and output nodes, and constant
+    -> places in the user's file.
 
-    `behind`: operations of the file that stand behind the output (an arg-max, an accuracy), which are not run.
+    `behind`: operations of the file that stand behind the output (an arg-max, an accuracy), which
+    are not run.
     """
 
     graph: Any
@@ -66,11 +73,15 @@ def allowed(graph: Any, known: frozenset[str], path: Path) -> None:
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     refused = sorted({f"{n.op} ({n.name})" for n in nodes if n.op not in known})
     if refused:
-        raise UsageError(f"{path} uses operations that are not on the list of those allowed: {', '.join(refused[:4])}")
+        raise UsageError(
+            f"{path} uses operations that are not on the list of those allowed: {', '.join(refused[:4])}"
+        )
 
 
 def part_of(graph: Any, names: list[str]) -> Any:
-    """The nodes that the named ones need (whatever must run before them, too), and the functions that these call."""
+    """The nodes that the named ones need (whatever must run before them, too), and the functions
+    that these call.
+    """
     import tensorflow as tf
 
     missing = sorted(set(names) - {n.name for n in graph.node})
@@ -105,7 +116,9 @@ def run(frozen: Frozen, inputs: Any, fetches: list[str]) -> list[Any]:
         feed = {}
         for node in frozen.graph.node:
             if node.op == "Placeholder" and node.name != frozen.input:
-                feed[f"{node.name}:0"] = np.zeros((), bool) if node.attr["dtype"].type == 10 else np.ones((), np.float32)
+                feed[f"{node.name}:0"] = (
+                    np.zeros((), bool) if node.attr["dtype"].type == 10 else np.ones((), np.float32)
+                )
         with v1.Session(graph=graph, config=on_one_thread()) as session:
             names = [f"{f}:0" for f in fetches]
             parts = [session.run(names, {f"{frozen.input}:0": x, **feed}) for x in _batches(frozen, inputs)]
@@ -113,7 +126,9 @@ def run(frozen: Frozen, inputs: Any, fetches: list[str]) -> list[Any]:
 
 
 def _batches(frozen: Frozen, inputs: Any) -> list[Any]:
-    """The inputs in parts; where the graph has a fixed batch, the last part is filled up with the first inputs."""
+    """The inputs in parts; where the graph has a fixed batch, the last part is filled up with the
+    first inputs.
+    """
     (placeholder,) = (n for n in frozen.graph.node if n.name == frozen.input)
     fixed = placeholder.attr["shape"].shape.dim[0].size
     if fixed < 1:
@@ -126,4 +141,6 @@ def on_one_thread() -> Any:
     """How sessions of the worker run: one thread, no GPU."""
     import tensorflow as tf
 
-    return tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0})
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
+    )

@@ -1,4 +1,6 @@
-"""The worker's jobs: read a TensorFlow file into IR, write weights back into a copy of it, emit a TensorFlow file from IR."""
+"""The worker's jobs: read a TensorFlow file into IR, write weights back into a copy of it, emit a
+TensorFlow file from IR.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from airepair.formats.tensorflow.saved_model import rewrite
 
 
 def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places, momentum, scaling, what is behind."""
+    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places,
+    momentum, scaling, what is behind.
+    """
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     graph = canonical(frozen)
     model = from_tensorflow(graph)
@@ -27,13 +31,28 @@ def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     _outputs(frozen, graph, folder)
     places = {k: v if v is None else frozen.places.get(v) for k, v in graph.places.items()}
     lost = [
-        graph.places[k] for k, v in places.items() if v is None and graph.places[k] is not None and k.split("|")[1] not in ("scale", "bias")
+        graph.places[k]
+        for k, v in places.items()
+        if v is None and graph.places[k] is not None and k.split("|")[1] not in ("scale", "bias")
     ]
     if lost:
-        raise UsageError(f"{job['path']}: the weight {lost[0]!r} is a constant of the graph, not a variable; it could not be written back")
+        raise UsageError(
+            f"{job['path']}: the weight {lost[0]!r} is a constant of the graph, not a variable; "
+            f"it could not be written back"
+        )
     scaled = graph.scale is not None and bool((graph.scale != 1).any() or (graph.offset != 0).any())
-    feed = [(graph.scale + 0 * graph.offset).tolist(), (graph.offset + 0 * graph.scale).tolist()] if scaled else None
-    return {"names": model.names, "places": places, "momentum": model.momentum, "feed": feed, "behind": frozen.behind}
+    feed = (
+        [(graph.scale + 0 * graph.offset).tolist(), (graph.offset + 0 * graph.scale).tolist()]
+        if scaled
+        else None
+    )
+    return {
+        "names": model.names,
+        "places": places,
+        "momentum": model.momentum,
+        "feed": feed,
+        "behind": frozen.behind,
+    }
 
 
 def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -52,7 +71,9 @@ def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             if node.name in new:
                 old = tf.make_ndarray(node.attr["value"].tensor)
                 if not np.array_equal(old.ravel(), new[node.name].ravel()):
-                    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(new[node.name].astype(old.dtype).reshape(old.shape)))
+                    node.attr["value"].tensor.CopyFrom(
+                        tf.make_tensor_proto(new[node.name].astype(old.dtype).reshape(old.shape))
+                    )
         out.write_bytes(graph.SerializeToString())
     frozen = load(out, job["kind"], job["bytes"])
     _outputs(frozen, canonical(frozen), folder)
@@ -60,7 +81,9 @@ def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind, shape, names of nodes -> layers.npz: what these answer on the first check inputs, channels last; absent ones are left out."""
+    """path, kind, shape, names of nodes -> layers.npz: what these answer on the first check inputs,
+    channels last; absent ones are left out.
+    """
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     there = {n.name for n in frozen.graph.node}
     names = [n for n in job["names"] if n in there]
@@ -84,7 +107,9 @@ def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _outputs(frozen: Frozen, graph: Any, folder: Path) -> None:
     images = np.load(folder / "images.npy", allow_pickle=False) if (folder / "images.npy").is_file() else None
     scale = 1.0 if graph.scale is None else float(np.abs(graph.scale).max())
-    inputs = mmdnn.channels_last(check_inputs(mmdnn.torch_shape(graph.shape), images, scale, channels_last=True))
+    inputs = mmdnn.channels_last(
+        check_inputs(mmdnn.torch_shape(graph.shape), images, scale, channels_last=True)
+    )
     saved, logits = run(frozen, inputs, [frozen.output, graph.logits or frozen.output])
     np.savez(folder / "outputs.npz", saved=saved, logits=logits)
 

@@ -1,9 +1,11 @@
 """SavedModels of TensorFlow 1 and 2 as frozen graphs, and copies of them with other weights.
 
-TensorFlow's own loader rebuilds the whole object that was saved, the optimizer included, and fails on those of Keras 2. Here only the serving
-signature and the restoring of its variables are taken from the graph that every SavedModel has; the rest is never loaded. Which checkpoint
-entry a variable holds is read from a copy in which each entry is a number of its own. Keras 3 writes each weight twice, one for that graph
-(which TensorFlow Serving runs) and one for TensorFlow's own loader: both places are kept, so that both get a repair.
+TensorFlow's own loader rebuilds the whole object that was saved, the optimizer included, and fails
+on those of Keras 2. Here only the serving signature and the restoring of its variables are taken
+from the graph that every SavedModel has; the rest is never loaded. Which checkpoint entry a
+variable holds is read from a copy in which each entry is a number of its own. Keras 3 writes each
+weight twice, one for that graph (which TensorFlow Serving runs) and one for TensorFlow's own
+loader: both places are kept, so that both get a repair.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from airepair.formats.tensorflow.graph import INFERENCE, Frozen, allowed, counte
 _VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 _RESOURCE = 20  # the type of a variable's handle
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the checkpoint's own description of its entries
-# What a signature needs beside its operations: variables, calls, and reading the checkpoint. Nothing here writes.
+# What a signature needs beside its operations: variables, calls, and reading the checkpoint.
+# Nothing here writes.
 CONTAINER = INFERENCE | words(
-    "VarHandleOp VariableV2 Variable AssignVariableOp Assign VarIsInitializedOp PartitionedCall StatefulPartitionedCall RestoreV2"
+    "VarHandleOp VariableV2 Variable AssignVariableOp Assign VarIsInitializedOp PartitionedCall "
+    "StatefulPartitionedCall RestoreV2"
 )
 
 
@@ -36,7 +40,9 @@ def saved(path: Path, data: bytes) -> Frozen:
     if not found.meta_graphs:
         raise UsageError(f"{path} holds no graph")
     meta = next((m for m in found.meta_graphs if "serve" in m.meta_info_def.tags), found.meta_graphs[0])
-    if meta.asset_file_def or any(n.WhichOneof("kind") in ("asset", "resource", "captured_tensor") for n in meta.object_graph_def.nodes):
+    if meta.asset_file_def or any(
+        n.WhichOneof("kind") in ("asset", "resource", "captured_tensor") for n in meta.object_graph_def.nodes
+    ):
         raise UsageError(f"{path} has assets, tables or other resources; such models are not read")
     counted(meta.graph_def, path)
     signature = _signature(path, meta)
@@ -49,11 +55,17 @@ def saved(path: Path, data: bytes) -> Frozen:
 
 
 def _signature(path: Path, meta: Any) -> Any:
-    """The serving signature; where none is called so, the one with one input. A signature that trains takes labels, too."""
+    """The serving signature; where none is called so, the one with one input.
+
+    A signature that trains takes labels, too.
+    """
     found = {k: s for k, s in meta.signature_def.items() if s.inputs and s.outputs}
     alone = [k for k, s in found.items() if len(s.inputs) == 1]
     if "serving_default" not in found and not alone:
-        raise UsageError(f"{path} has no signature with one input and an output (found: {', '.join(meta.signature_def) or 'none'})")
+        raise UsageError(
+            f"{path} has no signature with one input and an output (found: "
+            f"{', '.join(meta.signature_def) or 'none'})"
+        )
     return found["serving_default" if "serving_default" in found else alone[0]]
 
 
@@ -88,14 +100,17 @@ def _second_version(path: Path, meta: Any, signature: Any) -> tuple[Any, list[st
         if key not in places.setdefault(name, [key]):
             places[name].append(key)
     _one_network(path, places)
-    flat, names = _inlined(part_of(kept, [_node(o) for o in outputs]), [t.name for t in signature.inputs.values()], outputs)
+    flat, names = _inlined(
+        part_of(kept, [_node(o) for o in outputs]), [t.name for t in signature.inputs.values()], outputs
+    )
     return _with_constants(flat, values), names, places
 
 
 def _of_the_loader(meta: Any, path: Path, calls: list[str]) -> dict[str, str]:
     """Variable of the graph -> the checkpoint entry from which TensorFlow's own loader fills it.
 
-    A signature's call reads the variables that its function is bound to; these are objects of the model, which the checkpoint names alike.
+    A signature's call reads the variables that its function is bound to; these are objects of the
+    model, which the checkpoint names alike.
     """
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
@@ -113,7 +128,11 @@ def _of_the_loader(meta: Any, path: Path, calls: list[str]) -> dict[str, str]:
                 waiting.append((child.node_id, children[child.local_name]))
     found = {}
     for node in meta.graph_def.node:
-        function = meta.object_graph_def.concrete_functions.get(node.attr["f"].func.name) if node.name in calls else None
+        function = (
+            meta.object_graph_def.concrete_functions.get(node.attr["f"].func.name)
+            if node.name in calls
+            else None
+        )
         bound = list(function.bound_inputs) if function is not None else []
         for name, number in zip(node.input[len(node.input) - len(bound) :], bound, strict=True):
             keys = [a.checkpoint_key for a in kept.nodes[alike[number]].attributes] if number in alike else []
@@ -127,7 +146,10 @@ def _one_network(path: Path, places: dict[str, list[str]]) -> None:
     reader, _ = _checkpoint(path)
     for name, keys in places.items():
         if len(keys) > 1 and not np.array_equal(*(reader.get_tensor(k) for k in keys)):
-            raise UsageError(f"{path}: {name!r} stands in the checkpoint as {keys[0]} and as {keys[1]}, with different numbers")
+            raise UsageError(
+                f"{path}: {name!r} stands in the checkpoint as {keys[0]} and as {keys[1]}, "
+                f"with different numbers"
+            )
 
 
 def _restored(graph: Any, saver: Any, path: Path) -> dict[str, Any]:
@@ -142,7 +164,9 @@ def _restored(graph: Any, saver: Any, path: Path) -> dict[str, Any]:
         v1.import_graph_def(graph, name="")
         session.run(saver.restore_op_name, {saver.filename_tensor_name: str(path / "variables/variables")})
         handles = [(made.get_tensor_by_name(f"{n.name}:0"), n.attr["dtype"].type) for n in variables]
-        read = session.run([tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle, dtype in handles])
+        read = session.run(
+            [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle, dtype in handles]
+        )
     return {n.name: np.asarray(v) for n, v in zip(variables, read, strict=True)}
 
 
@@ -212,7 +236,9 @@ def _checkpoint(path: Path) -> tuple[Any, list[str]]:
 
 
 def rewrite(path: Path, new: dict[str, Any]) -> None:
-    """Replaces entries of a SavedModel's checkpoint; the other entries and saved_model.pb stay as they are."""
+    """Replaces entries of a SavedModel's checkpoint; the other entries and saved_model.pb stay as
+    they are.
+    """
     import tensorflow as tf
 
     reader, keys = _checkpoint(path)
@@ -222,7 +248,9 @@ def rewrite(path: Path, new: dict[str, Any]) -> None:
         tensors.append(tf.constant(new[key].astype(old.dtype).reshape(old.shape) if key in new else old))
     with tempfile.TemporaryDirectory(dir=path) as folder:
         prefix = f"{folder}/variables"
-        tf.raw_ops.SaveV2(prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=tensors)
+        tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=tensors
+        )
         for old_file in (path / "variables").iterdir():
             old_file.unlink()
         for file in Path(folder).iterdir():

@@ -1,7 +1,8 @@
 """The TensorFlow worker: `python -m airepair.formats.tensorflow.worker job.json`, one job, then it ends.
 
-A graph is a program and TensorFlow is large: it runs in a process of its own, with limits, never in ours. In: job.json (and arrays as npz).
-Out, in the job's folder: result.json, ir.pb, weights.npz, outputs.npz. No pickles. The interpreter may be another one (AIREPAIR_TF_PYTHON).
+A graph is a program and TensorFlow is large: it runs in a process of its own, with limits, never in
+ours. In: job.json (and arrays as npz). Out, in the job's folder: result.json, ir.pb, weights.npz,
+outputs.npz. No pickles. The interpreter may be another one (AIREPAIR_TF_PYTHON).
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ def result(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except MemoryError:
         return {"error": f"{place}: the file asks for more memory than a conversion may use"}
     except Exception as error:  # a foreign library met a foreign file
-        why = "TensorFlow cannot write it" if job["do"] == "emit" else "it is damaged, or no graph that can be converted"
+        why = (
+            "TensorFlow cannot write it"
+            if job["do"] == "emit"
+            else "it is damaged, or no graph that can be converted"
+        )
         return {"error": f"{place}: {why}: {one_line(error, 200)}"}
 
 
@@ -64,7 +69,9 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         tf.config.experimental.set_memory_growth(device, True)
     from airepair.formats.tensorflow import jobs
 
-    return {"read": jobs.read, "write": jobs.write, "emit": jobs.emit, "layers": jobs.layers}[job["do"]](job, folder)
+    return {"read": jobs.read, "write": jobs.write, "emit": jobs.emit, "layers": jobs.layers}[job["do"]](
+        job, folder
+    )
 
 
 if __name__ == "__main__":

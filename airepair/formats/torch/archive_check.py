@@ -1,6 +1,8 @@
-"""Do the tensors of a torch program's archive have as many bytes as they claim? torch.jit.load takes a claim at its word and reads past the end.
+"""Do the tensors of a torch program's archive have as many bytes as they claim? torch.jit.load takes a
+claim at its word and reads past the end.
 
-The pickles inside are read by an unpickler that knows no class: every name becomes an inert stand-in, so that nothing of the file is run.
+The pickles inside are read by an unpickler that knows no class: every name becomes an inert
+stand-in, so that nothing of the file is run.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from airepair.errors import UsageError, one_line
 
 
 def check_records(path: Path) -> None:
-    """UsageError where a storage of data.pkl or constants.pkl is absent from the archive, or shorter there than it should be."""
+    """UsageError where a storage of data.pkl or constants.pkl is absent from the archive, or
+    shorter there than it should be.
+    """
     with zipfile.ZipFile(path) as archive:
         sizes = {e.filename: e.file_size for e in archive.infolist()}
         for name in sizes:
@@ -27,16 +31,28 @@ def check_records(path: Path) -> None:
             for key, wanted in _claims(archive.read(name), path).items():
                 there = sizes.get(f"{folder}/{last.removesuffix('.pkl')}/{key}", 0)
                 if there < wanted:
-                    raise UsageError(f"{path} is damaged: its tensor {key} should have {wanted} bytes, {there} are there")
+                    raise UsageError(
+                        f"{path} is damaged: its tensor {key} should have {wanted} bytes, {there} are there"
+                    )
 
 
 def check_program(path: Path, program: Any) -> None:
-    """UsageError where an exported program's weights are less than its tensors: torch.export.load makes up what an empty part lacks."""
+    """UsageError where an exported program's weights are less than its tensors: torch.export.load
+    makes up what an empty part lacks.
+    """
     with zipfile.ZipFile(path) as archive:
-        there = sum(e.file_size for e in archive.infolist() if "/data/weights/" in e.filename and not e.filename.endswith(".json"))
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in program.state_dict.values()}
+        there = sum(
+            e.file_size
+            for e in archive.infolist()
+            if "/data/weights/" in e.filename and not e.filename.endswith(".json")
+        )
+    storages = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in program.state_dict.values()
+    }
     if sum(storages.values()) > there:
-        raise UsageError(f"{path} is damaged: its tensors should have {sum(storages.values())} bytes, {there} are there")
+        raise UsageError(
+            f"{path} is damaged: its tensors should have {sum(storages.values())} bytes, {there} are there"
+        )
 
 
 def _claims(data: bytes, path: Path) -> dict[str, int]:

@@ -1,6 +1,8 @@
-"""TorchScript files and exported programs: code as much as weights, so they need trust. Converted through MMdnn to layers that can be repaired.
+"""TorchScript files and exported programs: code as much as weights, so they need trust. Converted
+through MMdnn to layers that can be repaired.
 
-Where MMdnn cannot, a TorchScript module itself is repaired: its parameters are there, its layers are not (methods that need them say so).
+Where MMdnn cannot, a TorchScript module itself is repaired: its parameters are there, its layers
+are not (methods that need them say so).
 """
 
 from __future__ import annotations
@@ -29,13 +31,18 @@ from airepair.formats.torch.archive_check import check_program, check_records
 from airepair.models.checkpoint import replacing, sound_module
 from airepair.models.layouts import Shape
 
-_SIZES = {1: (28, 32, 8, 64), 3: (32, 64, 224, 28, 96, 299)}  # tried, where the file does not say its image size
+_SIZES = {
+    1: (28, 32, 8, 64),
+    3: (32, 64, 224, 28, 96, 299),
+}  # tried, where the file does not say its image size
 
 
 def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a file of torch.jit.save or torch.export.save; see open_model."""
     if not options.trust_pickle:
-        raise UsageError(f"{path} is a {kind} file, a program; it is refused. If you trust its origin: --trust-pickle")
+        raise UsageError(
+            f"{path} is a {kind} file, a program; it is refused. If you trust its origin: --trust-pickle"
+        )
     with hushed():
         return _script(path, options) if kind == "torchscript" else _exported(path, options)
 
@@ -58,9 +65,22 @@ def _script(path: Path, options: OpenOptions) -> ModelFile:
         _put(changed.state_dict(), arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.jit.save(changed, str(temporary))
-            return _against(torch.jit.load(temporary).eval(), repaired, shape, head, feed, str(out), options.images)
+            return _against(
+                torch.jit.load(temporary).eval(), repaired, shape, head, feed, str(out), options.images
+            )
 
-    return ModelFile(module, "torchscript", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), path.suffix or ".pt")
+    return ModelFile(
+        module,
+        "torchscript",
+        path,
+        writer,
+        shape,
+        feed,
+        fidelity,
+        _notes(head, feed),
+        dict(ir.names),
+        path.suffix or ".pt",
+    )
 
 
 def _exported(path: Path, options: OpenOptions) -> ModelFile:
@@ -70,49 +90,84 @@ def _exported(path: Path, options: OpenOptions) -> ModelFile:
     images = [n for n in inputs if n.name in program.graph_signature.user_inputs]
     size = list(images[0].meta["val"].shape) if len(images) == 1 else []
     if len(size) != 4:
-        raise UsageError(f"{path}: the program's input has shape {size}; one N x C x H x W input was expected")
+        raise UsageError(
+            f"{path}: the program's input has shape {size}; one N x C x H x W input was expected"
+        )
     shape = int(size[1]), int(size[2]), int(size[3])
     traced = from_program(program, shape)
     batch = None if not isinstance(size[0], int) else int(size[0])
-    module, ir, places, fidelity, head, feed = _convert(traced, program.module(), shape, str(path), options.images, batch)
+    module, ir, places, fidelity, head, feed = _convert(
+        traced, program.module(), shape, str(path), options.images, batch
+    )
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.export.load(path)
         _put(changed.state_dict, arrays_of(repaired, ir), places, traced)
         with replacing(out) as temporary:
             torch.export.save(changed, temporary)
-            return _against(torch.export.load(temporary).module(), repaired, shape, head, feed, str(out), options.images, batch)
+            return _against(
+                torch.export.load(temporary).module(),
+                repaired,
+                shape,
+                head,
+                feed,
+                str(out),
+                options.images,
+                batch,
+            )
 
-    return ModelFile(module, "exported", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), ".pt2")
+    return ModelFile(
+        module, "exported", path, writer, shape, feed, fidelity, _notes(head, feed), dict(ir.names), ".pt2"
+    )
 
 
 def _notes(head: str, feed: InputScaling | None) -> tuple[str, ...]:
     notes = [head_note(head)] if head else []
-    return (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network") if feed else tuple(notes)
+    return (
+        (*notes, f"scaling ({feed.source}) is kept in the file and taken out of the network")
+        if feed
+        else tuple(notes)
+    )
 
 
 def _convert(
     traced: Traced, source: Any, shape: Any, what: str, images: Array | None, batch: int | None = None
 ) -> tuple[nn.Module, IRModel, Any, Fidelity, str, InputScaling | None]:
     whole = renamed(traced.model)
-    new = dict(zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True))
+    new = dict(
+        zip((n.name for n in traced.model.graph.node), (n.name for n in whole.graph.node), strict=True)
+    )
     ir, head = without_head(whole)
     module = to_torch(ir)
     places = {(new[node], kind): (node, kind) for node, kind in traced.places}
     plain = set(traced.scale) == {1.0} and set(traced.offset) == {0.0}
-    feed = None if plain else InputScaling(traced.scale, traced.offset, "constants at the input of the program")
+    feed = (
+        None if plain else InputScaling(traced.scale, traced.offset, "constants at the input of the program")
+    )
     try:
         fidelity = _against(source, module, shape, head, feed, what, images, batch)
     except UsageError as error:
         sources = {new[k]: v for k, v in traced.sources.items()}
-        name = first_departure(module, check_inputs(shape), feed, sources, _graph_activations(source, shape, set(sources.values()), batch))
+        name = first_departure(
+            module,
+            check_inputs(shape),
+            feed,
+            sources,
+            _graph_activations(source, shape, set(sources.values()), batch),
+        )
         names = {v: ir.names[k] for k, v in sources.items()}
-        raise UsageError(f"{error}; the first layer that differs: {names[name]!r} ({name})") if name else error from None
+        raise (
+            UsageError(f"{error}; the first layer that differs: {names[name]!r} ({name})") if name else error
+        ) from None
     return module, ir, places, fidelity, head, feed
 
 
-def _graph_activations(source: Any, shape: Any, names: set[str], batch: int | None) -> Callable[[str], Array | None]:
-    """Activations of an exported program's module by the names of its graph's nodes, channels last; none of a TorchScript module."""
+def _graph_activations(
+    source: Any, shape: Any, names: set[str], batch: int | None
+) -> Callable[[str], Array | None]:
+    """Activations of an exported program's module by the names of its graph's nodes, channels last;
+    none of a TorchScript module.
+    """
     seen: dict[str, list[Array]] = {}
 
     class Recorder(fx.Interpreter):
@@ -185,12 +240,24 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> ModelFile:
         with replacing(out) as temporary:
             torch.jit.save(changed, str(temporary))
 
-    notes = (f"not converted ({why}): the TorchScript module itself is repaired; methods that look for layers find none",)
-    return ModelFile(AsItIs(copy.deepcopy(script)).eval(), "torchscript", path, writer, shape, notes=notes, suffix=path.suffix or ".pt")
+    notes = (
+        f"not converted ({why}): the TorchScript module itself is repaired; "
+        f"methods that look for layers find none",
+    )
+    return ModelFile(
+        AsItIs(copy.deepcopy(script)).eval(),
+        "torchscript",
+        path,
+        writer,
+        shape,
+        notes=notes,
+        suffix=path.suffix or ".pt",
+    )
 
 
 def guessed_shape(module: Any, what: str) -> Shape:
-    """One input with which the network in the file `what` runs: images of the common sizes, then the vector that its first layer takes.
+    """One input with which the network in the file `what` runs: images of the common sizes, then the
+    vector that its first layer takes.
 
     UsageError where none fits.
     """
@@ -202,7 +269,10 @@ def guessed_shape(module: Any, what: str) -> Shape:
                 return channels, size, size
     if first is not None and not image and _takes(module, (int(first.shape[1]),)):
         return (int(first.shape[1]),)
-    raise UsageError(f"{what} does not say the size of its images, and none of the common ones fits; give it: --shape C,H,W")
+    raise UsageError(
+        f"{what} does not say the size of its images, and none of the common ones fits; give it: "
+        f"--shape C,H,W"
+    )
 
 
 def _takes(module: Any, shape: Shape) -> bool:

@@ -1,8 +1,10 @@
-"""Torch weight files: state dicts, checkpoint dictionaries, safetensors, pickled modules. Nothing is converted.
+"""Torch weight files: state dicts, checkpoint dictionaries, safetensors, pickled modules. Nothing
+is converted.
 
-The architecture of a weight file comes from a callable (tensors of the file by name -> a module that holds them). Which tensor of the file
-became which of the module is found by calling it a second time with every tensor filled with its own number: names may change, prefixes
-fall, and the way back is still unambiguous.
+The architecture of a weight file comes from a callable (tensors of the file by name -> a module
+that holds them). Which tensor of the file became which of the module is found by calling it a
+second time with every tensor filled with its own number: names may change, prefixes fall, and the
+way back is still unambiguous.
 """
 
 from __future__ import annotations
@@ -22,8 +24,24 @@ from airepair.formats import OpenOptions
 from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.models import checkpoint
 
-# Beginnings of words in a key beside the weights that a repair makes untrue: what was measured, and what a training would go on from.
-STALE = ("acc", "best", "err", "f1", "hist", "loss", "metric", "optim", "prec", "result", "scaler", "sched", "score", "top")
+# Beginnings of words in a key beside the weights that a repair makes untrue: what was measured, and
+# what a training would go on from.
+STALE = (
+    "acc",
+    "best",
+    "err",
+    "f1",
+    "hist",
+    "loss",
+    "metric",
+    "optim",
+    "prec",
+    "result",
+    "scaler",
+    "sched",
+    "score",
+    "top",
+)
 
 
 def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
@@ -44,7 +62,9 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
         _write_weights(path, kind, found, way, _back(repaired, origin, weights), out)
 
     notes, facts = _notes(found, way), _facts(found, way)
-    return ModelFile(module, kind, path, writer, feed=feed, notes=notes, suffix=path.suffix or ".pt", facts=facts)
+    return ModelFile(
+        module, kind, path, writer, feed=feed, notes=notes, suffix=path.suffix or ".pt", facts=facts
+    )
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -55,14 +75,18 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise UsageError(f"{path} is damaged or truncated: {one_line(error, 120)}") from None
-    return {k: tensors[k] for k in sorted(tensors, key=_natural)}  # the format keeps no order; the last layer should come last
+    return {
+        k: tensors[k] for k in sorted(tensors, key=_natural)
+    }  # the format keeps no order; the last layer should come last
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]) -> ModelFile:
+def _whole_module(
+    path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]
+) -> ModelFile:
     checkpoint.sound_module(module, str(path))
 
     def writer(repaired: nn.Module, out: Path) -> None:
@@ -75,29 +99,45 @@ def _whole_module(path: Path, module: nn.Module, found: Any, way: tuple[str, ...
             torch.save(changed, temporary)
 
     return ModelFile(
-        copy.deepcopy(module).eval(), "torch", path, writer, notes=("a pickled module", *_notes(found, way)), suffix=path.suffix or ".pt"
+        copy.deepcopy(module).eval(),
+        "torch",
+        path,
+        writer,
+        notes=("a pickled module", *_notes(found, way)),
+        suffix=path.suffix or ".pt",
     )
 
 
 def _build(weights: Mapping[str, Tensor], options: OpenOptions, path: Path) -> nn.Module:
     first = ", ".join(f"{k} {tuple(v.shape)}" for k, v in list(weights.items())[:2])
     if options.architecture is None:
-        raise UsageError(f"{path} holds weights only ({len(weights)} tensors: {first}, ...); say which network they belong to (--net_arch)")
+        raise UsageError(
+            f"{path} holds weights only ({len(weights)} tensors: {first}, ...); "
+            f"say which network they belong to (--net_arch)"
+        )
     try:
         module = options.architecture(weights)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{path}: the weights ({first}, ...) do not fit the network: {one_line(error, 200)}") from error
+        raise UsageError(
+            f"{path}: the weights ({first}, ...) do not fit the network: {one_line(error, 200)}"
+        ) from error
     if not isinstance(module, nn.Module):
-        raise UsageError(f"{path}: the architecture callable gave a {type(module).__name__}, not an nn.Module")
+        raise UsageError(
+            f"{path}: the architecture callable gave a {type(module).__name__}, not an nn.Module"
+        )
     return module.eval()
 
 
-def _origins(weights: Mapping[str, Tensor], options: OpenOptions, module: nn.Module, path: Path) -> dict[str, str]:
+def _origins(
+    weights: Mapping[str, Tensor], options: OpenOptions, module: nn.Module, path: Path
+) -> dict[str, str]:
     """Name in the module -> name in the file, from a second building with numbered tensors."""
     names = list(weights)
-    numbered = {name: torch.full(weights[name].shape, i + 1, dtype=torch.float32) for i, name in enumerate(names)}
+    numbered = {
+        name: torch.full(weights[name].shape, i + 1, dtype=torch.float32) for i, name in enumerate(names)
+    }
     assert options.architecture is not None
     tagged = options.architecture(numbered)
     origin: dict[str, str] = {}
@@ -105,10 +145,15 @@ def _origins(weights: Mapping[str, Tensor], options: OpenOptions, module: nn.Mod
         number = float(tensor.flatten()[0]) if tensor.numel() else 0.0
         if number == int(number) and 1 <= number <= len(names) and bool((tensor == number).all()):
             source = names[int(number) - 1]
-            if torch.equal(module.state_dict()[name].flatten(), weights[source].to(module.state_dict()[name].dtype).flatten()):
+            if torch.equal(
+                module.state_dict()[name].flatten(),
+                weights[source].to(module.state_dict()[name].dtype).flatten(),
+            ):
                 origin[name] = source
     if not origin:
-        raise UsageError(f"{path}: the architecture callable does not load the file's weights ({names[0]}, ...)")
+        raise UsageError(
+            f"{path}: the architecture callable does not load the file's weights ({names[0]}, ...)"
+        )
     return origin
 
 
@@ -118,11 +163,15 @@ def _back(repaired: nn.Module, origin: Mapping[str, str], weights: Mapping[str, 
     for name, tensor in repaired.state_dict().items():
         if name in origin:
             old = weights[origin[name]]
-            tensors[origin[name]] = tensor.detach().cpu().to(old.dtype).reshape(old.shape).contiguous().clone()
+            tensors[origin[name]] = (
+                tensor.detach().cpu().to(old.dtype).reshape(old.shape).contiguous().clone()
+            )
     return tensors
 
 
-def _write_weights(path: Path, kind: str, found: Any, way: tuple[str, ...], new: Mapping[str, Tensor], out: Path) -> None:
+def _write_weights(
+    path: Path, kind: str, found: Any, way: tuple[str, ...], new: Mapping[str, Tensor], out: Path
+) -> None:
     with checkpoint.replacing(out) as temporary:
         if kind == "safetensors":
             from safetensors import safe_open
@@ -147,14 +196,20 @@ def _feed(found: Mapping[Any, Any]) -> InputScaling | None:
     """Mean and standard deviation that a checkpoint dictionary keeps beside its weights."""
     for scope in (
         found,
-        *(v for k, v in found.items() if k in ("normalize", "normalization", "preprocess", "args") and isinstance(v, Mapping)),
+        *(
+            v
+            for k, v in found.items()
+            if k in ("normalize", "normalization", "preprocess", "args") and isinstance(v, Mapping)
+        ),
     ):
         mean, std = scope.get("mean"), scope.get("std")
         if mean is not None and std is not None:
             m, s = (torch.as_tensor(v, dtype=torch.float64).flatten().tolist() for v in (mean, std))
             if len(m) == len(s) and all(v > 0 for v in s):
                 return InputScaling(
-                    tuple(1 / v for v in s), tuple(-a / v for a, v in zip(m, s, strict=True)), "mean and std in the checkpoint"
+                    tuple(1 / v for v in s),
+                    tuple(-a / v for a, v in zip(m, s, strict=True)),
+                    "mean and std in the checkpoint",
                 )
     return None
 
@@ -163,7 +218,11 @@ def _facts(found: Any, way: tuple[str, ...]) -> dict[str, Any]:
     """The plain values beside the weights: "trained_on", "classes", "arch", ..."""
     if not isinstance(found, Mapping):
         return {}
-    return {str(k): v for k, v in found.items() if k not in way and isinstance(v, str | int | float | list | tuple | dict)}
+    return {
+        str(k): v
+        for k, v in found.items()
+        if k not in way and isinstance(v, str | int | float | list | tuple | dict)
+    }
 
 
 def _notes(found: Any, way: tuple[str, ...]) -> tuple[str, ...]:
@@ -173,9 +232,15 @@ def _notes(found: Any, way: tuple[str, ...]) -> tuple[str, ...]:
     rest = [str(k) for k in found if str(k) not in (*way, *others) and not isinstance(found[k], Tensor)]
     stale = [*others, *(k for k in rest if any(w.startswith(STALE) for w in re.findall("[a-z]+", k.lower())))]
     notes = (
-        [f"of its weights {', '.join((way[0], *others))} those of {way[0]} are repaired; --weights {others[0]} takes others"]
+        [
+            f"of its weights {', '.join((way[0], *others))} those of {way[0]} are repaired; "
+            f"--weights {others[0]} takes others"
+        ]
         if others
         else []
     )
-    told = f"the checkpoint's {', '.join(stale)} {'stay as they were: they belong' if len(stale) > 1 else 'stays as it was: it belongs'}"
+    told = (
+        f"the checkpoint's {', '.join(stale)} "
+        f"{'stay as they were: they belong' if len(stale) > 1 else 'stays as it was: it belongs'}"
+    )
     return (*notes, f"{told} to the weights before the repair") if stale else tuple(notes)

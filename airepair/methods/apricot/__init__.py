@@ -1,8 +1,12 @@
-"""Apricot and its submodels: copies of a subject trained on parts of its training data, and repair steps as combinations of them.
+"""Apricot and its submodels: copies of a subject trained on parts of its training data, and repair
+steps as combinations of them.
 
-method      the repair                                        submodels   trains them in one of three ways, counts their images
-windows     which part of train each submodel sees            vmapped     K of them in one batched call (`torch.func`)
+method      the repair                                        submodels   trains them in one of
+three ways, counts their images
+windows     which part of train each submodel sees            vmapped     K of them in one batched
+call (`torch.func`)
 stack       their tensors, one stack per name                 streams     each on a CUDA stream of its own
-adjustment  cases x submodels -> coefficients of each block   cache       by content: a second run starts at the adjustment
+adjustment  cases x submodels -> coefficients of each block   cache       by content: a second run
+starts at the adjustment
 schedule    which way is fastest here
 """

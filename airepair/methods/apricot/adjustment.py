@@ -6,7 +6,8 @@ A case with right submodels C and wrong ones I moves the weights w by
   strategy 1   w <- w - rate (w - mean C) + rate (w - mean I)
   strategy 2   w <- w - rate (w - mean C)
   strategy 3   w <- w + rate (w - mean I)
-and a missing set makes its difference 0. Each is w <- factor * w + step @ submodels, so a block is a product of factors and a sum of steps.
+and a missing set makes its difference 0. Each is w <- factor * w + step @ submodels, so a block is
+a product of factors and a sum of steps.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ ABSENT = -1  # a submodel that takes no part in a case
 def affine(right: Tensor, strategy: int, rate: float, proportional: bool = False) -> tuple[Tensor, Tensor]:
     """Each case's step: factors of w (N) and weights of the submodels (N x K), double.
 
-    `right`: N x K, 1 right, 0 wrong, -1 takes no part. `proportional` weighs each difference by its share of the submodels
-    (coinse/arachne's re-implementation, with the paper's sign).
+    `right`: N x K, 1 right, 0 wrong, -1 takes no part. `proportional` weighs each difference by its
+    share of the submodels (coinse/arachne's re-implementation, with the paper's sign).
     """
     good, bad = (right == 1).double(), (right == 0).double()
     goods, bads = good.sum(1), bad.sum(1)
@@ -38,17 +39,26 @@ def affine(right: Tensor, strategy: int, rate: float, proportional: bool = False
     return 1 - towards + away, step
 
 
-def combinations(blocks: Sequence[Tensor], strategy: int, rate: float, proportional: bool = False) -> tuple[Tensor, Tensor]:
-    """The cases of each of B blocks, one after another, as w <- own * w + others @ submodels: `own` (B) and `others` (B x K), double, CPU.
+def combinations(
+    blocks: Sequence[Tensor], strategy: int, rate: float, proportional: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The cases of each of B blocks, one after another, as w <- own * w + others @ submodels: `own`
+    (B) and `others` (B x K), double, CPU.
 
-    `blocks`: n x K each; a shorter one is filled up with cases in which no submodel takes part, which move nothing.
+    `blocks`: n x K each; a shorter one is filled up with cases in which no submodel takes part,
+    which move nothing.
     """
     longest = max(map(len, blocks))
     rows = torch.full((len(blocks), longest, blocks[0].shape[1]), ABSENT, dtype=torch.int8)
     for b, cases in enumerate(blocks):
         rows[b, : len(cases)] = cases
-    factors, steps = (t.unflatten(0, (len(blocks), longest)) for t in affine(rows.flatten(0, 1), strategy, rate, proportional))
-    later = torch.cat([factors.flip(1).cumprod(1).flip(1)[:, 1:], factors.new_ones(len(blocks), 1)], 1)  # factors of the cases that follow
+    factors, steps = (
+        t.unflatten(0, (len(blocks), longest))
+        for t in affine(rows.flatten(0, 1), strategy, rate, proportional)
+    )
+    later = torch.cat(
+        [factors.flip(1).cumprod(1).flip(1)[:, 1:], factors.new_ones(len(blocks), 1)], 1
+    )  # factors of the cases that follow
     return factors.prod(1), torch.einsum("bn,bnk->bk", later, steps)
 
 
@@ -65,7 +75,9 @@ def one_each(right: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def regrouped(right: Tensor, sets: Sets, generator: torch.Generator) -> Tensor:
-    """Controls of the idea: right and wrong exchanged, or as many right as before in each case but drawn at random."""
+    """Controls of the idea: right and wrong exchanged, or as many right as before in each case but
+    drawn at random.
+    """
     if sets == "given":
         return right
     if sets == "swapped":

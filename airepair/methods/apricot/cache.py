@@ -1,6 +1,8 @@
-"""Trained submodels by content: the key covers all that their weights depend on, so a second run starts at the adjustment.
+"""Trained submodels by content: the key covers all that their weights depend on, so a second run
+starts at the adjustment.
 
-A folder that cannot be written costs the next run its head start, nothing else (airepair/host/tensor_cache.py).
+A folder that cannot be written costs the next run its head start, nothing else
+(airepair/host/tensor_cache.py).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from airepair.types import Recipe, Split
 VERSION = 3  # raise it where a change of the training would give other weights
 
 
-def key_of(start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recipe, seed: int, way: str) -> str:
+def key_of(
+    start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recipe, seed: int, way: str
+) -> str:
     """Hexadecimal digest of what the submodels depend on."""
     facts = {
         "version": VERSION,
@@ -54,5 +58,7 @@ def tensors_digest(tensors: Iterable[Tensor]) -> str:
 
 def cached(folder: Path, key: str, device: torch.device, make: Callable[[], Stack]) -> tuple[Stack, bool]:
     """The submodels of that key and whether they were in the cache; made and filed otherwise."""
-    found, was_there = tensor_cache.cached(folder / f"{key[:32]}.safetensors", key, lambda: dict(make()), lambda _: None)
+    found, was_there = tensor_cache.cached(
+        folder / f"{key[:32]}.safetensors", key, lambda: dict(make()), lambda _: None
+    )
     return {name: rows.to(device) for name, rows in found.items()}, was_there

@@ -1,9 +1,11 @@
-"""How K submodels train fastest here: in one batched call, on streams of their own, or one by one. What they become depends on it by rounding.
+"""How K submodels train fastest here: in one batched call, on streams of their own, or one by one.
+What they become depends on it by rounding.
 
-On CUDA a short measurement of a few steps of four models decides; they are thrown away and are no part of the budget. On the CPU nothing is
-measured, since one thread there promises the same bits in every run (protocol): a batched call gains where launching operations costs more
-than their arithmetic, so the multiplications of a batch decide. (Measured on two machines: fully connected nets 1.4 to 5.8 times as fast
-together, the digits CNN .8 to 2.4, the MNIST CNN .2.)
+On CUDA a short measurement of a few steps of four models decides; they are thrown away and are no
+part of the budget. On the CPU nothing is measured, since one thread there promises the same bits in
+every run (protocol): a batched call gains where launching operations costs more than their
+arithmetic, so the multiplications of a batch decide. (Measured on two machines: fully connected
+nets 1.4 to 5.8 times as fast together, the digits CNN .8 to 2.4, the MNIST CNN .2.)
 """
 
 from __future__ import annotations
@@ -39,10 +41,16 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
     index = torch.arange(part.start, min(part.stop, part.start + recipe.batch_size), device=train.x.device)
     with ExitStack() as stack:
         cuda = train.x.device.type == "cuda"
-        batched = _together(start, train, index if cuda else index[:2], recipe, stack)  # without a clock two images show whether it works
+        batched = _together(
+            start, train, index if cuda else index[:2], recipe, stack
+        )  # without a clock two images show whether it works
         if not cuda:
             batched = batched if precision_of(start) != "bf16" else None  # vmap stops under bf16 autocast
-            return "together" if batched and multiplications(start, train.images(index)) <= LIGHT else "one by one"
+            return (
+                "together"
+                if batched and multiplications(start, train.images(index)) <= LIGHT
+                else "one by one"
+            )
         steppers = [stack.enter_context(_stepper(start, recipe)) for _ in range(MODELS)]
         own = streams(MODELS, train.x.device)
 
@@ -51,7 +59,10 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
                 with on(stream if apart else None):
                     stepper(train, index, 0.0)
 
-        ways: dict[Quickest, Callable[[], object]] = {"one by one": lambda: step(False), "streams": lambda: step(True)}
+        ways: dict[Quickest, Callable[[], object]] = {
+            "one by one": lambda: step(False),
+            "streams": lambda: step(True),
+        }
         ways |= {"together": batched} if batched else {}
         for call in ways.values():
             for _ in range(WARM_UP + 1):
@@ -61,30 +72,47 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
     return best if seconds["one by one"] >= GAIN * seconds[best] else "one by one"
 
 
-def _together(start: nn.Module, train: Split, index: Tensor, recipe: Recipe, stack: ExitStack) -> Callable[[], object] | None:
+def _together(
+    start: nn.Module, train: Split, index: Tensor, recipe: Recipe, stack: ExitStack
+) -> Callable[[], object] | None:
     """A step of four models in one call; None where that does not work."""
     same = index.expand(MODELS, -1)
     try:
-        group = stack.enter_context(Together(start, train, replace(recipe, augment="none"), [torch.Generator()] * MODELS))
+        group = stack.enter_context(
+            Together(start, train, replace(recipe, augment="none"), [torch.Generator()] * MODELS)
+        )
         group.step(same, 0.0)
     except (RuntimeError, ValueError, NotImplementedError, TypeError):
-        return None  # an operation without a batching rule, control flow that depends on data, or no memory: the others work
+        # an operation without a batching rule, control flow that depends on data, or no memory: the
+        # others work
+        return None
     return lambda: group.step(same, 0.0)
 
 
 def _stepper(start: nn.Module, recipe: Recipe) -> Stepper:
     module = without_meter(copy.deepcopy(start)).train()
-    return Stepper(module, optimizer_of(module, recipe), CrossEntropy(recipe.label_smoothing), none, torch.Generator(), plain=True)
+    return Stepper(
+        module,
+        optimizer_of(module, recipe),
+        CrossEntropy(recipe.label_smoothing),
+        none,
+        torch.Generator(),
+        plain=True,
+    )
 
 
 @torch.no_grad()
 def multiplications(module: nn.Module, x: Tensor) -> int:
-    """Of a forward pass of x through the layers with a weight matrix or kernel: each output value takes a row of the weight."""
+    """Of a forward pass of x through the layers with a weight matrix or kernel: each output value
+    takes a row of the weight.
+    """
     counted = [0]
 
     def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
         weight = layer.weight
-        counted[0] += output.numel() * weight[0].numel() if isinstance(weight, Tensor) and weight.ndim > 1 else 0
+        counted[0] += (
+            output.numel() * weight[0].numel() if isinstance(weight, Tensor) and weight.ndim > 1 else 0
+        )
 
     probed = without_meter(copy.deepcopy(module)).eval()
     for layer in probed.modules():
@@ -95,7 +123,9 @@ def multiplications(module: nn.Module, x: Tensor) -> int:
 
 
 def fastest(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = 0.1) -> list[float]:
-    """Seconds of the fastest run of each call, measured in turn: at least twice, up to 20 times within `budget` seconds."""
+    """Seconds of the fastest run of each call, measured in turn: at least twice, up to 20 times
+    within `budget` seconds.
+    """
     seconds, begin, runs = [float("inf")] * len(calls), time.perf_counter(), 0
     while runs < 2 or (runs < 20 and time.perf_counter() - begin < budget):
         runs += 1

@@ -1,4 +1,6 @@
-"""The tensors of K models with one architecture: a stack (K x shape) for each floating-point parameter and buffer."""
+"""The tensors of K models with one architecture: a stack (K x shape) for each floating-point
+parameter and buffer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Stack = dict[str, Tensor]
 
 
 def floating(module: nn.Module) -> tuple[str, ...]:
-    """Names of the floating-point parameters and buffers (batch-norm statistics included); of tied ones the first."""
+    """Names of the floating-point parameters and buffers (batch-norm statistics included); of tied
+    ones the first.
+    """
     seen: set[tuple[int, tuple[int, ...]]] = set()
     names = []
     for name, tensor in module.state_dict().items():
@@ -44,16 +48,19 @@ def put(module: nn.Module, stack: Stack, index: int) -> None:
 
 @torch.no_grad()
 def moved(module: nn.Module, own: Tensor, others: Tensor, stack: Stack) -> Stack:
-    """B models: own * w + others @ submodels, for every floating-point tensor, computed in double precision (`own`: B, `others`: B x K).
+    """B models: own * w + others @ submodels, for every floating-point tensor, computed in double
+    precision (`own`: B, `others`: B x K).
 
-    All B in one product, so that the submodels are read once. Strategies that move away from the submodels leave their convex hull: a running
-    variance then stops at 0.
+    All B in one product, so that the submodels are read once. Strategies that move away from the
+    submodels leave their convex hull: a running variance then stops at 0.
     """
     state, found = module.state_dict(), {}
     for name, rows in stack.items():
         w = state[name]
         there = {"device": w.device, "dtype": torch.double}
-        flat = torch.outer(own.to(**there), w.flatten().double()).addmm_(others.to(**there), rows.flatten(1).double())
+        flat = torch.outer(own.to(**there), w.flatten().double()).addmm_(
+            others.to(**there), rows.flatten(1).double()
+        )
         made = flat.reshape(len(own), *w.shape).to(w.dtype)
         found[name] = made.clamp_min_(0) if name.endswith("running_var") else made
     return found

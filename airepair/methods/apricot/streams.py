@@ -2,9 +2,10 @@
 
 So small kernels overlap (airepair/training/step.py).
 
-(On one H100 twenty of the MNIST CNN trained 25 times as fast as one after another launched kernel by kernel, and four times as fast as the
-recorded steps one after another.) Each draws from its own generator in the order of `training.fit`: the results are those of one by one, bit
-for bit on the CPU, where there are no streams and nothing is gained.
+(On one H100 twenty of the MNIST CNN trained 25 times as fast as one after another launched kernel
+by kernel, and four times as fast as the recorded steps one after another.) Each draws from its own
+generator in the order of `training.fit`: the results are those of one by one, bit for bit on the
+CPU, where there are no streams and nothing is gained.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def on(stream: torch.cuda.Stream | None) -> AbstractContextManager[Any]:
 class InStreams:
     """K copies of `start`, each with a step and a stream of its own; a context, since the steps are."""
 
-    def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]
+    ) -> None:
         self.train, self.recipe, self.names, self.device = train, recipe, floating(start), train.x.device
         loss, change = CrossEntropy(recipe.label_smoothing), augmentation(recipe.augment)
         self.modules = [without_meter(copy.deepcopy(start)).train() for _ in generators]
@@ -58,8 +61,9 @@ class InStreams:
 
     @contextmanager
     def side_by_side(self) -> Iterator[None]:
-        """Within the block the streams run on their own; they begin behind what the device was given before, and what
-        follows waits for them."""
+        """Within the block the streams run on their own; they begin behind what the device was given
+        before, and what follows waits for them.
+        """
         own = [stream for stream in self.streams if stream is not None]
         for stream in own:
             stream.wait_stream(torch.cuda.current_stream(self.device))

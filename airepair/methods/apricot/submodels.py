@@ -1,4 +1,6 @@
-"""Training the submodels: together, on streams or one by one, from the cache where they are at hand; their images count in every way."""
+"""Training the submodels: together, on streams or one by one, from the cache where they are at
+hand; their images count in every way.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ class Plan:
 
 
 def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
-    """The trained submodels' tensors. Their images go to the task's meter, also when the cache has them: a budget is what a result costs."""
+    """The trained submodels' tensors.
+
+    Their images go to the task's meter, also when the cache has them: a budget is what a result
+    costs.
+    """
     if cache is None:
         return _train(task, plan)
     counted = task.meter.backward
@@ -45,8 +51,12 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
     stack, hit = cached(cache, key, task.device, lambda: _train(task, plan))
     if hit:
         size = plan.windows[0].stop - plan.windows[0].start
-        task.meter.add(len(plan.windows) * plan.recipe.epochs * images_of(size, plan.recipe.batch_size), training=True)
-        task.note(f"submodels: from the cache; their {task.meter.backward - counted:,} training images are counted")
+        task.meter.add(
+            len(plan.windows) * plan.recipe.epochs * images_of(size, plan.recipe.batch_size), training=True
+        )
+        task.note(
+            f"submodels: from the cache; their {task.meter.backward - counted:,} training images are counted"
+        )
     return stack
 
 
@@ -54,8 +64,12 @@ def _train(task: Task, plan: Plan) -> Stack:
     way = quickest(plan.start, task.train, plan.windows[0], plan.recipe) if plan.way == "auto" else plan.way
     task.note(f"submodels: {len(plan.windows)} trained {'on streams' if way == 'streams' else way}")
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=task.generator(SALT - 1))))  # dropout draws from the global generator
-        return _one_by_one(task, plan) if way == "one by one" else _at_once(task, plan, way, len(plan.windows))
+        torch.manual_seed(
+            int(torch.randint(2**31, (), generator=task.generator(SALT - 1)))
+        )  # dropout draws from the global generator
+        return (
+            _one_by_one(task, plan) if way == "one by one" else _at_once(task, plan, way, len(plan.windows))
+        )
 
 
 def _one_by_one(task: Task, plan: Plan) -> Stack:
@@ -65,21 +79,33 @@ def _one_by_one(task: Task, plan: Plan) -> Stack:
         data = task.train.select(torch.arange(window.start, window.stop, device=task.device))
         phase = f"submodel {k + 1} of {len(plan.windows)}"
         watch = Watch(progress=task.progress)
-        task.meter.add(fit(module, data, None, plan.recipe, task.generator(SALT + k), phase=phase, loss=loss, watch=watch), training=True)
+        task.meter.add(
+            fit(
+                module, data, None, plan.recipe, task.generator(SALT + k), phase=phase, loss=loss, watch=watch
+            ),
+            training=True,
+        )
         states.append(snapshot(module))
     return stacked(states, floating(plan.start))
 
 
 def _at_once(task: Task, plan: Plan, way: Way, size: int) -> Stack:
-    """Groups of `size` submodels; half as many at once where the memory does not suffice, one by one where two at once are too many."""
+    """Groups of `size` submodels; half as many at once where the memory does not suffice, one by
+    one where two at once are too many.
+    """
     mark, count = task.meter.mark(), len(plan.windows)
     try:
-        return concatenated([_group(task, plan, way, range(k, min(count, k + size))) for k in range(0, count, size)])
+        return concatenated(
+            [_group(task, plan, way, range(k, min(count, k + size))) for k in range(0, count, size)]
+        )
     except (RuntimeError, MemoryError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
         if not out_of_memory(error):
             raise
     task.meter.rewind(mark)  # all of it is done again
-    task.note(f"submodels: {size} at once do not fit into memory; now {f'{size // 2} at once' if size > 1 else 'one by one'}")
+    task.note(
+        f"submodels: {size} at once do not fit into memory; "
+        f"now {f'{size // 2} at once' if size > 1 else 'one by one'}"
+    )
     return _at_once(task, plan, way, size // 2) if size > 1 else _one_by_one(task, plan)
 
 
@@ -100,9 +126,14 @@ def at_once(
     generators: Sequence[torch.Generator],
     heard: Callable[[Epoch], None] = lambda _: None,
 ) -> Stack:
-    """Trains all submodels of the plan side by side, each with its own generator; `heard` gets every epoch."""
+    """Trains all submodels of the plan side by side, each with its own generator; `heard` gets
+    every epoch.
+    """
     size, batch = plan.windows[0].stop - plan.windows[0].start, plan.recipe.batch_size
-    first, group = torch.tensor([w.start for w in plan.windows])[:, None], kind(plan.start, train, plan.recipe, generators)
+    first, group = (
+        torch.tensor([w.start for w in plan.windows])[:, None],
+        kind(plan.start, train, plan.recipe, generators),
+    )
 
     def order() -> Iterator[Tensor]:
         drawn = first + torch.stack([torch.randperm(size, generator=g) for g in generators])

@@ -1,7 +1,9 @@
-"""K submodels trained in one batched call a step: their parameters are stacks, `torch.func.vmap` runs the architecture once over all.
+"""K submodels trained in one batched call a step: their parameters are stacks, `torch.func.vmap` runs
+the architecture once over all.
 
-Each submodel draws its batches from its own generator, as `training.fit` does, so without augmentation the results equal those of training
-one by one up to rounding. Augmentation is one call for all of them.
+Each submodel draws its batches from its own generator, as `training.fit` does, so without
+augmentation the results equal those of training one by one up to rounding. Augmentation is one call
+for all of them.
 """
 
 from __future__ import annotations
@@ -26,13 +28,18 @@ LARGE = 2**20  # floats
 
 
 class Together:
-    """K copies of `start` with stacked parameters, one optimiser over the stacks, and one training step for all; a
-    context as Stepper is."""
+    """K copies of `start` with stacked parameters, one optimiser over the stacks, and one training
+    step for all; a context as Stepper is.
+    """
 
-    def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]
+    ) -> None:
         self.module, count = without_meter(copy.deepcopy(start)).train(), len(generators)
         self.train, self.recipe, self.names = train, recipe, floating(self.module)
-        self.parameters = {n: nn.Parameter(_repeated(p, count), p.requires_grad) for n, p in self.module.named_parameters()}
+        self.parameters = {
+            n: nn.Parameter(_repeated(p, count), p.requires_grad) for n, p in self.module.named_parameters()
+        }
         self.buffers = {n: _repeated(b, count) for n, b in self.module.named_buffers()}
         # A stack that no cache holds is read once by a fused step, five times otherwise.
         large = sum(p.numel() for p in self.parameters.values()) > LARGE
@@ -58,7 +65,9 @@ class Together:
     def __exit__(self, *error: object) -> None:
         self.stepper.__exit__(*error)
 
-    def _loss(self, parameters: dict[str, nn.Parameter], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    def _loss(
+        self, parameters: dict[str, nn.Parameter], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> Tensor:
         logits = functional_call(self.module, {**parameters, **buffers}, (x,))
         return nn.functional.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
 
@@ -72,7 +81,9 @@ class Together:
 
     def stack(self) -> Stack:
         """Their floating-point tensors."""
-        return {n: (self.parameters[n].detach() if n in self.parameters else self.buffers[n]) for n in self.names}
+        return {
+            n: (self.parameters[n].detach() if n in self.parameters else self.buffers[n]) for n in self.names
+        }
 
 
 def _repeated(tensor: Tensor, count: int) -> Tensor:

@@ -1,1 +1,3 @@
-"""Weighted regularisation (Zhong, Tian and others): the losses, the second half of w-bn's steps, and CutMix."""
+"""Weighted regularisation (Zhong, Tian and others): the losses, the second half of w-bn's steps,
+and CutMix.
+"""

@@ -15,7 +15,9 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def cutmix(criterion: Criterion, beta: float, probability: float, generator: torch.Generator) -> Loss:
-    """The criterion on batches of which a share is mixed: one forward pass, both labels weighted by area (Beta(beta, beta))."""
+    """The criterion on batches of which a share is mixed: one forward pass, both labels weighted by
+    area (Beta(beta, beta)).
+    """
 
     def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         if probability == 0 or float(torch.rand((), generator=generator)) >= probability:

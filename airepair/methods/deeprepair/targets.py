@@ -1,4 +1,6 @@
-"""The classes that weighted regularisation is about, as far as they are not given: found on the repair split, ties to the lower ids."""
+"""The classes that weighted regularisation is about, as far as they are not given: found on the
+repair split, ties to the lower ids.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def confused_pair(task: Task, first: int | None, second: int | None) -> tuple[in
         flat = int(both.triu().flatten().argmax())
         return flat // k, flat % k
     if not int(both[given].max()):
-        raise Unsupported(f"the failing inputs do not confuse class {given} with any other; name both with first and second")
+        raise Unsupported(
+            f"the failing inputs do not confuse class {given} with any other; name both with first and second"
+        )
     found = int(both[given].argmax())
     return (given, found) if first is not None else (found, given)
 
@@ -30,7 +34,8 @@ def confused_pair(task: Task, first: int | None, second: int | None) -> tuple[in
 def biased_three(task: Task, given: tuple[int | None, int | None, int | None]) -> tuple[int, int, int]:
     """Classes (a, b, c) with the largest |conf(a, b) - conf(a, c)| among those that agree with what is given.
 
-    conf(a, b) is the mean of P(predicted b | true a) and P(predicted a | true b), over failing and passing inputs.
+    conf(a, b) is the mean of P(predicted b | true a) and P(predicted a | true b), over failing and
+    passing inputs.
     """
     a, b, c = given
     if a is not None and b is not None and c is not None:
@@ -51,5 +56,7 @@ def biased_three(task: Task, given: tuple[int | None, int | None, int | None]) -
     bias[~allowed] = -1
     flat = int(bias.flatten().argmax())
     if bias.flatten()[flat] <= 0:
-        raise Unsupported("the repair split shows no bias of these classes; name all three with first, second and third")
+        raise Unsupported(
+            "the repair split shows no bias of these classes; name all three with first, second and third"
+        )
     return flat // (k * k), flat // k % k, flat % k

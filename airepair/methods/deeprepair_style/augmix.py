@@ -1,4 +1,6 @@
-"""AugMix's chains of operations, mixed (Hendrycks et al., ICLR 2020), with the stylised image as one more operation (style-guided DeepRepair)."""
+"""AugMix's chains of operations, mixed (Hendrycks et al., ICLR 2020), with the stylised image as
+one more operation (style-guided DeepRepair).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ STYLE = len(OPERATIONS)  # the operation "replace by the stylised image"
 
 @dataclass(frozen=True)
 class Chains:
-    """`width` chains of 1 to `depth` operations an image, mixed by Dirichlet(1) weights, then with the image itself by Beta(1, 1)."""
+    """`width` chains of 1 to `depth` operations an image, mixed by Dirichlet(1) weights, then with
+    the image itself by Beta(1, 1).
+    """
 
     width: int = 3
     depth: int = 3
@@ -27,7 +31,9 @@ class Chains:
         lengths = torch.randint(1, self.depth + 1, (n * self.width, 1), generator=generator)
         drawn[torch.arange(self.depth) >= lengths] = -1  # beyond the chain's end
         starts = (drawn == STYLE).any(1).to(x.device)[:, None, None, None]
-        chains = torch.where(starts, stylised.repeat_interleave(self.width, 0), x.repeat_interleave(self.width, 0))
+        chains = torch.where(
+            starts, stylised.repeat_interleave(self.width, 0), x.repeat_interleave(self.width, 0)
+        )
         for column in drawn.T:
             chains = self._applied(chains, column, generator)
         weights = torch._sample_dirichlet(torch.ones(n, self.width), generator).to(x)
@@ -49,7 +55,9 @@ class Chains:
 
 
 def divergence(logits: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of the predictions for an image and its changed copies (V x N x K logits), averaged over the images."""
+    """Jensen-Shannon divergence of the predictions for an image and its changed copies (V x N x K
+    logits), averaged over the images.
+    """
     p = logits.softmax(2)
     mixture = p.mean(0).clamp(1e-7, 1).log()
     return torch.stack([nn.functional.kl_div(mixture, q, reduction="batchmean") for q in p]).mean()

@@ -1,6 +1,8 @@
-"""AugMix's operations (Hendrycks et al., ICLR 2020: the set without those that occur among the corruptions), batched, with a level an image.
+"""AugMix's operations (Hendrycks et al., ICLR 2020: the set without those that occur among the
+corruptions), batched, with a level an image.
 
-Each takes images (N x C x H x W in [0, 1]), levels (N, on the CPU, from .1 to `severity` of ten) and signs (N, +1 or -1).
+Each takes images (N x C x H x W in [0, 1]), levels (N, on the CPU, from .1 to `severity` of ten)
+and signs (N, +1 or -1).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def equalize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Each channel's histogram of 256 values flattened; a channel of one value stays."""
     n, c, h, w = x.shape
     values = (x * 255).round().long().reshape(n * c, h * w)
-    counts = torch.zeros(n * c, 256, device=x.device).scatter_add_(1, values, torch.ones(1, device=x.device).expand(n * c, h * w))
+    counts = torch.zeros(n * c, 256, device=x.device).scatter_add_(
+        1, values, torch.ones(1, device=x.device).expand(n * c, h * w)
+    )
     last = counts.gather(1, values.amax(1, keepdim=True))
     step = ((h * w - last) / 255).floor()  # as PIL: the brightest value's count is left out
     before = counts.cumsum(1) - counts

@@ -1,4 +1,6 @@
-"""Style references: the failures of each class are clustered, and one of each cluster stands for its style (Yu et al. 2021)."""
+"""Style references: the failures of each class are clustered, and one of each cluster stands for
+its style (Yu et al. 2021).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from airepair.types import Split
 
 
 def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 50) -> Tensor:
-    """Cluster (0..k-1) of each point (N x D): Lloyd's rounds from k-means++ centres, until nothing changes. With N <= k each is its own."""
+    """Cluster (0..k-1) of each point (N x D): Lloyd's rounds from k-means++ centres, until nothing
+    changes. With N <= k each is its own.
+    """
     if len(points) <= k:
         return torch.arange(len(points), device=points.device)
     centres = points[[int(torch.randint(len(points), (), generator=generator))]]
@@ -17,7 +21,9 @@ def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 50
         distance = torch.cdist(points, centres).square().amin(1).double().cpu()
         if not float(distance.sum()):
             break
-        centres = torch.cat([centres, points[torch.multinomial(distance, 1, generator=generator).to(points.device)]])
+        centres = torch.cat(
+            [centres, points[torch.multinomial(distance, 1, generator=generator).to(points.device)]]
+        )
     found = torch.full((len(points),), -1, device=points.device)
     for _ in range(rounds):
         nearest = torch.cdist(points, centres).argmin(1)
@@ -31,7 +37,9 @@ def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 50
 
 
 def references(failures: Split, clusters: int, per_class: int, generator: torch.Generator) -> Tensor:
-    """One random failure of each cluster of each class (R x C x H x W): `per_class` failures at most, clustered on standardised pixels."""
+    """One random failure of each cluster of each class (R x C x H x W): `per_class` failures at
+    most, clustered on standardised pixels.
+    """
     chosen = []
     for label in failures.y.unique().tolist():
         members = (failures.y == label).nonzero().flatten()

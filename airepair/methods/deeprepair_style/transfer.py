@@ -1,9 +1,14 @@
-"""Style transfer that needs no pretrained network: an image keeps its content and takes the colours and textures of a reference.
+"""Style transfer that needs no pretrained network: an image keeps its content and takes the colours
+and textures of a reference.
 
-wavelet   Whitening and colouring of the channels in every subband of a Haar wavelet decomposition: WCT2 (Yoo et al., ICCV 2019) with the
-          pixels themselves in place of VGG's features. Subbands are matched in mean and covariance, and the transform is inverted exactly.
-fourier   The amplitude of the lowest frequencies is the reference's, all phases stay (Yang and Soatto, "FDA", CVPR 2020).
-encoder   A user's own network: an object with `encode(x) -> features` (N x D x h x w) and `decode(features) -> images`; whitening and
+wavelet   Whitening and colouring of the channels in every subband of a Haar wavelet decomposition:
+WCT2 (Yoo et al., ICCV 2019) with the
+          pixels themselves in place of VGG's features. Subbands are matched in mean and covariance,
+          and the transform is inverted exactly.
+fourier   The amplitude of the lowest frequencies is the reference's, all phases stay (Yang and
+Soatto, "FDA", CVPR 2020).
+encoder   A user's own network: an object with `encode(x) -> features` (N x D x h x w) and
+`decode(features) -> images`; whitening and
           colouring happens on its features.
 """
 
@@ -24,7 +29,9 @@ EPSILON = 1e-4  # added to variances: a subband that is flat in the content is n
 
 
 def coloured(content: Tensor, style: Tensor) -> Tensor:
-    """Whitening and colouring: content (N x C x h x w) with the channel means and covariances of style (N x C x h' x w')."""
+    """Whitening and colouring: content (N x C x h x w) with the channel means and covariances of
+    style (N x C x h' x w').
+    """
     n, c, h, w = content.shape
     flat, other = content.flatten(2), style.flatten(2)
     mean, target = flat.mean(2, keepdim=True), other.mean(2, keepdim=True)
@@ -63,11 +70,16 @@ def wavelet(content: Tensor, style: Tensor, levels: int = 2) -> Tensor:
         return coloured(content, style)
     low, *details = haar(content)
     style_low, *style_details = haar(style)
-    return unhaar(wavelet(low, style_low, levels - 1), *[coloured(d, s) for d, s in zip(details, style_details, strict=True)])
+    return unhaar(
+        wavelet(low, style_low, levels - 1),
+        *[coloured(d, s) for d, s in zip(details, style_details, strict=True)],
+    )
 
 
 def fourier(content: Tensor, style: Tensor, share: float = 0.1) -> Tensor:
-    """The amplitude of frequencies up to `share` of the sampling rate (the mean among them) from the style, the rest from the content."""
+    """The amplitude of frequencies up to `share` of the sampling rate (the mean among them) from
+    the style, the rest from the content.
+    """
     h, w = content.shape[2:]
     spectrum, other = torch.fft.fft2(content), torch.fft.fft2(style)
     low = (torch.fft.fftfreq(h).abs()[:, None] <= share) & (torch.fft.fftfreq(w).abs()[None, :] <= share)
@@ -88,7 +100,9 @@ def encoded(encoder: Any) -> StyleTransfer:
 
 
 def transfer_of(name: str, encoder: str | None, device: torch.device) -> StyleTransfer:
-    """The transfer of that name, or by the encoder at `package.module:attribute` (a class is called without arguments)."""
+    """The transfer of that name, or by the encoder at `package.module:attribute` (a class is called
+    without arguments).
+    """
     if encoder is None:
         return {"wavelet": wavelet, "fourier": fourier}[name]
     found = Registry("style encoder", "airepair.encoders", {}).get(encoder)
@@ -98,7 +112,9 @@ def transfer_of(name: str, encoder: str | None, device: torch.device) -> StyleTr
     return encoded(found.to(device).eval() if isinstance(found, nn.Module) else found)
 
 
-def painted(x: Tensor, references: Tensor, transfer: StyleTransfer, alpha: float, generator: torch.Generator) -> Tensor:
+def painted(
+    x: Tensor, references: Tensor, transfer: StyleTransfer, alpha: float, generator: torch.Generator
+) -> Tensor:
     """Each image in the style of a reference drawn for it, `alpha` of the way, in [0, 1]."""
     style = references[torch.randint(len(references), (len(x),), generator=generator).to(references.device)]
     return (alpha * transfer(x, style) + (1 - alpha) * x).clamp(0, 1)

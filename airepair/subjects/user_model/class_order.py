@@ -1,4 +1,6 @@
-"""A user's network between the data set's images and the data set's order of classes, and the way back to the user's own."""
+"""A user's network between the data set's images and the data set's order of classes, and the way
+back to the user's own.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ from airepair.types import Dataset
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """`net` is the file's network with its outputs in the data set's order of classes, where its last layer could be put in that order.
+    """`net` is the file's network with its outputs in the data set's order of classes, where its last
+    layer could be put in that order.
 
-    `site` is that layer then, None where nothing was moved; where it could not be, `order` is put behind the network instead.
+    `site` is that layer then, None where nothing was moved; where it could not be, `order` is put
+    behind the network instead.
     """
 
     net: nn.Module
@@ -42,24 +46,40 @@ class Wiring:
         return fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
 
     def way_back(self, module: nn.Module) -> ModelFile:
-        """An ModelFile of `module` whose writer takes the feeding off and puts the outputs back in the file's order."""
+        """An ModelFile of `module` whose writer takes the feeding off and puts the outputs back in
+        the file's order.
+        """
 
         def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
             plain = copy.deepcopy(module)
-            plain.load_state_dict(repaired.state_dict())  # whatever class a method gave it, its weights are those of `module`
+            plain.load_state_dict(
+                repaired.state_dict()
+            )  # whatever class a method gave it, its weights are those of `module`
             net = plain.net if isinstance(plain, InputAdapter) and module is not self.net else plain
             if self.site is not None and self.order is not None:
                 _arrange(self.site.layer(net), sorted(range(len(self.order)), key=self.order.__getitem__))
             return self.opened.write(net.cpu(), out)
 
         prefix = "" if module is self.net else "net."
-        return replace(self.opened, module=module, writer=writer, layers={prefix + k: v for k, v in self.opened.layers.items()})
+        return replace(
+            self.opened,
+            module=module,
+            writer=writer,
+            layers={prefix + k: v for k, v in self.opened.layers.items()},
+        )
 
 
-def wire(opened: ModelFile, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str) -> Wiring:
-    """The wiring of a network to a data set (whose device it gets). UsageError, one line, where images or classes do not fit."""
+def wire(
+    opened: ModelFile, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str
+) -> Wiring:
+    """The wiring of a network to a data set (whose device it gets).
+
+    UsageError, one line, where images or classes do not fit.
+    """
     order = order_of(feeding.classes, data, feeding.origins.get("classes", ""))
-    plain = Wiring(copy.deepcopy(opened.module).to(data.validation.x.device), opened, prepare, None, None, data.shape)
+    plain = Wiring(
+        copy.deepcopy(opened.module).to(data.validation.x.device), opened, prepare, None, None, data.shape
+    )
     module, images = plain.module(feeding), data.validation.images(slice(0, 2))
     _answers(module, images, data, what)
     if order is None:
@@ -74,27 +94,39 @@ def wire(opened: ModelFile, feeding: Feeding, prepare: Callable[[Tensor], Tensor
 
 
 def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> None:
-    """UsageError where the network does not answer images of the data set with finite logits, one for each class."""
+    """UsageError where the network does not answer images of the data set with finite logits, one
+    for each class.
+    """
     try:
         logits = logits_of(module, images)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{what} raises on images of {data.name}, {written(data.shape)}: {one_line(error, 200)}") from error
+        raise UsageError(
+            f"{what} raises on images of {data.name}, {written(data.shape)}: {one_line(error, 200)}"
+        ) from error
     found, accepted = tuple(logits.shape), (len(images), len(data.classes))
     if found != accepted:
-        raise UsageError(f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: logits {accepted}")
+        raise UsageError(
+            f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: "
+            f"logits {accepted}"
+        )
     if not bool(torch.isfinite(logits).all()):
-        raise UsageError(f"{what} answers {data.name} with numbers that are not finite; accepted: finite logits")
+        raise UsageError(
+            f"{what} answers {data.name} with numbers that are not finite; accepted: finite logits"
+        )
 
 
 def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tuple[int, ...] | None:
-    """Output of the network for each class of the data set; None where the order is the same. UsageError where the names are others."""
+    """Output of the network for each class of the data set; None where the order is the same.
+    UsageError where the names are others.
+    """
     if classes is None:
         return None
     if len(classes) != len(data.classes):
         raise UsageError(
-            f"classes ({origin}): {len(classes)} names, {data.name} has {len(data.classes)} classes; accepted: one name per class"
+            f"classes ({origin}): {len(classes)} names, {data.name} has {len(data.classes)} classes; "
+            f"accepted: one name per class"
         )
     keys = [_key(c) for c in classes]
     expected = [_key(c) for c in data.classes]
@@ -102,7 +134,8 @@ def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tup
     if strange:
         listed = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
         raise UsageError(
-            f"classes ({origin}): {strange[0]!r} is not a class of {data.name}, or appears twice; accepted, in any order: {listed}"
+            f"classes ({origin}): {strange[0]!r} is not a class of {data.name}, or appears twice; "
+            f"accepted, in any order: {listed}"
         )
     order = tuple(keys.index(k) for k in expected)
     return None if order == tuple(range(len(order))) else order

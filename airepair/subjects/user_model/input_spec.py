@@ -1,7 +1,8 @@
-"""How a user's network is fed, as stated by options, a TOML file beside the model, or the model file itself. Free of torch.
+"""How a user's network is fed, as stated by options, a TOML file beside the model, or the model file
+itself. Free of torch.
 
-The first that says something wins: the option, `<stem>.toml` or `subject.toml` beside the file, the file, then the default. Where each
-value came from is kept beside it.
+The first that says something wins: the option, `<stem>.toml` or `subject.toml` beside the file, the
+file, then the default. Where each value came from is kept beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from airepair.models.layouts import LAYOUTS
 
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
-# What a TOML file beside a model may hold. The fields of Feeding may be words as on the command line: `stated` reads them.
+# What a TOML file beside a model may hold. The fields of Feeding may be words as on the command
+# line: `stated` reads them.
 Beside = msgspec.defstruct(
     "Beside",
     [
@@ -41,8 +43,10 @@ class Feeding:
     """What a network wants of an image; None is not stated.
 
     input_range  the numbers that black and white pixels are turned into, (0.0, 255.0) for example
-    mean, std    subtracted and divided by afterwards: in the units of that range, one for all channels or one each, in the network's order
-    layout       axes of the network's input, a word of LAYOUTS; where the file tells them they need not be stated
+    mean, std    subtracted and divided by afterwards: in the units of that range, one for all
+    channels or one each, in the network's order
+    layout       axes of the network's input, a word of LAYOUTS; where the file tells them they need
+    not be stated
     colours      order of the channels
     classes      the names of the network's outputs, in their order
     origins      field -> where its value came from
@@ -58,17 +62,23 @@ class Feeding:
 
     def over(self, other: Feeding) -> Feeding:
         """What is stated here, and what only `other` states. Mean and standard deviation belong together."""
-        taken = {k: getattr(other, k) for k in FIELDS if getattr(self, k) is None and getattr(other, k) is not None}
+        taken = {
+            k: getattr(other, k) for k in FIELDS if getattr(self, k) is None and getattr(other, k) is not None
+        }
         if self.mean is not None or self.std is not None:
             taken.pop("mean", None), taken.pop("std", None)
-        return replace(self, **taken, origins={**{k: other.origins.get(k, "stated") for k in taken}, **self.origins})
+        return replace(
+            self, **taken, origins={**{k: other.origins.get(k, "stated") for k in taken}, **self.origins}
+        )
 
 
 @dataclass(frozen=True)
 class Brought:
-    """A model file and what its user says of it; what is None is read from a TOML file beside it or from the file itself.
+    """A model file and what its user says of it; what is None is read from a TOML file beside it or
+    from the file itself.
 
-    net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that code is the user's, and is run)
+    net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that
+    code is the user's, and is run)
     trained_on  as Subject.trained_on; "official train" where nothing says so
     name        the model of its cases; the file's name where None
     early       a file with an earlier state of the same training
@@ -88,7 +98,10 @@ class Brought:
 
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
-    """Values as words or TOML values -> Feeding. UsageError that names the value; a class file is looked for in `folder`."""
+    """Values as words or TOML values -> Feeding.
+
+    UsageError that names the value; a class file is looked for in `folder`.
+    """
     v = values
     given = Feeding(
         None if v.get("input_range") is None else pixel_range(v["input_range"]),
@@ -118,21 +131,29 @@ def pixel_range(value: Any) -> tuple[float, float]:
     try:
         low, high = (float(w) for w in words)
     except (TypeError, ValueError):
-        raise UsageError(f"input range {value!r} is not understood; accepted: LOW..HIGH, for example 0..255, 0..1 or -1..1") from None
+        raise UsageError(
+            f"input range {value!r} is not understood; accepted: LOW..HIGH, for example 0..255, 0..1 or -1..1"
+        ) from None
     if low == high or not math.isfinite(low) or not math.isfinite(high):
-        raise UsageError(f"input range {value!r} is empty; accepted: LOW..HIGH, for example 0..255, 0..1 or -1..1")
+        raise UsageError(
+            f"input range {value!r} is empty; accepted: LOW..HIGH, for example 0..255, 0..1 or -1..1"
+        )
     return low, high
 
 
 def numbers(name: str, value: Any) -> tuple[float, ...]:
     """`0.5`, `0.49,0.48,0.45`, a number or a list."""
-    words = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    words = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    )
     try:
         found = tuple(float(w) for w in words)
     except (TypeError, ValueError):
         found = ()
     if not found or not all(math.isfinite(v) for v in found):
-        raise UsageError(f"{name} {value!r} is not understood; accepted: a number, or one for each channel: 0.49,0.48,0.45")
+        raise UsageError(
+            f"{name} {value!r} is not understood; accepted: a number, or one for each channel: 0.49,0.48,0.45"
+        )
     return found
 
 
@@ -145,15 +166,21 @@ def class_names(value: Any, folder: Path) -> tuple[str, ...]:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"class file {path} cannot be read: {one_line(error)}; accepted: one class name per line, in the model's order"
+            f"class file {path} cannot be read: {one_line(error)}; accepted: one class name per line, "
+            f"in the model's order"
         ) from None
     if not names:
-        raise UsageError(f"class file {path} is empty; accepted: one class name per line, in the order of the model's outputs")
+        raise UsageError(
+            f"class file {path} is empty; accepted: one class name per line, in the order of the model's "
+            f"outputs"
+        )
     return tuple(names)
 
 
 def beside(path: Path) -> tuple[Mapping[str, Any], str]:
-    """What `<stem>.toml` or `subject.toml` beside a model file says, and that file's name ("" where there is none)."""
+    """What `<stem>.toml` or `subject.toml` beside a model file says, and that file's name ("" where
+    there is none).
+    """
     for name in (f"{path.stem}.toml", "subject.toml"):
         file = path.parent / name
         if not file.is_file():
@@ -168,9 +195,11 @@ SHIPPED = ("digits", "keras_cnn")  # data set and model of the file that this pa
 
 
 def shipped(dataset: str, model: str) -> Brought | None:
-    """The model file that this package itself brings under that name, with the TOML file beside it; None where there is none.
+    """The model file that this package itself brings under that name, with the TOML file beside it;
+    None where there is none.
 
-    `digits-keras_cnn` is a small Keras network: the way of a brought file is walked in every run that has the extra for it.
+    `digits-keras_cnn` is a small Keras network: the way of a brought file is walked in every run
+    that has the extra for it.
     """
     if (dataset, model) != SHIPPED:
         return None
@@ -178,7 +207,9 @@ def shipped(dataset: str, model: str) -> Brought | None:
 
 
 def case_name(path: Path) -> str:
-    """The file's name as the model of a case: lower-case letters, digits and underscores; never that of a registered architecture."""
+    """The file's name as the model of a case: lower-case letters, digits and underscores; never
+    that of a registered architecture.
+    """
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "model"
     taken = {n.rpartition("/")[2] for n in MODELS.names()}
     return f"{name}_file" if name in taken or re.fullmatch(r"resnet\d+w\d+", name) else name
@@ -186,13 +217,18 @@ def case_name(path: Path) -> str:
 
 # Options of every door that takes a model file: name, what its value looks like (None: a flag), help.
 OPTIONS: tuple[tuple[str, str | None, str], ...] = (
-    ("--input-range", "LOW..HIGH", "pixel range that the network expects: 0..255, 0..1, or =-1..1 (a minus needs the =)"),
+    (
+        "--input-range",
+        "LOW..HIGH",
+        "pixel range that the network expects: 0..255, 0..1, or =-1..1 (a minus needs the =)",
+    ),
     ("--mean", "M[,M,M]", "subtracted after that: one number, or one per channel, in the units of the range"),
     ("--std", "S[,S,S]", "divided by after that"),
     (
         "--layout",
         "|".join(LAYOUTS),
-        "axes of the network's input, if the file does not state them: NHW is grey without a channel axis, flat a vector of channel after "
+        "axes of the network's input, if the file does not state them: NHW is grey without a channel "
+        "axis, flat a vector of channel after "
         "channel, flat-NHWC one of pixel after pixel, flat-column and flat-row N x F x 1 and N x 1 x F",
     ),
     ("--colours", "rgb|bgr", "order of the channels"),
@@ -201,7 +237,8 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
     (
         "--early",
         "FILE",
-        "an earlier state of the same training, where Apricot's submodels start (default: early.pt of `airepair train` beside it)",
+        "an earlier state of the same training, where Apricot's submodels start (default: "
+        "early.pt of `airepair train` beside it)",
     ),
     ("--weights", "KEY", "which weights to use if a checkpoint holds several: model, model_ema, ..."),
     ("--trust-pickle", None, "let the file run code when it is read; only if you trust its origin"),
@@ -210,11 +247,16 @@ OPTIONS: tuple[tuple[str, str | None, str], ...] = (
 
 
 def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a brought file is fed, what it was trained on, how far it is trusted, and which inputs are to be repaired or kept.
+    """How a brought file is fed, what it was trained on, how far it is trusted, and which inputs are
+    to be repaired or kept.
 
-    The file itself and its architecture (`--pretrained`, `--net_arch`, `--depth`) are the command's own options.
+    The file itself and its architecture (`--pretrained`, `--net_arch`, `--depth`) are the command's
+    own options.
     """
-    about = "Each of these may also be set in STEM.toml or subject.toml beside the file; the file's own metadata has the lowest precedence."
+    about = (
+        "Each of these may also be set in STEM.toml or subject.toml beside the file; "
+        "the file's own metadata has the lowest precedence."
+    )
     group = parser.add_argument_group("a model file of your own", about)
     for name, value, text in OPTIONS:
         if value is None:
@@ -224,14 +266,22 @@ def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--failing",
         metavar="npz:PATH|folder:PATH",
-        help="the inputs to repair with their wanted labels (default: the failing inputs of the repair split)",
+        help="the inputs to repair with their wanted labels (default: the failing inputs of the repair "
+        "split)",
     )
     group.add_argument("--keep", metavar="npz:PATH|folder:PATH", help="inputs whose answers must not change")
 
 
 def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
-    """`path` (or `--pretrained`) with `--net_arch`, `--depth` and what add_feeding_arguments gave. UsageError for a value that cannot be."""
-    feeding = stated({k: getattr(arguments, k) for k in ("input_range", "mean", "std", "layout", "colours", "classes")}, "option", Path())
+    """`path` (or `--pretrained`) with `--net_arch`, `--depth` and what add_feeding_arguments gave.
+
+    UsageError for a value that cannot be.
+    """
+    feeding = stated(
+        {k: getattr(arguments, k) for k in ("input_range", "mean", "std", "layout", "colours", "classes")},
+        "option",
+        Path(),
+    )
     return Brought(
         Path(arguments.pretrained if path is None else path).expanduser(),
         getattr(arguments, "net_arch", None),

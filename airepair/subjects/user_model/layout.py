@@ -1,4 +1,6 @@
-"""Which layout a brought network takes images in: as stated, as its file tells, or the first one that it answers."""
+"""Which layout a brought network takes images in: as stated, as its file tells, or the first one
+that it answers.
+"""
 
 from __future__ import annotations
 
@@ -17,37 +19,53 @@ from airepair.subjects.user_model.input_spec import Feeding
 from airepair.subjects.user_model.normalisation import fed
 
 
-def with_layout(feeding: Feeding, opened: ModelFile, data: Source, what: str, prepare: Callable[[Tensor], Tensor] | None = None) -> Feeding:
+def with_layout(
+    feeding: Feeding,
+    opened: ModelFile,
+    data: Source,
+    what: str,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+) -> Feeding:
     """The feeding with the layout that the network in the file `what` takes, if it is not N x C x H x W.
 
-    `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the network takes no images of the data set's
-    size, or others than is stated.
+    `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the
+    network takes no images of the data set's size, or others than is stated.
     """
     stated, taken, image = feeding.layout, opened.shape, _image(data)
     if stated is not None and shape_in(stated, image) is None:
-        raise UsageError(f"layout {stated} has no room for the {image[0]} channels of {data.name}; accepted: {', '.join(_fitting(image))}")
+        raise UsageError(
+            f"layout {stated} has no room for the {image[0]} channels of {data.name}; accepted: "
+            f"{', '.join(_fitting(image))}"
+        )
     if taken is None:
         return feeding if stated or prepare else _tried(feeding, opened, data)
     found = layouts_of(taken, image, opened.channels_last)
     if not found:
+        order = " (channels x height x width)" if len(taken) == 3 else ""
         raise UsageError(
-            f"{what} takes images of {written(taken)}{' (channels x height x width)' if len(taken) == 3 else ''}, {data.name} has "
-            f"{written(image)}; accepted: a network for these"
+            f"{what} takes images of {written(taken)}{order}, {data.name} has {written(image)}; "
+            "accepted: a network for these"
         )
     if stated is None:
         origin = {"layout": f"the file, which takes N x {written(taken)}"}
-        return feeding if found[0] == "NCHW" else replace(feeding, layout=found[0], origins={**feeding.origins, **origin})
+        return (
+            feeding
+            if found[0] == "NCHW"
+            else replace(feeding, layout=found[0], origins={**feeding.origins, **origin})
+        )
     if found[0] == "NCHW" and stated == "NHWC" and opened.channels_last:
         return replace(feeding, layout="NCHW")  # true of the file; what was made of it takes channels first
     if shape_in(stated, image) != tuple(taken):
         raise UsageError(
-            f"layout {stated} ({feeding.origins.get('layout', 'stated')}): {what} takes N x {written(taken)}; accepted: {', '.join(found)}"
+            f"layout {stated} ({feeding.origins.get('layout', 'stated')}): "
+            f"{what} takes N x {written(taken)}; accepted: {', '.join(found)}"
         )
     return feeding
 
 
 def _tried(feeding: Feeding, opened: ModelFile, data: Source) -> Feeding:
-    """The feeding with the first layout in which a network, whose file tells none, answers images with one logit per class.
+    """The feeding with the first layout in which a network, whose file tells none, answers images with
+    one logit per class.
 
     As it is where that is N x C x H x W, and where there is none: the error is then that of N x C x H x W.
     """

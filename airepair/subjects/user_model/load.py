@@ -1,8 +1,10 @@
-"""A model file of a user's own, brought as a Subject: how it is fed, what its outputs mean, what it was trained on.
+"""A model file of a user's own, brought as a Subject: how it is fed, what its outputs mean, what it
+was trained on.
 
-`brought_model` reads the file (any format), wraps the network so that it takes the data set's images in [0, 1] and answers in the data
-set's order of classes, and gives a BroughtModel: `subject(seed)` is what is repaired, and `opened.write(repaired, path)` takes all of that off
-again, so that the file comes back fed as it was.
+`brought_model` reads the file (any format), wraps the network so that it takes the data set's
+images in [0, 1] and answers in the data set's order of classes, and gives a BroughtModel:
+`subject(seed)` is what is repaired, and `opened.write(repaired, path)` takes all of that off again,
+so that the file comes back fed as it was.
 """
 
 from __future__ import annotations
@@ -55,9 +57,11 @@ Prepare = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class BroughtModel:
-    """A file's network, opened once; `subject(seed)` puts it before the division of that seed. `opened` is the way back to the file.
+    """A file's network, opened once; `subject(seed)` puts it before the division of that seed.
+    `opened` is the way back to the file.
 
-    `fixed`: the seed whose division a repair of this file has used already, which then stands for every seed; else None.
+    `fixed`: the seed whose division a repair of this file has used already, which then stands for
+    every seed; else None.
     """
 
     first: Subject
@@ -82,19 +86,27 @@ class BroughtModel:
         return most_confused(sit(self.first.module, data.validation), len(data.classes)) or ()
 
 
-def bring(brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0) -> tuple[Subject, ModelFile]:
-    """The file's network as a subject on the data set, its unseen images divided by the seed, and the way back: `brought_model` for one seed."""
+def bring(
+    brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0
+) -> tuple[Subject, ModelFile]:
+    """The file's network as a subject on the data set, its unseen images divided by the seed, and
+    the way back: `brought_model` for one seed.
+    """
     model = brought_model(brought, dataset, profile=profile, device=device)
     return model.subject(seed), model.opened
 
 
-def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True) -> BroughtModel:
-    """The file's network, opened once for a data set (any name of data.load) at the profile's size ("none": whole).
+def brought_model(
+    brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True
+) -> BroughtModel:
+    """The file's network, opened once for a data set (any name of data.load) at the profile's size
+    ("none": whole).
 
-    `.subject(seed)` is the subject with its unseen images divided by that seed; `.opened.write(repaired, path)` takes the repaired module
-    of the pipeline as it stands. UsageError, one line, if the file cannot be read, does not fit the data set, or is near chance there;
-    then the error lists what it would score with other scalings. Without `repair` the whole official test set is test, unless a repair
-    that wrote the file has used some of it.
+    `.subject(seed)` is the subject with its unseen images divided by that seed;
+    `.opened.write(repaired, path)` takes the repaired module of the pipeline as it stands.
+    UsageError, one line, if the file cannot be read, does not fit the data set, or is near chance
+    there; then the error lists what it would score with other scalings. Without `repair` the whole
+    official test set is test, unless a repair that wrote the file has used some of it.
     """
     path, own_data = brought.path, dataset.startswith(("npz:", "folder:"))
     environment = None if own_data else of_case(dataset, "")
@@ -130,7 +142,9 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
         if repair or fixed is not None:
             divided = reduce(divide_for(source, trained_on, seed), images)
         else:
-            divided = reduce(examination(source, trained_on, seed), {k: n for k, n in images.items() if k != "test"})
+            divided = reduce(
+                examination(source, trained_on, seed), {k: n for k, n in images.items() if k != "test"}
+            )
         return on_device(as_trained(divided, trained_on, fault, opened.facts), device)
 
     divided = division(fixed or 0)
@@ -142,8 +156,12 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
         at, said = early
         trusted = said == "option"  # --trust-* is for what the command line names
         origin["early"] = {"file": at.name, "sha256": _digest(at), "from": said}
-        other = opening(at, trust_pickle=brought.trust_pickle and trusted, trust_lambda=brought.trust_lambda and trusted)
-        found = wire(_at_logits(other, feeding, prepare, source, str(at)), feeding, prepare, divided, str(at)).module(feeding)
+        other = opening(
+            at, trust_pickle=brought.trust_pickle and trusted, trust_lambda=brought.trust_lambda and trusted
+        )
+        found = wire(
+            _at_logits(other, feeding, prepare, source, str(at)), feeding, prepare, divided, str(at)
+        ).module(feeding)
         found = mark(found, source.name, device)
         checkpoints["early"] = early_state(at, module, found)
     recipe = _recipe(source.name, opened.facts)
@@ -153,8 +171,12 @@ def brought_model(brought: Brought, dataset: str, *, profile: str, device: torch
     return BroughtModel(first, wiring.way_back(module), environment, division, fixed)
 
 
-def _at_logits(opened: ModelFile, feeding: Feeding, prepare: Prepare | None, source: Source, what: str) -> ModelFile:
-    """The opened file cut before a softmax that its module or code ends in, told by its answers to a few images, fed as it is."""
+def _at_logits(
+    opened: ModelFile, feeding: Feeding, prepare: Prepare | None, source: Source, what: str
+) -> ModelFile:
+    """The opened file cut before a softmax that its module or code ends in, told by its answers to
+    a few images, fed as it is.
+    """
     images = source.train.images(slice(0, PROBED)).cpu()
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
 
@@ -170,17 +192,30 @@ def _at_logits(opened: ModelFile, feeding: Feeding, prepare: Prepare | None, sou
 
 
 def _named(values: Mapping[str, Any], file: str) -> str | None:
-    """The architecture of a TOML file. UsageError where it is code: a file that came with a model must not say what is run."""
+    """The architecture of a TOML file.
+
+    UsageError where it is code: a file that came with a model must not say what is run.
+    """
     found = values.get("net_arch")
     if is_own_code(found):
-        raise UsageError(f"{file} names code, {found}, and code is run only when the command line names it: give --net_arch {found}")
+        raise UsageError(
+            f"{file} names code, {found}, and code is run only when the command line names it: "
+            f"give --net_arch {found}"
+        )
     return found
 
 
 def _architecture(
-    own: OwnCode | None, net_arch: str | None, depth: int | None, dataset: str, classes: int, shape: tuple[int, int, int]
+    own: OwnCode | None,
+    net_arch: str | None,
+    depth: int | None,
+    dataset: str,
+    classes: int,
+    shape: tuple[int, int, int],
 ) -> Callable[[Mapping[str, Tensor]], nn.Module]:
-    """Tensors of the file -> the network with them: the user's code, a registered architecture, or the one that the shapes tell."""
+    """Tensors of the file -> the network with them: the user's code, a registered architecture, or
+    the one that the shapes tell.
+    """
     if own is not None:
         return lambda tensors: own.load(tensors, classes)
     if net_arch is None or (net_arch == "resnet" and depth is None):
@@ -188,7 +223,11 @@ def _architecture(
     name = model_name(net_arch, depth)
 
     def build(tensors: Mapping[str, Tensor]) -> nn.Module:
-        stem = next((len(v) for k, v in tensors.items() if k.endswith("conv1.weight")), 0) if name.startswith("resnet") else 0
+        stem = (
+            next((len(v) for k, v in tensors.items() if k.endswith("conv1.weight")), 0)
+            if name.startswith("resnet")
+            else 0
+        )
         usual = 16 if name.partition("w")[0] in ("resnet20", "resnet32", "resnet44", "resnet56") else 64
         width = f"w{stem}" if stem and "w" not in name and stem != usual else ""
         special = f"{dataset}/{name}"
@@ -201,7 +240,11 @@ def _told(opened: ModelFile, classes: tuple[str, ...]) -> Feeding:
     """The order of the classes, where a checkpoint keeps their names and they are the data set's."""
     for key in ("classes", "class_names", "labels"):
         found = opened.facts.get(key)
-        if isinstance(found, list | tuple) and all(isinstance(c, str) for c in found) and sorted(found) == sorted(classes):
+        if (
+            isinstance(found, list | tuple)
+            and all(isinstance(c, str) for c in found)
+            and sorted(found) == sorted(classes)
+        ):
             return Feeding(classes=tuple(found), origins={"classes": f"{key} in the checkpoint"})
     return Feeding()
 
@@ -211,26 +254,41 @@ def _completed(feeding: Feeding, opened: ModelFile, own: OwnCode | None) -> Feed
         return completed(feeding, opened)
     given = [k for k in ("input_range", "mean", "std", "colours") if getattr(feeding, k) is not None]
     if given:
-        raise UsageError(f"{own.text} brings its own preprocess, and {given[0]} is given too; accepted: one of both")
-    return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": f"preprocess of {own.text}"})
+        raise UsageError(
+            f"{own.text} brings its own preprocess, and {given[0]} is given too; accepted: one of both"
+        )
+    return replace(
+        feeding,
+        input_range=(0.0, 1.0),
+        origins={**feeding.origins, "input_range": f"preprocess of {own.text}"},
+    )
 
 
 def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[str, str]:
     """What the network was trained on, and who says so."""
     told = opened.facts.get("trained_on")
-    for value, origin in ((brought.trained_on, "option"), (values.get("trained_on"), file), (told, "the checkpoint")):
+    for value, origin in (
+        (brought.trained_on, "option"),
+        (values.get("trained_on"), file),
+        (told, "the checkpoint"),
+    ):
         if isinstance(value, str) and value:
             return _said(value, opened.facts, origin), origin
     return "official train", "default for a file that is brought"
 
 
 def _said(text: str, facts: Mapping[str, Any], origin: str) -> str:
-    """The text; of a file of benchmark version 1, which had one split, the words for that. UsageError for a split that names no seed."""
+    """The text; of a file of benchmark version 1, which had one split, the words for that.
+
+    UsageError for a split that names no seed.
+    """
     if text != "split":
         return text
     if str((facts.get("digests") or {}).get("split_version")) == "1":
         return "split of version 1"
-    raise UsageError(f"trained_on={text!r} ({origin}) does not name the seed of the split; accepted: {ACCEPTED}")
+    raise UsageError(
+        f"trained_on={text!r} ({origin}) does not name the seed of the split; accepted: {ACCEPTED}"
+    )
 
 
 def _fixed(value: Any, path: Path) -> int | None:
@@ -249,7 +307,12 @@ def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
 
 
 def _origin(
-    path: Path, opened: ModelFile, feeding: Feeding, own: OwnCode | None, said_by: str, order: tuple[int, ...] | None
+    path: Path,
+    opened: ModelFile,
+    feeding: Feeding,
+    own: OwnCode | None,
+    said_by: str,
+    order: tuple[int, ...] | None,
 ) -> dict[str, Any]:
     """What the record keeps of the file and of its feeding (JSON values)."""
     values = {k: getattr(feeding, k) for k in FIELDS if getattr(feeding, k) is not None}
@@ -259,10 +322,13 @@ def _origin(
         "format": opened.kind,
         "sha256": _digest(path),
         "feeding": {
-            k: {"value": list(v) if isinstance(v, tuple) else v, "from": feeding.origins.get(k, "stated")} for k, v in values.items()
+            k: {"value": list(v) if isinstance(v, tuple) else v, "from": feeding.origins.get(k, "stated")}
+            for k, v in values.items()
         },
         "trained_on_from": said_by,
-        "recipe": "the file's" if isinstance(opened.facts.get("recipe"), dict) else "unknown: the data set's stands in",
+        "recipe": "the file's"
+        if isinstance(opened.facts.get("recipe"), dict)
+        else "unknown: the data set's stands in",
         "notes": list(opened.notes),
     }
     if opened.feed is not None:
@@ -285,7 +351,8 @@ def _digest(path: Path) -> str:
 def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
     """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
 
-    The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted label is what the subject says already.
+    The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted
+    label is what the subject says already.
     """
     dataset, device = subject.dataset, subject.dataset.validation.x.device
     wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
@@ -294,6 +361,7 @@ def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Spli
         already = int((logits_of(subject.module, wrong.x).argmax(1) == wrong.y).sum())
         if already:
             raise UsageError(
-                f"--failing {failing}: the model already predicts {already} of {len(wrong)} wanted labels; accepted: inputs that it gets wrong"
+                f"--failing {failing}: the model already predicts {already} of {len(wrong)} wanted "
+                f"labels; accepted: inputs that it gets wrong"
             )
     return wrong, kept

@@ -1,4 +1,6 @@
-"""From a user's network to a module that takes the data set's images in [0, 1]: the scaling that is stated and the file's own, composed."""
+"""From a user's network to a module that takes the data set's images in [0, 1]: the scaling that is
+stated and the file's own, composed.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,29 @@ from airepair.formats.model_file import ModelFile
 from airepair.models.input_adapter import InputAdapter
 from airepair.subjects.user_model.input_spec import Feeding
 
-WIDEST = 50.0  # a wider range of numbers than networks are trained on: it tells pixels in 0..1 (std .25) from pixels in 0..255 (std 64)
+# a wider range of numbers than networks are trained on: it tells pixels in 0..1 (std .25) from
+# pixels in 0..255 (std 64)
+WIDEST = 50.0
 
 
 def in_graph(opened: ModelFile) -> bool:
-    """Whether the file's own scaling is part of its network (Keras, TensorFlow), so that it stays whatever the user says."""
+    """Whether the file's own scaling is part of its network (Keras, TensorFlow), so that it stays
+    whatever the user says.
+    """
     return opened.kind not in ("torch", "safetensors") and opened.feed is not None
 
 
 def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
-    """The feeding with what only the file tells: mean and std of a checkpoint, and the range of pixels that the scaling is made for."""
+    """The feeding with what only the file tells: mean and std of a checkpoint, and the range of
+    pixels that the scaling is made for.
+    """
     told = opened.feed
-    if told is not None and not in_graph(opened) and feeding.mean is None and not isinstance(opened.module, InputAdapter):
+    if (
+        told is not None
+        and not in_graph(opened)
+        and feeding.mean is None
+        and not isinstance(opened.module, InputAdapter)
+    ):
         mean = tuple(-o / s for s, o in zip(told.scale, told.offset, strict=True))
         origins = {**feeding.origins, "mean": told.source, "std": told.source}
         feeding = replace(feeding, mean=mean, std=tuple(1 / s for s in told.scale), origins=origins)
@@ -36,7 +49,9 @@ def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
     if not factors:
         return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": "default"})
     high = 1.0 if 255 * max(factors) > WIDEST else 255.0
-    return replace(feeding, input_range=(0.0, high), origins={**feeding.origins, "input_range": f"told by {source}"})
+    return replace(
+        feeding, input_range=(0.0, high), origins={**feeding.origins, "input_range": f"told by {source}"}
+    )
 
 
 def fed(
@@ -48,12 +63,17 @@ def fed(
     prepare: Callable[[Tensor], Tensor] | None = None,
     order: tuple[int, ...] | None = None,
 ) -> nn.Module:
-    """The network behind its feeding, or the network itself where nothing is to be done. UsageError for numbers that do not fit the images."""
+    """The network behind its feeding, or the network itself where nothing is to be done.
+
+    UsageError for numbers that do not fit the images.
+    """
     channels = shape[0]
     factor, offset = _affine(feeding, opened, channels)
     bgr, layout = feeding.colours == "bgr", feeding.layout or "NCHW"
     if bgr and channels != 3:
-        raise UsageError(f"colours bgr do not fit images of {_channels(channels)}; accepted: images of 3 channels")
+        raise UsageError(
+            f"colours bgr do not fit images of {_channels(channels)}; accepted: images of 3 channels"
+        )
     same = all(abs(f - 1) < 1e-6 for f in factor) and all(abs(o) < 1e-6 for o in offset)
     if same and not (bgr or layout != "NCHW" or prepare or order):
         return net
@@ -73,14 +93,22 @@ def _affine(feeding: Feeding, opened: ModelFile, channels: int) -> tuple[list[fl
     factor, offset = [(high - low) / s for s in std], [(low - m) / s for m, s in zip(mean, std, strict=True)]
     if opened.feed is None or not in_graph(opened):
         return factor, offset
-    a, b = (_each(f"the file's scaling ({opened.feed.source})", v, channels) for v in (opened.feed.scale, opened.feed.offset))
-    return [f * s for f, s in zip(factor, a, strict=True)], [o * s + t for o, s, t in zip(offset, a, b, strict=True)]
+    a, b = (
+        _each(f"the file's scaling ({opened.feed.source})", v, channels)
+        for v in (opened.feed.scale, opened.feed.offset)
+    )
+    return [f * s for f, s in zip(factor, a, strict=True)], [
+        o * s + t for o, s, t in zip(offset, a, b, strict=True)
+    ]
 
 
 def _each(name: str, values: tuple[float, ...], channels: int) -> list[float]:
     if len(values) not in (1, channels):
         accepted = "1 number" if channels == 1 else f"1 number or {channels}"
-        raise UsageError(f"{name} has {len(values)} numbers {values}, the images {_channels(channels)}; accepted: {accepted}")
+        raise UsageError(
+            f"{name} has {len(values)} numbers {values}, the images {_channels(channels)}; accepted: "
+            f"{accepted}"
+        )
     return list(values) * (channels if len(values) == 1 else 1)
 
 

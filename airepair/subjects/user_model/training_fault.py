@@ -14,9 +14,11 @@ from airepair.types import Dataset
 
 
 def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str, Any]) -> Dataset:
-    """The data set with that fault in its training data; a note where it cannot be had: unknown here, or of another severity.
+    """The data set with that fault in its training data; a note where it cannot be had: unknown here,
+    or of another severity.
 
-    The severity stands in the file's architecture (`fc+imbalanced0.05`); the digest of its training data, where it has one, must come out.
+    The severity stands in the file's architecture (`fc+imbalanced0.05`); the digest of its training
+    data, where it has one, must come out.
     """
     if not fault or not trained_on.startswith("split"):
         return divided
@@ -30,7 +32,9 @@ def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str
 
 
 def _with(fault: str, architecture: str, data: Dataset, seed: int) -> Dataset | None:
-    """The data set's own fault, or the one of the architecture's name; None where there is no such fault of the training."""
+    """The data set's own fault, or the one of the architecture's name; None where there is no such
+    fault of the training.
+    """
     plain, _, text = architecture.partition("+")
     own = training_of(data.name, "")
     if not text and own.fault == fault:

@@ -35,7 +35,9 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def test_a_block_that_does_not_help_is_rolled_back_bit_for_bit() -> None:
-    """With a step that ruins the model nothing remains of it: parameters, statistics and counters are the subject's."""
+    """With a step that ruins the model nothing remains of it: parameters, statistics and counters
+    are the subject's.
+    """
     task = toy.task("mlp", seed=3)
     start = copy.deepcopy(task.module)
     repaired = replace(SMALL, strategy=3, rate=1.0, sets="swapped").repair(task)
@@ -78,7 +80,9 @@ def improving(task: Task, monkeypatch: pytest.MonkeyPatch) -> Task:
     return replace(task, module=worse, failing=toy.dataset().repair.select(wrong))
 
 
-def test_steps_towards_better_submodels_repair_without_further_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_towards_better_submodels_repair_without_further_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The weight arithmetic alone repairs a model whose bias was broken, and trains on no image at all."""
     task = improving(toy.task("mlp"), monkeypatch)
     before = sit(task.module, task.validation).accuracy
@@ -87,13 +91,19 @@ def test_steps_towards_better_submodels_repair_without_further_training(monkeypa
     assert task.meter.backward == 0
 
 
-def test_each_accepted_block_is_strictly_better_and_phases_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adjustment is handed in before the first further training, the trained state after it; the note splits the gain."""
+def test_each_accepted_block_is_strictly_better_and_phases_are_kept_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The adjustment is handed in before the first further training, the trained state after it;
+    the note splits the gain.
+    """
     kept: list[tuple[str, float]] = []
     notes: list[str] = []
     task = improving(toy.task("mlp"), monkeypatch)
     start = sit(task.module, task.validation).accuracy
-    task = replace(task, keep=lambda name, m: kept.append((name, sit(m, task.validation).accuracy)), note=notes.append)
+    task = replace(
+        task, keep=lambda name, m: kept.append((name, sit(m, task.validation).accuracy)), note=notes.append
+    )
     repaired = Apricot(submodels=2, rate=0.05, further_epochs=2).repair(task)
     end = sit(repaired, task.validation).accuracy
     assert [name for name, _ in kept] == ["adjustment", "further training"]
@@ -112,7 +122,9 @@ def test_equal_validation_accuracy_is_no_improvement() -> None:
 
 
 def test_failing_cases_come_from_train_or_else_from_the_failing_inputs() -> None:
-    """The training images that the subject gets wrong; where there are none the repair split's, and the origin says which."""
+    """The training images that the subject gets wrong; where there are none the repair split's, and
+    the origin says which.
+    """
     task = toy.task("mlp")
     guesses = sit(task.module, task.train).predictions
     all_right = replace(task, train=replace(task.train, y=guesses))
@@ -131,7 +143,9 @@ def test_correctness_is_a_case_by_submodel_matrix() -> None:
     with torch.no_grad():
         stuck.get_parameter("4.weight").zero_()
         stuck.get_parameter("4.bias").copy_(torch.tensor([0.0, 0.0, 9.0, 0.0]))
-    right = correctness(task, stacked([snapshot(task.module), snapshot(stuck)], floating(stuck)), task.validation)
+    right = correctness(
+        task, stacked([snapshot(task.module), snapshot(stuck)], floating(stuck)), task.validation
+    )
     assert torch.equal(right[:, 0], sit(task.module, task.validation).right)
     assert torch.equal(right[:, 1], task.validation.y == 2)
 
@@ -151,7 +165,10 @@ def test_a_second_run_starts_at_the_adjustment_with_the_same_budget_and_result()
 def test_variants_follow_their_schedules(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plus goes through the cases three times, the others once; a block is 20 failing cases."""
     task, steps = toy.task("mlp"), []
-    task = replace(task, progress=lambda phase, step, total, _: steps.append((step, total)) if phase == "adjustment" else None)
+    task = replace(
+        task,
+        progress=lambda phase, step, total, _: steps.append((step, total)) if phase == "adjustment" else None,
+    )
     replace(SMALL, variant=variant, submodel_epochs=1, further_epochs=0).repair(task)  # type: ignore[arg-type]
     blocks = -(-len(failing_cases(toy.task("mlp"))[0]) // 20) * (3 if variant == "plus" else 1)
     assert steps == [(k + 1, blocks) for k in range(blocks)]
@@ -161,7 +178,9 @@ def test_without_an_early_checkpoint_it_says_what_it_does_instead() -> None:
     """The stated substitute: the subject's own weights."""
     notes: list[str] = []
     replace(SMALL, submodel_epochs=1).repair(replace(toy.task("mlp"), checkpoints={}, note=notes.append))
-    assert any("no early checkpoint; the submodels start from the subject's own weights" in note for note in notes)
+    assert any(
+        "no early checkpoint; the submodels start from the subject's own weights" in note for note in notes
+    )
 
 
 def test_without_training_data_it_refuses() -> None:

@@ -1,4 +1,6 @@
-"""Submodels: windows, the algebra of Apricot's steps, training together and one by one, the cache, the meter."""
+"""Submodels: windows, the algebra of Apricot's steps, training together and one by one, the cache,
+the meter.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def test_windows_are_the_authors() -> None:
 
 
 def test_windows_of_few_images_stay_inside() -> None:
-    """Whatever the size, all windows are equally long, hold two images where there are two, and end inside."""
+    """Whatever the size, all windows are equally long, hold two images where there are two, and end
+    inside.
+    """
     for n in (1, 2, 3, 7, 50):
         found = windows(n, 20, 0.25)
         assert len({w.stop - w.start for w in found}) == 1
@@ -52,7 +56,9 @@ def test_windows_of_few_images_stay_inside() -> None:
 
 
 def test_strategies_on_weights_made_by_hand() -> None:
-    """w = 0, the right submodel at +1, the wrong one at -1: S1 moves by 2 rate, S2 by rate, S3 by rate, all towards the right one."""
+    """w = 0, the right submodel at +1, the wrong one at -1: S1 moves by 2 rate, S2 by rate, S3 by
+    rate, all towards the right one.
+    """
     rows, submodels = torch.tensor([[1, 0]]), torch.tensor([1.0, -1.0], dtype=torch.double)
     for strategy, expected in ((1, 0.2), (2, 0.1), (3, 0.1)):
         own, others = block(rows, strategy, 0.1)
@@ -60,7 +66,9 @@ def test_strategies_on_weights_made_by_hand() -> None:
 
 
 def test_s1_is_additive_s2_contracts_s3_expands() -> None:
-    """Of n equal cases S1 leaves w's coefficient at 1, S2 makes it (1 - rate)^n, S3 (1 + rate)^n (methods.md 2a)."""
+    """Of n equal cases S1 leaves w's coefficient at 1, S2 makes it (1 - rate)^n, S3 (1 + rate)^n
+    (methods.md 2a).
+    """
     rows = torch.tensor([[1, 0]]).repeat(20, 1)
     assert block(rows, 1, 0.005)[0] == pytest.approx(1)
     assert block(rows, 2, 0.005)[0] == pytest.approx(0.995**20)
@@ -129,7 +137,9 @@ def test_proportional_weights_shares() -> None:
 
 
 def test_lite_takes_one_of_each() -> None:
-    """Per case one right and one wrong submodel take part, each a member of its set; a missing set gives none."""
+    """Per case one right and one wrong submodel take part, each a member of its set; a missing set
+    gives none.
+    """
     right = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]).bool()
     seen = torch.zeros(4, dtype=torch.bool)
     for seed in range(20):
@@ -187,7 +197,9 @@ def plan(task: Task, way: training.Way, epochs: int = 3, batch: int = 16, count:
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 @pytest.mark.parametrize("batch", [16, 13])
 def test_together_equals_one_by_one(kind: toy.Architecture, batch: int) -> None:
-    """Trained in one batched call, submodels have the weights and statistics of training one by one, up to rounding (a dropped last image too)."""
+    """Trained in one batched call, submodels have the weights and statistics of training one by
+    one, up to rounding (a dropped last image too).
+    """
     task = toy.task(kind)
     one = training.train(task, plan(task, "one by one", batch=batch), None)
     two = training.train(task, plan(task, "together", batch=batch), None)
@@ -207,7 +219,10 @@ def test_submodels_differ_and_leave_the_start_alone() -> None:
 
 @pytest.mark.parametrize("way", ["one by one", "together", "streams"])
 def test_images_are_counted_once_a_submodel(way: training.Way) -> None:
-    """5 submodels x 3 epochs x 40 images; with batches of 13 the last image of an epoch is dropped. The hook on the start adds nothing."""
+    """5 submodels x 3 epochs x 40 images; with batches of 13 the last image of an epoch is dropped.
+
+    The hook on the start adds nothing.
+    """
     for batch, each in ((16, 40), (13, 39)):
         task = toy.task("mlp")
         task.checkpoints["early"].register_forward_pre_hook(task.meter)
@@ -227,7 +242,9 @@ def test_augmented_submodels_train_together() -> None:
 
 
 def test_dropout_leaves_the_global_generator_and_repeats() -> None:
-    """Dropout draws from the global generator: it is seeded inside and put back, so that a seed gives one result."""
+    """Dropout draws from the global generator: it is seeded inside and put back, so that a seed
+    gives one result.
+    """
     task = toy.task("mlp")
     start = nn.Sequential(*copy.deepcopy(list(task.checkpoints["early"])), nn.Dropout(0.2))
     for way in ("one by one", "together"):
@@ -240,7 +257,9 @@ def test_dropout_leaves_the_global_generator_and_repeats() -> None:
         assert all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_the_cache_gives_the_same_submodels_and_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_gives_the_same_submodels_and_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second run trains nothing, has the same tensors bit for bit, and counts the same images."""
     task = toy.task("mlp")
     first = training.train(task, plan(task, "together"), tmp_path)
@@ -291,14 +310,18 @@ def test_a_cache_that_is_no_folder_does_not_stop_the_repair(tmp_path: Path) -> N
 
 
 def test_without_memory_fewer_train_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groups of at most two fit here: the result is the same, the lost work is not counted, and a note says so."""
+    """Groups of at most two fit here: the result is the same, the lost work is not counted, and a
+    note says so.
+    """
     task, notes, sizes = toy.task("mlp"), [], []
     task = replace(task, note=notes.append)
     expected = training.train(task, plan(task, "together"), None)
     counted = task.meter.backward
 
     class Small(Together):
-        def __init__(self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]) -> None:
+        def __init__(
+            self, start: nn.Module, train: Split, recipe: Recipe, generators: Sequence[torch.Generator]
+        ) -> None:
             sizes.append(len(generators))
             if len(generators) > 2:
                 raise torch.cuda.OutOfMemoryError("no memory")
@@ -315,11 +338,16 @@ def test_without_memory_fewer_train_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_any_memory_they_train_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even one fits in a batched call: the ordinary loop. Another error is not taken for a lack of memory."""
+    """Not even one fits in a batched call: the ordinary loop.
+
+    Another error is not taken for a lack of memory.
+    """
     task = toy.task("mlp")
 
     def nothing(*_: object) -> object:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+        raise RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"
+        )
 
     monkeypatch.setattr(training, "Together", nothing)
     expected = training.train(task, plan(task, "one by one"), None)
@@ -352,13 +380,17 @@ def test_a_model_without_batching_rule_trains_one_by_one() -> None:
     task = toy.task("plain")
     assert quickest(DataDependent(), task.train, slice(0, 40), Recipe(batch_size=16)) == "one by one"
     notes: list[str] = []
-    found = training.train(replace(task, note=notes.append), replace(plan(task, "auto"), start=DataDependent()), None)
+    found = training.train(
+        replace(task, note=notes.append), replace(plan(task, "auto"), start=DataDependent()), None
+    )
     assert found["layer.weight"].shape == (5, 4, 64)
     assert notes == ["submodels: 5 trained one by one"]
 
 
 def test_on_a_cpu_the_arithmetic_of_a_batch_decides_and_no_clock() -> None:
-    """Multiplications by hand; small networks together, the MNIST CNN one by one; the start keeps its hooks and statistics."""
+    """Multiplications by hand; small networks together, the MNIST CNN one by one; the start keeps
+    its hooks and statistics.
+    """
     linear = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 4))
     before = snapshot(linear)
     assert multiplications(linear, torch.zeros(5, 1, 8, 8)) == 5 * (3 * 36 * 9 + 108 * 4)
@@ -374,7 +406,10 @@ def test_on_a_cpu_the_arithmetic_of_a_batch_decides_and_no_clock() -> None:
 
 @pytest.mark.parametrize("batch", [16, 13])
 def test_streams_give_the_submodels_of_one_by_one(batch: int) -> None:
-    """Bit for bit, augmented, by a step schedule: each draws what it would draw alone. (Without CUDA there is one stream.)"""
+    """Bit for bit, augmented, by a step schedule: each draws what it would draw alone.
+
+    (Without CUDA there is one stream.)
+    """
     task = toy.task("cnn")
     made = plan(task, "streams", batch=batch, epochs=4)
     chosen = replace(made, recipe=replace(made.recipe, augment="shift", schedule="step"))
@@ -387,7 +422,9 @@ def test_streams_give_the_submodels_of_one_by_one(batch: int) -> None:
 
 @pytest.mark.parametrize("start", ["early", "own"])
 def test_submodels_share_a_basin_so_that_their_mean_is_a_model(start: str) -> None:
-    """From the early checkpoint and its stated substitute the mean of the weights is about as good as the submodels; from fresh weights it is not."""
+    """From the early checkpoint and its stated substitute the mean of the weights is about as good
+    as the submodels; from fresh weights it is not.
+    """
     task = toy.task("cnn")
     module = copy.deepcopy(task.module)
 
@@ -400,13 +437,21 @@ def test_submodels_share_a_basin_so_that_their_mean_is_a_model(start: str) -> No
         return sum(each) / len(each), sit(module, task.validation).accuracy
 
     chosen = plan(task, "together", epochs=6)
-    each, mean = accuracies(training.train(task, chosen if start == "early" else replace(chosen, start=task.module), None))
+    each, mean = accuracies(
+        training.train(task, chosen if start == "early" else replace(chosen, start=task.module), None)
+    )
     assert mean > each - 0.05
     fresh = []
     for k in range(5):
         with torch.random.fork_rng():
             torch.manual_seed(k)
-            fresh.append(training.train(task, replace(chosen, start=toy.architecture("cnn"), windows=chosen.windows[k : k + 1]), None))
+            fresh.append(
+                training.train(
+                    task,
+                    replace(chosen, start=toy.architecture("cnn"), windows=chosen.windows[k : k + 1]),
+                    None,
+                )
+            )
     each, mean = accuracies(concatenated(fresh))
     assert mean < each - 0.15
 

@@ -1,9 +1,12 @@
-"""bias: shifts the logits so that no class is preferred. An example of a repair method in a package of its own.
+"""bias: shifts the logits so that no class is preferred. An example of a repair method in a package
+of its own.
 
-Idea: a network that was trained on unbalanced or mislabelled data prefers some classes; on the failing inputs the share of each predicted class
-is compared with the share of each true one, and the output bias moves by the logarithm of the ratio.
+Idea: a network that was trained on unbalanced or mislabelled data prefers some classes; on the
+failing inputs the share of each predicted class is compared with the share of each true one, and
+the output bias moves by the logarithm of the ratio.
 
-Changes the bias of the last linear layer. Refuses a network whose last layer has none. Default: half of the full correction (this example).
+Changes the bias of the last linear layer. Refuses a network whose last layer has none. Default:
+half of the full correction (this example).
 """
 
 from collections.abc import Mapping
@@ -29,9 +32,13 @@ class Bias:
     sources: ClassVar[frozenset[Source]] = frozenset(("failing",))
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"shuffled_classes": {"classes": "shuffled"}}
 
-    strength: float = option(0.5, "share of the full correction", low=0.0, high=1.0, source="this example", tune=Space(0.0, 1.0))
+    strength: float = option(
+        0.5, "share of the full correction", low=0.0, high=1.0, source="this example", tune=Space(0.0, 1.0)
+    )
 
-    classes: Literal["own", "shuffled"] = option("own", "whose bias moves; shuffled: another class's, a control", source="this example")
+    classes: Literal["own", "shuffled"] = option(
+        "own", "whose bias moves; shuffled: another class's, a control", source="this example"
+    )
 
     def budget(self, task: Task) -> int:
         """0: nothing is trained."""
@@ -50,5 +57,7 @@ class Bias:
         said = torch.bincount(exam.predictions, minlength=classes) + 1.0
         true = torch.bincount(exam.y, minlength=classes) + 1.0
         move = self.strength * (true / said).log().to(layer.bias)
-        layer.bias += move if self.classes == "own" else move[torch.randperm(classes, generator=task.generator())]
+        layer.bias += (
+            move if self.classes == "own" else move[torch.randperm(classes, generator=task.generator())]
+        )
         return task.module

@@ -1,9 +1,13 @@
-"""hesitation: share of test images whose largest probability is below one half, to show a metric in a package of its own."""
+"""hesitation: share of test images whose largest probability is below one half, to show a metric in
+a package of its own.
+"""
 
 from airepair.evaluation.exams import Exams
 from airepair.metrics import Entry, Missing
 
-ENTRY = Entry("airepair_bias.hesitation:hesitation", "hesitation", "share", "lower", "docs/adding-a-metric.md")
+ENTRY = Entry(
+    "airepair_bias.hesitation:hesitation", "hesitation", "share", "lower", "docs/adding-a-metric.md"
+)
 
 
 def hesitation(before: Exams, after: Exams) -> float | Missing:
