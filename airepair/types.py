@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from airepair.case import Source as Source
+from airepair.host.digest import of_parts
 
+Module = TypeVar("Module", bound=nn.Module)
 # A seeded, batched change of images in [0, 1] to images in [0, 1]: an augmentation or a corruption.
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -69,6 +71,11 @@ class Split:
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             yield self.images(part), self.y[part]
+
+    def digest(self) -> str:
+        """SHA-256 of type, shape, images and labels."""
+        tensors = (tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in (self.x, self.y))
+        return of_parts((f"{self.x.dtype}{tuple(self.x.shape)}".encode(), *tensors))
 
     def __add__(self, other: Split) -> Split:
         x = [self.x, other.x] if self.x.dtype == other.x.dtype else [self.images(), other.images()]
@@ -274,6 +281,31 @@ class Meter:
             self._backward = before
 
 
+def meters_of(module: nn.Module) -> list[Meter]:
+    """The meters on the module's root, where the harness puts them."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
+
+
+def without_meter(module: Module, meter: Meter | None = None) -> Module:
+    """The module with this meter, or all of them, taken off every part (in place)."""
+    for part in module.modules():
+        for key in [
+            k
+            for k, hook in part._forward_pre_hooks.items()
+            if isinstance(hook, Meter) and meter in (None, hook)
+        ]:
+            del part._forward_pre_hooks[key]
+    return module
+
+
+def metered(module: Module, meter: Meter) -> Module:
+    """The module with the meter on its root, once: an earlier step may have wrapped the root that
+    carried it.
+    """
+    without_meter(module, meter).register_forward_pre_hook(meter)
+    return module
+
+
 def _silent(*_: Any) -> None:
     return None
 
@@ -303,7 +335,7 @@ class Task:
                  (airepair/runner/column_budget.py); None where none is known
     held_out     a fifth of the inputs that the user gave, for a method that chooses among states:
     never learned from
-                 (airepair/training/choice.py); None where none were held out
+                 (airepair/training/best_state.py); None where none were held out
     """
 
     module: nn.Module

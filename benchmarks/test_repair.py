@@ -16,7 +16,7 @@ from . import grid
 
 if TYPE_CHECKING:
     from airepair.case import Case
-    from airepair.runner.result import CellResult
+    from airepair.runner.cell import CellResult
 
 GRID = grid  # read by fixtures/selection.py
 

@@ -26,9 +26,9 @@ from airepair.data import load
 from airepair.methods import METHODS, build
 from airepair.models import build as network
 from airepair.records import Record
+from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 from airepair.subjects import recipes
 from airepair.subjects.grid import on_device
 from airepair.subjects.user_model.input_spec import Brought, shipped

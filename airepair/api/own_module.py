@@ -13,7 +13,6 @@ from airepair import data as datasets
 from airepair.case import Case
 from airepair.data.images import robustness_of
 from airepair.data.partition import divide_for
-from airepair.data.splits import digest
 from airepair.errors import UsageError
 from airepair.records import Record
 from airepair.runner.loading import Loaded
@@ -112,7 +111,7 @@ def _dataset(data: str | Dataset | Arrays, seed: int, trained_on: str) -> Datase
         classes=tuple(map(str, range(classes))),
         groups=tuple((k,) for k in range(classes)),
         robustness=robustness_of(splits["train"] if len(splits["train"]) else splits["repair"]),
-        digests={name: digest(split) for name, split in splits.items()},
+        digests={name: split.digest() for name, split in splits.items()},
         seed=seed,
         scope="the given images",
         train=splits["train"],

@@ -9,7 +9,6 @@ LAPACK, elementary functions, numpy. It takes about a second, once per process.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from airepair.arithmetic.exact import RMSprop, root
 from airepair.arithmetic.setup import is_set
+from airepair.host.digest import of_parts
 
 Arithmetic = Literal["portable", "native"]
 
@@ -40,8 +40,10 @@ ELEMENTARY = (
 )
 
 
+@cache
 def arithmetic(device: torch.device) -> Arithmetic:
-    """What a record says of the numbers of cells on that device.
+    """What a record says of the numbers of cells on that device: the same for the whole process, since
+    the libraries have chosen their kernels when they were loaded.
 
     A process that was asked to be portable and is not says so once.
     """
@@ -72,13 +74,9 @@ def measured() -> str:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        sha = hashlib.sha256()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            for value in (*_training(), *_linear_algebra(), *_functions()):
-                sha.update(value.detach().numpy().tobytes())
-            for array in _numpy():
-                sha.update(array.tobytes())
-        return sha.hexdigest()[:16]
+            tensors = [value.detach().numpy() for value in (*_training(), *_linear_algebra(), *_functions())]
+            return of_parts(array.tobytes() for array in (*tensors, *_numpy()))[:16]
     finally:
         torch.set_num_threads(threads)
 

@@ -16,8 +16,8 @@ from typing import get_args
 
 from airepair.arithmetic.setup import NATIVE, set_up
 from airepair.errors import UsageError
+from airepair.runner.cell import CellSpec
 from airepair.runner.device import check_device
-from airepair.runner.spec import CellSpec
 from airepair.runner.storage import Keep
 from airepair.settings import wants_portable
 

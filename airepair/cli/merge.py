@@ -14,16 +14,14 @@ nothing was written.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import get_args
 
 from airepair.errors import UsageError, printable
+from airepair.host.atomic import replacing
 from airepair.records import scan
-from airepair.runner.result import CellResult
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellResult, CellSpec
 from airepair.runner.storage import BEFORE, RECORDS, Keep, file_result
 from airepair.verification.merging import Entry, Prefer, Shard, broken, merged
 
@@ -96,8 +94,8 @@ def _planned(folder: Path) -> list[str]:
 
 
 def _write(out: Path, shards: list[Shard], entries: list[Entry], keep: Keep) -> None:
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part:
         for entry in entries:
             cell = shards[entry.shard].folder / "cells" / entry.record.key
             paths = [p for p in sorted(cell.rglob("*")) if p.is_file() and p.name != BEFORE]
@@ -106,6 +104,3 @@ def _write(out: Path, shards: list[Shard], entries: list[Entry], keep: Keep) -> 
         part.mkdir(parents=True, exist_ok=True)
         if out.exists():
             out.rmdir()
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from airepair.constraints.counterexamples import Ground, Hunt
 from airepair.constraints.published import Constraint
-from airepair.evaluation.meter import meters_of
 from airepair.training.cuda_graph import Record, Recorded, graph_of
 from airepair.training.step import recordable
-from airepair.types import Meter
+from airepair.types import Meter, meters_of
 
 
 class RecordedHunt:

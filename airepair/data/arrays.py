@@ -4,7 +4,6 @@ anything is made of them. Free of torch.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airepair.errors import UsageError, one_line, printable
+from airepair.host.digest import of_parts
 
 MAX_BYTES = 16 << 30  # of an unpacked npz: nothing that a benchmark of images holds in memory is larger
 Array = NDArray[Any]
@@ -47,11 +47,12 @@ class Arrays:
 
     def contents(self) -> str:
         """SHA-256 over images and labels (as uint8), training set first."""
-        sha = hashlib.sha256()
-        for part in (self.x_train, self.y_train, self.x_test, self.y_test):
-            if part is not None:
-                sha.update(np.ascontiguousarray(part if part.ndim > 1 else part.astype(np.uint8)).tobytes())
-        return sha.hexdigest()
+        parts = (self.x_train, self.y_train, self.x_test, self.y_test)
+        return of_parts(
+            np.ascontiguousarray(part if part.ndim > 1 else part.astype(np.uint8)).tobytes()
+            for part in parts
+            if part is not None
+        )
 
 
 def read_npz(path: Path) -> Arrays:

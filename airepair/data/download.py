@@ -7,7 +7,6 @@ addresses and md5 sums.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -18,15 +17,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from airepair.errors import Unavailable, one_line
+from airepair.host.digest import md5_of
 
 CHUNK = 1 << 18
 Progress = Callable[[str, int, int], None]  # name, bytes so far, bytes in all (0: unknown)
-
-
-def md5_of(file: Path) -> str:
-    """The md5 sum of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def fetch(

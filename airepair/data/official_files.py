@@ -17,8 +17,9 @@ import numpy as np
 
 from airepair.data.arrays import Array, Arrays, check, read_npz
 from airepair.data.catalogue import IDX, OFFICIAL, Official
-from airepair.data.download import Progress, fetch, md5_of
+from airepair.data.download import Progress, fetch
 from airepair.errors import Unavailable, UsageError
+from airepair.host.digest import md5_of
 
 
 def read(name: str, root: Path) -> Arrays:

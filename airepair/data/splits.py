@@ -4,7 +4,7 @@ every seed.
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,14 +19,6 @@ SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (seeds.st
 # train split
 VERSION_1 = 20_230_518
 SHARES = (0.8, 0.1, 0.1)  # train, repair, validation of an official training set
-
-
-def digest(split: Split) -> str:
-    """SHA-256 of type, shape, images and labels."""
-    sha = hashlib.sha256(f"{split.x.dtype}{tuple(split.x.shape)}".encode())
-    for tensor in (split.x, split.y):
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def stratified(y: Tensor, sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
@@ -82,7 +74,7 @@ def assemble(
     """The Dataset of four splits, with their digests and the version of the division."""
     splits = {"train": train, "repair": repair, "validation": validation, "test": test}
     digests = {"benchmark_version": str(BENCHMARK_VERSION)} | {
-        name: digest(split) for name, split in splits.items()
+        name: split.digest() for name, split in splits.items()
     }
     return Dataset(
         source.name,
@@ -95,6 +87,11 @@ def assemble(
         seed=seed,
         scope=over,
     )
+
+
+def with_train(data: Dataset, train: Split) -> Dataset:
+    """The data set with other training data."""
+    return replace(data, train=train, digests={**data.digests, "train": train.digest()})
 
 
 def _shares(n: int, shares: tuple[float, ...]) -> tuple[int, ...]:

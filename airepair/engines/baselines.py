@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellSpec
 
 KINDS = (".safetensors", ".json")  # of a baseline's files in the cache
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from airepair.engines.protocol import Failure, Finished, Ticket
 from airepair.errors import Unavailable, one_line
+from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.loading import Load
-from airepair.runner.result import CellResult, Deaf, Listener
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 
 WIDTH = 2000  # characters of a reason
 Hear = Callable[[CellSpec], Listener]

@@ -22,10 +22,9 @@ from airepair.engines.protocol import Failure
 from airepair.engines.shipping import Files, is_here, lay, relocated
 from airepair.errors import NotTrained
 from airepair.registry import installed_points
+from airepair.runner.cell import CellResult, CellSpec
 from airepair.runner.loading import Loader
 from airepair.runner.provenance import versions
-from airepair.runner.result import CellResult
-from airepair.runner.spec import CellSpec
 
 EVERY = 1.0  # seconds between two reports of progress
 GROUPS = ("airepair.methods", "airepair.models", "airepair.datasets", "airepair.metrics", "airepair.faults")

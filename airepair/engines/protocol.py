@@ -13,8 +13,7 @@ from typing import Protocol
 from airepair.case import Case
 from airepair.records import Record
 from airepair.records.schema import Status
-from airepair.runner.result import CellResult
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellResult, CellSpec
 
 
 @dataclass(frozen=True)

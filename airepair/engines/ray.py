@@ -28,9 +28,8 @@ from airepair.engines.local import Hear
 from airepair.engines.protocol import Failure, Finished, Ticket
 from airepair.engines.ray_cluster import Cluster, only
 from airepair.errors import AirepairError, UsageError, one_line
+from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.provenance import commit
-from airepair.runner.result import CellResult, Deaf, Listener
-from airepair.runner.spec import CellSpec
 
 STEP = 1.0  # seconds between two looks at reports and nodes
 DOUBT = 8.0  # seconds within which Ray declares the node of a killed raylet dead

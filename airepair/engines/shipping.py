@@ -4,7 +4,6 @@ data set's files. Free of torch and of Ray.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +16,8 @@ from airepair.data import official_files as data_files
 from airepair.data.catalogue import IDX, OFFICIAL
 from airepair.errors import UsageError
 from airepair.host.atomic import write_atomically
-from airepair.runner.spec import CellSpec
+from airepair.host.digest import of_parts
+from airepair.runner.cell import CellSpec
 from airepair.subjects.user_model.input_spec import beside
 
 Files = Mapping[str, bytes]  # by the path below a folder
@@ -26,11 +26,7 @@ LEFT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".mypy_cache", ".r
 
 def digest(files: Files) -> str:
     """SHA-256 over names and contents."""
-    sha = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        sha.update(f"{name}:{len(content)};".encode())
-        sha.update(content)
-    return sha.hexdigest()
+    return of_parts(f"{name}:{len(content)};".encode() + content for name, content in sorted(files.items()))
 
 
 def lay(files: Files, folder: Path) -> None:

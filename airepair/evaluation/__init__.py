@@ -1,1 +1,1 @@
-"""What a model is and does: its digest, its work, and the exams that every number is computed from."""
+"""What a model is and does: its work, what it counts, and the exams that every number is computed from."""

@@ -36,11 +36,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError, one_line
-from airepair.evaluation.meter import without_meter
 from airepair.evaluation.work import billed
 from airepair.external.layer_list import describe
 from airepair.external.manifest import CONVERTED
-from airepair.types import Task
+from airepair.types import Task, without_meter
 
 
 def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from airepair.formats.library_warnings import hushed
 from airepair.formats.mmdnn.from_torch import from_torch
 from airepair.formats.mmdnn.ir import IRModel, renamed, with_scaling
 from airepair.formats.model_file import InputScaling
-from airepair.models.checkpoint import replacing
+from airepair.host.atomic import replacing
 from airepair.models.layouts import Shape
 
 # Ending -> what is written, and the extra that it needs.
@@ -95,7 +95,7 @@ def _keras(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None
 
     keras = load_keras()
     inputs = check_inputs(shape)
-    with replacing(out) as temporary, hushed():  # Keras calls .h5 "legacy" each time
+    with replacing(out, keep_name=True) as temporary, hushed():  # Keras calls .h5 "legacy" each time
         model = to_keras(_ir(module, shape, feed))
         as_named = temporary.with_suffix(".keras" if out.suffix == ".keras" else ".h5")
         model.save(as_named)
@@ -118,7 +118,7 @@ def _by_torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
 
 def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
     images = torch.from_numpy(check_inputs(shape))
-    with replacing(out) as temporary, torch.no_grad(), hushed():
+    with replacing(out, keep_name=True) as temporary, torch.no_grad(), hushed():
         ours = module(images).numpy()
         if out.suffix == ".onnx":
             from airepair.formats.onnx.files import answer as onnx_answer

@@ -23,8 +23,7 @@ from airepair.formats.model_file import ModelFile
 from airepair.formats.samples import keras_kinds, onnx_kinds, tensorflow_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.user_code import own_code
-from airepair.training.augment import augmentation
-from airepair.training.step import Stepper
+from airepair.training.step import Stepper, augmentation
 from airepair.types import Split
 
 TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, and steps of Adam at most

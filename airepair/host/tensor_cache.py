@@ -7,8 +7,6 @@ and a folder that cannot be written means no cache, not an error.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,21 +15,30 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from airepair.errors import one_line
+from airepair.errors import UsageError, one_line
+from airepair.host.atomic import replacing
+from airepair.host.digest import of_parts
 
 Tensors = dict[str, Tensor]
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, types, shapes and bytes of tensors."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        value = tensor.detach().cpu().contiguous()
-        sha.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return sha.hexdigest()
+
+    def parts() -> Iterator[bytes]:
+        for name, tensor in sorted(tensors.items()):
+            value = tensor.detach().cpu().contiguous()
+            yield f"{name}:{value.dtype}:{tuple(value.shape)};".encode()
+            yield value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+
+    return of_parts(parts())
+
+
+def digest_of_module(module: nn.Module) -> str:
+    """The same over all parameters and buffers: equal exactly if they are."""
+    return digest_of(module.state_dict())
 
 
 def cached(
@@ -79,15 +86,11 @@ def _locked(file: Path, remark: Callable[[str], None]) -> Iterator[None]:
 
 
 def _keep(file: Path, key: str, tensors: Mapping[str, Tensor], remark: Callable[[str], None]) -> None:
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
-        try:
+        with replacing(file) as part:
             save_file(plain, part, _about(key, plain))
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UsageError) as error:
         remark(f"{file.name} is not kept: {one_line(error)}")
 
 

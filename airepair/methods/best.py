@@ -26,7 +26,7 @@ from airepair.errors import Unsupported, UsageError
 from airepair.methods.handover import continued, later_budget
 from airepair.methods.information import restricted
 from airepair.options import option
-from airepair.training.choice import choice_of
+from airepair.training.best_state import choice_of
 from airepair.types import Category, Method, Source, Task
 
 STAGES: tuple[tuple[Category, ...], ...] = (

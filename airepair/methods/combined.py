@@ -23,7 +23,7 @@ from torch import nn
 from airepair.errors import Unsupported, UsageError
 from airepair.methods.handover import continued, later_budget
 from airepair.methods.information import restricted
-from airepair.training.choice import chooses
+from airepair.training.best_state import chooses
 from airepair.types import Category, Method, Source, Task
 
 

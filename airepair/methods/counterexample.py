@@ -36,8 +36,7 @@ from airepair.evaluation.exam import logits_of
 from airepair.options import Space, option
 from airepair.search.modifications import MODIFICATIONS, modify, names_of
 from airepair.search.sampling import Cube
-from airepair.training.best_state import Watch, fit
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Watch, choice_of, fit
 from airepair.types import Category, Recipe, Source, Split, Task
 
 

@@ -37,8 +37,7 @@ from airepair.options import Space, option
 from airepair.search.distortions import levels_of
 from airepair.search.intervene import Intervened, channelwise
 from airepair.search.sampling import drawn
-from airepair.training.best_state import Watch, cross_entropy, fit
-from airepair.training.choice import Choice
+from airepair.training.best_state import Choice, Watch, cross_entropy, fit
 from airepair.types import Category, Recipe, Source, Split, Task, Transform
 
 NO_FILTERS = "no Conv2d layer whose filters could be corrected"

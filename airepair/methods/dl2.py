@@ -47,8 +47,7 @@ from airepair.errors import Unsupported
 from airepair.evaluation.exam import evaluating
 from airepair.evaluation.memory import halving
 from airepair.options import Space, option
-from airepair.training.best_state import Watch, fit
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Watch, choice_of, fit
 from airepair.training.loop import Epoch
 from airepair.types import Category, Recipe, Source, Task
 

@@ -40,8 +40,7 @@ from airepair.errors import OutOfBudget, Unsupported, UsageError
 from airepair.evaluation.exam import evaluating, logits_of
 from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
-from airepair.training.best_state import Best, Watch, cross_entropy, fit
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Best, Watch, choice_of, cross_entropy, fit
 from airepair.types import Category, Recipe, Source, Task
 
 Weights = dict[str, Tensor]

@@ -26,7 +26,7 @@ from airepair.case import Source
 from airepair.errors import UsageError
 from airepair.methods.information import restricted
 from airepair.options import Space, option
-from airepair.training.choice import choice_of
+from airepair.training.best_state import choice_of
 from airepair.training.fine_tuning import SHARES, FineTuning, train
 from airepair.types import Category, Task
 

@@ -10,9 +10,8 @@ from dataclasses import replace
 from torch import nn
 
 from airepair.evaluation.exam import sit
-from airepair.evaluation.meter import metered
 from airepair.methods.information import restricted
-from airepair.types import Method, Task
+from airepair.types import Method, Task, metered
 
 
 def continued(task: Task, module: nn.Module, step: str) -> Task:

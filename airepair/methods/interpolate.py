@@ -20,8 +20,7 @@ from torch import nn
 from airepair.case import Source
 from airepair.methods.information import restricted
 from airepair.options import Space, option
-from airepair.training.best_state import Best, State, snapshot
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Best, State, choice_of, snapshot
 from airepair.training.fine_tuning import FineTuning, train
 from airepair.types import Category, Task
 

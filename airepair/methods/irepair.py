@@ -34,10 +34,9 @@ from airepair.errors import OutOfBudget, Unsupported
 from airepair.evaluation.exam import evaluating, sit
 from airepair.linear.points import choose_points
 from airepair.options import Space, option
-from airepair.training.augment import none
 from airepair.training.best_state import cross_entropy
 from airepair.training.loop import Course, passes
-from airepair.training.step import Stepper
+from airepair.training.step import Stepper, none
 from airepair.types import Category, Source, Split, Task
 
 FLOOR = 1e-8  # of both influences, in the public code

@@ -47,11 +47,9 @@ from airepair.evaluation.work import step_work
 from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
 from airepair.search.sampling import drawn
-from airepair.training.augment import none
-from airepair.training.best_state import Watch, cross_entropy, fit, optimizer_of
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Watch, choice_of, cross_entropy, fit, optimizer_of
 from airepair.training.loop import Course, passes
-from airepair.training.step import Stepper
+from airepair.training.step import Stepper, none
 from airepair.types import Category, Recipe, Source, Split, Task
 
 NO_TRAIN = "heat maps are made of training inputs, and there are none"

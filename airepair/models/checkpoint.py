@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import builtins
 import importlib
-import os
 import pickle
 import sys
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -277,27 +275,3 @@ def sound(tensors: Mapping[str, Tensor], where: str) -> None:
 def sound_module(module: nn.Module, where: str) -> None:
     """The same for the parameters and buffers of a module."""
     sound({**dict(module.named_parameters()), **dict(module.named_buffers())}, where)
-
-
-class replacing:
-    """Context: a temporary path beside `out` that takes its place when all went well, and vanishes
-    otherwise.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.folder = tempfile.TemporaryDirectory(dir=_parent(out), prefix=".airepair-")
-
-    def __enter__(self) -> Path:
-        return Path(self.folder.name) / self.out.name
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            os.replace(Path(self.folder.name) / self.out.name, self.out)
-        self.folder.cleanup()
-
-
-def _parent(out: Path) -> Path:
-    if not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.parent}")
-    return out.parent

@@ -9,13 +9,14 @@ explained better, is the same code. Free of torch: files are parsed, not importe
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from airepair.host.digest import of_parts, of_text
 
 # What every method may import, and what holds names, types and messages only.
 HARNESS = ("airepair", "airepair.errors", "airepair.options", "airepair.paths", "airepair.types")
@@ -27,16 +28,13 @@ def source_digest(method: object) -> str:
 
     A module whose source cannot be found counts by its name.
     """
-    sha = hashlib.sha256()
-    for digest in sorted(_digest(name) for name in _modules(method)):
-        sha.update(f"{digest};".encode())
+    parts = [f"{digest};" for digest in sorted(_digest(name) for name in _modules(method))]
     folder: Path | None = getattr(getattr(method, "manifest", None), "folder", None)
     if folder is not None:
-        for file in sorted(f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts):
-            sha.update(f"{file.relative_to(folder)}:{_content(file)};".encode())
-    for inner in getattr(method, "methods", list)():
-        sha.update(source_digest(inner).encode())
-    return sha.hexdigest()
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        parts += [f"{file.relative_to(folder)}:{_content(file)};" for file in files]
+    parts += [source_digest(inner) for inner in getattr(method, "methods", list)()]
+    return of_text("".join(parts))
 
 
 def _modules(method: object) -> set[str]:
@@ -93,7 +91,7 @@ def _digest(module: str) -> str:
     if not code.rest and not code.imports:
         return ""
     imports = sorted(f"{_named(i)} {'' if _file(i.whole) else i.name} {i.bound}" for i in code.imports)
-    return hashlib.sha256("\n".join((code.rest, *imports)).encode()).hexdigest()
+    return of_text("\n".join((code.rest, *imports)))
 
 
 def _named(found: Import) -> str:
@@ -114,7 +112,7 @@ def _code(module: str) -> Code:
     package = module.split(".") if file is not None and file.name == "__init__.py" else module.split(".")[:-1]
     found: list[Import] = []
     _strip(tree, package, found)
-    return Code(hashlib.sha256(_shape(tree).encode()).hexdigest() if tree.body else "", tuple(sorted(found)))
+    return Code(of_text(_shape(tree)) if tree.body else "", tuple(sorted(found)))
 
 
 def _strip(node: ast.AST, package: list[str], found: list[Import]) -> None:
@@ -204,4 +202,4 @@ def _content(file: Path | None) -> str:
         data = file.read_bytes() if file is not None else b""
     except OSError:
         return ""
-    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+    return of_parts([data.replace(b"\r\n", b"\n")])

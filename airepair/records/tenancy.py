@@ -8,13 +8,13 @@ its last process has ended.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import socket
 import time
 from pathlib import Path
 
 from airepair.errors import UsageError
+from airepair.host.digest import of_text
 
 LOCK, CELLS = ".run.lock", ".cells.lock"
 PATIENCE = 5.0  # seconds for the processes of a killed run to end
@@ -75,4 +75,4 @@ class Tenancy:
 
 def _place(key: str) -> int:
     """The byte of the file of claims that stands for a cell: the lock is on it, and it need not exist."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6])
+    return int(of_text(key)[:12], 16)

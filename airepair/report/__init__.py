@@ -6,11 +6,10 @@ the records alone: same records, same bytes.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from airepair.host.atomic import write_atomically
 from airepair.records import Record
 from airepair.report import paper as paper_table
 from airepair.report.cells import Grid, grid
@@ -87,13 +86,5 @@ def write_all(
 
 def replace_file(path: Path, text: str) -> Path:
     """Writes beside the path, then renames: a reader sees the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, text.encode())
     return path

@@ -8,7 +8,6 @@ What most records have keeps the plain name; the others are named by what differ
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from airepair.case import Case, with_variant
+from airepair.host.digest import of_parts
 from airepair.records import Record, version
 from airepair.records.fingerprint import differences, of
 
@@ -144,4 +144,4 @@ def _word(value: Any) -> str:
     has other letters.
     """
     text = (value if isinstance(value, str) else _text(value)).replace("-", "m") or "usual"
-    return text if PLAIN.fullmatch(text) else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return text if PLAIN.fullmatch(text) else of_parts([text.encode("utf-8", "replace")])[:8]

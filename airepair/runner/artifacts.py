@@ -21,8 +21,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from airepair.evaluation.exam import Exam, confusion_matrix
-from airepair.runner.answers import test_index
-from airepair.runner.outcome import Outcome
+from airepair.runner.outcome import Outcome, test_index
 from airepair.runner.prepared import PreparedCell
 from airepair.runner.storage import WEIGHTS
 

@@ -21,9 +21,8 @@ from typing import Self
 from torch import nn
 
 from airepair.errors import UsageError
-from airepair.evaluation.meter import without_meter
 from airepair.evaluation.work import counter, forward_work, step_work
-from airepair.types import Task
+from airepair.types import Task, without_meter
 
 MOST = 1.1
 

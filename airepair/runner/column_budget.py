@@ -7,16 +7,18 @@ else is selected or given on a command line: so a control's cell gives the same 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from weakref import ref
 
 from airepair.case import Case
 from airepair.errors import AirepairError, one_line
-from airepair.evaluation.meter import without_meter
+from airepair.host.tensor_cache import digest_of, digest_of_module
 from airepair.methods import METHODS, ON_REQUEST, build
 from airepair.methods.information import control_on, present, restricted, sources_of
 from airepair.settings import choose_options
-from airepair.types import Meter, Method, Task
+from airepair.types import Meter, Method, Task, without_meter
 
 
 def declared(method: Method, task: Task) -> int:
@@ -40,16 +42,16 @@ def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
     to the largest of these methods.
     """
     own, usual = control_on(present(task, sources_of(control))), control_on(())
-    budgets: dict[str, int] = {}
-    for name, method in _methods(case, profile):
-        try:
-            if own != usual and control_on(present(task, sources_of(method))) != own:
-                continue
-            budgets[name] = declared(method, task)
-        except AirepairError:
-            continue  # it refuses this subject, so there is nothing to stand beside
-        except Exception as error:  # of another package: its own cells fail, this one goes on
-            task.note(f"{name} could not say its budget: {one_line(error)}")
+    column = Column(
+        (case.dataset, case.model, profile),
+        own if own != usual else "",
+        tuple(METHODS.places().items()),
+        _contents(task),
+        ref(task),
+    )
+    budgets, remarks = _declared_in(column)
+    for text in remarks:
+        task.note(text)
     largest = max(budgets, key=lambda name: budgets[name], default="")
     if largest:
         task.note(
@@ -59,13 +61,62 @@ def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
     return budgets.get(largest, 0)
 
 
-def _methods(case: Case, profile: str) -> Iterator[tuple[str, Method]]:
+@dataclass(frozen=True)
+class Column:
+    """What the declared budgets depend on: names, the control whose methods count ("" for all), the
+    registered methods, and what a method sees of the task.
+
+    The task itself is no part of the key, and is not kept alive: its images would fill the memory.
+    """
+
+    names: tuple[str, str, str]
+    control: str
+    methods: tuple[tuple[str, str], ...]
+    contents: tuple[Hashable, ...]
+    task: ref[Task] = field(compare=False)
+
+
+def _contents(task: Task) -> tuple[Hashable, ...]:
+    """The task as a value: digests of its tensors, and the rest of what a budget may depend on."""
+    splits = (task.train, task.failing, task.passing, task.validation, task.pool, task.held_out)
+    modules = {"": task.module, **task.checkpoints}
+    return (
+        str(task.module),
+        *((name, digest_of_module(module)) for name, module in modules.items()),
+        *(None if split is None else split.digest() for split in splits),
+        digest_of({"unlabelled": task.unlabelled}),
+        (task.classes, task.groups, task.robustness, task.recipe, task.seed, task.limit, task.environment),
+    )
+
+
+@lru_cache(maxsize=64)
+def _declared_in(column: Column) -> tuple[Mapping[str, int], tuple[str, ...]]:
+    """Method -> its budget, and what is to be noted. Every method of the column is asked, so the
+    answers are kept: each control of the column wants them.
+    """
+    task = column.task()
+    assert task is not None
+    budgets: dict[str, int] = {}
+    remarks: list[str] = []
+    for name, method in _methods(*column.names):
+        try:
+            if column.control and control_on(present(task, sources_of(method))) != column.control:
+                continue
+            budgets[name] = declared(method, task)
+        except AirepairError:
+            continue  # it refuses this subject, so there is nothing to stand beside
+        except Exception as error:  # of another package: its own cells fail, this one goes on
+            remarks.append(f"{name} could not say its budget: {one_line(error)}")
+    return budgets, tuple(remarks)
+
+
+def _methods(dataset: str, model: str, profile: str) -> Iterator[tuple[str, Method]]:
     """The methods that the column runs by default with the options of settings.toml, controls left out."""
     for name in METHODS.names():
         if name in ON_REQUEST:
             continue
         try:
-            method = build(name, choose_options(case.dataset, case.model, name, profile, {}).options)
+            method = build(name, choose_options(dataset, model, name, profile, {}).options)
         except AirepairError:
             continue  # what cannot be imported or built is reported by its own cells
         if method.category != "control":

@@ -16,8 +16,7 @@ from typing import Any
 from torch import nn
 
 from airepair.errors import OutOfBudget, OutOfTime
-from airepair.evaluation.meter import without_meter
-from airepair.types import Limit, Meter
+from airepair.types import Limit, Meter, without_meter
 
 # progress(phase, step, steps, loss), shown to the person who waits.
 Progress = Callable[[str, int, int, float], None]

@@ -136,8 +136,8 @@ SETTINGS = (
     Setting(
         "warning filters",
         lambda: list(warnings.filters),
-        lambda v: warnings.filters.__setitem__(slice(None), v),
-    ),  # type: ignore[index]
+        lambda v: warnings.filters.__setitem__(slice(None), v),  # type: ignore[index]
+    ),
     Setting(
         "hooks on all modules",
         lambda: {name: dict(getattr(torch.nn.modules.module, name)) for name in HOOKS},

@@ -5,18 +5,19 @@ cells for as long as it is what it was.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from airepair.errors import NotTrained
+from airepair.host.tensor_cache import digest_of_module as of_module
+from airepair.runner.cell import CellSpec
 from airepair.runner.feature_cache import Examiner
-from airepair.runner.integrity import digests
-from airepair.runner.spec import CellSpec
-from airepair.types import Subject
+from airepair.types import Split, Subject, Task
 
 if TYPE_CHECKING:
     from airepair.formats.model_file import ModelFile
@@ -146,3 +147,38 @@ def on_validation(subject: Subject) -> Subject:
         subject.dataset, test=subject.dataset.validation, notes=(*subject.dataset.notes, note)
     )
     return dataclasses.replace(subject, dataset=data, fault=None)
+
+
+def digests(subject: Subject) -> dict[str, str]:
+    """Of the weights, of every split and of what else a task is made from, by what a reader calls it."""
+    data = subject.dataset
+    splits = {name: getattr(data, name) for name in ("train", "repair", "validation", "test")} | {
+        "pool": subject.pool
+    }
+    modules = {
+        "the subject": subject.module,
+        **{f"the {name} checkpoint": m for name, m in subject.checkpoints.items()},
+    }
+    found = {name: of_module(module) for name, module in modules.items()}
+    return found | {
+        f"the {name} images": split.digest() for name, split in splits.items() if split is not None
+    }
+
+
+def changed(subject: Subject, loaded: Mapping[str, str]) -> list[str]:
+    """What of the subject and its data is not what was loaded."""
+    now = digests(subject)
+    return [name for name, digest in loaded.items() if now.get(name) != digest]
+
+
+def written(task: Task, given: Mapping[str, Split | Tensor]) -> list[str]:
+    """The inputs of a task that are no longer equal to what it was given."""
+    return [name for name, value in given.items() if not _same(getattr(task, name), value)]
+
+
+def _same(found: Split | Tensor, given: Split | Tensor) -> bool:
+    if isinstance(found, Split) and isinstance(given, Split):
+        return _same(found.x, given.x) and _same(found.y, given.y)
+    assert isinstance(found, Tensor)
+    assert isinstance(given, Tensor)
+    return found.dtype == given.dtype and found.shape == given.shape and torch.equal(found, given)

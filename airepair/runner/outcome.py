@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from airepair.arithmetic.precision import arithmetic_of
-from airepair.evaluation.digest import digest
 from airepair.evaluation.exam import Exam
 from airepair.evaluation.exams import Exams
 from airepair.evaluation.memory import noting
+from airepair.host.tensor_cache import digest_of_module
 from airepair.metrics import score
 from airepair.records import SAME_NORM, Phase, Record
-from airepair.runner.answers import right_answers, right_on_test
+from airepair.records.right_answers import right, tested
 from airepair.runner.cost import Cost
-from airepair.runner.identity import fingerprint
 from airepair.runner.prepared import (
     PreparedCell,
     counts,
@@ -27,10 +27,10 @@ from airepair.runner.prepared import (
     subject_facts,
     without_attack,
 )
-from airepair.runner.provenance import provenance
+from airepair.runner.provenance import fingerprint, provenance
 from airepair.runner.random_control import same_norm
 from airepair.runner.repair import Ending, Repaired, recorded
-from airepair.training.choice import chooses
+from airepair.training.best_state import chooses
 
 UNCHANGED = "the model came back as it was"  # how the note begins, by which a reader tells such a cell
 
@@ -90,7 +90,7 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         cost=repaired.cost.as_record() if repaired.cost else {},
         phases=phases,
         subject=subject_facts(ready) | found.facts,
-        right=right_answers(ready, found.exams),
+        right=_right_answers(ready, found.exams),
         provenance=_provenance(ready),
         notes=(*notes_before(ready), *events.notes),
         fingerprint=fingerprint(ready.spec, ready.loaded, ready.method, events.column),
@@ -146,8 +146,30 @@ def _examined(ready: PreparedCell, module: nn.Module) -> Examined:
     if problem:
         return Examined(problem=f"gives {problem}")
     scores, missing = score(ready.before, exams)
-    facts = {"repaired_weights": digest(module), "repaired_validation_accuracy": exams.validation.accuracy}
+    facts = {
+        "repaired_weights": digest_of_module(module),
+        "repaired_validation_accuracy": exams.validation.accuracy,
+    }
     return Examined(exams, scores, missing, facts)
+
+
+def test_index(ready: PreparedCell) -> Tensor:
+    """Where each examined image stands in its source data set (on the CPU); its place in the split if
+    it comes from none.
+    """
+    split = ready.subject.dataset.test
+    return torch.arange(len(split)) if split.index is None else split.index.cpu()
+
+
+def _right_answers(ready: PreparedCell, after: Exams | None) -> dict[str, str]:
+    """Which images are examined, and which of them are right before and, if it was repaired, after."""
+    found = {"tested": tested(test_index(ready).numpy()), "before": _right(ready, ready.before)}
+    return found | ({"after": _right(ready, after)} if after is not None else {})
+
+
+def _right(ready: PreparedCell, exams: Exams) -> str:
+    """Which examined images are right, as a record holds it (airepair/records/right_answers.py)."""
+    return right(exams.test.right.numpy(), test_index(ready).numpy())
 
 
 def _examined_on(ready: PreparedCell) -> dict[str, str]:
@@ -203,7 +225,7 @@ def _phase(ready: PreparedCell, name: str, images: int, seconds: float, module: 
         images,
         round(seconds, 3),
         dict(scores) | {"validation_accuracy": exams.validation.accuracy},
-        right_on_test(ready, exams),
+        _right(ready, exams),
     )
 
 
@@ -213,7 +235,7 @@ def _log(record: Record, curve: list[dict[str, Any]]) -> list[str]:
         for p in curve
     ]
     return [
-        f"{record.key}",
+        f"{record.case}",
         *lines,
         *[f"note: {n}" for n in record.notes],
         f"{record.status} {record.reason}".strip(),

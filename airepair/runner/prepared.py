@@ -14,8 +14,7 @@ from torch import nn
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.evaluation.exam import NONE, Exam, most_confused
-from airepair.evaluation.exams import Exams, Pairs, draw_pairs
-from airepair.evaluation.fault_exams import sit_fault
+from airepair.evaluation.exams import Exams, Pairs, draw_pairs, sit_fault
 from airepair.evaluation.memory import noting
 from airepair.methods import build
 from airepair.methods.information import sources_of
@@ -23,10 +22,10 @@ from airepair.metrics import score
 from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
+from airepair.runner.cell import CellSpec
 from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
-from airepair.runner.spec import CellSpec
-from airepair.training.choice import chooses
+from airepair.training.best_state import chooses
 from airepair.types import Limit, Method, Split, Subject
 
 BY_BOTH = "states are chosen by the mean of validation accuracy and the repair rate of these"

@@ -20,18 +20,17 @@ from torch import Tensor, nn
 
 from airepair.errors import OutOfTime, Unavailable, Unsupported, one_line
 from airepair.evaluation.memory import noting, out_of_memory
-from airepair.evaluation.meter import without_meter
 from airepair.methods.information import present, restricted, sources_of
 from airepair.records import Status
 from airepair.runner.audit import Audit
+from airepair.runner.cell import Deaf, Listener
 from airepair.runner.column_budget import column_budget, declared
 from airepair.runner.cost import Cost, measure, warm_up
 from airepair.runner.events import Events, time_limit
 from airepair.runner.global_state import GlobalState
-from airepair.runner.integrity import changed, written
+from airepair.runner.loading import changed, written
 from airepair.runner.prepared import PreparedCell
-from airepair.runner.result import Deaf, Listener
-from airepair.types import Split, Task
+from airepair.types import Split, Task, without_meter
 
 # call(f) runs f() once; pytest-benchmark's pedantic call is put here by the fixture.
 Caller = Callable[[Callable[[], None]], object]

@@ -9,12 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airepair.runner.artifacts import files_of
+from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.loading import Load, Loader
 from airepair.runner.outcome import Outcome, outcome, untouched
 from airepair.runner.prepared import PreparedCell, prepare
 from airepair.runner.repair import Caller, repair
-from airepair.runner.result import CellResult, Deaf, Listener
-from airepair.runner.spec import CellSpec
 
 
 def run_cell(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airepair.case import TUNED, Case
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellSpec
 from airepair.runner.variants import applied
 from airepair.settings import Chosen, choose_options, profiles, tables, usual_profile
 from airepair.subjects.user_model.input_spec import Brought

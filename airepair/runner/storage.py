@@ -22,7 +22,7 @@ from airepair.host.atomic import write_atomically
 from airepair.host.signals import finishing
 from airepair.records import Record, append
 from airepair.records.lookup import Lookup
-from airepair.runner.result import CellResult
+from airepair.runner.cell import CellResult
 
 Keep = Literal["none", "best", "all"]
 RECORDS = "records.jsonl"

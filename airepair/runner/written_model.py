@@ -29,8 +29,7 @@ import airepair
 from airepair.errors import AirepairError, one_line
 from airepair.formats.export import export
 from airepair.formats.model_file import ModelFile, same_structure
-from airepair.host.atomic import write_atomically
-from airepair.models.checkpoint import replacing
+from airepair.host.atomic import replacing, write_atomically
 from airepair.models.input_adapter import InputAdapter
 from airepair.models.user_code import is_own_code
 from airepair.records import Record
@@ -132,7 +131,7 @@ def _pickled(folder: Path, subject: Subject, module: nn.Module, key: str) -> lis
     """The network with its feeding as torch pickles a module; reading it takes airepair itself."""
     out = folder / f"{key}.module.pt"
     try:
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             torch.save(copy.deepcopy(module).cpu(), temporary)
     except Exception as error:  # as above
         return [f"{key}: not pickled either: {one_line(error, 160)}"]

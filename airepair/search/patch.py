@@ -80,9 +80,9 @@ class PatchedLogits:
             self.prefix = Prefix(module, self.layers, x, outputs=True)
             self.parts = [places.which == i for i in range(len(places.names))]
             self.changes = [
-                SparseChange(layer, places.index[here])
+                SparseChange(layer, places.index[here])  # type: ignore[arg-type]
                 for layer, here in zip(self.layers, self.parts, strict=True)
-            ]  # type: ignore[arg-type]
+            ]
             self.chunk = chunk_of(len(x) * self.prefix.widest, x.device)
 
     @torch.no_grad()

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from airepair import BENCHMARK_VERSION
 from airepair.arithmetic.canary import arithmetic
 from airepair.arithmetic.precision import facts_of, mark
-from airepair.data.splits import digest
 from airepair.errors import UsageError, one_line
 from airepair.evaluation.exam import Exam
 from airepair.evaluation.memory import noting, say
@@ -45,7 +44,7 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
     """What the weights of a baseline depend on, as JSON values."""
     facts = {
         "architecture": of_text(repr(module)),
-        "train": digest(data.train),
+        "train": data.train.digest(),
         "fault": [training.fault, list(map(list, training.fault_options))],
         "recipe": dataclasses.asdict(training.recipe),
         "seed": seed,

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from airepair.corruptions import Corruption, corrupted
-from airepair.data.splits import digest
+from airepair.data.splits import with_train
 from airepair.errors import UsageError
-from airepair.evaluation.digest import digest as weights_digest
 from airepair.evaluation.exam import sit
 from airepair.faults import HEALTHY
 from airepair.faults.fault import Fault, options_of
+from airepair.host.tensor_cache import digest_of_module
 from airepair.subjects.baseline import trained
 from airepair.subjects.recipes import Training, without_fault
 from airepair.types import Dataset, KnownFault, Recipe, Split, Subject
@@ -124,11 +124,6 @@ def _own(training: Training, fault: Fault) -> Training:
     )
 
 
-def with_train(data: Dataset, train: Split) -> Dataset:
-    """The data set with other training data."""
-    return dataclasses.replace(data, train=train, digests={**data.digests, "train": digest(train)})
-
-
 def _changed(fault: Fault, split: Split, name: str) -> Split:
     corruption = fault.environment
     return (
@@ -180,7 +175,7 @@ def met(fault: Fault, data: Dataset) -> Dataset:
         )
     if not changed:
         return data
-    digests = {**data.digests, **{n: digest(s) for n, s in changed.items()}}
+    digests = {**data.digests, **{n: s.digest() for n, s in changed.items()}}
     made: dict[str, Any] = dict(changed)
     return dataclasses.replace(data, **made, digests=digests, notes=(*data.notes, note))
 
@@ -206,7 +201,7 @@ def _with_scores(known: KnownFault, subject: Subject, twin: Subject, test: Split
         "images": None
         if "until" in twin.origin
         else images_of(twin.recipe, len(twin.dataset.train)),  # None: it stopped at an accuracy
-        "weights": weights_digest(twin.module),
+        "weights": digest_of_module(twin.module),
     }
     weights = (
         {

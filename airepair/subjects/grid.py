@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from airepair import data
-from airepair.data.splits import digest, drawn, stratified
+from airepair.data.splits import divide, drawn, stratified, with_train
 from airepair.errors import NotTrained
 from airepair.evaluation.exam import most_confused, sit
 from airepair.faults import FAULTS, of_case
 from airepair.settings import profiles
 from airepair.subjects.baseline import trained
-from airepair.subjects.faulty import faulty, with_train
+from airepair.subjects.faulty import faulty
 from airepair.subjects.recipes import Training, training_of
 from airepair.types import Dataset, Split, Subject
 
@@ -107,7 +107,7 @@ def _load(
 def divided(dataset: str, seed: int, profile: str, device: torch.device) -> Dataset:
     """The data set's splits at that seed, as many images of each as the profile says, without any fault."""
     return on_device(
-        reduce(data.load(dataset, seed=seed), dict(profiles()[profile].images.get(dataset, {}))), device
+        reduce(divide(data.whole(dataset), seed), dict(profiles()[profile].images.get(dataset, {}))), device
     )
 
 
@@ -133,7 +133,7 @@ def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
     if not kept:
         return dataset
     words = ", ".join(f"{len(s):,} of {len(getattr(dataset, n)):,} {n} images" for n, s in kept.items())
-    digests = {**dataset.digests, **{n: digest(s) for n, s in kept.items()}}
+    digests = {**dataset.digests, **{n: s.digest() for n, s in kept.items()}}
     return dataclasses.replace(
         dataset, **kept, digests=digests, notes=(*dataset.notes, f"reduced budget: {words}")
     )

@@ -16,9 +16,8 @@ import torch
 from airepair.arithmetic.precision import mark
 from airepair.models import build
 from airepair.subjects.recipes import training_of
-from airepair.training.augment import augmentation
 from airepair.training.best_state import CrossEntropy, optimizer_of
-from airepair.training.step import Stepper
+from airepair.training.step import Stepper, augmentation
 from airepair.types import Split
 
 SHAPES = {"cifar10": (10, (3, 32, 32)), "cifar100": (100, (3, 32, 32))}

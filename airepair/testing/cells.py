@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from airepair.case import Case
+from airepair.runner.cell import CellSpec, Deaf, Listener
 from airepair.runner.loading import Loaded
 from airepair.runner.outcome import Outcome, outcome
 from airepair.runner.prepared import PreparedCell, prepared
 from airepair.runner.repair import Caller, repair
-from airepair.runner.result import Deaf, Listener
-from airepair.runner.spec import CellSpec
 from airepair.types import Limit, Method, Split, Subject
 
 

@@ -121,9 +121,9 @@ def _ablation(bench: Bench, name: str, options: Mapping[str, Any]) -> None:
         )
     changed = [
         f.name
-        for f in dataclasses.fields(method)
+        for f in dataclasses.fields(method)  # type: ignore[arg-type]
         if getattr(method, f.name) != getattr(bench.configured, f.name)
-    ]  # type: ignore[arg-type]
+    ]
     if not changed:
         violated(
             f"ablation {name} differs from the method",

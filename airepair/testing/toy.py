@@ -15,15 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
-from airepair.evaluation.meter import without_meter
 from airepair.methods.noop import Noop
+from airepair.runner.cell import CellSpec
 from airepair.runner.events import Events
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import prepared
 from airepair.runner.repair import whole_task
-from airepair.runner.spec import CellSpec
 from airepair.training.best_state import fit
-from airepair.types import Dataset, Limit, Meter, Recipe, Robustness, Split, Subject, Task
+from airepair.types import Dataset, Limit, Meter, Recipe, Robustness, Split, Subject, Task, without_meter
 
 CLASSES = ("north", "south", "east", "west")
 RECIPE = Recipe(lr=0.1, batch_size=32, epochs=25)

@@ -5,7 +5,6 @@ happened on the way.
 from __future__ import annotations
 
 import copy
-import hashlib
 import pickle
 import random
 import sys
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import Unsupported
+from airepair.host.digest import of_parts
 from airepair.methods.information import restricted
 from airepair.runner.audit import Audit, Finding
 from airepair.types import Meter, Method, Split, Task
@@ -198,24 +198,20 @@ def digest(value: Split | Tensor | nn.Module | list[str] | None) -> str:
         parts = {**value.state_dict(), **{f"mode of {k}": m.training for k, m in value.named_modules()}}
     else:
         parts = {"value": value}
-    text = hashlib.sha256()
-    for key, part in parts.items():
-        text.update(key.encode())
-        if isinstance(part, Tensor):
-            text.update(
-                f"{part.dtype}{tuple(part.shape)}".encode()
-                + part.detach().cpu().contiguous().numpy().tobytes()
-            )
-        else:
-            text.update(repr(part).encode())
-    return text.hexdigest()
+    return of_parts(key.encode() + _bytes(part) for key, part in parts.items())
+
+
+def _bytes(part: Any) -> bytes:
+    if not isinstance(part, Tensor):
+        return repr(part).encode()
+    return f"{part.dtype}{tuple(part.shape)}".encode() + part.detach().cpu().contiguous().numpy().tobytes()
 
 
 def global_states() -> dict[str, str]:
     """A digest of each global random generator's state, by the name of its library."""
     legacy = numpy.random.get_state()  # noqa: NPY002 - the legacy global generator is what is being watched
     states = {"torch": torch.get_rng_state().tolist(), "numpy": legacy, "random": random.getstate()}
-    return {name: hashlib.sha256(pickle.dumps(state)).hexdigest() for name, state in states.items()}
+    return {name: of_parts([pickle.dumps(state)]) for name, state in states.items()}
 
 
 @contextmanager

@@ -3,7 +3,10 @@ fine-tuning and the methods that train call.
 
 Data stays on its device, batches are drawn by a seeded permutation, augmentation is batched. The
 state that remains is the one with the best validation accuracy over all epochs, the start included,
-ties by validation loss (protocol: "Which state is returned").
+ties by validation loss (protocol: "Which state is returned"). Given inputs (`--failing`) are of a
+kind that validation may not hold: poison, a watermark, corrupted images. Chosen by validation alone,
+the start would win against every state that repairs them, so some are held out and count as much
+(docs/protocol.md, "Given failing inputs").
 """
 
 from __future__ import annotations
@@ -19,11 +22,10 @@ from torch import Tensor, nn
 from airepair.arithmetic.exact import cosine
 from airepair.arithmetic.precision import precision_of
 from airepair.errors import OutOfBudget
-from airepair.training.augment import augmentation
-from airepair.training.choice import Choice
+from airepair.evaluation.exam import Exam, sit
 from airepair.training.loop import Course, Epoch, batches, images_of, passes
-from airepair.training.step import Stepper
-from airepair.types import Recipe, Split
+from airepair.training.step import Stepper, augmentation
+from airepair.types import Recipe, Split, Task
 
 # loss(module, x, y) of one batch: x float in [0, 1] and augmented, y int64.
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -99,10 +101,50 @@ def rate(recipe: Recipe, done: float) -> float:
     return recipe.lr
 
 
-class Best:
-    """The best state so far by validation accuracy, or its mean with the repair rate of inputs held
-    out (choice.py), ties by validation loss.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What states are examined on.
+
+    `held_out` are given inputs that the repair does not learn from; None if none were held out.
     """
+
+    validation: Split
+    held_out: Split | None = None
+
+    @property
+    def words(self) -> str:
+        """What it is, for a note."""
+        return (
+            "validation accuracy"
+            if self.held_out is None
+            else "validation accuracy and held-out repair rate, averaged,"
+        )
+
+    def exam(self, module: nn.Module) -> tuple[tuple[float, float], Exam]:
+        """What the better of two states has more of (see Exam.standing), and the exam on validation."""
+        found = sit(module, self.validation, quick=True)
+        accuracy, minus_loss = found.standing
+        if self.held_out is not None:
+            accuracy = (accuracy + sit(module, self.held_out, quick=True).accuracy) / 2
+        return (accuracy, minus_loss), found
+
+    def standing(self, module: nn.Module) -> tuple[float, float]:
+        """The same without the exam."""
+        return self.exam(module)[0]
+
+
+def choice_of(task: Task) -> Choice:
+    """What a method that chooses among states chooses by."""
+    return Choice(task.validation, task.held_out)
+
+
+def chooses(method: object) -> bool:
+    """Whether a method says that it keeps one of several states, chosen by `choice_of(task)`."""
+    return bool(getattr(method, "chooses", False))
+
+
+class Best:
+    """The best state so far by a choice, ties by validation loss."""
 
     def __init__(self, module: nn.Module, choice: Choice | Split) -> None:
         self.module, self.choice = module, Choice(choice) if isinstance(choice, Split) else choice

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from airepair.evaluation.exam import logits_of
-from airepair.training.best_state import Best, Watch, fit
-from airepair.training.choice import Choice, choice_of
+from airepair.training.best_state import Best, Choice, Watch, choice_of, fit
 from airepair.types import Recipe, Split, Task
 
 RATES = (

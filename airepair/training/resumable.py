@@ -22,10 +22,10 @@ from airepair.arithmetic.precision import facts_of
 from airepair.errors import UsageError, one_line
 from airepair.evaluation.exam import sit
 from airepair.evaluation.memory import say
-from airepair.training.augment import augmentation
+from airepair.host.atomic import replacing
 from airepair.training.best_state import CrossEntropy, optimizer_of, rate
 from airepair.training.loop import Course, Epoch, Inside, Position, Resume, batches, images_of, passes
-from airepair.training.step import Stepper
+from airepair.training.step import Stepper, augmentation
 from airepair.types import Recipe, Split
 
 STATE = "state.pt"
@@ -220,12 +220,7 @@ def keep(content: Any, path: Path) -> None:
 def save_atomically(content: Any, path: Path) -> None:
     """torch.save to a temporary name, then to its place: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -16,13 +16,13 @@ import torch
 
 from airepair.case import Case, with_variant
 from airepair.records import Record, append
+from airepair.runner.cell import CellSpec
 from airepair.runner.events import Events
 from airepair.runner.loading import Loader
 from airepair.runner.prepared import prepare
 from airepair.runner.provenance import device_name
 from airepair.runner.repair import task_of
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.settings import Chosen
 from airepair.types import Limit

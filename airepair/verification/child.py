@@ -21,8 +21,8 @@ def main(arithmetic: str, specs: Path, records: Path) -> None:
     from airepair.errors import AirepairError, one_line
     from airepair.paths import cache
     from airepair.records import Record, append
+    from airepair.runner.cell import CellSpec
     from airepair.runner.run import run_cell
-    from airepair.runner.spec import CellSpec
 
     for line in specs.read_bytes().splitlines():
         spec = CellSpec.from_json(line)

@@ -11,7 +11,7 @@ from airepair.errors import UsageError
 from airepair.methods import METHODS
 from airepair.records import FINISHED, Record, version
 from airepair.records.fingerprint import of
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellSpec
 from airepair.settings import profiles
 from airepair.subjects.user_model.input_spec import shipped
 

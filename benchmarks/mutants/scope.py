@@ -17,7 +17,7 @@ SCOPE = (
     "airepair/constraints",
     "airepair/metrics",
     "airepair/corruptions",
-    "airepair/training/augment.py",
+    "airepair/training/step.py",
     "airepair/methods/handover.py",
     "airepair/runner/column_budget.py",
     "airepair/arithmetic/exact.py",

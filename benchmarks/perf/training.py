@@ -82,9 +82,9 @@ def bare_steps(net: Net, steps: int, device: torch.device, compile: bool = False
     x, cuda = one.images(), device.type == "cuda"
     if cuda:
         module, x = (
-            module.to(memory_format=torch.channels_last),
+            module.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             x.contiguous(memory_format=torch.channels_last),
-        )  # type: ignore[call-overload]
+        )
     optimizer, network = optimizer_of(module, net.recipe()), module
     if compile:
         network = torch.compile(module, mode="reduce-overhead")  # type: ignore[assignment]

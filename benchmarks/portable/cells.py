@@ -22,9 +22,9 @@ import airepair
 from airepair import data
 from airepair.arithmetic.canary import arithmetic, measured
 from airepair.case import Case
+from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.subjects.baseline import trained
 from airepair.subjects.grid import spoil

@@ -14,7 +14,7 @@ import pytest
 from airepair.case import Case
 from airepair.cli.main import main
 from airepair.records import Record, append, read
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellSpec
 from tests import rig
 
 CONDITIONS = {

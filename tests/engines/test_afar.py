@@ -18,7 +18,7 @@ from airepair.engines.bulletin import Bulletin
 from airepair.engines.ray_environment import check, environment
 from airepair.engines.shipping import data_set, is_here, lay, relocated, stage_code, user_files
 from airepair.errors import UsageError
-from airepair.runner.spec import CellSpec
+from airepair.runner.cell import CellSpec
 from airepair.subjects.user_model.input_spec import Brought
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,8 @@ from airepair.engines.local import Local
 from airepair.engines.protocol import Engine, Failure
 from airepair.errors import UsageError
 from airepair.records import Record
+from airepair.runner.cell import CellResult, CellSpec
 from airepair.runner.loading import Loaded
-from airepair.runner.result import CellResult
-from airepair.runner.spec import CellSpec
 from airepair.testing import toy
 
 CASE = Case("digits", "fc", "noop", 0)

@@ -17,10 +17,8 @@ from airepair.case import Case
 from airepair.corruptions import Corruption
 from airepair.data.splits import digest as split_digest
 from airepair.errors import UsageError
-from airepair.evaluation.digest import digest
 from airepair.evaluation.exam import Exam, sit
-from airepair.evaluation.exams import Exams, draw_pairs
-from airepair.evaluation.fault_exams import FaultExams, sit_fault
+from airepair.evaluation.exams import Exams, FaultExams, draw_pairs, sit_fault
 from airepair.faults import FAULTS, of_case, parse
 from airepair.faults.backdoor import Backdoor, patched
 from airepair.faults.bitflips import Bitflips
@@ -29,6 +27,7 @@ from airepair.faults.fault import Fault
 from airepair.faults.imbalanced import Imbalanced
 from airepair.faults.mislabelled import Mislabelled
 from airepair.faults.missing import Missing
+from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.methods import build
 from airepair.metrics import Missing as Absent
 from airepair.metrics.attack_success import attack_success

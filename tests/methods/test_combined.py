@@ -12,7 +12,6 @@ from torch import nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import sit
-from airepair.evaluation.meter import metered
 from airepair.methods import METHODS, build
 from airepair.methods.best import Best, standing
 from airepair.methods.handover import continued
@@ -21,7 +20,7 @@ from airepair.options import describe, option
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
 from airepair.testing.trial import attempt
-from airepair.types import Category, Task
+from airepair.types import Category, Task, metered
 
 QUICK = {"finetune_epochs": 2}
 

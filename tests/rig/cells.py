@@ -23,7 +23,7 @@ import pytest
 from airepair.case import Case
 from airepair.errors import one_line
 from airepair.records import Record
-from airepair.runner.result import CellResult
+from airepair.runner.cell import CellResult
 from airepair.runner.storage import file_before, file_result
 from airepair.suite.session import PROPERTY, out_folder
 from fixtures.resume import keep_if_same

@@ -24,8 +24,7 @@ from airepair.runner.held_out import divided
 from airepair.runner.outcome import UNCHANGED
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
-from airepair.training.best_state import Best, snapshot
-from airepair.training.choice import Choice, choice_of, chooses
+from airepair.training.best_state import Best, Choice, choice_of, chooses, snapshot
 from airepair.types import Category, Split, Task
 
 
@@ -239,4 +238,4 @@ def test_who_uses_the_choice_says_so(name: str) -> None:
     if kind is None:
         return
     source = inspect.getsource(importlib.import_module(kind.__module__))
-    assert chooses(kind) == ("airepair.training.choice" in source)
+    assert chooses(kind) == ("airepair.training.best_state" in source)

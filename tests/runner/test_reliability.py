@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 from airepair import data
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.evaluation.digest import digest
 from airepair.host import tensor_cache
 from airepair.host.signals import finishing
+from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.records import Record, append, read, scan
 from airepair.records.lookup import Lookup
 from airepair.records.tenancy import Tenancy
-from airepair.runner.result import CellResult
+from airepair.runner.cell import CellResult
 from airepair.runner.storage import WEIGHTS, file_before, file_result, scores_before
 from airepair.subjects import baseline
 from airepair.subjects.baseline import trained

@@ -327,7 +327,7 @@ from pathlib import Path
 import torch
 from airepair import data
 from airepair.subjects.baseline import trained
-from airepair.evaluation.digest import digest
+from airepair.host.tensor_cache import digest_of_module as digest
 from tests.runner.test_reliability import SHORT
 def show(phase, step, *_):
     print("training", flush=True)

@@ -11,8 +11,8 @@ import torch
 from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
 from airepair.errors import NotTrained
-from airepair.evaluation.digest import digest
 from airepair.evaluation.exam import most_confused, sit
+from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.methods import build as build_method
 from airepair.subjects import baseline
 from airepair.subjects.baseline import chance, key_of, trained

@@ -19,7 +19,7 @@ from torch import nn
 from airepair.cli import train as command
 from airepair.cli.main import performed
 from airepair.errors import UsageError
-from airepair.evaluation.digest import digest
+from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.models import build
 from airepair.models.names import model_name
 from airepair.models.recognise import load

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from airepair.testing import toy
 from airepair.training import step as stepping
-from airepair.training.augment import AUGMENTATIONS, crop_flip, none, shift
 from airepair.training.best_state import CrossEntropy, optimizer_of
 from airepair.training.cuda_graph import WARM_UP, Recorded
 from airepair.training.loop import batches
-from airepair.training.step import Stepper, recordable
+from airepair.training.step import AUGMENTATIONS, Stepper, crop_flip, none, recordable, shift
 from airepair.types import Meter, Recipe, Split
 
 RECIPE = Recipe(lr=0.1, batch_size=32)

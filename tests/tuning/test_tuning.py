@@ -28,9 +28,9 @@ from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
 from airepair.options import Space, describe, option
 from airepair.records import Record, read
+from airepair.runner.cell import CellSpec
 from airepair.runner.events import Budget, Events
 from airepair.runner.loading import Loaded, Loader
-from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared
 from airepair.settings import choose_options, is_tuned, tables, tuned_table
 from airepair.testing.cells import prepare, run

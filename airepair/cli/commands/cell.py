@@ -15,12 +15,11 @@ from airepair.paths import cache
 from airepair.records import FINISHED, Record, append, resumed
 from airepair.records.lookup import Lookup
 from airepair.records.tenancy import Tenancy
+from airepair.runner.cell import CellSpec, Deaf
 from airepair.runner.device import device_of
-from airepair.runner.identity import wanted
 from airepair.runner.loading import Loader
-from airepair.runner.result import Deaf
+from airepair.runner.provenance import wanted
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 from airepair.runner.storage import RECORDS, Keep, file_before, file_result
 
 

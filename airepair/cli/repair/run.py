@@ -16,11 +16,10 @@ from airepair.paths import cache
 from airepair.records import Record
 from airepair.report.facts import wrecked
 from airepair.report.recommend import given
+from airepair.runner.cell import CellSpec, Deaf
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.outcome import UNCHANGED
-from airepair.runner.result import Deaf
 from airepair.runner.run import run_cell
-from airepair.runner.spec import CellSpec
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.runner.storage import file_before, file_result
 from airepair.settings import Chosen, is_tuned

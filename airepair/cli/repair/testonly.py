@@ -18,7 +18,7 @@ from airepair.metrics import METRICS
 from airepair.paths import cache
 from airepair.report.table import Entry, Heading, Row, Table
 from airepair.runner.artifacts import CLASSES, PREDICTIONS
-from airepair.runner.result import CellResult, Deaf
+from airepair.runner.cell import CellResult, Deaf
 from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec
 from airepair.settings import Chosen

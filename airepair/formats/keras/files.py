@@ -36,7 +36,7 @@ from airepair.formats.mmdnn.from_keras import feed_of, from_keras
 from airepair.formats.mmdnn.ir import Array, IRModel, channels_last, renamed, without_head, without_nodes
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
 from airepair.formats.model_file import InputScaling, ModelFile
-from airepair.models.checkpoint import replacing
+from airepair.host.atomic import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         new = arrays_of(repaired, ir)
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             write_arrays(path, kind, {addresses[k]: new[k[0]][k[1]] for k in addresses}, temporary)
             written = load(keras, temporary, kind, known)
             found = _check(keras, written, repaired, read, str(out), options.images)

@@ -30,7 +30,7 @@ from airepair.formats.onnx.ends import Ends, network_in
 from airepair.formats.onnx.graph import array, copied, fill, in_order, inlined, load, numbers, unshared
 from airepair.formats.onnx.operations import converter
 from airepair.formats.onnx.terms import in_terms
-from airepair.models.checkpoint import replacing
+from airepair.host.atomic import replacing
 from airepair.models.layouts import LAYOUTS, Shape, shape_in
 
 _REFERENCE_INPUTS = 16  # for onnx's own evaluator, which is slow; with onnxruntime it is all of them
@@ -54,7 +54,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
                 key, turned = places[name]
                 value = state[key].detach().cpu().numpy()
                 fill(tensor, np.ascontiguousarray(value.T if turned else value).reshape(tuple(tensor.dims)))
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             temporary.write_bytes(changed.SerializeToString())
             return _check(temporary.read_bytes(), repaired, ends, str(out), options.images)
 

@@ -27,7 +27,7 @@ from airepair.formats.mmdnn.ir import IRModel, renamed, without_head
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
 from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.formats.tensorflow.jobs import restore, save
-from airepair.models.checkpoint import replacing
+from airepair.host.atomic import replacing
 
 SECONDS = 600
 MEMORY = 24 << 30  # address space: TensorFlow maps several times what it uses
@@ -66,7 +66,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
             raise UsageError(f"{out} exists; a SavedModel is written to a folder that does not")
         new = arrays_of(repaired, ir)
         keys = {f"a{i}": places[address] for i, address in enumerate(places)}
-        with replacing(out) as temporary, tempfile.TemporaryDirectory() as work_name:
+        with replacing(out, keep_name=True) as temporary, tempfile.TemporaryDirectory() as work_name:
             folder = Path(work_name)
             arrays: Any = {f"a{i}": new[n][k] for i, (n, k) in enumerate(places)}
             np.savez(folder / "new.npz", **arrays)
@@ -141,7 +141,7 @@ def emit(model: IRModel, out: Path, kind: str, module: nn.Module) -> Fidelity:
     """Writes the IR as a frozen graph or SavedModel through MMdnn's TensorflowEmitter; `module` is
     what it must answer like.
     """
-    with replacing(out) as temporary, tempfile.TemporaryDirectory() as name:
+    with replacing(out, keep_name=True) as temporary, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(model, folder)
         work(

@@ -28,7 +28,8 @@ from airepair.formats.mmdnn.ir import Array, IRModel, renamed, without_head
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
 from airepair.formats.model_file import InputScaling, ModelFile
 from airepair.formats.torch.archive_check import check_program, check_records
-from airepair.models.checkpoint import replacing, sound_module
+from airepair.host.atomic import replacing
+from airepair.models.checkpoint import sound_module
 from airepair.models.layouts import Shape
 
 _SIZES = {
@@ -63,7 +64,7 @@ def _script(path: Path, options: OpenOptions) -> ModelFile:
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.jit.load(path, map_location="cpu").eval()
         _put(changed.state_dict(), arrays_of(repaired, ir), places, traced)
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             torch.jit.save(changed, str(temporary))
             return _against(
                 torch.jit.load(temporary).eval(), repaired, shape, head, feed, str(out), options.images
@@ -103,7 +104,7 @@ def _exported(path: Path, options: OpenOptions) -> ModelFile:
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         changed = torch.export.load(path)
         _put(changed.state_dict, arrays_of(repaired, ir), places, traced)
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             torch.export.save(changed, temporary)
             return _against(
                 torch.export.load(temporary).module(),
@@ -237,7 +238,7 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> ModelFile:
     def writer(repaired: nn.Module, out: Path) -> None:
         changed = torch.jit.load(path, map_location="cpu")
         changed.load_state_dict({k.removeprefix("script."): v for k, v in repaired.state_dict().items()})
-        with replacing(out) as temporary:
+        with replacing(out, keep_name=True) as temporary:
             torch.jit.save(changed, str(temporary))
 
     notes = (

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from airepair.errors import UsageError, one_line
 from airepair.formats import OpenOptions
 from airepair.formats.model_file import InputScaling, ModelFile
+from airepair.host.atomic import replacing
 from airepair.models import checkpoint
 
 # Beginnings of words in a key beside the weights that a repair makes untrue: what was measured, and
@@ -95,7 +96,7 @@ def _whole_module(
         for key in way:
             target = target[key]
         target.load_state_dict(repaired.state_dict())
-        with checkpoint.replacing(out) as temporary, checkpoint.pickled_as(names):
+        with replacing(out, keep_name=True) as temporary, checkpoint.pickled_as(names):
             torch.save(changed, temporary)
 
     return ModelFile(
@@ -172,7 +173,7 @@ def _back(repaired: nn.Module, origin: Mapping[str, str], weights: Mapping[str, 
 def _write_weights(
     path: Path, kind: str, found: Any, way: tuple[str, ...], new: Mapping[str, Tensor], out: Path
 ) -> None:
-    with checkpoint.replacing(out) as temporary:
+    with replacing(out, keep_name=True) as temporary:
         if kind == "safetensors":
             from safetensors import safe_open
             from safetensors.torch import save_file

@@ -8,7 +8,6 @@ A folder that cannot be written costs the next run its head start, nothing else
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from airepair.arithmetic.canary import arithmetic
 from airepair.arithmetic.precision import precision_of
 from airepair.host import tensor_cache
-from airepair.host.digest import of_json
+from airepair.host.digest import of_json, of_parts
 from airepair.methods.apricot.stack import Stack
 from airepair.types import Recipe, Split
 
@@ -49,11 +48,14 @@ def key_of(
 
 def tensors_digest(tensors: Iterable[Tensor]) -> str:
     """Digest of the tensors' types, shapes and bytes, in order."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+    return of_parts(
+        part
+        for tensor in tensors
+        for part in (
+            f"{tensor.dtype}{tuple(tensor.shape)}".encode(),
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data,
+        )
+    )
 
 
 def cached(folder: Path, key: str, device: torch.device, make: Callable[[], Stack]) -> tuple[Stack, bool]:

@@ -48,8 +48,7 @@ from airepair.methods.apricot.adjustment import combinations, one_each, regroupe
 from airepair.methods.apricot.stack import Stack, moved, put
 from airepair.methods.apricot.windows import windows
 from airepair.options import Space, option
-from airepair.training.best_state import CrossEntropy, Watch, fit, snapshot
-from airepair.training.choice import choice_of
+from airepair.training.best_state import CrossEntropy, Watch, choice_of, fit, snapshot
 from airepair.training.loop import images_of
 from airepair.types import Category, Source, Split, Task
 

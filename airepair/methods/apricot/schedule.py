@@ -21,14 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from airepair.arithmetic.precision import precision_of
-from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.streams import on, streams
 from airepair.methods.apricot.vmapped import Together
-from airepair.training.augment import none
 from airepair.training.best_state import CrossEntropy, optimizer_of
 from airepair.training.cuda_graph import WARM_UP
-from airepair.training.step import Stepper
-from airepair.types import Recipe, Split
+from airepair.training.step import Stepper, none
+from airepair.types import Recipe, Split, without_meter
 
 Quickest = Literal["together", "streams", "one by one"]
 MODELS = 4

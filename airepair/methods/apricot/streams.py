@@ -18,12 +18,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.stack import Stack, floating, stacked
-from airepair.training.augment import augmentation
 from airepair.training.best_state import CrossEntropy, optimizer_of, rate, snapshot
-from airepair.training.step import Stepper
-from airepair.types import Recipe, Split
+from airepair.training.step import Stepper, augmentation
+from airepair.types import Recipe, Split, without_meter
 
 
 def streams(count: int, device: torch.device) -> list[torch.cuda.Stream | None]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from airepair.evaluation.memory import out_of_memory
-from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.cache import cached, key_of
 from airepair.methods.apricot.schedule import quickest
 from airepair.methods.apricot.stack import Stack, concatenated, floating, stacked
@@ -22,7 +21,7 @@ from airepair.methods.apricot.streams import InStreams
 from airepair.methods.apricot.vmapped import Together
 from airepair.training.best_state import CrossEntropy, Watch, fit, snapshot
 from airepair.training.loop import Course, Epoch, images_of, passes, split
-from airepair.types import Recipe, Split, Task
+from airepair.types import Recipe, Split, Task, without_meter
 
 Way = Literal["auto", "together", "streams", "one by one"]
 SALT = 100  # submodel k draws from task.generator(SALT + k)

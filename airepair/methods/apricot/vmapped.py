@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from airepair.evaluation.meter import without_meter
 from airepair.methods.apricot.stack import Stack, floating
-from airepair.training.augment import augmentation
 from airepair.training.best_state import optimizer_of, rate
-from airepair.training.step import Stepper
-from airepair.types import Recipe, Split
+from airepair.training.step import Stepper, augmentation
+from airepair.types import Recipe, Split, without_meter
 
 LARGE = 2**20  # floats
 

@@ -55,9 +55,8 @@ from airepair.methods.deeprepair.cutmix import Criterion, cutmix
 from airepair.methods.deeprepair.losses import confused_loss, distance_loss
 from airepair.methods.deeprepair.targets import biased_three, confused_pair
 from airepair.options import Space, option
-from airepair.training.augment import augmentation
-from airepair.training.best_state import Loss, Watch, fit
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Loss, Watch, choice_of, fit
+from airepair.training.step import augmentation
 from airepair.types import Category, Recipe, Source, Split, Task
 
 

@@ -41,8 +41,7 @@ from airepair.methods.deeprepair_style.augmix import Chains, divergence
 from airepair.methods.deeprepair_style.clusters import references
 from airepair.methods.deeprepair_style.transfer import painted, transfer_of
 from airepair.options import Space, option
-from airepair.training.best_state import Loss, Watch, fit
-from airepair.training.choice import choice_of
+from airepair.training.best_state import Loss, Watch, choice_of, fit
 from airepair.types import Category, Recipe, Source, Split, Task, Transform
 
 
