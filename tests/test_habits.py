@@ -73,3 +73,16 @@ def test_the_version_is_the_same_everywhere() -> None:
     """In the package, its metadata and the citation."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert PROJECT["project"]["version"] == airepair.__version__ == citation["version"]
+
+
+def test_contributing_is_a_screen() -> None:
+    """Sixty lines and a few."""
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 66
+
+
+def test_the_path_through_the_code_is_ten_files_and_a_thousand_lines() -> None:
+    """From `pytest benchmarks` to the written table, as CONTRIBUTING numbers it."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = [ROOT / name for name in re.findall(r"^\d+\. `([\w/]+\.py)`", page, re.MULTILINE)]
+    assert len(files) == 10
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 1000

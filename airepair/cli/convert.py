@@ -16,8 +16,13 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two paths, and what IN does not say of itself."""
     parser.set_defaults(body="airepair.cli.commands.convert")
-    parser.add_argument("source", metavar="IN", type=Path)
-    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument("source", metavar="IN", type=Path, help="the model file to read")
+    parser.add_argument(
+        "target",
+        metavar="OUT",
+        type=Path,
+        help="the file to write; its extension sets the format",
+    )
     parser.add_argument(
         "--shape",
         metavar="C,H,W",

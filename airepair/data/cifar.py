@@ -55,7 +55,10 @@ SUPERCLASSES: dict[str, tuple[int, ...]] = {
 
 
 def cifar10() -> Source:
-    """CIFAR-10; Unavailable where its files are not at hand."""
+    """CIFAR-10: 50,000 + 10,000 images of 3 x 32 x 32.
+
+    Unavailable if its files are not found.
+    """
     return _source(
         "cifar10",
         CIFAR10,
@@ -65,7 +68,10 @@ def cifar10() -> Source:
 
 
 def cifar100() -> Source:
-    """CIFAR-100; Unavailable where its files are not at hand."""
+    """CIFAR-100: 50,000 + 10,000 images of 3 x 32 x 32, in 20 superclasses.
+
+    Unavailable if its files are not found.
+    """
     return _source(
         "cifar100",
         CIFAR100,

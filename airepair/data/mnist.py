@@ -30,12 +30,18 @@ ROBUSTNESS = Robustness(7.8, 2.9, 0.2, "DL2, run.sh, MNIST and Fashion-MNIST")
 
 
 def mnist() -> Source:
-    """MNIST; Unavailable where its files are not at hand."""
+    """MNIST: 60,000 + 10,000 images of 1 x 28 x 28.
+
+    Unavailable if its files are not found.
+    """
     return _source("mnist", DIGITS, ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9)))
 
 
 def fashion_mnist() -> Source:
-    """Fashion-MNIST; Unavailable where its files are not at hand."""
+    """Fashion-MNIST: 60,000 + 10,000 images of 1 x 28 x 28.
+
+    Unavailable if its files are not found.
+    """
     return _source("fashion_mnist", FASHION, ((0, 2, 3, 4, 6), (1,), (5, 7, 9), (8,)))
 
 

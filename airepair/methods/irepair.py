@@ -6,10 +6,10 @@ gamma times its influence on the outputs for inputs that are right; these weight
 steps until every failing input is right. gamma = 0 is plain fine-tuning on the same few inputs; as
 gamma grows only weights without any influence on the right inputs still move.
 
-    influence on the failing ones = |d CE(S') / d w|       influence on the right ones = |d mean
-    over G of sum |logit| / d w|
-    w moves where (influence on S' + 1e-8) / (gamma * influence on G + 1e-8) >= 1,   the loss is CE
-    over G and S
+    influence on S' (the failing ones) = |d CE(S') / d w|
+    influence on G (the right ones)    = |d mean over G of sum |logit| / d w|
+    w moves if (influence on S' + 1e-8) / (gamma * influence on G + 1e-8) >= 1
+    loss = CE over G and S
 
 Changes parameters of any layer; batch norm stays in evaluation mode. G is a balanced draw of
 passing inputs, held to the answers that the subject gives already: something not to break. Refuses

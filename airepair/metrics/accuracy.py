@@ -5,5 +5,8 @@ from airepair.metrics import Missing
 
 
 def accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose largest logit is the label's."""
+    """Share of test images whose largest logit is the label's.
+
+    Missing if the test split is empty.
+    """
     return after.test.accuracy if len(after.test.y) else Missing("the test split is empty")

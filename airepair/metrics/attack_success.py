@@ -9,7 +9,10 @@ from airepair.metrics import Missing
 
 
 def attack_success(before: Exams, after: Exams) -> float | Missing:
-    """Triggered inputs that are answered with the target class."""
+    """Share of the triggered test inputs of other classes that are answered with the target class.
+
+    Missing if the subject has no backdoor, or the fault spoils no test input.
+    """
     if after.fault is None or after.fault.target is None:
         return Missing("the subject has no backdoor that its record knows of")
     answers = after.fault.spoiled.predictions

@@ -15,7 +15,11 @@ BINS = 15  # Guo et al. 2017
 
 
 def calibration_error(before: Exams, after: Exams) -> float | Missing:
-    """Sum over bins (a, b] of share of images x |accuracy - mean confidence|, on the test split."""
+    """Expected calibration error in 15 bins: the sum over bins of the share of images times
+    |accuracy - mean confidence|, on the test split.
+
+    Missing if the test split is empty.
+    """
     if not len(after.test.y):
         return Missing("the test split is empty")
     confidence = after.test.logits.double().softmax(1).amax(1)

@@ -11,21 +11,30 @@ from airepair.metrics import Missing
 
 
 def churn(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose prediction changed, right or wrong."""
+    """Share of test images whose prediction changed, right or wrong.
+
+    Missing if the test split is empty.
+    """
     if not len(after.test.y):
         return Missing("the test split is empty")
     return float((before.test.predictions != after.test.predictions).double().mean())
 
 
 def negative_flips(before: Exams, after: Exams) -> float | Missing:
-    """Share of all test images that were right before and are wrong after."""
+    """Share of all test images that were right before the repair and are wrong after it.
+
+    Missing if the test split is empty.
+    """
     if not len(after.test.y):
         return Missing("the test split is empty")
     return float((before.test.right & ~after.test.right).double().mean())
 
 
 def backward_compatibility(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test images right before that are right after."""
+    """Share of the test images right before the repair that are right after it.
+
+    Missing if no test image was right before.
+    """
     right = before.test.right
     return (
         float(after.test.right[right].double().mean())

@@ -9,7 +9,10 @@ from airepair.metrics import Missing
 
 
 def clean_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of the clean test images that are right."""
+    """Accuracy on the clean test images, if `accuracy` is on corrupted ones.
+
+    Missing if the subject works in no corrupted environment, or the test split is empty.
+    """
     if after.fault is None or after.fault.clean is None:
         return Missing("the subject works in no corrupted environment; accuracy is on clean images")
     return after.fault.clean.accuracy if len(after.fault.clean.y) else Missing("the test split is empty")

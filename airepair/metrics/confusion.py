@@ -23,7 +23,12 @@ def _precision(exams: Exams, a: int, b: int) -> float | Missing:
 
 
 def confusion_ab(before: Exams, after: Exams) -> float | Missing:
-    """P of the pair (a, b)."""
+    """TP / (TP + FP) of the class pair (a, b): TP are images of a that are predicted as a, FP
+    images of b that are.
+
+    Missing if the subject confuses no two classes on validation, or no image of a or b is
+    predicted as a.
+    """
     return (
         _precision(after, *after.pair)
         if after.pair
@@ -32,7 +37,11 @@ def confusion_ab(before: Exams, after: Exams) -> float | Missing:
 
 
 def confusion_ba(before: Exams, after: Exams) -> float | Missing:
-    """P of the pair (b, a)."""
+    """The same of the pair (b, a).
+
+    Missing if the subject confuses no two classes on validation, or no image of a or b is
+    predicted as b.
+    """
     return (
         _precision(after, *after.pair[::-1])
         if after.pair
@@ -41,7 +50,10 @@ def confusion_ba(before: Exams, after: Exams) -> float | Missing:
 
 
 def confusion(before: Exams, after: Exams) -> float | Missing:
-    """Mean of both directions."""
+    """Mean of `confusion_ab` and `confusion_ba`.
+
+    Missing if one of them is missing.
+    """
     ab, ba = confusion_ab(before, after), confusion_ba(before, after)
     if isinstance(ab, Missing):
         return ab

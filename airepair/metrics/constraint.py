@@ -25,7 +25,11 @@ def satisfied(logits: Tensor, groups: tuple[tuple[int, ...], ...]) -> Tensor:
 
 
 def constraint(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images that satisfy the group constraint."""
+    """Share of test images for which the probability of every class group is above .95 or below
+    .05.
+
+    Missing if the data set has no groups, or the test split is empty.
+    """
     if not after.groups:
         return Missing("the data set has no groups")
     if not len(after.test.y):
@@ -49,7 +53,11 @@ def temperature(exam: Exam) -> float:
 
 
 def constraint_tempered(before: Exams, after: Exams) -> float | Missing:
-    """The group constraint with the logits divided by the temperature that fits the validation split."""
+    """The same as `constraint`, with the logits divided by the temperature that fits validation
+    best.
+
+    Missing if the data set has no groups, or the test or validation split is empty.
+    """
     if not after.groups:
         return Missing("the data set has no groups")
     if not len(after.test.y):

@@ -10,7 +10,10 @@ from airepair.metrics import Missing
 
 
 def drawdown(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy before minus accuracy after; positive is damage."""
+    """Accuracy before minus accuracy after; positive is damage.
+
+    Missing if the test split is empty.
+    """
     return (
         before.test.accuracy - after.test.accuracy
         if len(after.test.y)
@@ -19,7 +22,10 @@ def drawdown(before: Exams, after: Exams) -> float | Missing:
 
 
 def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
-    """The largest fall of one class's accuracy, over the classes that occur in the test split."""
+    """The largest fall of one class's accuracy, over the classes that occur in the test split.
+
+    Missing if the test split is empty.
+    """
     losses = []
     for label in after.test.y.unique():
         of_class = after.test.y == label

@@ -10,9 +10,10 @@ HELD_OUT = "held_out_right"
 
 
 def repair_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the failing inputs given to the method that are right after.
+    """Share of the failing inputs given to the method that are right after the repair, without
+    inputs that were held out from it.
 
-    Inputs held out from it do not count.
+    Missing if the subject has no failing inputs.
     """
     return (
         float(after.failing.right.double().mean())
@@ -22,7 +23,10 @@ def repair_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def held_out_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the given inputs that were held out from the method and are right after."""
+    """Share of the given inputs that were held out from the method and are right after the repair.
+
+    Missing if no given inputs were held out.
+    """
     right = after.extra.get(HELD_OUT)
     return (
         Missing("no given inputs were held out")
@@ -32,7 +36,10 @@ def held_out_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def generalisation(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test inputs wrong before that are right after."""
+    """Share of the test inputs wrong before the repair that are right after it.
+
+    Missing if no test input was wrong before.
+    """
     wrong = ~before.test.right
     return (
         float(after.test.right[wrong].double().mean())
@@ -42,7 +49,10 @@ def generalisation(before: Exams, after: Exams) -> float | Missing:
 
 
 def break_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test inputs right before that are wrong after."""
+    """Share of the test inputs right before the repair that are wrong after it.
+
+    Missing if no test input was right before.
+    """
     right = before.test.right
     return (
         float((~after.test.right[right]).double().mean())
@@ -52,7 +62,10 @@ def break_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def net_change(before: Exams, after: Exams) -> float | Missing:
-    """Fixed minus broken, over all test inputs."""
+    """Test inputs fixed minus test inputs broken, as a share of all.
+
+    Missing if the test split is empty.
+    """
     if not len(after.test.y):
         return Missing("the test split is empty")
     return float((after.test.right.double() - before.test.right.double()).mean())

@@ -14,7 +14,10 @@ from airepair.metrics import Missing
 
 
 def group_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test images with a grouped label whose prediction is in a group of the label."""
+    """Share of the test images with a grouped label whose prediction is in a group of the label.
+
+    Missing if the data set has no groups, or no test image has a grouped label.
+    """
     if not after.groups:
         return Missing("the data set has no groups")
     exam = after.test

@@ -9,7 +9,10 @@ KEPT = "kept_right"  # in Exams.extra: for each of these inputs, whether the ans
 
 
 def kept(before: Exams, after: Exams) -> float | Missing:
-    """Share of the inputs to keep whose answer is still the subject's."""
+    """Share of the inputs to keep (`--keep`) whose answer is still the subject's.
+
+    Missing if no inputs to keep were given.
+    """
     same = after.extra.get(KEPT)
     return (
         Missing("no inputs to keep were given")

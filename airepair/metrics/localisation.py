@@ -1,4 +1,4 @@
-"""localisation: how well the weights that a repair changed match those that were damaged (issue 7).
+"""localisation: how well the weights that a repair changed match those that were damaged.
 
 Parameters only, no batch-norm statistics.
 """
@@ -12,7 +12,11 @@ NOWHERE = "no weights of the subject were damaged, or the repaired model has oth
 
 
 def localisation_precision(before: Exams, after: Exams) -> float | Missing:
-    """Share of the changed weights that were damaged."""
+    """Share of the changed weights that were damaged.
+
+    Missing if no weights were damaged, the repaired model has other weights than the subject,
+    or no weight was changed.
+    """
     found = after.fault.overlap if after.fault else None
     if found is None:
         return Missing(NOWHERE)
@@ -20,6 +24,10 @@ def localisation_precision(before: Exams, after: Exams) -> float | Missing:
 
 
 def localisation_recall(before: Exams, after: Exams) -> float | Missing:
-    """Share of the damaged weights that were changed."""
+    """Share of the damaged weights that were changed.
+
+    Missing if no weights were damaged, or the repaired model has other weights than the
+    subject.
+    """
     found = after.fault.overlap if after.fault else None
     return found.both / found.damaged if found else Missing(NOWHERE)

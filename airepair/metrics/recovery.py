@@ -1,5 +1,5 @@
 """recovery and collateral: how far a repair brings a faulty subject towards its clean twin, and what
-that costs elsewhere (protocol; issue 7).
+that costs elsewhere (docs/faults.md).
 
 Both are of the test split, and of subjects whose fault has a known cause; selection never sees them.
 """
@@ -13,7 +13,12 @@ NO_FAULT = "the subject carries no fault that its record knows the cause of"
 
 
 def recovery(before: Exams, after: Exams) -> float | Missing:
-    """(after - before) / (twin - before), accuracies on the spoiled test inputs; 1 is the clean twin."""
+    """(after - before) / (twin - before), accuracies on the spoiled test inputs; 1 is the clean
+    twin.
+
+    Missing if the subject has no known fault or no twin, the fault spoils no test input, or the
+    twin is no better than the subject.
+    """
     if before.fault is None or after.fault is None:
         return Missing(NO_FAULT)
     if not len(before.fault.spoiled.y):
@@ -27,7 +32,10 @@ def recovery(before: Exams, after: Exams) -> float | Missing:
 
 
 def collateral(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy lost on the test inputs that the fault does not spoil; positive is damage."""
+    """Accuracy lost on the test inputs that the fault does not spoil; positive is damage.
+
+    Missing if the subject has no known fault, or the fault spoils every test input.
+    """
     if before.fault is None or after.fault is None:
         return Missing(NO_FAULT)
     if not len(before.fault.others.y):
@@ -36,7 +44,10 @@ def collateral(before: Exams, after: Exams) -> float | Missing:
 
 
 def spoiled_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy on the test inputs that the fault spoils."""
+    """Accuracy on the test inputs that the fault spoils.
+
+    Missing if the subject has no known fault, or the fault spoils no test input.
+    """
     if after.fault is None:
         return Missing(NO_FAULT)
     return (

@@ -11,7 +11,11 @@ from airepair.metrics import Missing
 
 
 def robustness(before: Exams, after: Exams) -> float | Missing:
-    """Share of the pairs that are not close or whose divergence is below eps2."""
+    """Share of 10,000 fixed pairs of test images that are not close (distance at least eps1) or
+    whose KL divergence is below eps2.
+
+    Missing if the test split has fewer than two images.
+    """
     pairs = after.pairs
     if not len(pairs.i):
         return Missing("no pairs of test images")
@@ -22,7 +26,10 @@ def robustness(before: Exams, after: Exams) -> float | Missing:
 
 
 def close_pairs(before: Exams, after: Exams) -> float | Missing:
-    """Share of the pairs that are close: what the robustness score is about."""
+    """Share of these pairs that are close; the others satisfy `robustness` vacuously.
+
+    Missing if the test split has fewer than two images.
+    """
     return (
         float(after.pairs.close.double().mean()) if len(after.pairs.i) else Missing("no pairs of test images")
     )

@@ -13,13 +13,19 @@ from airepair.metrics import Missing
 
 
 def worst_class_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """The lowest accuracy of a class, over the classes that occur in the test split."""
+    """The lowest accuracy of a class, over the classes that occur in the test split.
+
+    Missing if the test split is empty.
+    """
     found = _accuracies(after)
     return min(found) if found else Missing("the test split is empty")
 
 
 def class_gap(before: Exams, after: Exams) -> float | Missing:
-    """The highest accuracy of a class minus the lowest."""
+    """The highest accuracy of a class minus the lowest.
+
+    Missing if the test split has images of fewer than two classes.
+    """
     found = _accuracies(after)
     if not found:
         return Missing("the test split is empty")

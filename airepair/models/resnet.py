@@ -77,7 +77,7 @@ def _build(name: str, classes: int, shape: tuple[int, int, int], width: int) -> 
 
 
 def resnet18(classes: int, shape: tuple[int, int, int], width: int = 64) -> nn.Module:
-    """Two basic blocks a stage."""
+    """Two basic blocks per stage."""
     return _build("resnet18", classes, shape, width)
 
 

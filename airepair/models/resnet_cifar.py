@@ -85,26 +85,26 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: Shortc
 def resnet20(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Three blocks a stage; .27 million parameters at 10 classes."""
+    """Three blocks per stage; .27 million parameters at 10 classes."""
     return CifarResNet(3, classes, shape[0], width, shortcut)
 
 
 def resnet32(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Five blocks a stage."""
+    """Five blocks per stage."""
     return CifarResNet(5, classes, shape[0], width, shortcut)
 
 
 def resnet44(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Seven blocks a stage."""
+    """Seven blocks per stage."""
     return CifarResNet(7, classes, shape[0], width, shortcut)
 
 
 def resnet56(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Nine blocks a stage."""
+    """Nine blocks per stage."""
     return CifarResNet(9, classes, shape[0], width, shortcut)

@@ -43,29 +43,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Record:
-    """One finished cell.
-
-    options     name -> {"value": ..., "given": whether the user or a settings table gave it}
-    before      scores of the subject; `after` those of the repaired model; `missing` says why a
-    metric is absent
-    budget      {"backward": images through forward and backward, "forward": images through forward
-    only, "declared": most of the first kind
-                by the method's own word, before the repair; "selection": of the first kind, with
-                which a control chose its own options}
-    sources     what the method learned from (airepair/methods/information.py); its control learns
-    from the same
-    cost        of the repair alone: seconds, peak bytes (see airepair/runner/cost.py)
-    subject     origin (a brought file: with the fidelity of its conversion), trained_on, digests of
-    weights and data, notes; of a file that
-                was brought and repaired `written_back`: the file and its fidelity, or the reason
-                why its format cannot hold the repair
-    provenance  benchmark version, versions, device, threads, commit, dirty, profile, time, n of each split
-    right       which test images are right (right_answers.py): "tested" is the set of them,
-    "before" and "after" answer for each
-    notes       what a reader must know ("failures seen in training")
-    fingerprint what must be equal for two records to be of the same experiment
-    (airepair/records/fingerprint.py); empty in older records
-    """
+    """One finished cell. The fields are those of a line: airepair/records/schema.py says what each means."""
 
     case: Case
     status: Status

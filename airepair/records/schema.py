@@ -1,4 +1,4 @@
-"""What a line of a record file may hold.
+"""What a line of a record file may hold, and what each field means (the docs site shows it).
 
 `problems_of` is the door: behind it reports trust every type. Free of torch.
 """
@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 from airepair.case import Source
 from airepair.errors import UsageError
@@ -29,138 +30,188 @@ class Closed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class CaseFields(Closed, frozen=True):
-    """Of airepair.case.Case, which checks the words themselves."""
+    """The parts of a cell's id."""
 
-    dataset: Word
-    model: Word
-    method: Word
-    seed: Count
+    dataset: Annotated[Word, Meta(description="data set, with an environment behind a plus (`digits+fog3`)")]
+    model: Annotated[
+        Word,
+        Meta(
+            description="architecture, with a fault behind a plus (`fc+missing`), or the name of a model file"
+        ),
+    ]
+    method: Annotated[Word, Meta(description="method, with its variant in brackets (`apricot[random_sets]`)")]
+    seed: Annotated[Count, Meta(description="seed of the cell")]
 
 
 class PhaseFields(Closed, frozen=True):
-    """Of Phase."""
+    """An intermediate model that a method handed in."""
 
-    name: str
-    images: Count
-    seconds: NotNegative
-    scores: dict[str, Finite]
-    right: str = ""
+    name: Annotated[str, Meta(description="the method's name for this state")]
+    images: Annotated[Count, Meta(description="training images so far")]
+    seconds: Annotated[NotNegative, Meta(description="seconds so far")]
+    scores: Annotated[dict[str, Finite], Meta(description="scores on validation and test")]
+    right: Annotated[str, Meta(description="which test images are right, as in `right` of the line")] = ""
 
 
 class OptionFields(Closed, frozen=True):
-    """One option of a method: its value, whether a user or a table gave it, and who."""
+    """One option of a method."""
 
-    value: Any
-    given: bool = False
-    origin: str = "default"
+    value: Annotated[Any, Meta(description="its value")]
+    given: Annotated[bool, Meta(description="whether a user or a table of settings gave it")] = False
+    origin: Annotated[
+        str, Meta(description="who gave it: `default`, the line of a table, the command line, a tuning run")
+    ] = "default"
 
 
 class Twin(msgspec.Struct, frozen=True):
-    """The clean twin of a faulty subject: training images and accuracy on the inputs that the fault
-    spoils.
-    """
+    """The clean twin of a faulty subject."""
 
-    images: Count
-    spoiled: Share
+    images: Annotated[Count, Meta(description="training images of the twin's own training")]
+    spoiled: Annotated[Share, Meta(description="its accuracy on the spoiled test inputs")]
 
 
 class Spoiled(msgspec.Struct, frozen=True):
-    """Accuracy of the faulty subject on those inputs."""
+    """Scores of the faulty subject."""
 
-    spoiled: Share
+    spoiled: Annotated[Share, Meta(description="accuracy on the spoiled test inputs")]
 
 
 class SpoiledCount(msgspec.Struct, frozen=True):
-    """How many those inputs are."""
+    """Numbers of inputs."""
 
-    spoiled: Count
+    spoiled: Annotated[Count, Meta(description="number of spoiled test inputs")]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A fault with a known cause; one with a twin has the scores that Table II compares."""
+    """A fault with a known cause. Table II compares the scores, if the subject has a twin."""
 
-    name: str = ""
-    severity: Any = None
-    corruption: str | None = None
-    n: SpoiledCount | None = None
-    before: Spoiled | None = None
-    twin: Twin | None = None
+    name: Annotated[str, Meta(description="the fault's name")] = ""
+    severity: Annotated[Any, Meta(description="its severity")] = None
+    corruption: Annotated[str | None, Meta(description="the corruption, for an environment")] = None
+    n: Annotated[SpoiledCount | None, Meta(description="numbers of inputs")] = None
+    before: Annotated[Spoiled | None, Meta(description="scores of the faulty subject")] = None
+    twin: Annotated[Twin | None, Meta(description="scores and cost of the clean twin")] = None
 
 
 class Division(msgspec.Struct, frozen=True):
-    """The seed that drew the splits, and what a claim over seeds holds over."""
+    """How the data set was divided."""
 
-    seed: Count
-    over: str
+    seed: Annotated[Count, Meta(description="the seed that drew the splits")]
+    over: Annotated[
+        str, Meta(description="what a claim over seeds holds over, such as `splits of these 1,797 images`")
+    ]
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What reports read of `subject`."""
+    """The model before the repair: the fields that reports read."""
 
-    name: str = ""
-    origin: dict[str, Any] = {}
-    trained_on: str = ""
-    recipe: dict[str, Any] = {}
-    data: dict[str, str] = {}
-    weights: str | None = None
-    repaired_weights: str | None = None
-    pair: tuple[Count, Count] | None = None
-    validation_accuracy: Share | None = None
-    repaired_validation_accuracy: Share | None = None
-    fault: Fault | None = None
-    split: Division | None = None
+    name: Annotated[str, Meta(description="name of the subject")] = ""
+    origin: Annotated[
+        dict[str, Any],
+        Meta(description="trained here, or a user's file with the fidelity of its conversion"),
+    ] = {}
+    trained_on: Annotated[str, Meta(description="what it was trained on (docs/protocol.md)")] = ""
+    recipe: Annotated[dict[str, Any], Meta(description="how it was trained")] = {}
+    data: Annotated[dict[str, str], Meta(description="SHA-256 digests of the splits")] = {}
+    weights: Annotated[str | None, Meta(description="digest of its weights")] = None
+    repaired_weights: Annotated[str | None, Meta(description="digest of the repaired weights")] = None
+    pair: Annotated[tuple[Count, Count] | None, Meta(description="class pair of the confusion metrics")] = (
+        None
+    )
+    validation_accuracy: Annotated[
+        Share | None, Meta(description="accuracy on validation before the repair")
+    ] = None
+    repaired_validation_accuracy: Annotated[
+        Share | None, Meta(description="accuracy on validation after the repair")
+    ] = None
+    fault: Annotated[Fault | None, Meta(description="its known fault")] = None
+    split: Annotated[Division | None, Meta(description="who drew the splits")] = None
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """What reports read of `provenance`."""
+    """Where and with what the cell ran: the fields that reports read."""
 
-    commit: str | None = None
-    dirty: bool | None = None
-    versions: dict[str, str] = {}
-    device: str | None = None
-    device_kind: str | None = None
-    threads: Count | None = None
-    profile: str | None = None
-    time: str | None = None
-    benchmark_version: Count | None = None
-    arithmetic: str | None = None
-    n: dict[str, Count] = {}
+    commit: Annotated[str | None, Meta(description="commit of the checkout")] = None
+    dirty: Annotated[
+        bool | None, Meta(description="whether the checkout had changes that were not committed")
+    ] = None
+    versions: Annotated[
+        dict[str, str], Meta(description="versions of airepair, Python and the libraries")
+    ] = {}
+    device: Annotated[str | None, Meta(description="name of the processor or GPU")] = None
+    device_kind: Annotated[str | None, Meta(description="`cpu` or `cuda`")] = None
+    threads: Annotated[Count | None, Meta(description="threads of torch")] = None
+    profile: Annotated[str | None, Meta(description="the profile: data and seed budget")] = None
+    time: Annotated[str | None, Meta(description="when the cell ended, in UTC")] = None
+    benchmark_version: Annotated[
+        Count | None, Meta(description="version of the benchmark; numbers of two versions are never mixed")
+    ] = None
+    arithmetic: Annotated[
+        str | None, Meta(description="`portable`, `native`, or the precision of the training, such as `bf16`")
+    ] = None
+    n: Annotated[dict[str, Count], Meta(description="images per split, and number of failing inputs")] = {}
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What reports read of `cost`."""
+    """Cost of the repair alone: the fields that reports read."""
 
-    seconds: NotNegative | None = None
-    cpu_seconds: NotNegative | None = None
-    peak_bytes: NotNegative | None = None
-    joules: NotNegative | None = None
-    memory_source: str | None = None
+    seconds: Annotated[NotNegative | None, Meta(description="wall time")] = None
+    cpu_seconds: Annotated[NotNegative | None, Meta(description="CPU time")] = None
+    peak_bytes: Annotated[
+        NotNegative | None, Meta(description="peak memory beyond what the process held before")
+    ] = None
+    joules: Annotated[NotNegative | None, Meta(description="energy of the GPU")] = None
+    memory_source: Annotated[str | None, Meta(description="how the peak was measured")] = None
 
 
 class Line(Closed, frozen=True):
-    """A whole line; Record says what the fields mean. What a method or a later version adds to
-    cost, subject and provenance may stand there too.
-    """
+    """One finished cell. A method or a later version may add fields to cost, subject and provenance."""
 
-    schema: Schema
-    key: Word
-    case: CaseFields
-    status: Status
-    reason: str = ""
-    category: str = ""
-    options: dict[str, OptionFields] = {}
-    before: dict[str, Finite] = {}
-    after: dict[str, Finite] = {}
-    missing: dict[str, str] = {}
-    budget: dict[str, Count] = {}
-    sources: tuple[Source, ...] = ()
-    cost: Cost = Cost()
-    phases: tuple[PhaseFields, ...] = ()
-    subject: Subject = Subject()
-    provenance: Provenance = Provenance()
-    right: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    fingerprint: dict[str, Any] = {}
+    schema: Annotated[Schema, Meta(description="version of this schema")]
+    key: Annotated[Word, Meta(description="id of the cell: `DATASET-MODEL-METHOD-sSEED`")]
+    case: Annotated[CaseFields, Meta(description="the four parts of the id")]
+    status: Annotated[Status, Meta(description="how the cell ended")]
+    reason: Annotated[str, Meta(description="why, if it is not `repaired`")] = ""
+    category: Annotated[str, Meta(description="category of the method")] = ""
+    options: Annotated[
+        dict[str, OptionFields], Meta(description="name of each option of the method -> its value")
+    ] = {}
+    before: Annotated[dict[str, Finite], Meta(description="metric -> score of the subject")] = {}
+    after: Annotated[dict[str, Finite], Meta(description="metric -> score of the repaired model")] = {}
+    missing: Annotated[dict[str, str], Meta(description="metric -> why it has no score")] = {}
+    budget: Annotated[
+        dict[str, Count],
+        Meta(
+            description="`backward`: images through forward and backward; `forward`: through forward only; "
+            "`declared`: the most of the first kind, declared before the repair; "
+            "`selection`: training images with which a control chose its own options"
+        ),
+    ] = {}
+    sources: Annotated[tuple[Source, ...], Meta(description="what the method learned from")] = ()
+    cost: Annotated[Cost, Meta(description="cost of the repair alone")] = Cost()
+    phases: Annotated[
+        tuple[PhaseFields, ...],
+        Meta(
+            description="intermediate models that the method handed in, and the harness's own control "
+            "`random change of the same norm`"
+        ),
+    ] = ()
+    subject: Annotated[Subject, Meta(description="the model before the repair")] = Subject()
+    provenance: Annotated[Provenance, Meta(description="where and with what the cell ran")] = Provenance()
+    right: Annotated[
+        dict[str, str],
+        Meta(
+            description="`tested`: the test images, by their index in the data set; "
+            "`before` and `after`: which of them are right (packed bits)"
+        ),
+    ] = {}
+    notes: Annotated[
+        tuple[str, ...], Meta(description="what a reader must know, such as `failures seen in training`")
+    ] = ()
+    fingerprint: Annotated[
+        dict[str, Any],
+        Meta(description="what two records of one experiment have in common; empty in older records"),
+    ] = {}
 
 
 def fits(raw: Any) -> bool:

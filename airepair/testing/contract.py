@@ -212,7 +212,7 @@ def _round_trip(value: Any, *, weights_only: bool) -> Any:
 
 
 def perfect_model(bench: Bench) -> None:
-    """Where nothing fails the subject stays as it is, or the method says why not (task.note, or
+    """If nothing fails, the subject stays as it is, or the method says why not (task.note, or
     Unsupported).
     """
     task = bench.task

@@ -24,10 +24,10 @@ from benchmarks.campaign.chunks import split
 from tests.cli.test_papers_example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
 PROGRAM = re.compile(r"(\w+=\S+ )*(airepair|pytest|python3?|pip|export)\s")
 PACKAGES = re.compile(
-    r"pip install|python -m venv|^export |airepair env create"
+    r"pip install|python3? -m venv|^export |airepair env create"
 )  # these fetch packages, which no test may do
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -238,6 +238,12 @@ def own_method(folder: Path) -> None:
     )
 
 
+def tutorials_method(folder: Path) -> None:
+    """shrink.py, as the tutorial has it."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    (folder / "shrink.py").write_text(block)
+
+
 def checkpoint(folder: Path) -> None:
     """base/model.pt, a digits network."""
     assert (
@@ -350,6 +356,18 @@ RUNS = {
     "airepair repair --testonly --pretrained run/models/digits-model-finetune-s0.pt --dataset digits": Run(),
     "airepair repair --input_logs run": Run(),
     "airepair repair --config run/config.toml --out again": Run(),
+    "airepair bench --dataset digits --model fc --method noop,finetune,memit --seeds 0,1 --out "
+    "tutorial/bench": Run(),
+    "airepair table tutorial/bench": Run(),
+    "airepair recommend tutorial/bench": Run(),
+    "airepair train --dataset digits --net_arch fc --epochs 10 --out tutorial/base": Run(),
+    "airepair repair --method finetune memit --pretrained tutorial/base/model.pt --dataset digits "
+    "--net_arch fc --out tutorial/run": Run(),
+    "airepair repair --testonly --pretrained tutorial/run/models/digits-model-memit-s0.pt --dataset "
+    "digits": Run(),
+    "airepair bench --dataset digits --model fc --method noop,shrink:Shrink --seeds 0 --out "
+    "tutorial/mine": Run(tutorials_method),
+    "airepair table tutorial/mine --table extended": Run(),
     "airepair table reports/out": Run(records, quick=True),
     "airepair table reports/out --table extended --format md": Run(records, quick=True),
     "airepair table reports/out --out paper/": Run(records, quick=True),

@@ -59,7 +59,7 @@ def test_every_name_takes_cifar_images(name: str) -> None:
 
 
 def test_the_paper_cnn_has_relu_before_batch_norm() -> None:
-    """The order of layers that issue 3 lists, with channel dropout of .2 after each pool."""
+    """The order of layers that airepair/models/plain.py lists, with channel dropout of .2 after each pool."""
     module = build("cnn", "mnist", 10, (1, 28, 28))
     kinds = [type(m).__name__ for m in module.children()]
     convolution, pool = ["Conv2d", "ReLU", "BatchNorm2d"], ["MaxPool2d", "Dropout2d"]

@@ -1,4 +1,5 @@
-"""apricot: Zhang and Chan, "Apricot: A weight-adaptation approach to fixing deep learning models", ASE 2019.
+"""apricot: adapts the weights towards those of submodels (Zhang and Chan, "Apricot: A weight-adaptation
+approach to fixing deep learning models", ASE 2019).
 
 Idea: submodels of the same architecture, trained on parts of the training data, disagree on a
 failing case; move the weights towards the mean of those that are right, or away from the mean of

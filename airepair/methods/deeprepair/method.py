@@ -6,24 +6,21 @@ Idea: the model confuses two classes, `first` and `second`, or is biased: it con
 `second` far more than with `third`. Training is weighted towards these classes, by one of five
 forms (`variant`), each for both targets (`target`; a given `third` means bias):
 
-w-bn    each step a second batch of the target classes only passes through; in the last 3 batch-norm
-layers the running statistics follow
-        ratio * normal + (1 - ratio) * target. The target half never reaches the loss, so the
-        weights equal plain fine-tuning's and only those statistics differ: that is the published
-        form. `both_halves` adds its cross-entropy, as AIREPAIR's patch does.
-w-aug   images of the target classes are drawn with weight 1, others with `weight`.
-w-loss  (1 - t) CE + t L, t = `target_weight`, L the mean over the directions present of CE on
-images of one class predicted as the other;
-        bias: the mean over the pairs (first, second) and (first, third). (The published bias script
-        has t the other way round.)
-w-dbr   lam * CE - (1 - lam) * d(first, second), d = || mean softmax of one - mean softmax of the
-other ||_2; bias: lam * CE + (1 - lam) *
-        |d(first, second) - d(first, third)|. (The published bias script computes that difference
-        and then subtracts another variable; its scripts also add ten images of the target classes
-        to each batch.)
-w-os    no training: multiplies the softmax of the target classes by `eta`, which is log(eta) on
-their biases of the last layer. It cannot
-        turn one class of the pair into the other; it moves mass out of the pair.
+- w-bn: in each step a second batch of the target classes only passes through; in the last 3
+  batch-norm layers the running statistics follow ratio * normal + (1 - ratio) * target. The target
+  half never reaches the loss, so the weights equal plain fine-tuning's and only those statistics
+  differ: that is the published form. `both_halves` adds its cross-entropy, as AIREPAIR's patch does.
+- w-aug: images of the target classes are drawn with weight 1, others with `weight`.
+- w-loss: (1 - t) CE + t L, t = `target_weight`, L the mean over the directions present of CE on
+  images of one class predicted as the other; bias: the mean over the pairs (first, second) and
+  (first, third). (The published bias script has t the other way round.)
+- w-dbr: lam * CE - (1 - lam) * d(first, second), with d the L2 distance between the mean softmax of
+  one class and that of the other; bias: lam * CE + (1 - lam) * |d(first, second) - d(first, third)|.
+  (The published bias script computes that difference and then subtracts another variable; its
+  scripts also add ten images of the target classes to each batch.)
+- w-os: no training; it multiplies the softmax of the target classes by `eta`, which adds log(eta) to
+  their biases of the last layer. It cannot turn one class of the pair into the other; it moves mass
+  out of the pair.
 
 Bias is |conf(first, second) - conf(first, third)|, conf the mean over both directions of
 P(predicted b | true a); w-bn, w-aug and w-os take all three as target classes.

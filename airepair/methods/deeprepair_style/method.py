@@ -1,6 +1,8 @@
-"""deeprepair_style: Yu, Qi, Guo, Juefei-Xu, Xie, Ma and Zhao, "DeepRepair: Style-guided repairing for
-DNNs in the real-world operational environment", IEEE Transactions on Reliability 2021: the paper
-that AIREPAIR cites (what it runs is weighted regularisation, `deeprepair`).
+"""deeprepair_style: trains on images in the style of the failures (Yu, Qi, Guo, Juefei-Xu, Xie, Ma and
+Zhao, "DeepRepair: Style-guided repairing for DNNs in the real-world operational environment", IEEE
+Transactions on Reliability 2021).
+
+This is the paper that AIREPAIR cites; what AIREPAIR runs is weighted regularisation, `deeprepair`.
 
 Idea: the failures met in operation show the environment's style; training images painted in that
 style, in AugMix chains under a consistency loss, make the model robust there. The failures of each
@@ -8,8 +10,8 @@ class are clustered (k-means, k = 5, standardised pixels), one of each cluster i
 each training image takes the style of a random one; loss = CE(clean) + 12 * Jensen-Shannon(clean,
 two changed copies).
 
-Where the failures come from: the subject's environment (a corruption): the failing inputs, which
-come from there, and the training images that the model gets wrong under it. A subject without
+The failures come from the subject's environment (a corruption): they are the failing inputs, and the
+training images that the model gets wrong under the corruption. A subject without
 environment may be given one, `corruption=fog3`; its failing inputs are then not used for their
 style (they have train's), only learned from. Style transfer: the authors use WCT2, on a VGG that
 was trained elsewhere. Here the default is the same whitening and colouring on the wavelet subbands

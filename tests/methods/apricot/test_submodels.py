@@ -66,9 +66,7 @@ def test_strategies_on_weights_made_by_hand() -> None:
 
 
 def test_s1_is_additive_s2_contracts_s3_expands() -> None:
-    """Of n equal cases S1 leaves w's coefficient at 1, S2 makes it (1 - rate)^n, S3 (1 + rate)^n
-    (methods.md 2a).
-    """
+    """Of n equal cases S1 leaves w's coefficient at 1, S2 makes it (1 - rate)^n, S3 (1 + rate)^n."""
     rows = torch.tensor([[1, 0]]).repeat(20, 1)
     assert block(rows, 1, 0.005)[0] == pytest.approx(1)
     assert block(rows, 2, 0.005)[0] == pytest.approx(0.995**20)
