@@ -1,10 +1,12 @@
 """Puts small faults into the code, one at a time, and counts how many the tests notice.
 
-python -m benchmarks.mutants cover    the tests once under coverage (pytest-cov): which test runs which line
-python -m benchmarks.mutants run      300 mutants, drawn with a fixed seed; stopped, it goes on where it was
+python -m benchmarks.mutants cover    the tests of the rooms once under coverage: which test runs which line
+python -m benchmarks.mutants run      300 mutants, drawn with a fixed seed
 python -m benchmarks.mutants run --again      the survivors once more, after new tests (cover these
-first: cover tests/test_new.py)
+first: cover tests/methods/test_new.py)
 python -m benchmarks.mutants page     the score, and the survivors with their reasons, into reports/mutants
+
+Stopped, `cover` and `run` go on where they were; `page --so-far` shows what there is.
 """
 
 from __future__ import annotations
@@ -40,13 +42,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=300, help="mutants (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--again", action="store_true", help="run: the survivors too")
+    parser.add_argument("--so-far", action="store_true", help="page: of a run that has not ended")
     options = parser.parse_args(words)
     folder = options.out.absolute()
     try:
         if options.what == "cover":
             return cover(ROOT, folder / "coverage", options.tests)
         if options.what == "page":
-            share = write(folder, ROOT / "reports" / "mutants", options.seed)
+            share = write(folder, ROOT / "reports" / "mutants", options.seed, so_far=options.so_far)
             print(f"{100 * share:.1f} % noticed")
             return 0
         for result in run(

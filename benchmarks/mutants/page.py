@@ -7,11 +7,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from airepair.errors import UsageError
-from airepair.runner.provenance import commit
 
-from .trial import DRAWN, Result, results
+from .trial import COMMIT, DRAWN, Result, results
 
 REASONS = "survivors.toml"
 
@@ -22,10 +22,11 @@ def reasons(out: Path) -> dict[str, str]:
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def write(folder: Path, out: Path, seed: int) -> float:
+def write(folder: Path, out: Path, seed: int, *, so_far: bool = False) -> float:
     """Writes score.md and score.json into `out`; the share of killed mutants.
 
-    UsageError while mutants are left to try.
+    UsageError while mutants are left to try. With `so_far` the page is about those that were tried,
+    and says how many are left: they were drawn in random order, so these are a random sample, too.
     """
     keys = [
         f"{m['path']}:{m['line']}:{m['start']}: {m['name']}"
@@ -33,23 +34,23 @@ def write(folder: Path, out: Path, seed: int) -> float:
     ]
     found = results(folder)
     left = [key for key in keys if key not in found]
-    if left:
+    if left and not (so_far and len(left) < len(keys)):
         raise UsageError(
             f"{len(left)} of {len(keys)} mutants have not been tried; accepted: "
             f"a finished `python -m benchmarks.mutants run`"
         )
-    ended = {key: found[key] for key in keys}
+    ended = {key: found[key] for key in keys if key in found}
     killed = sum(r.status != "survived" for r in ended.values())
     out.mkdir(parents=True, exist_ok=True)
-    head, dirty = commit()
-    facts = {"commit": head, "dirty": dirty, "seed": seed, "mutants": len(keys), "killed": killed}
+    facts = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+    facts |= {"seed": seed, "drawn": len(keys), "mutants": len(ended), "killed": killed}
     lines = [[r.key, r.status, r.by] for r in ended.values()]
     (out / "score.json").write_text(json.dumps(facts | {"results": lines}, indent=1) + "\n", encoding="utf-8")
     (out / "score.md").write_text(page(ended, reasons(out), facts), encoding="utf-8")
-    return killed / len(keys)
+    return killed / len(ended)
 
 
-def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str, object]) -> str:
+def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str, Any]) -> str:
     """The Markdown page."""
     total, gone = (
         Counter(_room(r.key) for r in ended.values() if not alive or r.status == "survived")
@@ -62,7 +63,7 @@ def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str
         f"{len(ended)} small faults, drawn with seed {facts['seed']} over methods, what they share, "
         f"metrics and corruptions, were put into the code "
         f"one at a time (commit {str(facts['commit'])[:10]}). The tests noticed {killed}, "
-        f"{100 * killed / len(ended):.1f} %.",
+        f"{100 * killed / len(ended):.1f} %.{_left(facts)}",
         "",
         "`python -m benchmarks.mutants cover`, `run` and `page` make this page; "
         "the reasons are in [survivors.toml](survivors.toml).",
@@ -80,6 +81,11 @@ def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _left(facts: Mapping[str, Any]) -> str:
+    left = facts["drawn"] - facts["mutants"]
+    return f" The other {left} of the {facts['drawn']} drawn have not been tried." if left else ""
 
 
 def _room(key: str) -> str:

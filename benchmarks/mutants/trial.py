@@ -1,16 +1,19 @@
 """One mutant at a time: its file is changed in a copy of the checkout, its tests run there, and the
 file is put back.
+
+A test that fails counts only if it passes on the code as it is. Any end of pytest but "all passed"
+and "tests failed" says nothing of a mutant and stops the run.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
+import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,16 +22,19 @@ import msgspec
 from filelock import FileLock
 
 from airepair.errors import UsageError
+from airepair.runner.provenance import commit
 
+from .child import preload, tested
 from .covering import Covered
 from .mutate import Mutant
 from .scope import drawn
 
-DRAWN, RESULTS, TREE = "drawn.json", "results.jsonl", "tree"
-FACTOR, LEAST = (
-    5,
-    60,
-)  # CPU seconds that a mutant's tests may take: so many times what they took before, and so many more
+DRAWN, RESULTS, SOUND, COMMIT, TREE = "drawn.json", "results.jsonl", "sound.txt", "commit.json", "tree"
+# CPU seconds that a mutant's tests may take: so many times what they took before, and so many more
+FACTOR, LEAST = 4, 20
+PASSED = 0
+FAILED = (1, 2, 4)  # pytest's exit codes if tests failed, or their file could not be imported
+OVER = (-signal.SIGXCPU, -signal.SIGKILL)
 Status = Literal["killed", "survived", "timeout"]
 
 
@@ -89,6 +95,9 @@ def run(root: Path, folder: Path, tests: Covered, count: int, seed: int, *, agai
     with FileLock(folder / "lock", timeout=0):
         tree = copied(root, folder)
         known = results(folder)
+        head, dirty = commit()
+        (folder / COMMIT).write_text(json.dumps({"commit": head, "dirty": dirty}), encoding="utf-8")
+        preload()
         for mutant in of_folder(tree, folder, count, seed):
             before = known.get(mutant.key)
             if before is None or (again and before.status == "survived"):
@@ -99,44 +108,58 @@ def run(root: Path, folder: Path, tests: Covered, count: int, seed: int, *, agai
 
 
 def tried(tree: Path, folder: Path, mutant: Mutant, tests: Covered) -> Result:
-    """The mutant's tests; none of them is a survivor, too."""
+    """How the mutant ends by its tests; with none of them it is a survivor, too."""
     chosen = tests.of(mutant)
-    if not chosen:
-        return Result(mutant.key, "survived", "", 0)
-    file = tree / mutant.path
-    source = file.read_text(encoding="utf-8")
-    seconds = LEAST + FACTOR * round(sum(tests.seconds.get(t, 1.0) for t in chosen))
+    while chosen:
+        seconds = LEAST + FACTOR * round(sum(tests.seconds.get(t, 1.0) for t in chosen))
+        with changed(tree / mutant.path, mutant):
+            code, said = tested(tree, folder / "cache", ["-x", *chosen], seconds)
+        if code == PASSED:
+            return Result(mutant.key, "survived", "", len(chosen))
+        if code in OVER:
+            return Result(mutant.key, "timeout", "", len(chosen))
+        if code < 0:  # a crash of the interpreter
+            return Result(mutant.key, "killed", signal.Signals(-code).name, len(chosen))
+        by = failed(said)
+        if code not in FAILED or not by:
+            raise UsageError(f"the tests of {mutant.key} ended with exit code {code}: {said[-500:]}")
+        if sound(tree, folder, by, [by] if "::" in by else [by, "--collect-only"]):
+            return Result(mutant.key, "killed", by, len(chosen))
+        chosen = [t for t in chosen if t != by and not t.startswith(f"{by}::")]
+    return Result(mutant.key, "survived", "", 0)
+
+
+@contextmanager
+def changed(file: Path, mutant: Mutant) -> Iterator[None]:
+    """The file with the mutant in it, and as it was again.
+
+    Python compares a file's time, in whole seconds, with that of its bytecode, so each state gets
+    a time of its own.
+    """
+    source, stat = file.read_text(encoding="utf-8"), file.stat()
+    newer = int(stat.st_mtime) + 1 + mutant.start * 2
     try:
         file.write_text(mutant.applied(source), encoding="utf-8")
-        done = _pytest(tree, folder, chosen, seconds)
+        os.utime(file, (newer, newer))
+        yield
     finally:
         file.write_text(source, encoding="utf-8")
-    if done.returncode == 0:
-        return Result(mutant.key, "survived", "", len(chosen))
-    if done.returncode < 0:
-        return Result(mutant.key, "timeout", "", len(chosen))
-    failed = [
-        line.split()[1]
-        for line in done.stdout.splitlines()
-        if line.startswith(("FAILED", "ERROR")) and len(line.split()) > 1
-    ]
-    return Result(mutant.key, "killed", failed[0] if failed else f"exit code {done.returncode}", len(chosen))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def _pytest(tree: Path, folder: Path, chosen: list[str], seconds: int) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a change within the clock's resolution would find the old bytecode
-        "OMP_NUM_THREADS": "1",
-        "AIREPAIR_CACHE": str(folder / "cache"),
-    }
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *chosen]
-    return subprocess.run(
-        words,
-        cwd=tree,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds)),
-    )
+def failed(said: str) -> str:
+    """The first test, or file of tests, that pytest says failed; "" if it says none."""
+    lines = (line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR ")))
+    return next((line.partition(" ")[2].partition(" - ")[0] for line in lines), "")
+
+
+def sound(tree: Path, folder: Path, name: str, words: Sequence[str]) -> bool:
+    """Whether a test passes on the code as it is; each is asked once."""
+    file = folder / SOUND
+    known = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    if f"passes {name}" in known or f"fails {name}" in known:
+        return f"passes {name}" in known
+    code, _ = tested(tree, folder / "cache", words, LEAST * 10)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(f"{'passes' if code == PASSED else 'fails'} {name}\n")
+    return code == PASSED

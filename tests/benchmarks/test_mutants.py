@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from airepair.errors import UsageError
-from benchmarks.mutants.covering import BUDGET, Covered
+from benchmarks.mutants.covering import BUDGET, Covered, cover, covered
 from benchmarks.mutants.mutate import Mutant, mutants
 from benchmarks.mutants.page import write
-from benchmarks.mutants.scope import drawn, everything
-from benchmarks.mutants.trial import DRAWN, RESULTS, tried
+from benchmarks.mutants.scope import SCOPE, drawn, everything, files
+from benchmarks.mutants.trial import COMMIT, DRAWN, RESULTS, SOUND, tried
 
 ROOT = Path(__file__).parents[2]
 SOURCE = '''"""A docstring with 1 + 1."""
@@ -56,6 +56,17 @@ def test_every_mutant_of_the_scope_is_a_program() -> None:
     assert drawn(ROOT, 20, 0) == drawn(ROOT, 20, 0) != drawn(ROOT, 20, 1)
 
 
+def test_the_scope_is_there_and_each_file_counts_once(tmp_path: Path) -> None:
+    """A file that is listed twice would be drawn twice as often; one that has moved, never."""
+    found = files(ROOT)
+    assert len(found) == len(set(found)) > 100
+    for name in SCOPE:
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / SCOPE[-1]).rmdir()
+    with pytest.raises(UsageError, match=f"{SCOPE[-1]} is in the scope"):
+        files(tmp_path)
+
+
 def test_a_mutant_gets_the_tests_of_its_line_its_own_file_first_within_the_budget() -> None:
     """A line that runs on import gets those of the whole file."""
     known = Covered(
@@ -69,15 +80,72 @@ def test_a_mutant_gets_the_tests_of_its_line_its_own_file_first_within_the_budge
 @pytest.mark.parametrize(("sign", "status"), [("-", "killed"), ("+ 0 +", "survived")])
 def test_a_mutant_ends_by_its_tests_and_the_file_is_put_back(tmp_path: Path, sign: str, status: str) -> None:
     """Found out by the test that fails; a survivor if all pass."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    source = "def f(x):\n    return x + 1\n"
-    (tree / "m.py").write_text(source)
-    (tree / "test_m.py").write_text("from m import f\n\ndef test_f():\n    assert f(1) == 2\n")
-    mutant = Mutant("m.py", 2, source.index("+"), source.index("+") + 1, sign, f"+ -> {sign}")
+    tree, mutant = checkout(tmp_path, sign)
+    source, time = (tree / "m.py").read_text(), (tree / "m.py").stat().st_mtime_ns
     result = tried(tree, tmp_path, mutant, Covered({"m.py": {2: ["test_m.py::test_f"]}}, {}))
     assert (result.status, result.by) == (status, "test_m.py::test_f" if status == "killed" else "")
     assert (tree / "m.py").read_text() == source
+    assert (tree / "m.py").stat().st_mtime_ns == time
+
+
+def checkout(folder: Path, sign: str = "-", more: str = "") -> tuple[Path, Mutant]:
+    """A program, its tests, and a mutant of it."""
+    tree = folder / "tree"
+    tree.mkdir()
+    source = "def f(x):\n    return x + 1\n"
+    (tree / "m.py").write_text(source)
+    (tree / "test_m.py").write_text(f"from m import f\n\ndef test_f():\n    assert f(1) == 2\n{more}")
+    return tree, Mutant("m.py", 2, source.index("+"), source.index("+") + 1, sign, f"+ -> {sign}")
+
+
+def test_a_test_that_fails_without_the_mutant_has_not_noticed_it(tmp_path: Path) -> None:
+    """It is left out, and the others decide."""
+    tree, mutant = checkout(tmp_path, "+ 0 +", "\ndef test_broken():\n    assert f(1) == 3\n")
+    names = ["test_m.py::test_broken", "test_m.py::test_f"]
+    result = tried(tree, tmp_path, mutant, Covered({"m.py": {2: names}}, {}))
+    assert (result.status, result.tests) == ("survived", 1)
+    assert (tmp_path / SOUND).read_text() == "fails test_m.py::test_broken\n"
+
+
+def test_a_mutant_that_does_not_import_is_noticed_and_a_test_that_is_not_found_notices_nothing(
+    tmp_path: Path,
+) -> None:
+    """pytest ends with an error in both, which says something of the mutant in the first alone."""
+    tree, mutant = checkout(tmp_path, "1 1")
+    known = Covered({"m.py": {2: ["test_m.py::test_f"]}}, {})
+    assert tried(tree, tmp_path, mutant, known).by == "test_m.py"
+    with pytest.raises(UsageError, match="ended with exit code 4"):
+        tried(tree, tmp_path, mutant, Covered({"m.py": {2: ["test_gone.py::test_f"]}}, {}))
+
+
+def test_a_mutant_that_never_ends_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets a limit of CPU time."""
+    monkeypatch.setattr("benchmarks.mutants.trial.LEAST", 3)
+    tree, mutant = checkout(tmp_path, "+ (lambda: [0 for _ in iter(int, 1)])()[0] +")
+    known = Covered({"m.py": {2: ["test_m.py::test_f"]}}, {"test_m.py::test_f": 0.0})
+    assert tried(tree, tmp_path, mutant, known).status == "timeout"
+
+
+def test_covering_says_which_test_runs_which_line_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    """In folders of tests too; a file that was covered is not run again unless it is named."""
+    tests = tmp_path / "root" / "tests" / "metrics"
+    tests.mkdir(parents=True)
+    (tmp_path / "root" / "airepair").mkdir()
+    (tmp_path / "root" / "airepair" / "__init__.py").write_text("")
+    (tmp_path / "root" / "airepair" / "m.py").write_text("def f():\n    return 1\n\ndef g():\n    return 2\n")
+    (tests / "test_m.py").write_text(
+        "from airepair.m import f, g\n\ndef test_f():\n    f()\n\n"
+        "class TestG:\n    def test_g(self):\n        g()\n"
+    )
+    out = tmp_path / "out" / "coverage"
+    assert cover(tmp_path / "root", out, []) == 0
+    found = covered(out)
+    assert found.lines["airepair/m.py"][2] == ["tests/metrics/test_m.py::test_f"]
+    assert found.lines["airepair/m.py"][5] == ["tests/metrics/test_m.py::TestG::test_g"]
+    assert set(found.seconds) == {t for line in (2, 5) for t in found.lines["airepair/m.py"][line]}
+    before = (out / "tests.metrics.test_m.xml").stat().st_mtime_ns
+    assert cover(tmp_path / "root", out, []) == 0
+    assert (out / "tests.metrics.test_m.xml").stat().st_mtime_ns == before
 
 
 def test_the_page_wants_every_mutant_and_names_survivors_with_their_reasons(tmp_path: Path) -> None:
@@ -90,17 +158,24 @@ def test_the_page_wants_every_mutant_and_names_survivors_with_their_reasons(tmp_
         for n in (1, 2)
     ]
     (work / DRAWN).write_text(json.dumps(drawn_))
+    (work / COMMIT).write_text(json.dumps({"commit": "0123456789abcdef", "dirty": False}))
     keys = [f"airepair/metrics/m.py:{n}:{n}: + -> -" for n in (1, 2)]
     (work / RESULTS).write_text(
         json.dumps({"key": keys[0], "status": "killed", "by": "t", "tests": 1}) + "\n"
     )
     with pytest.raises(UsageError, match="1 of 2 mutants have not been tried"):
         write(work, out, 0)
+    assert write(work, out, 0, so_far=True) == 1.0
+    assert (
+        "noticed 1, 100.0 %. The other 1 of the 2 drawn have not been tried."
+        in (out / "score.md").read_text()
+    )
     with (work / RESULTS).open("a") as file:
         file.write(json.dumps({"key": keys[1], "status": "survived", "by": "", "tests": 3}) + "\n")
     (out / "survivors.toml").write_text(f'"{keys[1]}" = "equal by construction"\n')
     assert write(work, out, 0) == 0.5
     page = (out / "score.md").read_text()
-    assert "noticed 1, 50.0 %" in page
+    assert "(commit 0123456789)" in page
+    assert "noticed 1, 50.0 %.\n" in page
     assert f"| `{keys[1]}` | equal by construction |" in page
     assert "| metrics | 2 | 1 |" in page
