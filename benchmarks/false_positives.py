@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from airepair.host.atomic import write_atomically
-from airepair.report.statistics import LEVEL, Pair, by_image, by_seed
+from airepair.report.comparison import LEVEL
+from airepair.report.statistics import Pair, by_image, by_seed
 
 IMAGES, TESTED = 1_797, 497
 SEEDS = (3, 5, 10, 20)

@@ -1,5 +1,9 @@
 """Lists what is registered (methods with their options, models, data sets, metrics, faults), and
 what cannot be imported.
+
+The cards of built-in methods and external tools follow from this package's source and the tools'
+manifests alone, so they are kept in the cache under a digest of these: only a change, or a method of
+another package, makes the list import methods, and torch with them.
 """
 
 from __future__ import annotations
@@ -11,11 +15,17 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
+import airepair
+from airepair import paths
 from airepair.data import DATASETS
 from airepair.errors import UsageError
 from airepair.external.manifest import installed
+from airepair.host.digest import of_files, of_json
+from airepair.host.kept_values import KeptValues
 from airepair.methods import METHODS
 from airepair.metrics import broken, entries
 from airepair.models import MODELS
@@ -73,27 +83,36 @@ def _end(value: float | None, otherwise: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Each method's card: category, paper, first sentence, options, needs."""
-    found, broken = _each(METHODS, name, _card)
-    if name is None:
-        tools, torn = _tools()
-        found, broken = found | tools, broken | torn
-    return found, broken
-
-
-def _tools() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The external tools that are found, as methods."""
-    found, broken = {}, {}
-    for name in (f"tool:{folder}" for folder in installed()):
+    if name is not None:
+        return _each(METHODS, name, _card)
+    kept = KeptValues(paths.cache() / "cards.jsonl")
+    found: dict[str, dict[str, Any]] = {}
+    broken = METHODS.ignored()
+    tools = {f"tool:{tool}": [folder / "tool.toml"] for tool, folder in installed().items()}
+    for method in (*METHODS.names(), *tools):
+        known = method in METHODS.builtin or method in tools
+        make = partial(_card_of, method)
         try:
-            found[name] = _card(METHODS.get(name))
+            key = of_json([method, of_package(), of_files(tools.get(method, []))])
+            found[method] = kept.of(key, make) if known else make()
         except UsageError as error:
-            broken[name] = str(error)
+            broken[method] = str(error)
     return found, broken
+
+
+def _card_of(method: str) -> dict[str, Any]:
+    return _card(METHODS.get(method))
+
+
+@cache
+def of_package() -> str:
+    """The digest of this package's source."""
+    return of_files(Path(airepair.__file__).parent.rglob("*.py"))
 
 
 def _card(cls: Any) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from airepair.records.files import record_files
 from airepair.verification import mark as marks
 from airepair.verification.again import repeated
 from airepair.verification.answers import contradictions
-from airepair.verification.judging import Repeated, judged
+from airepair.verification.judging import judged
+from airepair.verification.mark import Repeated
 from airepair.verification.sample import drawn
 
 

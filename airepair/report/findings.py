@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from airepair.records import Record, version
 from airepair.report.cells import Grid, baseline, column, grid
+from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.leads import leads
 from airepair.report.markdown import escape, markdown
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import interval, p_text
 from airepair.report.pairs import after, before, compared
-from airepair.report.statistics import LEVEL, Comparison, holm
 from airepair.report.table import Entry, Heading, Row, Table, fixed
 from airepair.report.table1 import METRICS
 from airepair.report.table3 import CONTROL, IDEA, questions

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from airepair.report.cells import Grid, gain, sample
+from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.facts import wrecked
 from airepair.report.ordering import Column
 from airepair.report.pairs import after, compared
-from airepair.report.statistics import LEVEL, Comparison, holm
 
 
 @dataclass(frozen=True)

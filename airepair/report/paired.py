@@ -10,10 +10,10 @@ from __future__ import annotations
 from airepair.records import Record
 from airepair.report.cells import Grid
 from airepair.report.claims import claims
+from airepair.report.comparison import DRAWS, Comparison
 from airepair.report.facts import marked, wreck_note
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.pairs import after, before, compared
-from airepair.report.statistics import DRAWS, Comparison
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed
 
 

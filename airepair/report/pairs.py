@@ -1,15 +1,24 @@
 """Two models on the same test images, seed by seed, as records hold them: a repaired one, its
 subject, or a state kept on the way.
+
+A comparison depends on its records' texts and numbers alone, so it is kept in the cache under their
+digest: a table that is printed again loads neither numpy nor scipy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+from airepair import paths
+from airepair.host.digest import of_files, of_json
+from airepair.host.kept_values import KeptValues
 from airepair.records import Phase, Record
-from airepair.records.right_answers import indices, unpack
-from airepair.report.statistics import Comparison, Pair, by_image, by_seed
+from airepair.report.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,35 @@ def compared(seeds: Iterable[tuple[Answers, Answers]], metric: str) -> Compariso
     found = [(a, b) for a, b in seeds if metric in a.scores and metric in b.scores and a.tested == b.tested]
     if not found:
         return None
-    if metric == "accuracy" and all(a.right and b.right for a, b in found):
-        return by_image([Pair(unpack(a.right), unpack(b.right), indices(a.tested)) for a, b in found])
-    return by_seed([a.scores[metric] - b.scores[metric] for a, b in found])
+    by_image = metric == "accuracy" and all(a.right and b.right for a, b in found)
+    asked: list[Any] = (
+        [(a.tested, a.right, b.right) for a, b in found]
+        if by_image
+        else [a.scores[metric] - b.scores[metric] for a, b in found]
+    )
+    return _comparison(
+        kept_comparisons(paths.cache()).of(
+            of_json(asked), lambda: asdict(_computed(asked, by_image=by_image))
+        )
+    )
+
+
+def _computed(asked: list[Any], *, by_image: bool) -> Comparison:
+    from airepair.report import statistics  # numpy and scipy: two seconds, for what is not kept
+
+    return statistics.by_texts(asked) if by_image else statistics.by_seed(asked)
+
+
+def _comparison(kept: Mapping[str, Any]) -> Comparison:
+    """The values as JSON has them: lists in place of tuples."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+    return Comparison(**values)
+
+
+@cache
+def kept_comparisons(folder: Path) -> KeptValues:
+    """The comparisons that this version of the code has computed with these versions of numpy and scipy."""
+    here = Path(__file__).parent
+    code = of_files([here / "comparison.py", here / "statistics.py"])
+    key = of_json([code, version("numpy"), version("scipy")])
+    return KeptValues(folder / "comparisons" / f"{key[:16]}.jsonl")

@@ -1,5 +1,5 @@
 """Tests of one model against another over seeds and test images: McNemar's, a bootstrap of both, a
-permutation of the seeds, Holm's correction.
+permutation of the seeds.
 
 A seed draws its own splits, so an image may be a test image of some seeds only. The bootstrap is
 the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2),
@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, permutation_test
 
-DRAWS = 10_000  # the smallest p is 2 / 10,001, which Holm's correction can multiply by a hundred
+from airepair.records.right_answers import indices, unpack
+from airepair.report.comparison import DRAWS, LEVEL, Comparison
+
 PERMUTATIONS = 9_999  # all of them where there are fewer: up to 13 seeds
 SEED = 20_241_124  # fixed: same records, same bytes
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,35 +38,16 @@ class Pair:
     index: NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One model against another over `n` seeds.
-
-    `difference` is the mean over seeds (of shares, 0..1); `low` and `high` bound its 95 % interval,
-    None for one seed without its images; `bootstrap` and `permutation` are two-sided p-values. By
-    image: those that only the first gets right (`gained`) and only the second (`lost`), and
-    McNemar's exact p, one of each per seed.
-    """
-
-    n: int
-    difference: float
-    low: float | None
-    high: float | None
-    bootstrap: float
-    permutation: float
-    gained: tuple[int, ...] = ()
-    lost: tuple[int, ...] = ()
-    mcnemar: tuple[float, ...] = ()
-
-    @property
-    def p(self) -> float:
-        """The larger p."""
-        return max(self.bootstrap, self.permutation)
-
-
 def mcnemar(gained: int, lost: int) -> float:
     """The exact two-sided p of McNemar's test: a fair coin on the images on which the two differ."""
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def by_texts(seeds: Sequence[tuple[str, str, str]]) -> Comparison:
+    """`by_image` of one triple per seed, as records hold them: the test images, the right answers of
+    the first model and those of the second.
+    """
+    return by_image([Pair(unpack(first), unpack(second), indices(tested)) for tested, first, second in seeds])
 
 
 def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
@@ -182,24 +164,3 @@ def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
         rng=np.random.default_rng(SEED),
     )
     return float(found.pvalue)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of each
-    comparison within its family, in their order.
-    """
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate([min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(order)])
-    found = np.empty(len(p))
-    found[order] = adjusted
-    return [float(v) for v in found]
-
-
-def fewest_seeds(comparisons: int = 1) -> int:
-    """How many seeds it takes until the permutation test can reach LEVEL at all for the first of
-    that many comparisons.
-    """
-    n = 1
-    while 2 / 2**n * comparisons >= LEVEL:
-        n += 1
-    return n

@@ -17,11 +17,11 @@ from functools import partial
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.claims import claims, column_notes, commit
+from airepair.report.comparison import LEVEL
 from airepair.report.facts import FLAG, FLAGGED, conditions, marked, temperature_alone, wreck_note
 from airepair.report.leads import leads
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paper import Paper
-from airepair.report.statistics import LEVEL
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}

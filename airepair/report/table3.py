@@ -18,12 +18,12 @@ from airepair.case import split_variant
 from airepair.records import SAME_NORM, Record
 from airepair.report.cells import Grid, ablation, gain, sample
 from airepair.report.claims import claims
+from airepair.report.comparison import LEVEL, Comparison, fewest_seeds, holm
 from airepair.report.facts import marked, wreck_note
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import bounds, interval, p_text
 from airepair.report.pairs import Answers, after, compared, kept
 from airepair.report.states import control_of, largest_within, trained
-from airepair.report.statistics import LEVEL, Comparison, fewest_seeds, holm
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
 from airepair.report.twins import Twins, once, twins
 

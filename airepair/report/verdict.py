@@ -13,10 +13,10 @@ from airepair import BENCHMARK_VERSION
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, faulty, gain, sample, score
 from airepair.report.claims import missing_cells
+from airepair.report.comparison import fewest_seeds
 from airepair.report.costs import COLUMNS
 from airepair.report.facts import category
 from airepair.report.ordering import CONTROLS, PAPER_METHODS, Column, method_title
-from airepair.report.statistics import fewest_seeds
 from airepair.report.table import fixed
 from airepair.report.table3 import CONTROL, IDEA, Question, questions
 

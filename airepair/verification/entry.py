@@ -14,7 +14,7 @@ from airepair import BENCHMARK_VERSION
 from airepair.errors import UsageError
 from airepair.host.validation import Word, checked, toml_file
 from airepair.records import FINISHED, Found, Record, version
-from airepair.report.statistics import fewest_seeds
+from airepair.report.comparison import fewest_seeds
 from airepair.verification.answers import contradictions
 
 ENTRY = "entry.toml"

@@ -8,8 +8,6 @@ draws of one model (McNemar's exact test on the test images, p of at least LEAST
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,18 +15,9 @@ from airepair.records import Record
 from airepair.records.fingerprint import differences, of
 from airepair.records.right_answers import unpack
 from airepair.report.statistics import mcnemar
+from airepair.verification.mark import Repeated
 
 LEAST = 0.001
-Word = Literal["reproduced", "contradicted", "not tried"]
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """One cell of the sample: the word, and why."""
-
-    key: str
-    word: Word
-    why: str
 
 
 def judged(reported: Record, again: Record | None) -> Repeated:

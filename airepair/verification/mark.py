@@ -17,10 +17,18 @@ from airepair.errors import UsageError
 from airepair.host.atomic import write_atomically
 from airepair.host.digest import of_files
 from airepair.host.validation import checked
-from airepair.verification.judging import Repeated
 
 MARK = "verification.json"
 Word = Literal["reported", "reproduced", "contradicted"]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One cell of the sample that was run again (judging.py): the word, and why."""
+
+    key: str
+    word: Literal["reproduced", "contradicted", "not tried"]
+    why: str
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import pytest
 
 from airepair.report import render, write_all
 from airepair.report.cells import grid
+from airepair.report.comparison import fewest_seeds, holm
 from airepair.report.paired import paired
-from airepair.report.statistics import Pair, by_image, by_seed, fewest_seeds, holm, mcnemar, permuted
+from airepair.report.statistics import Pair, by_image, by_seed, mcnemar, permuted
 from tests.report_records import answered, record
 
 
