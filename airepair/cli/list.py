@@ -9,7 +9,6 @@ another package, makes the list import methods, and torch with them.
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import sys
@@ -17,20 +16,23 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import airepair
 from airepair import paths
 from airepair.data import DATASETS
 from airepair.errors import UsageError
 from airepair.external.manifest import installed
+from airepair.faults import FAULTS
 from airepair.host.digest import of_files, of_json
 from airepair.host.kept_values import KeptValues
 from airepair.methods import METHODS
 from airepair.metrics import broken, entries
 from airepair.models import MODELS
 from airepair.options import SOURCES, describe
-from airepair.registry import Registry
+
+if TYPE_CHECKING:
+    from airepair.registry import Registry
 
 WHAT = ("methods", "models", "datasets", "metrics", "faults")
 
@@ -138,10 +140,7 @@ def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str
 
 def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The known faults that subjects can carry."""
-    registry = getattr(importlib.import_module("airepair.faults"), "FAULTS", {})
-    if isinstance(registry, Registry):
-        return _each(registry, name, _fault)
-    return {k: _sentence(v) for k, v in registry.items() if name in (None, k)}, {}
+    return _each(FAULTS, name, _fault)
 
 
 def _fault(cls: Any) -> dict[str, Any]:

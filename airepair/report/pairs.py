@@ -7,6 +7,7 @@ digest: a table that is printed again loads neither numpy nor scipy.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -71,9 +72,10 @@ def compared(seeds: Iterable[tuple[Answers, Answers]], metric: str) -> Compariso
 
 
 def _computed(asked: list[Any], *, by_image: bool) -> Comparison:
-    from airepair.report import statistics  # numpy and scipy: two seconds, for what is not kept
-
-    return statistics.by_texts(asked) if by_image else statistics.by_seed(asked)
+    """Imported now: it loads numpy and scipy, which take two seconds, for what is not kept."""
+    statistics = importlib.import_module("airepair.report.statistics")
+    found: Comparison = statistics.by_texts(asked) if by_image else statistics.by_seed(asked)
+    return found
 
 
 def _comparison(kept: Mapping[str, Any]) -> Comparison:
