@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airepair.errors import UsageError, one_line
-from airepair.gate.defaults import LEVEL, RULES
 from airepair.records import Record, read
-from airepair.suite.session import add_option, case_of, option
+from airepair.suite.session import case_of, option
 
 from .reporter import Reporter
 
@@ -32,38 +31,6 @@ JUDGED = (
     pytest.ExitCode.NO_TESTS_COLLECTED,
 )  # the others keep their meaning
 DESELECTED = "airepair_deselected"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup(
-        "airepair-gate", "AIREPAIR: the gate (docs/reports.md, Comparing with a baseline)"
-    )
-    add_option(
-        group,
-        __name__,
-        "--baseline",
-        default=None,
-        metavar="RUN",
-        help="compare with the records of that file or folder at the end",
-    )
-    add_option(
-        group,
-        __name__,
-        "--fail-if",
-        action="append",
-        default=[],
-        metavar="RULE",
-        help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
-        f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
-    )
-    add_option(
-        group,
-        __name__,
-        "--level",
-        type=float,
-        default=None,
-        help=f"how sure a decision must be (default: the same files, else {LEVEL})",
-    )
 
 
 class Deselected:

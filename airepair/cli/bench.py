@@ -14,13 +14,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import airepair
+from airepair.cli.flags import GROUPS, flags_of
 from airepair.errors import UsageError
 
 
@@ -61,19 +59,17 @@ def surroundings(root: Path) -> dict[str, str]:
 
 
 def options_help(width: int = 100) -> str:
-    """The suite's own options, grouped as its plugins register them."""
+    """The suite's own options in their groups."""
     lines = []
-    for group, options in registered().items():
-        lines += [f"\n{group}"]
-        for names, about in options:
-            value = (
-                ""
-                if "action" in about and about["action"] != "append"
-                else f" {about.get('metavar') or 'VALUE'}"
-            )
-            lines.append(f"  {names}{value}")
-            text = str(about.get("help", "")) % {"default": about.get("default")}
-            lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    for name, heading in GROUPS.items():
+        lines.append(f"\n{heading}")
+        for flag in flags_of("bench"):
+            if flag.doors["bench"].group == name:
+                about = flag.about("bench")
+                bare = "action" in about and about["action"] != "append"
+                lines.append(f"  {flag.name}" + ("" if bare else f" {about.get('metavar') or 'VALUE'}"))
+                text = about["help"] % {"default": about.get("default")}
+                lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 
@@ -87,43 +83,9 @@ def long_form(word: str, short: Sequence[str]) -> str:
     return f"--airepair-{name.removeprefix('--')}{equals}{value}" if name in short else word
 
 
-def registered() -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """The installed plugin's options by group, asked of the plugins themselves: the short form, and
-    what was said of it.
-    """
-    from airepair.suite.plugin import MODULES
-
-    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-
-    class Noting:
-        def __init__(self, group: str = "") -> None:
-            self.group = group
-
-        def getgroup(self, name: str, description: str = "") -> Noting:
-            return Noting(description or name)
-
-        def addoption(self, *names: str, **about: Any) -> None:
-            short = f"--{names[-1].removeprefix('--').removeprefix('airepair-')}"
-            found.setdefault(self.group, []).append((short, about))
-
-    for name in MODULES:
-        register = getattr(_module(name), "pytest_addoption", None)
-        if (
-            register is not None and len(signature(register).parameters) == 1
-        ):  # one with more looks at what is given and adds nothing
-            register(Noting())
-    return found
-
-
-def _module(name: str) -> Any:
-    """A plugin of the suite, from the checkout or as it is installed."""
-    root = Path(airepair.__file__).resolve().parents[1]
-    return import_module(name if _is_checkout(root) else f"airepair.suite.{name}")
-
-
 def short_options() -> tuple[str, ...]:
     """The short forms of the installed plugin's options."""
-    return tuple(names for options in registered().values() for names, _ in options)
+    return tuple(flag.name for flag in flags_of("bench"))
 
 
 def command(root: Path) -> list[str]:

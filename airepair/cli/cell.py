@@ -12,13 +12,12 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
-from airepair.arithmetic.setup import NATIVE, set_up
+from airepair.arithmetic.setup import set_up
+from airepair.cli.flags import add_flags
 from airepair.errors import UsageError
 from airepair.runner.cell import CellSpec
 from airepair.runner.device import check_device
-from airepair.runner.storage import Keep
 from airepair.settings import wants_portable
 
 
@@ -26,17 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SPEC, --out, --device, --keep-models, --native."""
     parser.set_defaults(body="airepair.cli.commands.cell")
     parser.add_argument("spec", type=Path, help="a spec file that `airepair plan` wrote")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where the record and the cell's files go"
-    )
-    parser.add_argument("--device", metavar="auto|cpu|cuda", help="default: the plan's")
-    parser.add_argument(
-        "--keep-models",
-        default="all",
-        choices=get_args(Keep),
-        help="which repaired weights are kept in this folder",
-    )
-    parser.add_argument("--native", action="store_true", help=NATIVE)
+    add_flags(parser, "cell")
 
 
 def prepare(args: argparse.Namespace) -> None:

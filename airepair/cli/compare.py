@@ -15,8 +15,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from airepair.cli.flags import add_flags
 from airepair.errors import printable
-from airepair.gate.defaults import LEVEL, RULES
 from airepair.gate.output import table, write
 from airepair.gate.rules import rules_of
 from airepair.gate.verdict import judge
@@ -29,29 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """OLD, NEW, --fail-if, --level, --format, --out."""
     parser.add_argument("old", type=Path, help="the baseline: a record file (.jsonl) or a folder of a run")
     parser.add_argument("new", type=Path, help="the records to judge")
-    parser.add_argument(
-        "--fail-if",
-        action="append",
-        default=[],
-        metavar="RULE",
-        help="[METHOD/]METRIC:-0.5pp, METRIC:-1%% of the old value, METRIC:off, missing:off; may be repeated"
-        f" (default: pytest.ini or pyproject.toml here, else {' '.join(RULES)})",
-    )
-    parser.add_argument(
-        "--level",
-        type=float,
-        default=None,
-        help=f"how sure a decision must be (default: the same files, else {LEVEL})",
-    )
-    parser.add_argument(
-        "--format", choices=("txt", "md", "tex", "csv"), default="txt", help="the form of the table"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="also write gate.json, gate.md (a step summary) and gate-badge.json there",
-    )
+    add_flags(parser, "compare")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from airepair.cli.flags import add_flags
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two paths, and what IN does not say of itself."""
@@ -29,23 +31,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shape of one input, if IN does not state it: C,H,W of an image, "
         "784 of a flat vector (default: the first common one that fits)",
     )
-    parser.add_argument(
-        "--net_arch",
-        "--net-arch",
-        help="network of a bare state dict: resnet (with --depth), mnist, fmnist, "
-        "a name of `airepair list models`, or code of your own, "
-        "which is run: package.module:factory or file.py:Net",
-    )
-    parser.add_argument("--depth", type=int, help="depth of a resnet")
-    parser.add_argument("--width", type=int, help="channels of a resnet's stem")
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="let IN run code when it is read (TorchScript, pickled module); only if you trust its origin",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="KEY",
-        help="which weights to use if a checkpoint holds several: model, model_ema, ...",
-    )
-    parser.add_argument("--trust-lambda", action="store_true", help="the same for Keras Lambda layers")
+    add_flags(parser, "convert")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from airepair.cli.flags import add_flags
 from airepair.host.atomic import write_atomically
 from airepair.records import read
 from airepair.report.findings import findings
@@ -19,9 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where the page is written (default: it is printed)"
-    )
+    add_flags(parser, "findings")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import airepair
 from airepair import paths
+from airepair.cli.flags import add_flags
 from airepair.data import DATASETS
 from airepair.errors import UsageError
 from airepair.external.manifest import installed
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`what`, optionally one name, and JSON instead of text."""
     parser.add_argument("what", choices=WHAT, help="what to list")
     parser.add_argument("name", nargs="?", help="only this one; for methods also MODULE:CLASS or a+b")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    add_flags(parser, "list")
 
 
 def run(args: argparse.Namespace) -> int:

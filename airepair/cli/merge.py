@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from airepair.cli.flags import add_flags
 from airepair.errors import UsageError, printable
 from airepair.host.atomic import replacing
 from airepair.records import scan
@@ -33,17 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="DIR", help="folders that hold records.jsonl and cells/"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument(
-        "--plan",
-        type=Path,
-        metavar="DIR",
-        help="the folder of `airepair plan`: says which cells have no record",
-    )
+    add_flags(parser, "merge")
     parser.add_argument("--prefer", choices=get_args(Prefer), help="which side of a contradiction is kept")
-    parser.add_argument(
-        "--keep-models", default="best", choices=get_args(Keep), help="which repaired weights are kept"
-    )
 
 
 def run(args: argparse.Namespace) -> int:

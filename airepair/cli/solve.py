@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from airepair.cli.flags import add_flags
+
 NEEDS = {"wins": "y", "second-best": "", "orders": "orders"}
 
 
@@ -48,21 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--first", type=int, help="only the first N inputs")
     parser.add_argument(
-        "--seconds", type=float, default=120.0, help="time limit of the solver (default: 120)"
-    )
-    parser.add_argument(
         "--entries",
         type=int,
         default=20_000_000,
         help="size limit of the program in numbers (default: 20,000,000)",
     )
-    parser.add_argument(
-        "--net_arch", "--net-arch", help="whose weights a bare state dict holds (see airepair list models)"
-    )
-    parser.add_argument("--depth", type=int, help="depth of a resnet")
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="let the file run code when it is read; only if you trust its origin",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    add_flags(parser, "solve")

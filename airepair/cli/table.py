@@ -16,6 +16,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from airepair.cli.flags import add_flags
 from airepair.errors import UsageError, printable
 from airepair.records import Record, scan
 from airepair.report import documents, render, terminal, write_all
@@ -36,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
     )
     parser.add_argument("--table", choices=TABLES, default="table1", help="which report to print")
-    parser.add_argument(
-        "--format", choices=("txt", "md", "tex", "csv"), default="txt", help="its form, if it is a table"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write every report in every form into this folder"
-    )
+    add_flags(parser, "table")
     parser.add_argument(
         "--paper",
         type=Path,

@@ -10,27 +10,16 @@ stopped or killed. The recipe is the data set's; options given here replace part
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from airepair.arithmetic.setup import NATIVE, set_up
+from airepair.arithmetic.setup import set_up
+from airepair.cli.flags import add_flags
 from airepair.settings import wants_portable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The paper's flags, the recipe's, and where to."""
     parser.set_defaults(body="airepair.cli.commands.train")
-    parser.add_argument("--dataset", required=True, help="a registered data set, npz:PATH or folder:PATH")
-    parser.add_argument(
-        "--net_arch",
-        "--net-arch",
-        required=True,
-        help="resnet (with --depth), mnist, fmnist, or a name of `airepair list models`; "
-        "append +FAULT for a faulty subject",
-    )
-    parser.add_argument("--depth", type=int, help="depth of a resnet: 18, 34, 50 or 20, 32, 44, 56")
-    parser.add_argument(
-        "--width", type=int, help="channels of a resnet's stem (64; 16 for the ResNet-20 family)"
-    )
+    add_flags(parser, "train")
     parser.add_argument(
         "--until-accuracy",
         type=float,
@@ -53,12 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on clean labels (the digits recipe adds 15 %% label noise and swaps 40 %% of two "
         "classes)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--native", action="store_true", help=NATIVE)
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads (1: the same weights on every run)"
     )
-    parser.add_argument("--out", type=Path, help="folder (default: DATASET-MODEL-sSEED here)")
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -12,22 +12,16 @@ The tuning seeds are not the grid's (0, 1, 2, ...).
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from airepair.arithmetic.setup import NATIVE, set_up
+from airepair.arithmetic.setup import set_up
+from airepair.cli.flags import add_flags
 from airepair.settings import wants_portable
-
-SEEDS = "100,101,102"  # with one, settings won that failed on other seeds (docs/tuning.md)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is tuned, and how much a trial may use."""
     parser.set_defaults(body="airepair.cli.commands.tune")
-    parser.add_argument("--dataset", default="digits", metavar="A,B", help="data sets (default: digits)")
-    parser.add_argument("--model", default="fc,cnn", metavar="A,B", help="models (default: fc,cnn)")
-    parser.add_argument(
-        "--method", default="", metavar="A,B", help="methods (default: all that have a tuning space)"
-    )
+    add_flags(parser, "tune")
     parser.add_argument(
         "--open", action="store_true", help="search only the options for which no publication states a value"
     )
@@ -42,27 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="training images of each repair (default: what finetune's settings would see)",
     )
-    parser.add_argument("--seconds", type=float, help="time limit of each repair (default: none)")
-    parser.add_argument(
-        "--seeds",
-        default=SEEDS,
-        metavar="A,B",
-        help=f"tuning seeds, each trial is the mean over them (default: {SEEDS})",
-    )
-    parser.add_argument(
-        "--profile", help="how much data is used (default: smoke for digits, else cpu, on CUDA paper)"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("reports/tuning"),
-        help="folder for trials and the table (default: reports/tuning)",
-    )
     parser.add_argument(
         "--install", action="store_true", help="put the rows into the table that --auto reads"
     )
-    parser.add_argument("--native", action="store_true", help=NATIVE)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@ installed suite under `airepair.suite`.
 """
 
 MODULES = (
+    "fixtures.options",
     "fixtures.brought",
     "fixtures.selection",
     "fixtures.device",

@@ -53,17 +53,6 @@ SELECTION = pytest.StashKey[Selection]()
 TELLER = pytest.StashKey[Teller]()  # what this process says of its cell while it runs
 
 
-def add_option(group: Any, module: str, name: str, **about: Any) -> None:
-    """Registers `--airepair-NAME`; the plugins of a checkout (`module` tells) have the short form as well.
-
-    Two plugins with one option stop pytest, and --profile, say, is pytest-profiling's: an installed
-    plugin takes no short one. `airepair bench` accepts them all the same.
-    """
-    dest = about.pop("dest", name.removeprefix("--").replace("-", "_"))
-    short = [] if module.startswith("airepair.suite.") else [name]
-    group.addoption(*short, f"--airepair-{name.removeprefix('--')}", dest=f"airepair_{dest}", **about)
-
-
 def option(config: pytest.Config, dest: str) -> Any:
     """What the user gave for one of our options."""
     return config.getoption(f"airepair_{dest}")

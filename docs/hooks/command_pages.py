@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
-from dataclasses import dataclass, field
 from typing import Any
 
+from airepair.cli.flags import GROUPS, flags_of
 from airepair.cli.main import COMMANDS, parser_of
-from airepair.suite.plugin import MODULES
 from docs.hooks.markdown import Row, capital, code, joined, prose, table
 
 
@@ -62,33 +59,16 @@ beside another plug-in that has an option of the same name, each is also `--aire
 """
 
 
-@dataclass
-class Declared:
-    """Stands for pytest's parser, and writes down what the plug-ins declare: group -> options."""
-
-    groups: dict[str, list[tuple[Row, dict[str, Any]]]] = field(default_factory=dict)
-    title: str = "Others"
-
-    def getgroup(self, name: str, description: str = "", **_: Any) -> Declared:
-        """The group of that title; what is added to it is written down here."""
-        return Declared(self.groups, (description or name).removeprefix("AIREPAIR: "))
-
-    def addoption(self, *names: str, **about: Any) -> None:
-        """One option."""
-        self.groups.setdefault(self.title, []).append((names, about))
-
-    def addini(self, *_: Any, **__: Any) -> None:
-        """Settings of pytest.ini are none of the command line."""
-
-
 def benchmark_options() -> dict[str, list[tuple[list[str], str]]]:
-    """Title of a group -> the names and the help of each option, as the plug-ins declare them."""
-    declared = Declared()
-    for name in MODULES:
-        add = getattr(importlib.import_module(name), "pytest_addoption", None)
-        if add is not None and list(inspect.signature(add).parameters) == ["parser"]:
-            add(declared)
-    return {title: [benchmark_option(*o) for o in options] for title, options in declared.groups.items()}
+    """Title of a group -> the names and the help of each option."""
+    return {
+        heading.removeprefix("AIREPAIR: "): [
+            benchmark_option((flag.name,), flag.about("bench"))
+            for flag in flags_of("bench")
+            if flag.doors["bench"].group == group
+        ]
+        for group, heading in GROUPS.items()
+    }
 
 
 def benchmark_option(names: Row, about: dict[str, Any]) -> tuple[list[str], str]:

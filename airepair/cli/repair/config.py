@@ -13,40 +13,13 @@ import msgspec
 import tomli_w
 
 import airepair
+from airepair.cli.flags import Flag, flags_of
 from airepair.host.validation import Finite, checked, toml_file
 from airepair.settings import Chosen
 
-# Option of the command -> whether its value is (or may hold) a path, which is written absolute so
-# that the file works from anywhere.
-KEYS: dict[str, bool] = {
-    "pretrained": True,
-    "net_arch": True,
-    "depth": False,
-    "dataset": True,
-    "method": False,
-    "auto": False,
-    "all": False,
-    "models": True,
-    "seeds": False,
-    "profile": False,
-    "device": False,
-    "time_limit": False,
-    "native": False,
-    "pgd": False,
-    "input_range": False,
-    "mean": False,
-    "std": False,
-    "layout": False,
-    "colours": False,
-    "classes": True,
-    "trained_on": False,
-    "early": True,
-    "weights": False,
-    "trust_pickle": False,
-    "trust_lambda": False,
-    "failing": True,
-    "keep": True,
-}
+# Options that the file keeps; those that may hold a path are written absolute, so that the file works
+# from anywhere.
+KEPT = {flag.key: flag for flag in flags_of("repair") if flag.config}
 
 
 def absolute(value: Any) -> Any:
@@ -74,10 +47,10 @@ def text_of(args: argparse.Namespace, cells: Mapping[str, Chosen], facts: Mappin
     """
     lines = [f"# AIREPAIR {airepair.__version__}: airepair repair --config THIS_FILE runs this again."]
     lines += [f"# {name}: {' '.join(value.split())}" for name, value in facts.items()]
-    given = {key: (getattr(args, key, None), path) for key, path in KEYS.items()}
+    given = {key: getattr(args, key, None) for key in KEPT}
     values = {
-        key: _value(absolute(value) if path else value)
-        for key, (value, path) in given.items()
+        key: _value(absolute(value) if KEPT[key].config == "path" else value)
+        for key, value in given.items()
         if value not in (None, False, [])
     }
     values["options"] = {
@@ -96,12 +69,15 @@ def _value(value: Any) -> Any:
     return "none" if value is None else str(value)
 
 
-KINDS: dict[str, Any] = {"depth": int, "time_limit": Finite, "method": list[str]}
-KINDS |= dict.fromkeys(("auto", "all", "native", "pgd", "trust_pickle", "trust_lambda"), bool)
+def _kind(flag: Flag) -> Any:
+    """The type of an option's value in the file."""
+    return list[str] if flag.several else {int: int, float: Finite, bool: bool}.get(flag.kind, str)
+
+
 Config = msgspec.defstruct(
     "Config",
     [
-        *((key, KINDS.get(key, str) | None, None) for key in KEYS),
+        *((key, _kind(flag) | None, None) for key, flag in KEPT.items()),
         ("options", dict[str, dict[str, Any]], {}),
         ("origins", dict[str, dict[str, str]], {}),
     ],

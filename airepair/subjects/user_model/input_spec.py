@@ -215,65 +215,8 @@ def case_name(path: Path) -> str:
     return f"{name}_file" if name in taken or re.fullmatch(r"resnet\d+w\d+", name) else name
 
 
-# Options of every door that takes a model file: name, what its value looks like (None: a flag), help.
-OPTIONS: tuple[tuple[str, str | None, str], ...] = (
-    (
-        "--input-range",
-        "LOW..HIGH",
-        "pixel range that the network expects: 0..255, 0..1, or =-1..1 (a minus needs the =)",
-    ),
-    ("--mean", "M[,M,M]", "subtracted after that: one number, or one per channel, in the units of the range"),
-    ("--std", "S[,S,S]", "divided by after that"),
-    (
-        "--layout",
-        "|".join(LAYOUTS),
-        "axes of the network's input, if the file does not state them: NHW is grey without a channel "
-        "axis, flat a vector of channel after "
-        "channel, flat-NHWC one of pixel after pixel, flat-column and flat-row N x F x 1 and N x 1 x F",
-    ),
-    ("--colours", "rgb|bgr", "order of the channels"),
-    ("--classes", "FILE", "class names, one per line, in the order of the network's outputs"),
-    ("--trained-on", "TEXT", '"official train" (default), "split", "unknown" or ranges such as 0..39999'),
-    (
-        "--early",
-        "FILE",
-        "an earlier state of the same training, where Apricot's submodels start (default: "
-        "early.pt of `airepair train` beside it)",
-    ),
-    ("--weights", "KEY", "which weights to use if a checkpoint holds several: model, model_ema, ..."),
-    ("--trust-pickle", None, "let the file run code when it is read; only if you trust its origin"),
-    ("--trust-lambda", None, "the same for Keras Lambda layers"),
-)
-
-
-def add_feeding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a brought file is fed, what it was trained on, how far it is trusted, and which inputs are
-    to be repaired or kept.
-
-    The file itself and its architecture (`--pretrained`, `--net_arch`, `--depth`) are the command's
-    own options.
-    """
-    about = (
-        "Each of these may also be set in STEM.toml or subject.toml beside the file; "
-        "the file's own metadata has the lowest precedence."
-    )
-    group = parser.add_argument_group("a model file of your own", about)
-    for name, value, text in OPTIONS:
-        if value is None:
-            group.add_argument(name, action="store_true", help=text)
-        else:
-            group.add_argument(name, metavar=value, help=text)
-    group.add_argument(
-        "--failing",
-        metavar="npz:PATH|folder:PATH",
-        help="the inputs to repair with their wanted labels (default: the failing inputs of the repair "
-        "split)",
-    )
-    group.add_argument("--keep", metavar="npz:PATH|folder:PATH", help="inputs whose answers must not change")
-
-
 def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
-    """`path` (or `--pretrained`) with `--net_arch`, `--depth` and what add_feeding_arguments gave.
+    """`path` (or `--pretrained`) with the options about a model file, among them `--net_arch`.
 
     UsageError for a value that cannot be.
     """
