@@ -75,7 +75,7 @@ class Case:
 
 
 def split_variant(method: str) -> tuple[str, str]:
-    """`apricot[random_sets]` as `apricot` and `random_sets`; the second is "" where there are no brackets."""
+    """`apricot[random_sets]` as `apricot` and `random_sets`; the second is "" if there are no brackets."""
     found = _METHOD.fullmatch(method)
     return (found["base"], found["variant"] or found["old"] or "") if found else (method, "")
 

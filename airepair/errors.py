@@ -17,7 +17,7 @@ class Unsupported(AirepairError):
 
 
 class Unavailable(AirepairError):
-    """Something the cell needs is not at hand (data, an extra, an environment); the text says how to get it.
+    """Something the cell needs is not found (data, an extra, an environment); the text says how to get it.
 
     A skip.
     """

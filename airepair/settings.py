@@ -105,7 +105,7 @@ def tuned_table() -> Path:
 
 def tables(auto: bool) -> tuple[Path | None, ...]:
     """The tables that settings are read from: settings.toml, and with `auto` the tuned one after
-    it, where there is one.
+    it, if there is one.
     """
     return (None, tuned_table()) if auto and tuned_table().exists() else (None,)
 
@@ -135,7 +135,7 @@ def profile(name: str) -> Profile:
 
 
 def usual_profile(dataset: str, *, cuda: bool) -> str:
-    """The profile of a data set's cells where none is named: `smoke` for digits, `paper` on CUDA,
+    """The profile of a data set's cells if none is named: `smoke` for digits, `paper` on CUDA,
     `cpu` elsewhere.
     """
     return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"

@@ -154,7 +154,7 @@ class KnownFault:
     spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own
     (with a trigger on them)
     others     the test inputs that it leaves alone, likewise (for an environment: the clean ones)
-    twin       accuracy of the clean twin on the spoiled inputs; None where there is none (a network
+    twin       accuracy of the clean twin on the spoiled inputs; None if there is none (a network
     that was brought)
     target     the class that a trigger leads to
     damaged    parameter -> booleans of its shape: the weights that were changed
@@ -330,12 +330,12 @@ class Task:
     progress     progress(phase, step, steps, loss): reports upwards
     keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
     note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
-    logs         a folder for log files, which are kept beside the record; None where nothing is kept
+    logs         a folder for log files, which are kept beside the record; None if nothing is kept
     column_budget  for a control: the largest budget that a method of its column declares, in images
-                 (airepair/runner/column_budget.py); None where none is known
+                 (airepair/runner/column_budget.py); None if none is known
     held_out     a fifth of the inputs that the user gave, for a method that chooses among states:
     never learned from
-                 (airepair/training/best_state.py); None where none were held out
+                 (airepair/training/best_state.py); None if none were held out
     """
 
     module: nn.Module

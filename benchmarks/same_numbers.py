@@ -46,7 +46,7 @@ def differences(old: Record, new: Record) -> Iterator[str]:
 
 
 def weights(folder: Path, key: str) -> str | None:
-    """The digest of a cell's weight file; None where none was kept."""
+    """The digest of a cell's weight file; None if none was kept."""
     file = folder / "cells" / key / "repaired.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 

@@ -2,7 +2,7 @@
 logarithms, cosines, RMSprop.
 
 torch.sqrt of a contiguous float32 tensor goes to MKL's vector library, which picks its kernel by
-the processor whatever it is told and does not round correctly; Python's `math` calls the C library,
+the processor, whatever the settings are, and does not round correctly; Python's `math` calls the C library,
 which picks by the processor too. What is here has the same bits everywhere (docs/protocol.md,
 "Arithmetic"). torch.optim.Adam has a form without that root, `fused=True`; RMSprop has none on the
 CPU.

@@ -89,7 +89,7 @@ def _got(name: str, root: Path) -> bool:
 
 
 def _checked(name: str, root: Path, *, asked: bool) -> bool:
-    """Whether a set is whole and official; one that is absent is no fault where nobody named it."""
+    """Whether a set is whole and official; one that is absent is no fault if nobody named it."""
     try:
         found = data.load(name)
     except Unavailable as error:

@@ -70,8 +70,8 @@ def whole(name: str) -> Source:
 
 
 def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) -> str:
-    """Fetches an official data set unless it is at hand; the place where it lies. progress(file,
-    bytes so far, bytes in all).
+    """Fetches an official data set unless its files are there, and returns where they lie.
+    progress(file, bytes so far, bytes in all).
     """
     from airepair import paths
     from airepair.data import official_files
@@ -85,7 +85,7 @@ def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) 
 
 
 def absent(name: str) -> str:
-    """The sentence that says what to put where if an official set is not at hand, else "".
+    """The sentence that names the files and the folder to add if an official set is not found, else "".
 
     Nothing is read.
     """

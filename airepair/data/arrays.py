@@ -85,8 +85,8 @@ def assembled(
     """The Arrays of "train" and maybe "val" and "test", checked; `val` is what the validation part is
     called in the file.
 
-    Validation images are the test set where there is none. Where there is one they stand behind the
-    training images: whoever trained with this division chose by them. A note says which.
+    If there is no test set, the validation images are the test set. If there is one, they are appended
+    to the training images: whoever trained with this division chose by them. A note says which.
     """
     (x_train, y_train), (x_val, y_val), (x_test, y_test) = (
         parts.get(k, (None, None)) for k in ("train", "val", "test")

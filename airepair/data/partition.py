@@ -50,7 +50,7 @@ def examination(source: Source, trained_on: str, seed: int) -> Dataset:
     """The data set for a subject that is examined and not repaired: all official test images, whatever
     a repair would take of them.
 
-    Validation fits a temperature and names the confused pair: unseen training images where there
+    Validation fits a temperature and names the confused pair: unseen training images if there
     are some, else a quarter of the test images. UsageError for a text that says nothing.
     """
     if source.test is None:

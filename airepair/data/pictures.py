@@ -62,7 +62,7 @@ def _picture(image: Image.Image, file: Path) -> Picture:
 def _on_white(pixels: Array, maybe_grey: bool, file: Path) -> Picture:
     """Pixels H x W x 4 on a white ground, as a web page shows them.
 
-    UsageError where nothing of a drawing is left.
+    UsageError if nothing of a drawing is left.
     """
     colours, alpha = pixels[..., :3], pixels[..., 3:]
     opaque, share = bool((alpha == 255).all()), alpha.astype(np.uint32)

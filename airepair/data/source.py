@@ -13,7 +13,7 @@ from airepair.types import Robustness, Split
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """`test` is the official test set, or None where there is one pool only; `sizes` then divides it
+    """`test` is the official test set, or None if there is one pool only; `sizes` then divides it
     (train, repair, validation, test).
 
     The images are numbered here (Split.index): the training set first, then the test set.

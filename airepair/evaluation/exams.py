@@ -76,7 +76,7 @@ class Exams:
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:
-    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none where
+    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none if
     there are no two images.
     """
     n, generator = len(split), torch.Generator().manual_seed(PAIR_SEED)

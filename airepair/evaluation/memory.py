@@ -1,4 +1,4 @@
-"""Where memory does not suffice: the same work in smaller parts, and a line that says so, instead of a
+"""If memory does not suffice: the same work in smaller parts, with a line in the record, instead of a
 cell that dies.
 
 `halving` runs a batched call, with half the size each time memory ran out. Whoever runs a cell
@@ -23,7 +23,7 @@ _note: ContextVar[Callable[[str], None] | None] = ContextVar("airepair_fallback_
 
 @contextmanager
 def noting(note: Callable[[str], None]) -> Iterator[None]:
-    """What is said within the block goes to `note`, each line once."""
+    """Messages within the block go to `note`, each line once."""
     said: set[str] = set()
 
     def once(text: str) -> None:

@@ -1,7 +1,7 @@
 """An environment for each external tool: built once, named after its content, under a lock,
 complete or absent.
 
-uv builds it where there is one, virtualenv (or venv) otherwise; a manifest that asks for conda gets
+uv builds it if there is one, virtualenv (or venv) otherwise; a manifest that asks for conda gets
 conda, mamba or micromamba, whichever the user has. What was resolved is kept beside it; a
 `requirements.lock` in the tool's folder is what is installed, if there is one.
 """

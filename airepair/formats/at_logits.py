@@ -87,7 +87,7 @@ def _same(answers: Callable[[nn.Module], Tensor], bare: nn.Module, ends: Tensor,
 class BeforeSoftmax(nn.Module):
     """A network that applies a softmax as its last step, by a call: what it applied it to.
 
-    Where it applies none, its answer.
+    If it applies none, its answer.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -119,5 +119,5 @@ class _Calls(TorchFunctionMode):
         return found
 
     def before(self, value: Tensor) -> Tensor:
-        """What the softmax that made `value` was applied to; `value` where none did."""
+        """What the softmax that made `value` was applied to; `value` if none did."""
         return next((source for result, source in reversed(self.made) if result is value), value)

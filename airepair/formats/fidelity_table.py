@@ -61,7 +61,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One network through one format; None where nothing was converted at that step. `error` says
+    """One network through one format; None if nothing was converted at that step. `error` says
     why there are no numbers.
     """
 

@@ -47,8 +47,8 @@ class ModelFile:
     kind      the format's name (see FORMATS)
     shape     one input of the module, where the file says it: C, H, W, or the file's own axes where
     it has no channel axis (28 x 28, 784, ...)
-    feed      the scaling layers or mean/std found in the file; None where there are none
-    fidelity  file against module on the check inputs; None where nothing was converted
+    feed      the scaling layers or mean/std found in the file; None if there are none
+    fidelity  file against module on the check inputs; None if nothing was converted
     layers    the module's layer names -> the names in the user's file
     facts     what a checkpoint dictionary says beside its weights (plain values)
     channels_last   the format lays images out channels last: its files are converted, and a flat

@@ -61,7 +61,7 @@ def cached(
 
 
 def kept(file: Path, key: str) -> Tensors | None:
-    """The file's tensors; None where there is none, or it is not what was stored under that key."""
+    """The file's tensors; None if there is none, or it is not what was stored under that key."""
     try:
         with safe_open(file, framework="pt") as stored:
             said = stored.metadata() or {}

@@ -38,7 +38,7 @@ class Margins:
 
     @property
     def rhs(self) -> Array:
-        """The right-hand sides, one a row."""
+        """The right-hand sides, one per row."""
         gap = self.effect.logits[self.point, self.winner] - self.effect.logits[self.point, self.loser]
         return numbers(self.margin - gap)
 

@@ -28,7 +28,7 @@ def choose_kept(task: Task, keep: int | None) -> Split:
 
 def draw(split: Split, most: int | None, generator: torch.Generator) -> Split:
     """`most` of the split's inputs without replacement, in their order; all of them for None or
-    where there are no more.
+    if there are no more.
     """
     if most is None or most >= len(split):
         return split

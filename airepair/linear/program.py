@@ -64,7 +64,7 @@ class Constraints(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one a group; `rows`: in
+    """Proved optimal, or proved infeasible (then `delta` is zero). `slack`: one per group; `rows`: in
     the last program; `rounds`: programs.
 
     `gap`: no change costs less than `value` by more than that (see highs.Optimum).

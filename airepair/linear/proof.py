@@ -59,7 +59,7 @@ def settle(
 
 
 def verdict(found: Solution) -> str:
-    """What may be said of an optimum: proved, where the multipliers bound it from below up to rounding."""
+    """Whether an optimum is proved: the multipliers bound it from below up to rounding."""
     certain = found.gap <= CERTAIN * (1 + abs(found.value))
     return "proved optimal" if certain else "optimal according to the solver (the duality gap is not closed)"
 

@@ -114,7 +114,7 @@ def configured(text: str) -> Method:
 
 
 def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
-    """The method's result from `start`, or None where it refuses; what came of it is noted and kept."""
+    """The method's result from `start`, or None if it refuses. The state is noted and kept."""
     try:
         found = method.repair(restricted(continued(task, copy.deepcopy(start), method.name), method.sources))
     except Unsupported as error:

@@ -231,7 +231,7 @@ class Counterexample:
 def base_of(task: Task) -> Split:
     """The images that are modified: those of train and failing that the network gets right now.
 
-    Unsupported where there are none.
+    Unsupported if there are none.
     """
     right = logits_of(task.module, task.labelled.x).argmax(1) == task.labelled.y
     if not bool(right.any()):

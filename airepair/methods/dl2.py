@@ -250,7 +250,7 @@ class Objective:
 
 
 def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
-    """The class groups as a K x G matrix of 0 and 1 on the task's device; None where there are
+    """The class groups as a K x G matrix of 0 and 1 on the task's device; None if there are
     none. `singletons`: each class is a group.
     """
     if task.groups and singletons:

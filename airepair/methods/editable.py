@@ -14,7 +14,7 @@ Edit loss: l_e = max(0, margin + max_{j != y} log p_j - log p_y).
 
 The editor changes one block (by default the last one before the output layer; the paper: layer3 of
 a ResNet-18, editor lr 1e-3, beta .5); editable training changes everything. Rehearsal: training
-images, or where there are none the passing ones, always with the model's own answers. Of the states
+images, or if there are none the passing ones, always with the model's own answers. Of the states
 after each group the best on validation remains, the start included. Refuses a network without
 Linear or Conv2d, and `train=true` without train.
 

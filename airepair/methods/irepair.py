@@ -151,7 +151,7 @@ def mask(specific: Tensor, general: Tensor, gamma: float) -> Tensor:
 
 
 def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """d value / d each parameter, zeros where there is no way."""
+    """d value / d each parameter, zeros if there is no way."""
     found = torch.autograd.grad(value, parameters, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 

@@ -9,7 +9,7 @@ nearest vector of logits (in L2) in which the label wins by the margin. No solve
 Changes the last linear layer's weights (and bias, as one more input that is 1). Refuses modules
 that do something after that layer. Exact only as lambda goes to 0 with independent keys; what is
 left otherwise is (V - W K)(I - K'(C0 + K K')^-1 K). The state is not selected on validation.
-Ordinary keys are those of the passing inputs, without their labels; where there are none, C0 is
+Ordinary keys are those of the passing inputs, without their labels; if there are none, C0 is
 lambda times the identity.
 
 Defaults: lambda is open until it is tuned on validation (the paper's 15,000 belongs to language
@@ -127,7 +127,7 @@ def write(keys: Tensor, lacking: Tensor, ordinary: Tensor) -> Tensor:
 
 def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
     """The same ridge regression with a multiple of the identity for C0, so large that the change has
-    that norm (L2); 0 where none has it.
+    that norm (L2); 0 if none has it.
 
     With K K' = U diag(s) U' the squared norm is the sum over j of |lacking K' U_j|^2 / (s_j + m)^2:
     it falls as the multiple m grows.

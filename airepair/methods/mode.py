@@ -17,12 +17,12 @@ its mistakes; the difference says which new inputs teach it what it lacks.
 5. Retraining on train, failing and the selection, mixed with random pool inputs; repeat until no
    label is buggy or the rounds end.
 
-Bugs are looked for first: where there are none nothing is trained. A softmax layer learns from
+Bugs are looked for first: if there are none nothing is trained. A softmax layer learns from
 stored features, which costs a small part of a training image's work; it is billed as what it is
 worth in such images.
 
 The features of a layer are the inputs of the next weighted layer, pooled over space to at most 1024
-numbers. Where the subject has no pool, train and failing serve as the pool (the selected then count
+numbers. If the subject has no pool, train and failing serve as the pool (the selected then count
 twice) and a note says so. Changes all parameters and batch-norm statistics. Refuses a task without
 training data or a network without hidden layer. Control: `ratio=0` selects at random.
 
@@ -58,7 +58,7 @@ PROBE_STEPS = 60  # of a softmax layer
 
 @dataclass(frozen=True, eq=False)
 class HeatMaps:
-    """Mean normalised features of each label (K x F; zeros where there is no such input): right,
+    """Mean normalised features of each label (K x F; zeros if there is no such input): right,
     taken for it, missed.
     """
 

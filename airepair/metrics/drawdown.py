@@ -1,6 +1,6 @@
 """drawdown (PRDNN): accuracy before minus after on the drawdown set; beside it the largest loss in a class.
 
-The drawdown set is the whole test split where nothing narrower is given.
+The drawdown set is the whole test split if nothing narrower is given.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 the test split.
 
 A metric is a function of exams, and an attack needs gradients: `attack` is run when the model is
-examined, and its answer travels in `Exams.extra["pgd_right"]`. Where nobody ran it the metric is
+examined, and its answer travels in `Exams.extra["pgd_right"]`. Without an attack the metric is
 missing. An attack gives an upper bound of the robust accuracy, not a proof.
 """
 

@@ -1,4 +1,4 @@
-"""top5: is the label among the five largest logits? Missing where there are no more than five classes."""
+"""top5: is the label among the five largest logits? Missing if there are no more than five classes."""
 
 from airepair.evaluation.exams import Exams
 from airepair.metrics import Missing

@@ -89,7 +89,7 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
 
 
 def names_of(path: Path, classes: tuple[type, ...]) -> dict[str, type]:
-    """Full name in a pickle -> the class of the user's code that it means, told by the class's own name."""
+    """Full name in a pickle -> the class of the user's code that it means, found by the class's own name."""
     declared = {c.__name__: c for c in classes}
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if classes else []
@@ -164,7 +164,7 @@ def _allowed(path: Path, classes: tuple[type, ...]) -> list[Any]:
 
 
 def _named(found: Mapping[str, Any]) -> list[Any]:
-    """What torch's unpickler is told: a class, under the name that the file has for it."""
+    """A class for torch's unpickler, under the name that the file has for it."""
     return [
         value if value is None or not isinstance(value, type) else (value, name)
         for name, value in found.items()
@@ -193,7 +193,7 @@ def _layer_class(name: str) -> type | None:
 def weights_in(
     found: Any, where: str, wanted: str | None = None
 ) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
-    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError where
+    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError if
     there is none.
 
     `wanted`: the one under that key, where a checkpoint holds several (`model_ema`).

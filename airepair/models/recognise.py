@@ -1,4 +1,4 @@
-"""Which architecture a state dict belongs to, told by its names and shapes alone, for the common
+"""Recognises the architecture of a state dict from its names and shapes alone, for the common
 public variants.
 
 Prefixes (`module.`, `net.`, `model.`, ...) and wrappers ({"state_dict": ...}, {"net": ...}) come
@@ -65,7 +65,7 @@ def load(
     """The network of a state dict (or of a dictionary that holds one), float32, in evaluation mode.
 
     A dictionary with `mean` and `std` (of pixels in 0..1) gives a InputAdapter around it.
-    UsageError where nothing known fits.
+    UsageError if nothing known fits.
     """
     weights, _ = weights_in(dict(found), "the file")
     state = cleaned(weights.state_dict() if isinstance(weights, nn.Module) else weights)
@@ -118,7 +118,7 @@ def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The state without one of PREFIXES that all its names have; None where there is none."""
+    """The state without one of PREFIXES that all its names have; None if there is none."""
     prefix = next((p for p in PREFIXES if state and all(k.startswith(p) for k in state)), None)
     return None if prefix is None else {k.removeprefix(prefix): v for k, v in state.items()}
 
@@ -223,7 +223,7 @@ def _plain(
     state: Mapping[str, Tensor], shape: tuple[int, int, int] | None
 ) -> tuple[str, tuple[int, int, int]]:
     """The registered network without a ResNet's names whose tensors fit, and for which size of
-    images; UsageError where none does.
+    images; UsageError if none does.
     """
     matrices = [v for v in state.values() if v.ndim == 2]
     candidates = [n for n in MODELS.builtin if "resnet" not in n] if matrices else []

@@ -1,5 +1,5 @@
-"""An architecture of the user's own: `package.module:factory` or `file.py:Net`. Running it is
-running the user's code, and is said so.
+"""An architecture of the user's own: `package.module:factory` or `file.py:Net`. Running it
+runs the user's code, and a line on the terminal states that.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def record_files(paths: Iterable[Path]) -> list[Path]:
-    """The files themselves, and those of the folders. UsageError where there are none."""
+    """The files themselves, and those of the folders. UsageError if there are none."""
     wanted = list(paths)
     files: list[Path] = []
     for path in wanted:

@@ -1,5 +1,4 @@
-"""Which test images a model gets right, small enough for a record: bits, packed and compressed, as
-text. Free of torch.
+"""Which test images are right, small enough for a record: packed, compressed bits as text. Free of torch.
 
 Test images are numbered by their index in the source data set (Split.index), in rising order, so
 that the answers of two models and of two seeds meet image by image without any other file. 497

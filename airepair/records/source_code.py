@@ -197,7 +197,7 @@ def _file(module: str) -> Path | None:
 
 
 def _content(file: Path | None) -> str:
-    """The digest of a file's bytes, with plain line ends; "" where there is none."""
+    """The digest of a file's bytes, with plain line ends; "" if there is none."""
     try:
         data = file.read_bytes() if file is not None else b""
     except OSError:

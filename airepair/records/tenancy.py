@@ -1,4 +1,4 @@
-"""Who writes into a folder of records: one run, or several that were told to share it.
+"""Who writes into a folder of records: one run, or several that share it (`--join`).
 
 The lock is the kernel's (flock), so that of a dead process is free. Every process that files
 records holds it shared, the workers of a run too: a run that was killed has left the folder when

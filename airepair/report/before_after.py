@@ -52,7 +52,7 @@ BEFORE = {"accuracy", "constraint", "confusion"}
 
 
 def before_after(cells: Grid) -> Table:
-    """A first row for the subject as it was, then one a method: mean over seeds (± standard
+    """A first row for the subject before the repair, then one per method: mean over seeds (± standard
     deviation); what did not run says why below.
     """
     rows: list[Row] = []

@@ -83,7 +83,7 @@ class Grid:
         return cells
 
     def cell(self, place: Column, method: str) -> list[Record]:
-        """The records of one cell, one a seed, by seed; empty where it was not run."""
+        """The records of one cell, one per seed, by seed; empty where it was not run."""
         return self._cells.get((place, method), [])
 
     def of(self, place: Column) -> list[Record]:
@@ -153,13 +153,13 @@ def score(record: Record, metric: str) -> float | None:
 def sample(
     records: Iterable[Record], value: Callable[[Record], float | None], scale: float = 1.0
 ) -> Sample | None:
-    """The values of those records that have one, times `scale`; None where none has."""
+    """The values of those records that have one, times `scale`; None if none has."""
     values = tuple(v * scale for v in map(value, records) if v is not None)
     return Sample(values) if values else None
 
 
 def baseline(records: Iterable[Record], metric: str) -> Sample | None:
-    """The scores of the subject itself in percent, one a seed (in a column every method starts from
+    """The scores of the subject itself in percent, one per seed (in a column every method starts from
     the same one).
     """
     by_seed: dict[int, float] = {}

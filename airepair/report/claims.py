@@ -86,7 +86,7 @@ def commit(provenance: Any) -> str | None:
 
 
 def _each(cells: Grid, value: Callable[[Any], Any]) -> str:
-    """Every distinct value among the records' provenance; "not recorded" where there is none."""
+    """Every distinct value among the records' provenance; "not recorded" if there is none."""
     found = {str(v) for v in (value(r.provenance) for r in cells.records if r.provenance) if v is not None}
     return " / ".join(sorted(found)) or "not recorded"
 

@@ -33,7 +33,7 @@ Key = tuple[str, str, Column, str, str]  # section, metric, column, method, comp
 
 @dataclass(frozen=True)
 class Section:
-    """One table's claims; `what` completes "N of M comparisons can be told from zero"."""
+    """One table's claims; `what` completes "N of M comparisons differ significantly from zero"."""
 
     name: str
     title: str
@@ -71,7 +71,7 @@ class Claim:
 
     @property
     def told(self) -> int:
-        """1 above zero, -1 below, 0 if it cannot be told from zero."""
+        """1 above zero, -1 below, 0 if it does not differ significantly from zero."""
         return 0 if self.found.n < SEEDS or self.p >= LEVEL else 1 if self.found.difference > 0 else -1
 
 
@@ -169,8 +169,8 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
 
 
 def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str:
-    """For how many methods the idea can be told from its absence: better than each of its ablations
-    in a column.
+    """For how many methods the idea helps significantly: the method is better than each of its
+    ablations in a column.
     """
     if asked[0][0] != "idea":
         return ""

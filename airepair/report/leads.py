@@ -1,4 +1,4 @@
-"""The best method of each column against the second: whether it can be told from it.
+"""The best method of each column against the second: whether the difference is significant.
 
 What wrecks the model is never the best.
 """
@@ -30,7 +30,7 @@ class Lead:
 
     @property
     def told(self) -> bool:
-        """Whether the first can be told from the second."""
+        """Whether the first is significantly better than the second."""
         return self.p < LEVEL and self.found.difference > 0
 
 

@@ -22,7 +22,7 @@ Key = tuple[str, str, str]  # "mnist-cnn", row, metric
 @dataclass(frozen=True)
 class Paper:
     """The paper's numbers in percent (baseline) and percentage points (gains); empty where its file
-    is not at hand.
+    is not found.
     """
 
     numbers: Mapping[Key, float] = field(default_factory=dict)

@@ -1,9 +1,9 @@
 """Which method to use for a subject, and why: expected gain with its interval, damage, cost, the
-paper's rule of thumb, and when nothing can be told.
+paper's rule of thumb, and when nothing is significant.
 
 Judged on validation, never on test; where the user gave the failing inputs, on validation and on
 how many of these are repaired. The bar is the best control that ran: a method is recommended alone
-if its gain can be told from the bar's, seed by seed, at a level that allows for its having been
+if its gain differs significantly from the bar's, seed by seed, at a level that allows for its having been
 chosen as the best of several (Bonferroni).
 """
 

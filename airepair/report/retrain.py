@@ -104,7 +104,7 @@ def _reached(records: list[Record], place: Column) -> str:
 
 
 def _by_seed(records: list[Record]) -> list[dict[str, Any]]:
-    """What the records say of the fault and its twin, one a seed."""
+    """What the records say of the fault and its twin, one per seed."""
     found = {r.case.seed: r.subject["fault"] for r in records if _twin(r).get("images")}
     return [found[seed] for seed in sorted(found)]
 

@@ -3,7 +3,7 @@ accuracy and constraint accuracy in rows.
 
 The baseline is in percent, a method's number its gain in percentage points (after minus before,
 seed by seed, then the mean). The best gain of a column is marked, separately for the two metrics,
-if it is above zero and can be told from the second (statistics.py; Holm's correction over the
+if it is above zero and significantly above the second (statistics.py; Holm's correction over the
 columns). `paper` numbers stand in brackets. ‡ flags a constraint gain that a temperature alone
 would give.
 """

@@ -40,7 +40,7 @@ ALWAYS = (
 
 
 def table2(cells: Grid) -> Table | None:
-    """Table II of the records whose subjects have a fault; None where there is none."""
+    """Table II of the records whose subjects have a fault; None if there is none."""
     places = {column(r) for r in cells.records if r.subject.get("fault")}
     if not places:
         return None

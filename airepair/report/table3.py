@@ -47,7 +47,7 @@ class Question:
 
     @property
     def told(self) -> int:
-        """1 if the method can be told to be better, -1 if it can be told to be worse, else 0."""
+        """1 if the method is significantly better, -1 if it is significantly worse, else 0."""
         return 0 if self.p >= LEVEL else 1 if self.found.difference > 0 else -1
 
 
@@ -182,8 +182,8 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
 
 
 def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
-    """For how many methods the idea can be told from its absence: better than every ablation of it
-    in some column. Twins count once.
+    """For how many methods the idea helps significantly: the method is better than every ablation
+    of it in some column. Twins count once.
     """
     lines = []
     for metric, title in METRICS.items():
@@ -211,7 +211,7 @@ def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
 
 
 def _where(ideas: list[Question], method: str, way: int) -> list[str]:
-    """Columns in which the method is told from each of its ablations that way."""
+    """Columns in which the method differs significantly from each of its ablations that way."""
     places = dict.fromkeys(q.place for q in ideas if q.method == method)
     return [
         "-".join(p)

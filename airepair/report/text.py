@@ -91,7 +91,7 @@ def _width(table: Table) -> int:
 
 
 def tidy(rows: Sequence[Tidy]) -> str:
-    """CSV with a heading: one line a row, absent values empty."""
+    """CSV with a heading: one line per row, absent values empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")

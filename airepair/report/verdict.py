@@ -1,7 +1,7 @@
-"""The verdict: what records say, in three to six sentences: which methods can be told from fine-tuning
-and from their own ablation, what they cost and break, what was not run.
+"""The verdict: what records say, in three to six sentences: which methods differ significantly from
+fine-tuning and from their own ablation, what they cost and break, what was not run.
 
-Every sentence rests on the records alone; "can be told" means p < .05 after Holm's correction (table3.py).
+Every sentence rests on the records alone; "significantly" means p < .05 after Holm's correction (table3.py).
 """
 
 from __future__ import annotations

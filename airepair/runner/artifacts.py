@@ -5,7 +5,7 @@ the examined split; index:
                   each image's place in its source data set; confusion_before, confusion_after
 curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; tools/: logs of external tools
 repaired.safetensors  the repaired weights, where the spec asks for them
-classes.json      the names of the classes, where nothing was repaired (`--testonly` prints them)
+classes.json      the names of the classes, if nothing was repaired (`--testonly` prints them)
 """
 
 from __future__ import annotations

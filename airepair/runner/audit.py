@@ -3,7 +3,7 @@ conformance kit).
 
 An image costs the subject so many floating-point operations forward, and so many through a training
 step: both are counted on two images. The repair runs under torch's counter, eagerly and on the CPU,
-where nothing replays a recorded step. What is measured may be up to MOST times what the counted
+if nothing replays a recorded step. What is measured may be up to MOST times what the counted
 images explain: arithmetic beside the network is free up to there, and
 `airepair.evaluation.work.billed` counts it beyond.
 

@@ -36,7 +36,7 @@ def asked(task: Task) -> Task:
 
 
 def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
-    """The largest budget that a method of the case's column declares; the task is told which method's it is.
+    """The largest budget that a method of the case's column declares; `task` gets the method's name.
 
     Beside methods of other sources than train and failing stands a control of its own, which trains
     to the largest of these methods.

@@ -3,7 +3,7 @@ the repair alone.
 
 CPU: the process's resident memory; its peak mark (VmHWM) is reset before the call through
 /proc/self/clear_refs, and sampled where the system refuses that (ru_maxrss would keep the previous
-cell's peak). Where the call starts processes (an external tool), theirs is added, sampled. CUDA:
+cell's peak). If the call starts processes (an external tool), theirs is added, sampled. CUDA:
 the allocator's peak, and through NVML the change of the device's used memory (in containers NVML
 reports the host's process ids, so the process's own share is not to be had) and the energy counter.
 """
@@ -111,7 +111,7 @@ class Nvml:
 
 
 def _descendants(pid: int) -> list[int]:
-    """The processes that `pid` started, and theirs; cheap where there are none.
+    """The processes that `pid` started, and theirs; cheap if there are none.
 
     Empty where the kernel does not tell.
     """

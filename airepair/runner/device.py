@@ -1,6 +1,6 @@
 """Where things run.
 
-One thread a cell on the CPU, always: scores are then the same serially and in parallel
+A cell on the CPU always has one thread: scores are then the same serially and in parallel
 (docs/protocol.md). Free of torch.
 """
 

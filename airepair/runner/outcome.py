@@ -37,7 +37,7 @@ UNCHANGED = "the model came back as it was"  # how the note begins, by which a r
 
 @dataclass(eq=False)
 class Outcome:
-    """What a cell leaves in this process: the record, the repaired module (None where there is
+    """What a cell leaves in this process: the record, the repaired module (None if there is
     none), exams on test, the curve, the log, the cost.
     """
 

@@ -39,7 +39,7 @@ INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool", "he
 
 @dataclass(eq=False)
 class Repaired:
-    """How a repair ended: the module (None where there is none), what was reported meanwhile, its cost
+    """How a repair ended: the module (None if there is none), what was reported meanwhile, its cost
     and its log files.
 
     `lost`: state of the process that the method changed and that cannot be put back.

@@ -97,7 +97,7 @@ def _written(
 
 
 def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
-    """A TOML file beside a model file, where there is something to say; a line for it."""
+    """A TOML file beside a model file, if there is something to say; a line for it."""
     if not values:
         return []
     path = file.parent / f"{file.stem}.toml"

@@ -206,6 +206,6 @@ def _describe(file: Path, key: dict[str, Any]) -> None:
 
 
 def chance(exam: Exam, classes: int) -> bool:
-    """Whether an accuracy cannot be told from guessing (within three standard errors of 1 / classes)."""
+    """Whether an accuracy may be due to guessing (within three standard errors of 1 / classes)."""
     p = 1 / classes
     return bool(exam.accuracy <= p + 3 * math.sqrt(p * (1 - p) / max(1, len(exam.y))))

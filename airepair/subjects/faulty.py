@@ -1,7 +1,7 @@
 """A subject with a fault of known cause, and its clean twin: same recipe, same seed, without the fault.
 
-The twin is trained and cached like any baseline. Where the fault is none of the training (weights,
-environment) the faulty subject starts from the weights of the clean training, too. The twin's
+The twin is trained and cached like any baseline. If the fault is not one of the training (weights,
+environment), the faulty subject starts from the weights of the clean training, too. The twin's
 images and scores stand in the record: it is the control `retrain`.
 """
 

@@ -1,4 +1,4 @@
-"""What the checks of the contract look at: a method on a toy subject. And how a broken rule is said."""
+"""What the checks of the contract look at: a method on a toy subject. And the error of a broken rule."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Bench:
 
     @property
     def first(self) -> Trial:
-        """The repair that most checks look at; Violation where there is none."""
+        """The repair that most checks look at; Violation if there is none."""
         trial, instead = self.started
         if trial is None:
             violated(

@@ -150,7 +150,7 @@ class MethodConformance:
         holds(contract.poisoned_test, bench)
 
     def test_it_refuses_with_a_reason(self, bench: Bench) -> None:
-        """Where it cannot repair it says so, and does not crash."""
+        """If it cannot repair, it raises Unsupported and does not crash."""
         ended(bench)
         holds(contract.refusals, bench)
 

@@ -75,7 +75,7 @@ def _declared(bench: Bench, method: Method) -> int:
         violated(
             "budget(task) is a number of images, the same each time",
             f"{found!r}, then {again!r}",
-            "an int, 0 where nothing is trained",
+            "an int, 0 if nothing is trained",
         )
     if digest(task.module) != before:
         violated(

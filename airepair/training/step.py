@@ -6,7 +6,7 @@ cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (cuda_gr
 method's own keeps full precision there and is not recorded: it may search, hook layers, or depend
 on what happened before.
 
-Where a batch does not fit into memory it goes through in parts whose gradients are added up: the
+If a batch does not fit into memory it goes through in parts whose gradients are added up: the
 same step, but for batch norm, which then normalises each part by itself.
 """
 

@@ -1,5 +1,5 @@
 """Fair tuning: for each data set, model and method the same number of trials, and the same budget of
-training images a trial.
+training images per trial.
 
 space    what may be searched: the ranges that stand in a method's options
 study    trials shared between processes and kept on disk (Optuna's journal); trial 0 is the default settings

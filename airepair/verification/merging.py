@@ -155,7 +155,7 @@ def _contradiction(one: Record, other: Record) -> str:
 
 
 def _choose(found: Merged, sides: list[list[Entry]], prefer: Prefer | None, conflict: str) -> None:
-    """Leaves out all sides but one, or names the conflict where nothing is preferred."""
+    """Leaves out all sides but one, or names the conflict if nothing is preferred."""
     if prefer is None:
         found.conflicts.append(conflict)
         return

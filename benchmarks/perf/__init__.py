@@ -1,7 +1,7 @@
 """How fast the parts are, as ratios within one run: each part beside what it replaces, the same
 work, in turn.
 
-    python -m benchmarks.perf                      all, on CUDA where there is one, else on one CPU
+    python -m benchmarks.perf                      all, on CUDA if there is one, else on one CPU
     thread; into reports/perf/
     python -m benchmarks.perf --only training,oracle --repeats 3 --out /tmp/perf
 

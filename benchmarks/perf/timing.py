@@ -40,7 +40,7 @@ class Measure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median is what is wanted; None where nothing is."""
+        """Whether the median is what is wanted; None if nothing is."""
         if self.wanted is None:
             return None
         return self.median <= self.wanted if self.most else self.median >= self.wanted

@@ -70,6 +70,18 @@ def test_links_of_the_pages_lead_to_files() -> None:
             assert file.exists() or file in made, f"{page.relative_to(ROOT)} links to {target}"
 
 
+OF_READERS = {"shrink.py", "tiles.py", "graph_pb2.py"}  # files of the reader's own, or of another package
+
+
+def test_modules_that_the_pages_name_exist() -> None:
+    """A path in backticks may begin in any folder."""
+    files = [f"/{p.relative_to(ROOT).as_posix()}" for p in ROOT.rglob("*.py")]
+    for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]:
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
+            found = any(file.endswith(f"/{name}") for file in files)
+            assert found or name.rpartition("/")[2] in OF_READERS, f"{page.relative_to(ROOT)} names {name}"
+
+
 @pytest.mark.parametrize("name", METHODS.builtin)
 def test_the_card_of_a_method_is_a_page(reference: dict[str, str], name: str) -> None:
     """With its category, every option with its default, and every ablation."""

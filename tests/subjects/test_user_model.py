@@ -202,7 +202,7 @@ def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(
     subject, _ = bring(given(path), colours, profile="none", device=CPU)
     feeding = subject.origin["feeding"]
     assert feeding["mean"] == {"value": [0.5, 0.5, 0.5], "from": "mean and std in the checkpoint"}
-    assert feeding["input_range"]["from"] == "told by mean and std in the checkpoint"
+    assert feeding["input_range"]["from"] == "detected from mean and std in the checkpoint"
     assert subject.trained_on == "split of seed 0"
     (tmp_path / "subject.toml").write_text(
         'input_range = "0..255"\nmean = 127\nstd = 64\ntrained-on = "unknown"\n'
@@ -256,7 +256,7 @@ def test_scaling_layers_tell_the_range_of_pixels_they_are_made_for(
     )
     found = completed(Feeding(), opened)
     assert found.input_range == (0.0, expected)
-    assert found.origins["input_range"] == "told by layer r"
+    assert found.origins["input_range"] == "detected from layer r"
 
 
 def test_a_feed_turns_colours_axes_and_classes() -> None:

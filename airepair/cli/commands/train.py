@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """Accuracies of the model that the same command left here; None where there is none. UsageError
+    """Accuracies of the model that the same command left here; None if there is none. UsageError
     for another's: it is never overwritten.
     """
     file = folder / "model.pt"

@@ -92,7 +92,7 @@ def _tune(
     args: argparse.Namespace, bench: Bench, method: str, space: dict[str, Option]
 ) -> dict[str, Any] | None:
     """Runs this process's share of the method's trials; its row of the table, {} where it is
-    unsupported, None where there is none (yet).
+    unsupported, None if there is none (yet).
     """
     name = f"{bench.dataset}-{bench.model}-{method}"
     facts = {

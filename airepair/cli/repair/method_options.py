@@ -71,7 +71,7 @@ def words_of(text: str) -> list[tuple[str, str]]:
 
 
 def _meant(name: str, methods: Sequence[str]) -> list[tuple[str, str]]:
-    """The methods and options that a name stands for. UsageError where there is none."""
+    """The methods and options that a name stands for. UsageError if there is none."""
     target = next((m for m in sorted(methods, key=len, reverse=True) if name.startswith(f"{m}.")), None)
     bare = name if target is None else name.removeprefix(f"{target}.")
     looked = [target] if target else list(methods)

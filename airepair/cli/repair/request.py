@@ -26,7 +26,7 @@ from airepair.subjects.user_model.input_spec import Brought, brought_from, case_
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """The methods of the run, each once. UsageError for unknown ones and where none is given."""
+    """The methods of the run, each once. UsageError for unknown ones and if none is given."""
     named = [w for text in args.method or [] for w in text.split(",") if w]
     if args.testonly:
         return ()

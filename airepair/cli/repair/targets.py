@@ -41,8 +41,8 @@ class Target:
 
     @cached_property
     def architecture(self) -> str:
-        """The model whose rows in the tables of settings apply: a file's architecture where it is
-        told, else the name in cases.
+        """The model whose rows in the tables of settings apply: a file's architecture if it is
+        known, else the name in cases.
         """
         return (architecture_of(self.brought) if self.brought else None) or self.model
 
@@ -71,7 +71,7 @@ def told_dataset(path: Path) -> str | None:
 
 def architecture_of(brought: Brought, *, read: bool = True) -> str | None:
     """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
-    file of ours; None where neither tells.
+    file of ours; None if neither tells.
     """
     from airepair.models import registered
     from airepair.models.names import model_name
@@ -117,7 +117,7 @@ def grid_model(net_arch: str, depth: int | None) -> str:
 def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache: Path) -> list[Target]:
     """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named.
 
-    UsageError where there is none.
+    UsageError if there is none.
     """
     found = list(_files(folder, dataset, asked) if folder else _baselines(cache, dataset))
     if not found:

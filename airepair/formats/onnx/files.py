@@ -3,7 +3,7 @@ write, and is not used.
 
 What is lost on this way: a batch norm that the exporter folded into its convolution stays folded.
 Weights that onnx2torch keeps as buffers are made parameters here. What comes back is the user's own
-file with its initialisers replaced. Where the exporter let several layers share one initialiser
+file with its initialisers replaced. If the exporter let several layers share one initialiser
 because its numbers happened to be equal (torch does, by an Identity), each layer gets its own: a
 repair may change one and not the other.
 """

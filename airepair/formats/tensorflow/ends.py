@@ -34,7 +34,7 @@ def ends(graph: Any, outputs: Iterable[str] | None, what: str) -> tuple[str, str
     """The input node, the output node, and the operations behind it. `outputs`: nodes of a signature;
     None: those that nobody reads.
 
-    UsageError where there is not one of each.
+    UsageError if there is not one of each.
     """
     nodes = {n.name: n for n in graph.node}
     above = _Above(nodes)

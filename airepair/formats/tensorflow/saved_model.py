@@ -55,7 +55,7 @@ def saved(path: Path, data: bytes) -> Frozen:
 
 
 def _signature(path: Path, meta: Any) -> Any:
-    """The serving signature; where none is called so, the one with one input.
+    """The serving signature; if none is called so, the one with one input.
 
     A signature that trains takes labels, too.
     """

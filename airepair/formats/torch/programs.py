@@ -1,7 +1,7 @@
 """TorchScript files and exported programs: code as much as weights, so they need trust. Converted
 through MMdnn to layers that can be repaired.
 
-Where MMdnn cannot, a TorchScript module itself is repaired: its parameters are there, its layers
+If MMdnn cannot, a TorchScript module itself is repaired: its parameters are there, its layers
 are not (methods that need them say so).
 """
 
@@ -260,7 +260,7 @@ def guessed_shape(module: Any, what: str) -> Shape:
     """One input with which the network in the file `what` runs: images of the common sizes, then the
     vector that its first layer takes.
 
-    UsageError where none fits.
+    UsageError if none fits.
     """
     first = next((p for p in module.parameters() if p.ndim in (2, 4)), None)
     image = first is not None and first.ndim == 4

@@ -5,7 +5,7 @@ So small kernels overlap (airepair/training/step.py).
 (On one H100 twenty of the MNIST CNN trained 25 times as fast as one after another launched kernel
 by kernel, and four times as fast as the recorded steps one after another.) Each draws from its own
 generator in the order of `training.fit`: the results are those of one by one, bit for bit on the
-CPU, where there are no streams and nothing is gained.
+CPU, if there are no streams and nothing is gained.
 """
 
 from __future__ import annotations

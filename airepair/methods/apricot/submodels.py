@@ -1,5 +1,5 @@
-"""Training the submodels: together, on streams or one by one, from the cache where they are at
-hand; their images count in every way.
+"""Training the submodels: together, on streams or one by one, from the cache if they are in
+it; their images count in every way.
 """
 
 from __future__ import annotations

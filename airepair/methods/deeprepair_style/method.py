@@ -20,7 +20,7 @@ of the pixels, which needs no network; `transfer=fourier` is another, and
 
 Changes all weights and batch-norm statistics. Refuses a task without training data, one with
 neither environment nor `corruption`, and one whose environment the model does not fail in. Defaults
-are the paper's: 100 failures a class, 5 clusters, 3 chains of depth up to 3, severity 3, weight 12,
+are the paper's: 100 failures per class, 5 clusters, 3 chains of depth up to 3, severity 3, weight 12,
 SGD lr .1 with Nesterov momentum .9 and weight decay 5e-4, cosine over 100 epochs, batch 64. Two
 differences: the state with the best validation accuracy remains (the paper stops early on test
 loss), and cross-entropy is on what every method may learn from, train and the failing inputs

@@ -29,7 +29,7 @@ class Wiring:
     """`net` is the file's network with its outputs in the data set's order of classes, where its last
     layer could be put in that order.
 
-    `site` is that layer then, None where nothing was moved; where it could not be, `order` is put
+    `site` is that layer then, None if nothing was moved; where it could not be, `order` is put
     behind the network instead.
     """
 

@@ -33,7 +33,7 @@ SAME = (
 def early_file(
     brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile
 ) -> tuple[Path, str] | None:
-    """The file and who says so; None where there is none. UsageError where a named one is not there."""
+    """The file and who says so; None if there is none. UsageError where a named one is not there."""
     folder, beside = brought.path.parent, brought.path.parent / "early.pt"
     named = (
         (brought.early, "option")

@@ -79,7 +79,7 @@ class Brought:
 
     net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that
     code is the user's, and is run)
-    trained_on  as Subject.trained_on; "official train" where nothing says so
+    trained_on  as Subject.trained_on; "official train" if nothing says so
     name        the model of its cases; the file's name where None
     early       a file with an earlier state of the same training
     weights     the key of the weights in a checkpoint that holds several
@@ -158,7 +158,7 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
 
 
 def class_names(value: Any, folder: Path) -> tuple[str, ...]:
-    """A list of names, or a file with one a line, in the order of the network's outputs."""
+    """A list of names, or a file with one per line, in the order of the network's outputs."""
     if isinstance(value, list | tuple):
         return tuple(str(v) for v in value)
     path = folder / Path(str(value)).expanduser()
@@ -178,7 +178,7 @@ def class_names(value: Any, folder: Path) -> tuple[str, ...]:
 
 
 def beside(path: Path) -> tuple[Mapping[str, Any], str]:
-    """What `<stem>.toml` or `subject.toml` beside a model file says, and that file's name ("" where
+    """What `<stem>.toml` or `subject.toml` beside a model file says, and that file's name ("" if
     there is none).
     """
     for name in (f"{path.stem}.toml", "subject.toml"):
@@ -196,10 +196,10 @@ SHIPPED = ("digits", "keras_cnn")  # data set and model of the file that this pa
 
 def shipped(dataset: str, model: str) -> Brought | None:
     """The model file that this package itself brings under that name, with the TOML file beside it;
-    None where there is none.
+    None if there is none.
 
-    `digits-keras_cnn` is a small Keras network: the way of a brought file is walked in every run
-    that has the extra for it.
+    `digits-keras_cnn` is a small Keras network: every run that has the extra tests the way of
+    a user's file with it.
     """
     if (dataset, model) != SHIPPED:
         return None

@@ -67,7 +67,7 @@ def _tried(feeding: Feeding, opened: ModelFile, data: Source) -> Feeding:
     """The feeding with the first layout in which a network, whose file tells none, answers images with
     one logit per class.
 
-    As it is where that is N x C x H x W, and where there is none: the error is then that of N x C x H x W.
+    As it is where that is N x C x H x W, and if there is none: the error is then that of N x C x H x W.
     """
     images, image = data.train.images(slice(0, 2)).cpu(), _image(data)
     for word in _candidates(image):

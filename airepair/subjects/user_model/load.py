@@ -174,8 +174,8 @@ def brought_model(
 def _at_logits(
     opened: ModelFile, feeding: Feeding, prepare: Prepare | None, source: Source, what: str
 ) -> ModelFile:
-    """The opened file cut before a softmax that its module or code ends in, told by its answers to
-    a few images, fed as it is.
+    """The opened file cut before a softmax that its module or code ends in, detected from its answers
+    to a few images, fed as it is.
     """
     images = source.train.images(slice(0, PROBED)).cpu()
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))

@@ -50,7 +50,9 @@ def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
         return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": "default"})
     high = 1.0 if 255 * max(factors) > WIDEST else 255.0
     return replace(
-        feeding, input_range=(0.0, high), origins={**feeding.origins, "input_range": f"told by {source}"}
+        feeding,
+        input_range=(0.0, high),
+        origins={**feeding.origins, "input_range": f"detected from {source}"},
     )
 
 
@@ -63,7 +65,7 @@ def fed(
     prepare: Callable[[Tensor], Tensor] | None = None,
     order: tuple[int, ...] | None = None,
 ) -> nn.Module:
-    """The network behind its feeding, or the network itself where nothing is to be done.
+    """The network behind its feeding, or the network itself if nothing is to be done.
 
     UsageError for numbers that do not fit the images.
     """

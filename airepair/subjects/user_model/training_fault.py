@@ -32,7 +32,7 @@ def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str
 
 
 def _with(fault: str, architecture: str, data: Dataset, seed: int) -> Dataset | None:
-    """The data set's own fault, or the one of the architecture's name; None where there is no such
+    """The data set's own fault, or the one of the architecture's name; None if there is no such
     fault of the training.
     """
     plain, _, text = architecture.partition("+")
