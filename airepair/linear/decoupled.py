@@ -54,7 +54,9 @@ class Decoupled(nn.Module):
         gradients = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), forward_ad.dual_level():
             handles = [layer.register_forward_hook(edit)]
-            handles += [h for m in self.activation.modules() if isinstance(m, _BatchNorm) for h in _portable(m)]
+            handles += [
+                h for m in self.activation.modules() if isinstance(m, _BatchNorm) for h in _portable(m)
+            ]
             try:
                 logits, change = forward_ad.unpack_dual(self.activation(x.clone() if x.is_inference() else x))
             finally:

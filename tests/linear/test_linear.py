@@ -318,7 +318,9 @@ def test_a_decoupled_network_lives_through_state_dict_copy_training_mode_and_inf
 
 
 def test_a_decoupled_network_takes_no_root_of_the_processors_library(cnn: Task) -> None:
-    """Through batch normalisation the derivative is PyTorch's own to rounding, and `torch.sqrt` never sees 32-bit numbers."""
+    """Through batch normalisation the derivative is PyTorch's own to rounding, and `torch.sqrt`
+    never sees 32-bit numbers.
+    """
     site = find_site(cnn.module, cnn.failing.images(), "0")
     network = Decoupled(copy.deepcopy(cnn.module), site)
     norms = [m for m in network.activation.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -342,7 +344,9 @@ def test_a_decoupled_network_takes_no_root_of_the_processors_library(cnn: Task) 
     assert seen == [torch.float64] * len(norms)
     layer = network.activation.get_submodule(site.name)
     with forward_ad.dual_level():
-        handle = layer.register_forward_hook(lambda _, args, out: forward_ad.make_dual(out, network.value(args[0]) - out))
+        handle = layer.register_forward_hook(
+            lambda _, args, out: forward_ad.make_dual(out, network.value(args[0]) - out)
+        )
         primal, change = forward_ad.unpack_dual(network.activation(x))
         handle.remove()
     assert torch.allclose(logits, primal + change, atol=1e-4)
