@@ -8,11 +8,15 @@ plus the directional derivative of what follows the layer along the edit, exactl
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
+from airepair.arithmetic.exact import root
 from airepair.models.layers import Affine, Site
 
 
@@ -43,15 +47,45 @@ class Decoupled(nn.Module):
         # Inference mode switches forward-mode differentiation off, and with it the repair; leaving it switches gradients on.
         gradients = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), forward_ad.dual_level():
-            handle = layer.register_forward_hook(edit)
+            handles = [layer.register_forward_hook(edit)]
+            handles += [h for m in self.activation.modules() if isinstance(m, _BatchNorm) for h in _portable(m)]
             try:
                 logits, change = forward_ad.unpack_dual(self.activation(x.clone() if x.is_inference() else x))
             finally:
-                handle.remove()
+                for handle in handles:
+                    handle.remove()
             if change is None:
                 raise RuntimeError(f"the edit of layer {self.layer!r} does not reach the logits: something after it drops derivatives")
             total: Tensor = logits + change
             return total
+
+
+def _portable(norm: _BatchNorm) -> Iterator[RemovableHandle]:
+    """Hooks with which a batch normalisation in evaluation mode scales the derivative by an exact root.
+
+    PyTorch's own rule divides by `torch.sqrt`, whose last bits differ between processors.
+    """
+    if norm.running_var is None:
+        return
+    changes: list[Tensor | None] = []
+
+    def part(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        primal, change = forward_ad.unpack_dual(args[0])
+        changes.append(change)
+        return (primal,)
+
+    def join(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        change = changes.pop()
+        if change is None:
+            return out
+        assert norm.running_var is not None
+        scale = 1 / root(norm.running_var + norm.eps)
+        scale = scale if norm.weight is None else norm.weight * scale
+        dual: Tensor = forward_ad.make_dual(out, change * scale.reshape(1, -1, *[1] * (out.dim() - 2)))
+        return dual
+
+    yield norm.register_forward_pre_hook(part)
+    yield norm.register_forward_hook(join)
 
 
 def fold(network: Decoupled) -> nn.Module:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from scipy import sparse
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from airepair.errors import Unsupported, UsageError
 from airepair.linear.decoupled import Decoupled, fold
@@ -294,6 +296,38 @@ def test_a_decoupled_network_lives_through_state_dict_copy_training_mode_and_inf
         assert torch.equal(network(x.clone()), want)
     with torch.no_grad():
         assert not network(x).requires_grad
+
+
+def test_a_decoupled_network_takes_no_root_of_the_processors_library(cnn: Task) -> None:
+    """Through batch normalisation the derivative is PyTorch's own to rounding, and `torch.sqrt` never sees 32-bit numbers."""
+    site = find_site(cnn.module, cnn.failing.images(), "0")
+    network = Decoupled(copy.deepcopy(cnn.module), site)
+    norms = [m for m in network.activation.modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        network.value.weight.mul_(1.5)
+        for norm in norms:
+            norm.running_var.mul_(3.0)
+            norm.weight.mul_(-0.7)
+    seen: list[torch.dtype] = []
+
+    class Roots(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is torch.ops.aten.sqrt.default:
+                seen.append(args[0].dtype)
+            return func(*args, **(kwargs or {}))
+
+    x = cnn.failing.images()
+    with Roots():
+        logits = network(x).detach()
+    assert norms
+    assert seen == [torch.float64] * len(norms)
+    layer = network.activation.get_submodule(site.name)
+    with forward_ad.dual_level():
+        handle = layer.register_forward_hook(lambda _, args, out: forward_ad.make_dual(out, network.value(args[0]) - out))
+        primal, change = forward_ad.unpack_dual(network.activation(x))
+        handle.remove()
+    assert torch.allclose(logits, primal + change, atol=1e-4)
+    assert float(change.detach().abs().max()) > 0.1
 
 
 def test_folding_the_last_layer_is_the_same_function(cnn: Task) -> None:
