@@ -35,10 +35,12 @@ class TestEditableInGroups(MethodConformance):
 
 
 class TestEditableTraining(MethodConformance):
-    """So does the editable training."""
+    """So does the editable training. (After one epoch an edit that is accepted sooner or later makes
+    the ablation's images 1 % more or fewer than the method's, and the contract wants no more.)
+    """
 
     method = Editable
-    options: ClassVar = {"train": True, "epochs": 1, "steps": 5}
+    options: ClassVar = {"train": True, "epochs": 2, "steps": 5}
 
 
 def block(task: Task, name: str = "auto") -> dict[str, torch.Tensor]:
