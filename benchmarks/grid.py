@@ -62,7 +62,6 @@ DEFAULT_DATASETS = ("digits",)
 # Floors: what a metric of a cell must at least reach, if a claim of the project rests on it. (A
 # healthy subject has few failing inputs, and fine-tuning may leave them all.)
 FLOORS: dict[str, dict[str, float]] = {
-    "digits-*-noop-s*": {"repair_rate": 0.0},
     "digits-fc-finetune-s*": {"repair_rate": 0.2},
     "digits-cnn-finetune-s*": {"repair_rate": 0.2},
 }

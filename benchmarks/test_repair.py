@@ -38,10 +38,14 @@ def test_repair(case: Case, result: CellResult) -> None:
     if unnamed := sorted(set(entries()) - set(record.after) - set(record.missing)):
         fail(f"no value and no reason: {', '.join(unnamed)}")
     for pattern, floors in grid.FLOORS.items():
-        for metric, floor in floors.items():
-            if fnmatchcase(str(case), pattern) and record.after.get(metric, floor) < floor:
-                fail(f"{metric} {record.after[metric]:.4f} is below its floor {floor}")
+        for metric, floor in floors.items() if fnmatchcase(str(case), pattern) else ():
+            value = record.after.get(metric)
+            if value is None:
+                fail(f"{metric} is missing ({record.missing.get(metric, 'no reason')}); its floor is {floor}")
+            if value < floor:
+                fail(f"{metric} {value:.4f} is below its floor {floor}")
     if case.base_method == "noop":
-        changed = {k: v for k, v in record.after.items() if v != record.before[k]}
+        names = record.before.keys() | record.after.keys()
+        changed = sorted(k for k in names if record.before.get(k) != record.after.get(k))
         if changed:
-            fail(f"noop changed {changed}")
+            fail(f"noop changed {', '.join(changed)}")

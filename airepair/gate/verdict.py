@@ -82,7 +82,17 @@ def judge(
     for cell in cells(old, new):
         spoilt = wrecked(r for _, r in cell.pairs)
         found += [replace(f, wrecked=spoilt) for f in _of_cell(cell, rules)]
-    return Verdict(tuple(found), rules, tuple(remarks), tuple(refused))
+    return Verdict(tuple(_unjudged(found)), rules, tuple(remarks), tuple(refused))
+
+
+def _unjudged(found: list[Finding]) -> Iterator[Finding]:
+    """The findings; a number that a rule names and no cell of the baseline has could not be compared:
+    else a rule that judges nothing would be green.
+    """
+    has = {f.name for f in found if f.change is not None or f.word in ("missing", "not judged")}
+    for finding in found:
+        silent = finding.name and finding.word == "nothing to compare" and finding.name not in has
+        yield replace(finding, word="not comparable") if silent else finding
 
 
 def _of_cell(cell: Cell, rules: Rules) -> Iterator[Finding]:
@@ -117,7 +127,7 @@ def _of_number(cell: Cell, name: str, rules: Rules) -> Iterator[Finding]:
     kept = [(a, b) for a, b in values if a is not None and b is not None]
     if not kept:
         if not gone:
-            yield Finding(cell.name, name, "nothing to compare", "the baseline has no such number")
+            yield Finding(cell.name, name, "nothing to compare", f"the baseline has no {name}")
         return
     old, new = [a for a, _ in kept], [b for _, b in kept]
     tested = images(cell) if name in OF_IMAGES and len(kept) == len(values) else []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class MethodRegistry(Registry):
     """Names methods, combinations (`apricot+dl2` runs one after the other) and external tools
-    (`tool:NAME`, see engines/tools.py).
+    (`tool:NAME`, see external/method.py).
     """
 
     def check(self, name: str) -> str:

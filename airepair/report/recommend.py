@@ -102,12 +102,10 @@ def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
         float(ran[0].subject.get(k) or 0) for k in ("validation_accuracy", "repaired_validation_accuracy")
     ]
     variance = _variance(shares, int(counts.get("validation", 0)))
-    if given(ran[0]):
-        name = "held_out_rate" if "held_out_rate" in ran[0].after else "repair_rate"
-        repaired = _variance(
-            [ran[0].after.get(name, 0.0)], int(counts.get("held_out") or counts.get("failing") or 0)
-        )
-        variance = (variance + repaired) / 4
+    rate = _repaired(ran[0])
+    if given(ran[0]) and rate is not None:
+        images = int(counts.get("held_out") or counts.get("failing") or 0)
+        variance = (variance + _variance([rate], images)) / 4
     return 100 * float(norm.ppf(0.975)) * math.sqrt(variance)
 
 
@@ -127,8 +125,13 @@ def _gain(record: Record) -> float | None:
     if after is None or before is None:
         return None
     gain = 100 * (float(after) - float(before))
-    repaired = record.after.get("held_out_rate", record.after.get("repair_rate"))
+    repaired = _repaired(record)
     return (gain + 100 * repaired) / 2 if given(record) and repaired is not None else gain
+
+
+def _repaired(record: Record) -> float | None:
+    """The repair rate of given inputs, of those held out if there are any; None if neither is known."""
+    return record.after.get("held_out_rate", record.after.get("repair_rate"))
 
 
 def given(record: Record) -> bool:

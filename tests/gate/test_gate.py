@@ -283,6 +283,18 @@ def test_each_metric_is_judged_in_its_own_direction() -> None:
     assert code_of(slow, "seconds:+100%") == 0
 
 
+def test_a_rule_that_no_cell_can_answer_is_not_green() -> None:
+    """A number that the baseline has nowhere was not compared; one that some cells have was, in these."""
+    assert code_of(run(), "accuracy:-1pp", "pgd_accuracy:-1pp") == 11
+    assert code_of(run(), "accuracy:-1pp", "pgd_accuracy:off") == 0
+    verdict = judge(
+        run().values(), run().values(), rules_of(["accuracy:-1pp", "top5:-1pp"], None, Path("/nowhere"))
+    )
+    assert {f.why for f in verdict.of("not comparable")} == {"the baseline has no top5"}
+    here = each(lambda r: dataclasses.replace(r, after={**r.after, "top5": 0.9}))(run())
+    assert code_of(here, "accuracy:-1pp", "top5:-1pp", old=here) == 0
+
+
 def test_rules_are_for_methods_and_later_ones_come_first() -> None:
     """`dl2/accuracy:off` takes a method out; a pattern takes several; an absolute and a relative
     rule both hold.

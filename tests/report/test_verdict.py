@@ -9,7 +9,7 @@ from airepair.case import Case
 from airepair.cli.main import main
 from airepair.records import Record, read
 from airepair.report.cells import grid
-from airepair.report.recommend import recommendations
+from airepair.report.recommend import candidates, recommendations
 from airepair.report.screen import LINES, WIDTH, short
 from airepair.report.verdict import verdict
 
@@ -179,3 +179,23 @@ def test_records_of_another_version_are_named_first(
     assert verdict(grid([old]))[0] == said
     assert main(["recommend", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(said)
+
+
+def test_an_interval_is_of_the_number_that_is_judged() -> None:
+    """Given inputs whose repair rate is not known: the gain is that of validation alone, and so is its
+    interval, which would be half as wide for the mean of both.
+    """
+    one = cell("dl2", 0.05)
+    n = {"test": 497, "validation": 300, "failing": 40}
+    plain, asked, both = (
+        dataclasses.replace(one, after=a, provenance={**one.provenance, "n": n, "failing": f})
+        for a, f in (
+            (one.after, "repair split"),
+            (one.after, "given"),
+            ({**one.after, "repair_rate": 0.5}, "given"),
+        )
+    )
+    found = [candidates(grid([r]), ("digits", "fc"))[0] for r in (plain, asked, both)]
+    assert (found[0].low, found[0].high) == (found[1].low, found[1].high)
+    assert found[2].gain == pytest.approx((5 + 50) / 2)
+    assert found[0].gain == found[1].gain == pytest.approx(5)
