@@ -181,7 +181,7 @@ class Reporter:
             for line in terminal(records, PAPER, width=terminalreporter._tw.fullwidth).splitlines():
                 terminalreporter.write_line(line)
         try:
-            write_all(records, self.out, PAPER)
+            write_all(records, self.out, PAPER, runs=[self.out])
             self._store_durations()
         except (OSError, AirepairError) as error:
             terminalreporter.write_line(

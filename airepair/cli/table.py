@@ -80,10 +80,8 @@ def _show(args: argparse.Namespace, records: list[Record], remarks: list[str]) -
         marks = [
             f"{folder}: {mark}" for folder in args.records if folder.is_dir() and (mark := read_mark(folder))
         ]
-        lines = [
-            *lines,
-            *marks,
-            "wrote " + ", ".join(str(p) for p in write_all(records, args.out, paper, marks)),
-        ]
+        runs = [folder for folder in args.records if folder.is_dir()]
+        written = write_all(records, args.out, paper, marks, runs)
+        lines = [*lines, *marks, "wrote " + ", ".join(map(str, written))]
     for line in lines:
         print(line)

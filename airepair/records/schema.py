@@ -161,6 +161,10 @@ class Cost(msgspec.Struct, frozen=True):
         NotNegative | None, Meta(description="peak memory beyond what the process held before")
     ] = None
     joules: Annotated[NotNegative | None, Meta(description="energy of the GPU")] = None
+    gpu_percent: Annotated[
+        NotNegative | None, Meta(description="share of its time in which the GPU ran a kernel, mean, in %")
+    ] = None
+    watts: Annotated[NotNegative | None, Meta(description="power of the GPU, mean")] = None
     memory_source: Annotated[str | None, Meta(description="how the peak was measured")] = None
 
 

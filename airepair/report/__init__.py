@@ -1,12 +1,12 @@
 """Reports: records in, text out. Free of torch; nothing here runs a model.
 
 `terminal` is what a run prints at its end, `write_all` what it leaves in a folder. All depend on
-the records alone: same records, same bytes.
+the records alone: same records, same bytes; the page also draws the samples beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from airepair.host.atomic import write_atomically
@@ -66,12 +66,17 @@ def render(tables: list[Table], form: str) -> str:
 
 
 def write_all(
-    records: Iterable[Record], folder: Path, paper: Path | None = None, marks: Iterable[str] = ()
+    records: Iterable[Record],
+    folder: Path,
+    paper: Path | None = None,
+    marks: Iterable[str] = (),
+    runs: Sequence[Path] = (),
 ) -> list[Path]:
     """Writes every report into `folder`, each file whole or not at all, and returns the paths. OSError
     if the folder cannot be written.
 
-    `marks` say which of the records have been verified (airepair verify).
+    `marks` say which of the records have been verified (airepair verify); `runs` are the folders of
+    the runs, whose samples the page draws.
     """
     table = grid(records)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +84,7 @@ def write_all(
     texts = {f"{name}.{form}": render(tables, form) for name, tables in found.items() for form in FORMS}
     texts |= {"picture.svg": picture(table.plain), "verdict.md": summary(table, paper_table.read(paper))}
     texts["leaderboard.html"] = leaderboard(
-        table.plain, [t for tables in found.values() for t in tables], table, marks
+        table.plain, [t for tables in found.values() for t in tables], table, marks, runs
     )
     return [replace_file(folder / name, text) for name, text in texts.items()]
 

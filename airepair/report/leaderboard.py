@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, gain, sample, score, status
@@ -33,6 +34,9 @@ from airepair.report.states import states
 from airepair.report.table import Row, Table, spread
 from airepair.report.templates import template
 from airepair.report.text import plain
+from airepair.report.usage import HEIGHT as USAGE_HEIGHT
+from airepair.report.usage import WIDTH as USAGE_WIDTH
+from airepair.report.usage import Usage, usage
 from airepair.report.verdict import verdict
 
 
@@ -51,6 +55,7 @@ class Line:
     options: tuple[tuple[str, str, str], ...]
     notes: tuple[str, ...]
     curve: Curve | None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,14 @@ HEADINGS = (
 
 
 def leaderboard(
-    cells: Grid, tables: Iterable[Table], whole: Grid | None = None, verified: Iterable[str] = ()
+    cells: Grid,
+    tables: Iterable[Table],
+    whole: Grid | None = None,
+    verified: Iterable[str] = (),
+    runs: Sequence[Path] = (),
 ) -> str:
     """The page. `whole` are the records with their ablations, for the verdict; `verified` says which
-    have been run again.
+    have been run again; `runs` are the folders in whose `cells/` the samples of the repairs lie.
 
     Of `tables` Table I to III stand above the sortable one and the paper's own below it; the others
     are too long for a page.
@@ -97,7 +106,7 @@ def leaderboard(
         more=[found[name] for name in MORE if name in found],
         labels=LABELS,
         headings=HEADINGS,
-        subjects=[_subject(cells, p) for p in cells.columns],
+        subjects=[_subject(cells, p, runs) for p in cells.columns],
         claims=claims(cells, ()),
         verdict=verdict(whole or cells),
         panels=panels(cells),
@@ -108,6 +117,7 @@ def leaderboard(
         marks=_marks(cells),
         width=WIDTH,
         height=HEIGHT,
+        usage_size=(USAGE_WIDTH, USAGE_HEIGHT),
         plain=plain,
     )
     return page + "\n"
@@ -149,13 +159,13 @@ def _marks(cells: Grid) -> list[str]:
     return [*wreck_note(cells), *([FLAGGED] if alone else [])]
 
 
-def _subject(cells: Grid, place: Column) -> Subject:
+def _subject(cells: Grid, place: Column, runs: Sequence[Path]) -> Subject:
     shared = column_notes(cells.of(place))
-    lines = tuple(_line(cells, place, m, shared) for m in cells.methods if cells.cell(place, m))
+    lines = tuple(_line(cells, place, m, shared, runs) for m in cells.methods if cells.cell(place, m))
     return Subject(f"{dataset_title(place[0])} {model_title(place[1])}", tuple(map(plain, shared)), lines)
 
 
-def _line(cells: Grid, place: Column, method: str, shared: Sequence[str]) -> Line:
+def _line(cells: Grid, place: Column, method: str, shared: Sequence[str], runs: Sequence[Path]) -> Line:
     records = cells.cell(place, method)
     given = {
         (k, str(o.get("value")), str(o.get("origin", "default")))
@@ -189,6 +199,7 @@ def _line(cells: Grid, place: Column, method: str, shared: Sequence[str]) -> Lin
         options=tuple(sorted(options)),
         notes=tuple(own),
         curve=curve(cells, place, method),
+        usage=next((u for r in records if (u := usage(runs, r.key)) is not None), None) if runs else None,
     )
 
 

@@ -3,7 +3,8 @@
 predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on
 the examined split; index:
                   each image's place in its source data set; confusion_before, confusion_after
-curve.jsonl       every progress report; cost.jsonl: sampled memory; log.txt; tools/: logs of external tools
+curve.jsonl       every progress report; cost.jsonl: samples of memory, CPU and GPU; log.txt;
+tools/            logs of external tools
 repaired.safetensors  the repaired weights, where the spec asks for them
 classes.json      the names of the classes, if nothing was repaired (`--testonly` prints them)
 """
@@ -32,7 +33,7 @@ def files_of(ready: PreparedCell, outcome: Outcome) -> dict[str, bytes]:
     """The files of a cell's folder."""
     found = {"log.txt": ("\n".join(outcome.log) + "\n").encode(), "curve.jsonl": _lines(outcome.curve)}
     if outcome.cost:
-        found["cost.jsonl"] = _lines({"seconds": s, "resident_bytes": b} for s, b in outcome.cost.samples)
+        found["cost.jsonl"] = _lines(sample.as_row() for sample in outcome.cost.samples)
     found |= {f"tools/{name}": content for name, content in outcome.logs.items()}
     if not ready.spec.repair:
         found |= {

@@ -14,7 +14,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,15 +24,78 @@ import psutil
 import torch
 
 from airepair.arithmetic.canary import arithmetic
+from airepair.runner.nvml import Nvml
 
-INTERVAL = 0.1  # seconds between two samples
+# Seconds between two samples: so many at the first interval, then the other.
+FIRST, INTERVAL, THEN = 100, 0.1, 1.0
 SAMPLED = "sampled resident memory", "sampled resident memory with the processes that it started"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At `seconds` after the start. CPU seconds and joules count from there on; what is not known is None.
+
+    `gpu_bytes` and `gpu_percent` (of its time) are of the whole device.
+    """
+
+    seconds: float
+    resident_bytes: int
+    cpu_seconds: float
+    gpu_bytes: int | None = None
+    gpu_percent: int | None = None
+    watts: float | None = None
+    joules: float | None = None
+
+    def as_row(self) -> dict[str, float]:
+        """A line of cost.jsonl: what is known."""
+        return {k: v for k, v in self.__dict__.items() if v is not None}
+
+
+class Sampler(threading.Thread):
+    """Samples until `done` is set."""
+
+    def __init__(self, nvml: Nvml | None) -> None:
+        super().__init__(daemon=True)
+        self.process, self.nvml, self.done = psutil.Process(), nvml, threading.Event()
+        self.started, self.worked = time.perf_counter(), cpu_seconds()
+        self.joules = nvml.joules() if nvml else None
+        self.samples: list[Sample] = []
+        self.resting, self.children = set(descendants(self.process.pid)), False
+
+    def run(self) -> None:
+        """In the thread."""
+        while not self.done.is_set():
+            self.sample()
+            self.done.wait(INTERVAL if len(self.samples) < FIRST else THEN)
+
+    def sample(self) -> None:
+        """Takes one now."""
+        below = [pid for pid in descendants(self.process.pid) if pid not in self.resting]
+        self.children = self.children or bool(below)
+        found = Sample(
+            seconds=round(time.perf_counter() - self.started, 3),
+            resident_bytes=self.process.memory_info().rss + sum(map(resident, below)),
+            cpu_seconds=round(cpu_seconds() - self.worked + sum(map(_worked, below)), 2),
+            **self._gpu(),
+        )
+        self.samples.append(found)
+
+    def _gpu(self) -> dict[str, Any]:
+        if self.nvml is None:
+            return {}
+        now = self.nvml.joules()
+        return {
+            "gpu_bytes": self.nvml.used(),
+            "gpu_percent": self.nvml.percent(),
+            "watts": self.nvml.watts(),
+            "joules": None if now is None or self.joules is None else round(now - self.joules, 3),
+        }
 
 
 @dataclass(frozen=True)
 class Cost:
     """Of one call. `peak_bytes` is what the call added to the memory in use before it, by
-    `memory_source`; `samples` are (seconds, bytes).
+    `memory_source`; `gpu_percent` and `watts` are means over the samples.
 
     `cpu_seconds` are of the process and the children that it waited for: beside other work on the
     same cores `seconds` grow, these hardly.
@@ -45,84 +108,39 @@ class Cost:
     device_peak_bytes: int | None = None
     nvml_peak_bytes: int | None = None
     joules: float | None = None
-    samples: list[tuple[float, int]] = field(default_factory=list)
+    gpu_percent: float | None = None
+    watts: float | None = None
+    samples: list[Sample] = field(default_factory=list)
 
     def as_record(self) -> dict[str, Any]:
         """The numbers without the samples; what was not measured is left out."""
         return {k: v for k, v in self.__dict__.items() if k != "samples" and v is not None}
 
 
-class _Sampler(threading.Thread):
-    """Samples resident memory (and NVML's used memory) until told to stop."""
-
-    def __init__(self, nvml: Nvml | None) -> None:
-        super().__init__(daemon=True)
-        self.process, self.nvml, self.done = psutil.Process(), nvml, threading.Event()
-        self.started = time.perf_counter()
-        self.samples: list[tuple[float, int]] = []
-        self.used: list[int] = []
-        self.resting, self.children = set(_descendants(self.process.pid)), False
-
-    def run(self) -> None:
-        while not self.done.is_set():
-            self.sample()
-            self.done.wait(INTERVAL)
-
-    def sample(self) -> None:
-        below = [pid for pid in _descendants(self.process.pid) if pid not in self.resting]
-        self.children = self.children or bool(below)
-        resident = self.process.memory_info().rss + sum(map(_resident, below))
-        self.samples.append((round(time.perf_counter() - self.started, 3), resident))
-        if self.nvml:
-            self.used.append(self.nvml.used())
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None if none is."""
+    known = [v for v in values if v is not None]
+    return round(sum(known) / len(known), 2) if known else None
 
 
-class Nvml:
-    """The NVML view of one CUDA device, found by its UUID (NVML counts in PCI order, CUDA need not)."""
-
-    def __init__(self, device: torch.device) -> None:
-        import pynvml
-
-        pynvml.nvmlInit()
-        self.nvml = pynvml
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        self.handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-
-    @classmethod
-    def of(cls, device: torch.device) -> Nvml | None:
-        """The view, or None without CUDA or without NVML."""
-        if device.type != "cuda":
-            return None
-        try:
-            return cls(device)
-        except Exception:
-            return None
-
-    def used(self) -> int:
-        """Bytes in use on the whole device."""
-        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
-
-    def millijoules(self) -> int | None:
-        """The energy counter, where the device has one."""
-        try:
-            return int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle))
-        except self.nvml.NVMLError:
-            return None
+def cpu_seconds() -> float:
+    """User and system, of this process and the children that it waited for."""
+    return sum(os.times()[:4])
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The processes that `pid` started, and theirs; cheap if there are none.
 
-    Empty where the kernel does not tell.
+    Empty if the kernel does not tell.
     """
     found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread or process has ended since
             found += map(int, file.read_text().split())
-    return found + [below for child in found for below in _descendants(child)]
+    return found + [below for child in found for below in descendants(child)]
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Resident bytes; 0 for one that has not yet become its own program, since all its memory is
     still its parent's.
     """
@@ -134,6 +152,13 @@ def _resident(pid: int) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def _worked(pid: int) -> float:
+    """CPU seconds of a process that still runs, and of those that it waited for."""
+    with contextlib.suppress(psutil.Error):
+        return float(sum(psutil.Process(pid).cpu_times()[:4]))
+    return 0.0
 
 
 def _reset_peak() -> bool:
@@ -149,10 +174,6 @@ def _peak_mark() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _cpu_seconds() -> float:
-    return sum(os.times()[:4])  # user and system, own and of children
 
 
 @cache
@@ -178,36 +199,39 @@ def _kinds_of(kind: Any) -> Iterator[Any]:
 
 def measure(call: Callable[[], None], device: torch.device) -> Cost:
     """Runs `call` and says what it cost; an exception of the call passes through."""
-    nvml, cuda = Nvml.of(device), device.type == "cuda"
+    cuda = device.type == "cuda"
+    nvml = Nvml.of(device) if cuda else None
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     used = nvml.used() if nvml else 0
-    energy = nvml.millijoules() if nvml else None
-    marked, resident = _reset_peak(), psutil.Process(os.getpid()).memory_info().rss
+    energy = nvml.joules() if nvml else None
+    marked, before = _reset_peak(), psutil.Process(os.getpid()).memory_info().rss
     allocated = torch.cuda.memory_allocated(device) if cuda else 0
-    sampler = _Sampler(nvml)
+    sampler = Sampler(nvml)
     sampler.start()
-    start, worked = time.perf_counter(), _cpu_seconds()
+    start, worked = time.perf_counter(), cpu_seconds()
     try:
         call()
     finally:
         if cuda:
             torch.cuda.synchronize(device)
-        seconds, worked = time.perf_counter() - start, _cpu_seconds() - worked
+        seconds, worked = time.perf_counter() - start, cpu_seconds() - worked
         sampler.done.set()
         sampler.join()
     sampler.sample()
     marked = marked and not sampler.children
-    peak = _peak_mark() if marked else max(b for _, b in sampler.samples)
-    after = nvml.millijoules() if nvml else None
+    peak = _peak_mark() if marked else max(s.resident_bytes for s in sampler.samples)
+    after = nvml.joules() if nvml else None
     return Cost(
         seconds=seconds,
         cpu_seconds=round(worked, 2),  # the clock's own resolution
-        peak_bytes=torch.cuda.max_memory_allocated(device) - allocated if cuda else max(0, peak - resident),
+        peak_bytes=torch.cuda.max_memory_allocated(device) - allocated if cuda else max(0, peak - before),
         memory_source="CUDA allocator" if cuda else "VmHWM" if marked else SAMPLED[sampler.children],
         device_peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
-        nvml_peak_bytes=max(sampler.used) - used if nvml else None,
-        joules=(after - energy) / 1000 if after is not None and energy is not None else None,
+        nvml_peak_bytes=max(s.gpu_bytes or 0 for s in sampler.samples) - used if nvml else None,
+        joules=after - energy if after is not None and energy is not None else None,
+        gpu_percent=mean([s.gpu_percent for s in sampler.samples]),
+        watts=mean([s.watts for s in sampler.samples]),
         samples=sampler.samples,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -109,6 +110,21 @@ def test_headings_and_values_agree(page: str) -> None:
     board = page[page.index('<table id="board">') : page.index("</table>", page.index('<table id="board">'))]
     rows = re.findall(r"<tr>.*?</tr>", board, re.S)
     assert {len(re.findall(r"<t[hd]\b", row)) for row in rows} == {len(LABELS) + len(HEADINGS)}
+
+
+def test_what_a_repair_used_is_drawn_among_its_details(tmp_path: Path) -> None:
+    """From the samples in the folder of the run; a cell without samples has no drawing."""
+    records = example()
+    key = next(r.key for r in records if r.status == "repaired")
+    place = tmp_path / "cells" / key / "cost.jsonl"
+    place.parent.mkdir(parents=True)
+    rows = [{"seconds": t, "resident_bytes": 2**30 * t, "cpu_seconds": t} for t in (1, 2, 3)]
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = leaderboard(grid(records), (), runs=[tmp_path])
+    assert drawn.count('<svg class="usage"') == 2
+    assert "Memory, at most 3.00 GiB" in drawn
+    assert (Page(drawn).wrong, Page(drawn).open) == ([], [])
+    assert '<svg class="usage"' not in leaderboard(grid(records), ())
 
 
 def test_an_empty_run_gives_a_page_that_says_so(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from airepair.evaluation.exam import sit
 from airepair.methods import build
 from airepair.records import Record, read
 from airepair.records.right_answers import indices, pack, unpack
-from airepair.runner.cost import _resident, measure
+from airepair.runner.cost import measure, resident
 from airepair.runner.outcome import Outcome
 from airepair.runner.run import result_of
 from airepair.runner.storage import file_before, file_result
@@ -275,7 +275,7 @@ def test_a_copy_of_this_process_holds_no_memory_of_its_own() -> None:
         os._exit(0)
     try:
         assert psutil.Process(pid).memory_info().rss > 2**20
-        assert _resident(pid) == 0
+        assert resident(pid) == 0
     finally:
         os.write(writer, b"x")
         os.waitpid(pid, 0)
