@@ -78,8 +78,12 @@ def _is_checkout(root: Path) -> bool:
 
 
 def long_form(word: str, short: Sequence[str]) -> str:
-    """`--seeds=0` as the installed plugin has it, `--airepair-seeds=0`; pytest's own words as they stand."""
+    """`--seeds=0` as the installed plugin has it, `--airepair-seeds=0`, and `--no-ablations` as
+    `--no-airepair-ablations`; pytest's own words as they stand.
+    """
     name, equals, value = word.partition("=")
+    if name.startswith("--no-") and f"--{name[5:]}" in short:
+        return f"--no-airepair-{name[5:]}"
     return f"--airepair-{name.removeprefix('--')}{equals}{value}" if name in short else word
 
 

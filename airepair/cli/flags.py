@@ -42,9 +42,10 @@ GROUPS = {
     "airepair": "AIREPAIR: which cells run and where their results go",
     "airepair-pretrained": "AIREPAIR: model files of your own (see docs/bringing-a-model.md)",
     "airepair-engine": "AIREPAIR: cells on a cluster (see docs/ray.md)",
+    "airepair-isolation": "AIREPAIR: cells in processes of their own (docs/reliability.md)",
     "airepair-gate": "AIREPAIR: the gate (docs/reports.md, Comparing with a baseline)",
 }
-WHICH, OWN, ENGINE, GATE = GROUPS
+WHICH, OWN, ENGINE, ISOLATION, GATE = GROUPS
 # Groups of `airepair repair`: heading -> text below it.
 SECTIONS = {
     "what is repaired": None,
@@ -472,6 +473,35 @@ TABLE: tuple[Flag, ...] = (
         kind=float,
         metavar="SECONDS",
         default=300.0,
+    ),
+    Flag(
+        "--isolate",
+        "run every cell in a process of its own (--no-isolate: none; default: those of plug-in methods and "
+        "external tools)",
+        {"bench": at(ISOLATION)},
+        action=BooleanOptionalAction,
+    ),
+    Flag(
+        "--isolate-memory",
+        "most host memory of an isolated cell and all that it starts (default: no limit)",
+        {"bench": at(ISOLATION)},
+        kind=float,
+        metavar="GIB",
+    ),
+    Flag(
+        "--isolate-gpu-memory",
+        "most GPU memory of an isolated cell (default: no limit)",
+        {"bench": at(ISOLATION)},
+        kind=float,
+        metavar="GIB",
+    ),
+    Flag(
+        "--isolate-output",
+        "how much of the end of an isolated cell's output is kept (default: %(default)g)",
+        {"bench": at(ISOLATION)},
+        kind=float,
+        metavar="MIB",
+        default=1.0,
     ),
     Flag(
         "--input-range",

@@ -242,7 +242,10 @@ def recorded(end: Ending) -> Iterator[None]:
     except BaseException as error:
         if by_user:
             raise
-        end.status, end.reason = ("out of memory" if out_of_memory(error) else "failed"), one_line(error)
+        end.status, end.reason = "failed", one_line(error)
+        if out_of_memory(error):
+            gpu = isinstance(error, torch.cuda.OutOfMemoryError) or "CUDA" in end.reason
+            end.status, end.reason = "out of memory", f"{'GPU' if gpu else 'host'} memory: {end.reason}"
 
 
 @contextmanager

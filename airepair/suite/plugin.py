@@ -15,6 +15,7 @@ MODULES = (
     "fixtures.plan",
     "fixtures.afar",
     "fixtures.engine",
+    "fixtures.isolation",
     "fixtures.arithmetic",
     "fixtures.expected",
     "fixtures.live",

@@ -172,6 +172,7 @@ def test_a_worker_killed_in_mid_cell_is_recorded_and_the_run_goes_on(tmp_path: P
         *SMALL,
         "--method",
         "noop,random,tests.suicidal:Suicidal",
+        "--no-isolate",
         "--seeds",
         "90,91",
         "-n",
