@@ -9,12 +9,10 @@ tells them apart, and only it files results.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from airepair.engines.bulletin import Bulletin, Report
 from airepair.engines.local import Hear
 from airepair.engines.protocol import Failure, Finished, Ticket
 from airepair.engines.ray_cluster import Cluster, only
+from airepair.engines.ray_task import Job, Parts, run_job
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.provenance import commit
@@ -44,41 +43,6 @@ DEAD = (
 
 class NoNodes(AirepairError):
     """The cluster has had no node for a cell for too long."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A cell, or the training of a subject if `subject` is given."""
-
-    spec: CellSpec
-    ticket: Ticket
-    subject: SubjectKey | None = None
-    attempt: int = 1
-
-
-def _fetch(parts: Mapping[str, Any], digest: str) -> Any:
-    return ray.get(parts[digest])
-
-
-def _task(job: _Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[str, str]) -> Any:
-    """On a node: reports where it runs, then trains or runs the cell.
-
-    UsageError on a node that differs from the controller.
-    """
-
-    def tell(report: Report) -> None:
-        ray.get(
-            bulletin.put.remote(job.ticket.key, report)
-        )  # waited for: a method may end the process in its next line
-
-    where = ray.get_runtime_context().get_node_id()
-    tell({"node": where, "pid": os.getpid(), "attempt": job.attempt})
-    if node.process().lost:
-        os._exit(70)
-    if wrong := node.different(expected, node.facts()):
-        raise UsageError(f"node {where[:8]} ({os.uname().nodename}) differs from the controller: {wrong}")
-    folder = node.node_folder(where)
-    return node.run(shipment, folder, tell) if job.subject is None else node.train(shipment, folder)
 
 
 class RayEngine:
@@ -100,31 +64,19 @@ class RayEngine:
         UsageError if a node differs from this machine.
         """
         self.cluster, self.cache, self.hear, self.say = cluster, cache, hear, say
-        self.queue, self.running, self.doubts = (
-            deque[_Job](),
-            dict[Any, _Job](),
-            list[tuple[_Job, str, float]](),
-        )
+        self.queue, self.running = deque[Job](), dict[Any, Job]()
+        self.doubts: list[tuple[Job, str, float]] = []
         self.ended, self.open = dict[Ticket, CellResult | Failure](), set[Ticket]()
         self.baselines, self.made = Baselines(), dict[SubjectKey, str | Failure]()
-        self.parts, self.reports, self.listeners = (
-            dict[str, Any](),
-            dict[str, Report](),
-            dict[str, Listener](),
-        )
+        self.parts, self.reports, self.listeners = Parts(), dict[str, Report](), dict[str, Listener]()
         self.spoilt = set[tuple[str, int]]()  # processes whose state a method has changed for good
-        self.count, self.looked, self.last_node, self.slots, self.facts = (
-            0,
-            0.0,
-            time.monotonic(),
-            1,
-            node.facts(),
-        )
+        self.count, self.looked, self.last_node, self.slots = 0, 0.0, time.monotonic(), 1
+        self.facts = node.facts()
         cluster.connect(specs)
         try:
             cluster.refuse_other_nodes(self.facts)
             options: dict[str, Any] = {"max_retries": 0, "num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-            self.task: Any = ray.remote(**options, **({"max_calls": FRESH} if cluster.gpus else {}))(_task)
+            self.task: Any = ray.remote(**options, **({"max_calls": FRESH} if cluster.gpus else {}))(run_job)
             here = only(ray.get_runtime_context().get_node_id())
             self.bulletin: Any = ray.remote(num_cpus=0)(Bulletin).options(scheduling_strategy=here).remote()
         except BaseException:
@@ -136,7 +88,7 @@ class RayEngine:
         ticket = Ticket(self.count, str(spec.case))
         self.count += 1
         self.baselines.want(spec)
-        self.queue.append(_Job(spec, ticket))
+        self.queue.append(Job(spec, ticket))
         self.open.add(ticket)
         return ticket
 
@@ -163,7 +115,7 @@ class RayEngine:
     def _pump(self, seconds: float) -> None:
         """Starts what can start, and takes what has ended within the seconds."""
         for key, spec in self.baselines.startable():
-            self._start(_Job(spec, Ticket(-1, f"subject of {spec.case}"), key))
+            self._start(Job(spec, Ticket(-1, f"subject of {spec.case}"), key))
         room = (self.cluster.most or 2 * self.slots) - len(self.running)
         for job in [j for j in self.queue if self._subject(j) is not None][: max(0, room)]:
             self.queue.remove(job)
@@ -175,43 +127,27 @@ class RayEngine:
         if time.monotonic() - self.looked > STEP:
             self._look()
 
-    def _subject(self, job: _Job) -> str | Failure | None:
+    def _subject(self, job: Job) -> str | Failure | None:
         """The digest of the cell's subject ("" if it is the user's own file), why there is none, or
         None while it is being made.
         """
         key = SubjectKey.of(job.spec)
         return "" if key is None else self.made.get(key)
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         if job.subject is not None:
-            subject: str | Failure | None = self._put(baseline_files(self.cache, job.subject))
+            subject: str | Failure | None = self.parts.put(baseline_files(self.cache, job.subject))
         else:
             subject = self._subject(job)
         if not isinstance(subject, str):
             return self._end(job, subject or Failure("failed", "it has no subject"))
-        parts = (
-            subject,
-            self._put(shipping.user_files(job.spec)),
-            self._put(shipping.data_set(job.spec.data)),
-        )
-        fetch = partial(_fetch, {d: self.parts[d] for d in parts if d})
         self.listeners[job.ticket.key] = self.hear(job.spec) if job.subject is None else Deaf()
-        shipment = node.Shipment(job.spec.to_json(), fetch, *parts)
-        self.running[
-            self.task.options(name=job.ticket.key).remote(job, shipment, self.bulletin, self.facts)
-        ] = job
+        task = self.task.options(name=job.ticket.key)
+        shipment = self.parts.shipment(job.spec, subject)
+        self.running[task.remote(job, shipment, self.bulletin, self.facts)] = job
         return None
 
-    def _put(self, files: shipping.Files) -> str:
-        """Into the object store, once; this process owns it, so no node's death takes it away."""
-        if not files:
-            return ""
-        name = shipping.digest(files)
-        if name not in self.parts:
-            self.parts[name] = ray.put(dict(files))
-        return name
-
-    def _take(self, job: _Job, ref: Any) -> None:
+    def _take(self, job: Job, ref: Any) -> None:
         try:
             found = ray.get(ref)
         except UsageError:  # the node differs
@@ -227,7 +163,7 @@ class RayEngine:
             found = Failure("failed", f"Ray: {one_line(error, 2000)}")
         self._end(job, found)
 
-    def _end(self, job: _Job, found: Any) -> None:
+    def _end(self, job: Job, found: Any) -> None:
         """Keeps a cell's end, or a subject's files."""
         report = self.reports.pop(job.ticket.key, {})
         self.bulletin.forget.remote(job.ticket.key)
@@ -239,7 +175,7 @@ class RayEngine:
                 replace(found, reason=f"its subject: {found.reason}") if isinstance(found, Failure) else None
             )
             self.baselines.end(job.subject)
-            self.made[job.subject] = failed or self._put(found)
+            self.made[job.subject] = failed or self.parts.put(found)
             return
         if isinstance(found, CellResult):
             if found.lost and "pid" in report:
@@ -272,7 +208,7 @@ class RayEngine:
                 f"no node of the cluster has had room for a cell for {self.cluster.wait:g} s (--ray-wait)"
             )
 
-    def _decide(self, job: _Job, kind: str, since: float, live: Mapping[str, int]) -> None:
+    def _decide(self, job: Job, kind: str, since: float, live: Mapping[str, int]) -> None:
         """A process that died on a living node was ended by its cell; a cell whose node died runs again."""
         report = self.reports.get(job.ticket.key, {})
         where = report.get("node", "") if report.get("attempt") == job.attempt else ""

@@ -174,7 +174,7 @@ def each_once(run: Run, keys: list[str]) -> None:
 
 def tasks() -> list[int]:
     """The processes that run cells or wait for one."""
-    names = ("ray::_task", "ray::IDLE", "ray::digits")
+    names = ("ray::run_job", "ray::IDLE", "ray::digits")
     return [
         p.pid for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(names)
     ]
