@@ -25,7 +25,7 @@ from airepair.host.atomic import write_atomically
 from airepair.suite.plugin import MODULES
 
 OWN = "longest first (the suite's)"
-SCHEDULERS = {OWN: (), **{name: ("--dist", name) for name in ("load", "worksteal", "loadscope")}}
+SCHEDULERS = {OWN: (), **{name: ("--dist", name) for name in ("load", "worksteal", "loadgroup")}}
 SPREAD = (
     1.2  # standard deviation of the logarithm of the lengths: the longest is some fifty times the shortest
 )

@@ -125,23 +125,27 @@ def scan(paths: Iterable[Path]) -> Found:
     """What the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A line that
     is no record is named, the rest is read.
     """
-    records: list[Record] = []
+    files = record_files(paths)
     remarks: list[str] = []
     refused: list[str] = []
-    for file in record_files(paths):
-        for number, line, is_whole in _lines(file):
-            try:
-                records.append(Record.from_json(line))
-            except UsageError as error:
-                if not is_whole and not _whole(line):
-                    remarks.append(f"{file}:{number}: an unfinished last line was left out")
-                else:
-                    refused.append(f"{file}:{number}: {error}")
-        torn = file.with_name(file.name + TORN)
-        if torn.exists():
-            remarks.append(f"{torn} keeps what a crash left of a line of {file.name}")
-    kept, left_out = standing(records)
+    # one after the other: of many records of one cell only one is held
+    kept, left_out = standing(record for file in files for record in _records(file, remarks, refused))
     return Found(kept, [*remarks, *left_out], refused)
+
+
+def _records(file: Path, remarks: list[str], refused: list[str]) -> Iterator[Record]:
+    """The file's records in their order; what is none is added to the remarks or the refused lines."""
+    for number, line, is_whole in _lines(file):
+        try:
+            yield Record.from_json(line)
+        except UsageError as error:
+            if not is_whole and not _whole(line):
+                remarks.append(f"{file}:{number}: an unfinished last line was left out")
+            else:
+                refused.append(f"{file}:{number}: {error}")
+    torn = file.with_name(file.name + TORN)
+    if torn.exists():
+        remarks.append(f"{torn} keeps what a crash left of a line of {file.name}")
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:

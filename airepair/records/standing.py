@@ -4,10 +4,14 @@ finished one of each fingerprint.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from airepair.records.fingerprint import Fingerprint, differences, of
 from airepair.records.record import FINISHED, Record, version
+from airepair.records.schema import Status
+
+SHOWN = 10  # statuses that a remark lists one by one
 
 
 def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -18,17 +22,40 @@ def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     did not finish never replaces what did. Records of one key whose fingerprints differ are
     different experiments: each has its own that stands.
     """
-    cells: dict[str, list[list[Record]]] = {}
+    cells: dict[str, list[_Group]] = {}
     for record in records:
-        groups = cells.setdefault(record.key, [])
-        same = next((g for g in groups if not any(_differ(r, record) for r in g)), None)
+        groups, fingerprint = cells.setdefault(record.key, []), of(record)
+        same = next((g for g in groups if g.holds(fingerprint)), None)
         if same is None:
-            groups.append([record])
+            groups.append(_Group(record, fingerprint))
         else:
-            same.append(record)
-    kept = [_stands(group) for groups in cells.values() for group in groups]
+            same.add(record, fingerprint)
+    kept = [group.stands for groups in cells.values() for group in groups]
     remarks = [remark for key, groups in cells.items() for remark in _remarks(key, groups)]
     return kept, remarks
+
+
+class _Group:
+    """The records of one cell and fingerprint: the one that stands, and of the others the statuses
+    alone, so that a million of them take little memory.
+    """
+
+    def __init__(self, record: Record, fingerprint: Fingerprint) -> None:
+        self.first = self.stands = record
+        self.fingerprints = [fingerprint]
+        self.statuses, self.place = [record.status], 0
+
+    def holds(self, fingerprint: Fingerprint) -> bool:
+        """Whether nothing differs from any of its records."""
+        return not any(differences(old, fingerprint) for old in self.fingerprints)
+
+    def add(self, record: Record, fingerprint: Fingerprint) -> None:
+        """One more: it stands if none before it finished."""
+        if self.stands.status not in FINISHED:
+            self.stands, self.place = record, len(self.statuses)
+        self.statuses.append(record.status)
+        if fingerprint not in self.fingerprints:
+            self.fingerprints.append(fingerprint)
 
 
 def resumed(
@@ -50,29 +77,26 @@ def resumed(
     return None, changes
 
 
-def _differ(old: Record, new: Record) -> list[str]:
-    return differences(of(old), of(new))
-
-
-def _stands(group: list[Record]) -> Record:
-    return next((r for r in group if r.status in FINISHED), group[-1])
-
-
-def _remarks(key: str, groups: list[list[Record]]) -> list[str]:
+def _remarks(key: str, groups: list[_Group]) -> list[str]:
     found = []
     for group in groups:
-        stands = _stands(group)
-        others = [r.status for r in group if r is not stands]
+        others = [*group.statuses[: group.place], *group.statuses[group.place + 1 :]]
         if others:
-            which = "the first finished one" if stands.status in FINISHED else "the last attempt"
+            which = "the first finished one" if group.stands.status in FINISHED else "the last attempt"
             found.append(
-                f"{key} was recorded {len(group)} times; {which} counts ({stands.status}), left out: "
-                f"{', '.join(others)}"
+                f"{key} was recorded {len(group.statuses)} times; {which} counts ({group.stands.status}), "
+                f"left out: {_listed(others)}"
             )
     for group in groups[1:]:
-        if version(group[0]) != version(groups[0][0]):
+        if version(group.first) != version(groups[0].first):
             continue  # every number differs then, and the report says how many it left out
-        found.append(
-            f"{key} was recorded under different conditions: {'; '.join(_differ(groups[0][0], group[0]))}"
-        )
+        conditions = differences(groups[0].fingerprints[0], group.fingerprints[0])
+        found.append(f"{key} was recorded under different conditions: {'; '.join(conditions)}")
     return found
+
+
+def _listed(statuses: list[Status]) -> str:
+    """The statuses one after the other; of many, how often each occurs."""
+    if len(statuses) <= SHOWN:
+        return ", ".join(statuses)
+    return ", ".join(f"{n} {status}" for status, n in Counter(statuses).items())
