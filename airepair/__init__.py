@@ -5,6 +5,7 @@ From Python: `airepair.repair(module, data, method="memit")`, `airepair.load("re
 imported on first use: the reports and the pytest plugin must load without torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,5 @@ BENCHMARK_VERSION = 2
 def __getattr__(name: str) -> Any:
     """The functions of airepair.api."""
     if name in ("compare", "load", "repair", "verdict"):
-        from importlib import import_module
-
         return getattr(import_module("airepair.api"), name)
     raise AttributeError(f"module 'airepair' has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """Every error that a user can cause or meet: one line each, naming the value and what would be accepted."""
 
+from difflib import get_close_matches
+
 
 class AirepairError(Exception):
     """Root of the project's own errors; its text is one line that a person can act on."""
@@ -65,8 +67,6 @@ def choose(kind: str, value: str, accepted: "list[str] | tuple[str, ...]") -> st
     """`value` if it is one of `accepted`; otherwise a UsageError that lists them and names the nearest."""
     if value in accepted:
         return value
-    from difflib import get_close_matches
-
     near = get_close_matches(value, accepted, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise UsageError(f"unknown {kind} {value!r}{hint}; accepted: {', '.join(accepted) or 'none'}")

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from types import ModuleType
 from typing import NoReturn
 
@@ -61,8 +62,6 @@ COMMANDS: dict[str, str] = {
 
 def available() -> dict[str, str]:
     """The commands whose module is there."""
-    from importlib.util import find_spec
-
     return {name: about for name, about in COMMANDS.items() if find_spec(module_of(name))}
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from airepair import paths
+from airepair.data.catalogue import OFFICIAL
 from airepair.registry import Registry
 
 if TYPE_CHECKING:
@@ -73,9 +75,7 @@ def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) 
     """Fetches an official data set unless its files are there, and returns where they lie.
     progress(file, bytes so far, bytes in all).
     """
-    from airepair import paths
     from airepair.data import official_files
-    from airepair.data.catalogue import OFFICIAL
 
     return (
         official_files.get(name, paths.data(), progress).where
@@ -89,9 +89,7 @@ def absent(name: str) -> str:
 
     Nothing is read.
     """
-    from airepair import paths
     from airepair.data import official_files
-    from airepair.data.catalogue import OFFICIAL
 
     return (
         official_files.absent(OFFICIAL[name], paths.data())

@@ -39,6 +39,8 @@ from airepair.errors import Unsupported, UsageError, one_line
 from airepair.evaluation.work import billed
 from airepair.external.layer_list import describe
 from airepair.external.manifest import CONVERTED
+from airepair.formats import open_model
+from airepair.formats.export import export
 from airepair.types import Task, without_meter
 
 
@@ -86,8 +88,6 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _export(module: nn.Module, task: Task, path: Path) -> None:
-    from airepair.formats.export import export
-
     c, h, w = task.validation.x.shape[1:]
     try:
         with _generators_kept(), billed(task):
@@ -131,8 +131,6 @@ def read(folder: Path, task: Task, result: str = "state") -> nn.Module:
 
 
 def _opened(result: Path, task: Task) -> nn.Module:
-    from airepair.formats import open_model
-
     if not result.exists():
         raise RuntimeError(f"the tool wrote no {result.name}")
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airepair.corruptions import parse as parse_corruption
 from airepair.errors import UsageError
 from airepair.options import configure
 from airepair.registry import Registry
@@ -60,8 +61,6 @@ def of_case(dataset: str, model: str) -> Fault | None:
 
     None without one, and for a healthy subject (`fc+clean`).
     """
-    from airepair.corruptions import parse as parse_corruption
-
     (_, _, corruption), (_, _, fault) = dataset.partition("+"), model.partition("+")
     if corruption and fault:
         raise UsageError(

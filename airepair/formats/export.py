@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from airepair.errors import AirepairError, UsageError, one_line
@@ -134,8 +135,6 @@ def _torch(module: nn.Module, shape: Shape, out: Path) -> Fidelity:
             )
             return require(compare(torch.export.load(temporary).module()(images).numpy(), ours), str(out))
         if out.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
             save_file({k: v.contiguous().clone() for k, v in module.state_dict().items()}, temporary)
             return compare(ours, ours)
         torch.jit.save(_script(module, images[:2]), str(temporary))

@@ -20,13 +20,24 @@ from airepair.formats import open_model
 from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare
 from airepair.formats.model_file import ModelFile
-from airepair.formats.samples import keras_kinds, onnx_kinds, tensorflow_kinds, torch_kinds
+from airepair.formats.samples import keras_kinds, onnx_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.user_code import own_code
 from airepair.training.step import Stepper, augmentation
 from airepair.types import Split
 
 TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, and steps of Adam at most
+
+# The module that makes TensorFlow's files, and its functions by what they make; TensorFlow is never
+# imported here.
+TENSORFLOW_MAKERS = "airepair.formats.samples.tensorflow_kinds"
+TENSORFLOW = {
+    "flat vectors in a fixed batch, an accuracy behind the network": "accuracy",
+    "TF1 SavedModel, classes and probabilities": "classes",
+    "SavedModel with an optimizer's slots and a signature that trains": "trained",
+    "SavedModel of Keras 3, each weight kept twice": "exported",
+    "SavedModel with GELU, half a dozen operations each": "smooth",
+}
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,7 @@ class Kind:
 def kinds() -> list[Kind]:
     """All of them, framework by framework."""
     found = [Kind("Keras", about, made) for about, made in keras_kinds.KINDS.items()]
-    found += [
-        Kind("TensorFlow", about, _in_a_process(made)) for about, made in tensorflow_kinds.KINDS.items()
-    ]
+    found += [Kind("TensorFlow", about, _in_a_process(name)) for about, name in TENSORFLOW.items()]
     found += [Kind("ONNX", about, made, lambda _: {"outputs": 5}) for about, made in onnx_kinds.KINDS.items()]
     return [
         *found,
@@ -68,7 +77,7 @@ def kinds() -> list[Kind]:
     ]
 
 
-def _in_a_process(made: Callable[[Path], Path]) -> Callable[[Path], Path]:
+def _in_a_process(name: str) -> Callable[[Path], Path]:
     """TensorFlow is never imported here."""
 
     def make(folder: Path) -> Path:
@@ -77,9 +86,9 @@ def _in_a_process(made: Callable[[Path], Path]) -> Callable[[Path], Path]:
             "-W",
             "ignore",
             "-m",
-            tensorflow_kinds.__name__,
+            TENSORFLOW_MAKERS,
             str(folder),
-            made.__name__,
+            name,
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

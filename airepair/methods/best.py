@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from airepair.errors import Unsupported, UsageError
+from airepair.methods import build
 from airepair.methods.handover import continued, later_budget
 from airepair.methods.information import restricted
 from airepair.options import option
@@ -103,8 +104,6 @@ class Best:
 
 def configured(text: str) -> Method:
     """The candidate `METHOD@option=value@...`; UsageError where it is none."""
-    from airepair.methods import build
-
     name, *settings = text.split("@")
     if name == Best.name or any("=" not in s for s in settings):
         raise UsageError(

@@ -17,6 +17,8 @@ from airepair.errors import NotTrained
 from airepair.host.tensor_cache import digest_of_module as of_module
 from airepair.runner.cell import CellSpec
 from airepair.runner.feature_cache import Examiner
+from airepair.subjects.grid import load
+from airepair.subjects.user_model.load import brought_model
 from airepair.types import Split, Subject, Task
 
 if TYPE_CHECKING:
@@ -103,8 +105,6 @@ class Loader:
         if spec.brought is not None:
             model = self._opened(spec, device)
             return Loaded(model.subject(spec.case.seed), model.opened)
-        from airepair.subjects.grid import load
-
         show = self.progress if self.may_train else _refuse
         case = spec.case
         return Loaded(
@@ -121,8 +121,6 @@ class Loader:
 
     def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
         """The file of a cell, opened once for all seeds."""
-        from airepair.subjects.user_model.load import brought_model
-
         assert spec.brought is not None
         key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))
         if key not in self.opened:

@@ -25,6 +25,7 @@ from airepair.metrics.pgd import attack
 from airepair.runner.cell import CellSpec
 from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
+from airepair.subjects.user_model.load import asked
 from airepair.training.best_state import chooses
 from airepair.types import Limit, Method, Split, Subject
 
@@ -135,8 +136,6 @@ def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
     """The images that the spec names."""
     if spec.failing is None and spec.keep is None:
         return None, None
-    from airepair.subjects.user_model.load import asked
-
     return asked(loaded.subject, spec.failing, spec.keep)
 
 

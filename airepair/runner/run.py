@@ -14,6 +14,7 @@ from airepair.runner.loading import Load, Loader
 from airepair.runner.outcome import Outcome, outcome, untouched
 from airepair.runner.prepared import PreparedCell, prepare
 from airepair.runner.repair import Caller, repair
+from airepair.runner.written_model import write_models
 
 
 def run_cell(
@@ -41,8 +42,6 @@ def result_of(ready: PreparedCell, found: Outcome) -> CellResult:
     """What a cell leaves as values that travel; a spec that asks for written models gets them here."""
     record, models, lines = found.record, dict[str, bytes](), tuple[str, ...]()
     if ready.spec.models and found.module is not None:
-        from airepair.runner.written_model import write_models
-
         with TemporaryDirectory(prefix="airepair-models-") as folder:
             record, lines = write_models(Path(folder) / "models", ready, found)
             root = Path(folder) / "models"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 
+from airepair.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from airepair.errors import choose
 from airepair.search.modifications import blur
 from airepair.types import Transform
@@ -21,8 +22,6 @@ def levels_of(name: str) -> list[Transform]:
         return [_blurred(sigma) for sigma in BLUR]
     if name == "noise":
         return [_noisy(sigma / 255) for sigma in NOISE]
-    from airepair.corruptions import CORRUPTIONS, SEVERITIES, Corruption
-
     choose("distortion", name, ["blur", "noise", *CORRUPTIONS.names()])
     return [Corruption(name, severity) for severity in SEVERITIES]
 

@@ -9,6 +9,7 @@ that ends this process costs the cells after it, not the verification.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from airepair.arithmetic.setup import set_up
@@ -17,20 +18,8 @@ from airepair.arithmetic.setup import set_up
 def main(arithmetic: str, specs: Path, records: Path) -> None:
     """One cell after the other, in that arithmetic."""
     set_up(portable=arithmetic == "portable")
-    # Only now: these load numpy and torch, which choose their kernels then.
-    from airepair.errors import AirepairError, one_line
-    from airepair.paths import cache
-    from airepair.records import Record, append
-    from airepair.runner.cell import CellSpec
-    from airepair.runner.run import run_cell
-
-    for line in specs.read_bytes().splitlines():
-        spec = CellSpec.from_json(line)
-        try:
-            record = run_cell(spec, cache=cache()).record
-        except AirepairError as error:
-            record = Record(spec.case, "failed", one_line(error))
-        append(records, record)
+    # Only now: it loads numpy and torch, which choose their kernels then.
+    import_module("airepair.verification.cells").run(specs, records)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 
 from airepair.errors import UsageError
 from airepair.formats import open_model
-from airepair.formats.samples import tensorflow_kinds
+from airepair.formats.kinds import TENSORFLOW_MAKERS
 from airepair.formats.tensorflow.ends import ends
 
 pytest.importorskip("mmdnn")
@@ -53,7 +53,7 @@ def python(*words: object) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of samples; TensorFlow's own loader fails on `trained`, as it does on what Keras 2 left."""
     folder = tmp_path_factory.mktemp("tf")
-    python("-m", tensorflow_kinds.__name__, folder)
+    python("-m", TENSORFLOW_MAKERS, folder)
     return folder
 
 

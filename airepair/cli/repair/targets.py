@@ -9,11 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from airepair.case import name_of
+from airepair.data import DATASETS
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.faults import HEALTHY
+from airepair.models import UNDERTRAINED, registered
+from airepair.models.names import model_name
+from airepair.records import scan
 from airepair.subjects.user_model.input_spec import Brought, case_name
 
 ENDINGS = (".pt", ".pth", ".pt2", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".onnx")
@@ -63,8 +68,6 @@ def short(dataset: str) -> str:
 
 def told_dataset(path: Path) -> str | None:
     """The data set that a torch file of ours names, where it is a registered one."""
-    from airepair.data import DATASETS
-
     data = _told(path).get("data")
     return data if data in DATASETS.names() else None
 
@@ -73,9 +76,6 @@ def architecture_of(brought: Brought, *, read: bool = True) -> str | None:
     """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
     file of ours; None if neither tells.
     """
-    from airepair.models import registered
-    from airepair.models.names import model_name
-
     if (
         brought.net_arch
         and ":" not in brought.net_arch
@@ -101,9 +101,6 @@ def grid_model(net_arch: str, depth: int | None) -> str:
     """`--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and
     `_undertrained` stay.
     """
-    from airepair.models import UNDERTRAINED
-    from airepair.models.names import model_name
-
     if ":" in net_arch:
         raise UsageError(
             f"--net_arch {net_arch} is code for the weights of a file; accepted: with --pretrained FILE, "
@@ -168,10 +165,6 @@ def expected(methods: Sequence[str], cells: int, runs: Path) -> str:
     """How long `cells` repairs take, from the records of earlier runs beside this one; "unknown"
     where a method has none.
     """
-    from statistics import median
-
-    from airepair.records import scan
-
     try:
         records = scan([runs]).records if runs.is_dir() else []
     except UsageError:

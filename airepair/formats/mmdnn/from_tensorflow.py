@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from airepair.formats.mmdnn.ir import IRModel, graph_pb2, quiet
 from airepair.formats.tensorflow.canonical import Canonical
 
@@ -39,8 +41,6 @@ def from_tensorflow(graph: Canonical) -> IRModel:
 
 
 def _parser_class() -> Any:
-    import tensorflow as tf
-
     graph_pb2()
     with quiet():
         from mmdnn.conversion.common.utils import assign_IRnode_values

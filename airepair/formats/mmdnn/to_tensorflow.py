@@ -14,14 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import tensorflow as tf
+
 from airepair.errors import UsageError, one_line
 from airepair.formats.mmdnn.ir import IRModel, elements, graph_pb2, quiet, scaling_of
 
 
 def to_tensorflow(model: IRModel, out: Path, kind: str) -> None:
     """Writes the network (nodes already renamed) as kind "frozen-pb" or "savedmodel"."""
-    import tensorflow as tf
-
     v1 = tf.compat.v1
     code, weights = _code(model)
     with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:

@@ -12,19 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
+import tensorflow as tf
+
 
 def _network(x: Any, weight: Callable[..., Any]) -> Any:
     """N x 12 x 10 numbers in any shape -> N x 5 logits, through one convolution."""
-    import tensorflow as tf
-
     image = tf.reshape(x, [-1, 12, 10, 1])
     maps = tf.nn.relu(tf.nn.conv2d(image, weight(3, 3, 1, 4), [1, 2, 2, 1], "SAME") + weight(4))
     return tf.matmul(tf.reshape(maps, [-1, 6 * 5 * 4]), weight(120, 5)) + weight(5)
 
 
 def _variable(*shape: int) -> Any:
-    import tensorflow as tf
-
     v1 = tf.compat.v1
     start = v1.random_normal_initializer(stddev=0.4, seed=1)
     return v1.get_variable(f"w{len(v1.global_variables())}", shape, initializer=start, use_resource=False)
@@ -34,8 +33,6 @@ def accuracy(folder: Path) -> Path:
     """A frozen graph of flat vectors in batches of ten that ends in its accuracy, labels beside the
     images.
     """
-    import tensorflow as tf
-
     v1, path = tf.compat.v1, folder / "accuracy.pb"
     with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         x, labels = (
@@ -52,8 +49,6 @@ def accuracy(folder: Path) -> Path:
 
 def classes(folder: Path) -> Path:
     """A TF1 SavedModel of images without channels, whose signature gives classes and probabilities."""
-    import tensorflow as tf
-
     v1, path = tf.compat.v1, folder / "classes"
     with v1.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         x = v1.placeholder(tf.float32, [None, 12, 10], "x")
@@ -69,8 +64,6 @@ def trained(folder: Path) -> Path:
     """A SavedModel with an optimizer's slots, as Keras 2 leaves it (TensorFlow's own loader fails
     on it), and a signature that trains.
     """
-    import tensorflow as tf
-
     path, r, model = folder / "trained", tf.random.Generator.from_seed(1), tf.Module()
     model.w, model.b = tf.Variable(r.normal((120, 5))), tf.Variable(r.normal((5,)))
     model.optimizer = tf.compat.v1.train.AdamOptimizer()
@@ -96,8 +89,6 @@ def trained(folder: Path) -> Path:
 
 def exported(folder: Path) -> Path:
     """A SavedModel of Keras 3, which keeps each weight twice."""
-    import keras
-
     layers, path = keras.layers, folder / "exported"
     keras.Sequential([keras.Input((12, 10)), layers.Flatten(), layers.Dense(5)]).export(path, verbose=False)
     return path
@@ -105,24 +96,16 @@ def exported(folder: Path) -> Path:
 
 def smooth(folder: Path) -> Path:
     """A SavedModel of Keras 3 with GELU, which is several operations in a graph."""
-    import keras
-
     layers, path = keras.layers, folder / "smooth"
     hidden = [layers.Conv2D(4, 3, activation="gelu"), layers.Flatten(), layers.Dense(6, "gelu")]
     keras.Sequential([keras.Input((12, 10, 1)), *hidden, layers.Dense(5)]).export(path, verbose=False)
     return path
 
 
-KINDS: dict[str, Callable[[Path], Path]] = {
-    "flat vectors in a fixed batch, an accuracy behind the network": accuracy,
-    "TF1 SavedModel, classes and probabilities": classes,
-    "SavedModel with an optimizer's slots and a signature that trains": trained,
-    "SavedModel of Keras 3, each weight kept twice": exported,
-    "SavedModel with GELU, half a dozen operations each": smooth,
-}
+MAKERS: tuple[Callable[[Path], Path], ...] = (accuracy, classes, trained, exported, smooth)
 
 
 if __name__ == "__main__":
-    for make in KINDS.values():
+    for make in MAKERS:
         if make.__name__ in sys.argv[2:] or not sys.argv[2:]:
             make(Path(sys.argv[1]))

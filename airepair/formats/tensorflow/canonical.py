@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from airepair.errors import UsageError
 from airepair.formats.mmdnn.ir import torch_shape
@@ -93,9 +94,7 @@ def canonical(frozen: Frozen) -> Canonical:
 
 class _Writer:
     def __init__(self, frozen: Frozen) -> None:
-        import tensorflow as tf
-
-        self.tf, self.frozen = tf, frozen
+        self.frozen = frozen
         self.graph = tf.compat.v1.GraphDef()
         self.out = Canonical(self.graph, "", ())
         self.found: dict[str, Any] = {}
@@ -113,7 +112,7 @@ class _Writer:
 
     def _gelus(self, order: list[Any]) -> dict[str, str]:
         """Those among the nodes that the output needs."""
-        numbers = ((n.name, self.tf.make_ndarray(n.attr["value"].tensor)) for n in order if n.op == "Const")
+        numbers = ((n.name, tf.make_ndarray(n.attr["value"].tensor)) for n in order if n.op == "Const")
         return gelus(
             {n.name: n for n in order},
             {name: float(n) for name, n in numbers if n.size == 1 and n.dtype == np.float32},
@@ -155,7 +154,7 @@ class _Writer:
         args = [self.found[_name(i)] for i in node.input if not i.startswith("^")]
         op = node.op
         if op == "Const":
-            return Leaf(self.tf.make_ndarray(node.attr["value"].tensor), node.name)
+            return Leaf(tf.make_ndarray(node.attr["value"].tensor), node.name)
         if op in ("Placeholder", "PlaceholderWithDefault"):
             return self._input(node, args)
         if op in _PASS or (op == "IdentityN" and len(args) == 1):
@@ -185,7 +184,7 @@ class _Writer:
         self.out.shape = tuple(shape[1:])
         made = self._add("Placeholder", node.name)
         made.attr["dtype"].type = 1
-        made.attr["shape"].shape.CopyFrom(self.tf.TensorShape([None, *shape[1:]]).as_proto())
+        made.attr["shape"].shape.CopyFrom(tf.TensorShape([None, *shape[1:]]).as_proto())
         return Act(made.name, tuple(shape[1:]), scale=np.ones(1), offset=np.zeros(1))
 
     def _dropout(self, node: Any, acts: list[Act]) -> Any:
@@ -475,10 +474,10 @@ class _Writer:
         return node
 
     def _constant(self, node: Any, array: Any) -> None:
-        made = self.tf.compat.v1.NodeDef()
+        made = tf.compat.v1.NodeDef()
         made.name, made.op = f"{node.name}_{len(node.input)}", "Const"
-        made.attr["dtype"].type = self.tf.as_dtype(array.dtype).as_datatype_enum
-        made.attr["value"].tensor.CopyFrom(self.tf.make_tensor_proto(array))
+        made.attr["dtype"].type = tf.as_dtype(array.dtype).as_datatype_enum
+        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(array))
         node.input.append(made.name)
         self.graph.node.append(made)
 

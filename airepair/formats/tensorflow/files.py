@@ -26,7 +26,7 @@ from airepair.formats.heads import HEADS, head_note, headed
 from airepair.formats.mmdnn.ir import IRModel, renamed, without_head
 from airepair.formats.mmdnn.to_torch import arrays_of, to_torch
 from airepair.formats.model_file import InputScaling, ModelFile
-from airepair.formats.tensorflow.jobs import restore, save
+from airepair.formats.tensorflow.exchange import restore, save
 from airepair.host.atomic import replacing
 
 SECONDS = 600

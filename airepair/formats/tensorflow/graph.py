@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from airepair.errors import UsageError
 from airepair.formats.tensorflow.ends import ends, words
@@ -51,8 +52,6 @@ class Frozen:
 
 def frozen_file(path: Path, data: bytes) -> Frozen:
     """The graph of a frozen .pb file."""
-    import tensorflow as tf
-
     graph = tf.compat.v1.GraphDef.FromString(data)
     counted(graph, path)
     source, target, behind = ends(graph, None, str(path))
@@ -82,8 +81,6 @@ def part_of(graph: Any, names: list[str]) -> Any:
     """The nodes that the named ones need (whatever must run before them, too), and the functions
     that these call.
     """
-    import tensorflow as tf
-
     missing = sorted(set(names) - {n.name for n in graph.node})
     if missing:
         raise UsageError(f"the graph has no operation {missing[0]!r}")
@@ -108,8 +105,6 @@ def run(frozen: Frozen, inputs: Any, fetches: list[str]) -> list[Any]:
 
     Other placeholders get 1 (keep probabilities) or False (training flags).
     """
-    import tensorflow as tf
-
     v1 = tf.compat.v1
     with v1.Graph().as_default() as graph:
         v1.import_graph_def(frozen.graph, name="")
@@ -139,8 +134,6 @@ def _batches(frozen: Frozen, inputs: Any) -> list[Any]:
 
 def on_one_thread() -> Any:
     """How sessions of the worker run: one thread, no GPU."""
-    import tensorflow as tf
-
     return tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
     )

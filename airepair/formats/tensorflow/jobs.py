@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from airepair.errors import UsageError
 from airepair.formats.fidelity import check_inputs
 from airepair.formats.mmdnn import ir as mmdnn
 from airepair.formats.mmdnn.from_tensorflow import from_tensorflow
+from airepair.formats.mmdnn.to_tensorflow import to_tensorflow
 from airepair.formats.tensorflow.canonical import canonical
 from airepair.formats.tensorflow.container import load
+from airepair.formats.tensorflow.exchange import restore, save
 from airepair.formats.tensorflow.graph import Frozen, run
 from airepair.formats.tensorflow.saved_model import rewrite
 
@@ -57,8 +60,6 @@ def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """path, kind, out, and new.npz (place -> array) -> the written file, outputs.npz of it."""
-    import tensorflow as tf
-
     path, out = Path(job["path"]), Path(job["out"])
     with np.load(folder / "new.npz", allow_pickle=False) as arrays:
         new = {place: arrays[name] for name in arrays.files for place in job["keys"][name]}
@@ -95,8 +96,6 @@ def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """ir.pb and weights.npz -> a frozen graph or SavedModel at `out`, outputs.npz of it."""
-    from airepair.formats.mmdnn.to_tensorflow import to_tensorflow
-
     out = Path(job["out"])
     to_tensorflow(restore(folder, job["names"], job["momentum"]), out, job["kind"])
     frozen = load(out, job["kind"], job["bytes"])
@@ -112,21 +111,3 @@ def _outputs(frozen: Frozen, graph: Any, folder: Path) -> None:
     )
     saved, logits = run(frozen, inputs, [frozen.output, graph.logits or frozen.output])
     np.savez(folder / "outputs.npz", saved=saved, logits=logits)
-
-
-def save(model: mmdnn.IRModel, folder: Path) -> None:
-    """ir.pb and weights.npz."""
-    (folder / "ir.pb").write_bytes(model.graph.SerializeToString())
-    arrays: Any = {f"{node}|{kind}": a for node, kinds in model.weights.items() for kind, a in kinds.items()}
-    np.savez(folder / "weights.npz", **arrays)
-
-
-def restore(folder: Path, names: dict[str, str], momentum: dict[str, float]) -> mmdnn.IRModel:
-    """The IR that `save` left."""
-    graph = mmdnn.graph_pb2().GraphDef.FromString((folder / "ir.pb").read_bytes())
-    weights: dict[str, dict[str, Any]] = {}
-    with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-        for key in arrays.files:
-            node, _, kind = key.partition("|")
-            weights.setdefault(node, {})[kind] = arrays[key]
-    return mmdnn.IRModel(graph, weights, names, momentum)

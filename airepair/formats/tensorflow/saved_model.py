@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from airepair.errors import UsageError
 from airepair.formats.tensorflow.ends import ends, words
@@ -34,8 +37,6 @@ CONTAINER = INFERENCE | words(
 
 def saved(path: Path, data: bytes) -> Frozen:
     """The frozen graph of the serving signature. UsageError as tf_graph.load; DecodeError for damage."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
     found = saved_model_pb2.SavedModel.FromString(data)
     if not found.meta_graphs:
         raise UsageError(f"{path} holds no graph")
@@ -71,8 +72,6 @@ def _signature(path: Path, meta: Any) -> Any:
 
 def _first_version(path: Path, meta: Any, signature: Any) -> tuple[Any, list[str], dict[str, list[str]]]:
     """TF1: no session runs; variables are in the checkpoint by their names."""
-    import tensorflow as tf
-
     outputs = [_node(t.name) for t in signature.outputs.values()]
     kept = part_of(meta.graph_def, outputs)
     reader = tf.train.load_checkpoint(str(path / "variables/variables"))
@@ -112,8 +111,6 @@ def _of_the_loader(meta: Any, path: Path, calls: list[str]) -> dict[str, str]:
     A signature's call reads the variables that its function is bound to; these are objects of the
     model, which the checkpoint names alike.
     """
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
     reader, _ = _checkpoint(path)
     if not reader.has_tensor(_OBJECTS):
         return {}
@@ -154,8 +151,6 @@ def _one_network(path: Path, places: dict[str, list[str]]) -> None:
 
 def _restored(graph: Any, saver: Any, path: Path) -> dict[str, Any]:
     """What each variable holds after the graph has read the checkpoint of `path`."""
-    import tensorflow as tf
-
     v1 = tf.compat.v1
     variables = [n for n in graph.node if n.op == "VarHandleOp"]
     if not variables or not saver.restore_op_name:
@@ -172,9 +167,6 @@ def _restored(graph: Any, saver: Any, path: Path) -> dict[str, Any]:
 
 def _inlined(graph: Any, inputs: list[str], outputs: list[str]) -> tuple[Any, list[str]]:
     """The graph with its function calls written out, and its output nodes; variables stay."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     v1 = tf.compat.v1
     whole = v1.wrap_function(lambda: v1.import_graph_def(graph, name=""), [])
     found = convert_variables_to_constants_v2(whole.prune(inputs, outputs))
@@ -189,8 +181,6 @@ def _inlined(graph: Any, inputs: list[str], outputs: list[str]) -> tuple[Any, li
 
 def _with_constants(graph: Any, values: dict[str, Any]) -> Any:
     """The graph with constants for its variables, which are read without handles."""
-    import tensorflow as tf
-
     nodes = {n.name: n for n in graph.node}
     made = type(graph)()
     for node in graph.node:
@@ -229,8 +219,6 @@ def _numbered(path: Path) -> dict[float, str]:
 
 
 def _checkpoint(path: Path) -> tuple[Any, list[str]]:
-    import tensorflow as tf
-
     reader = tf.train.load_checkpoint(str(path / "variables/variables"))
     return reader, sorted(reader.get_variable_to_shape_map())
 
@@ -239,8 +227,6 @@ def rewrite(path: Path, new: dict[str, Any]) -> None:
     """Replaces entries of a SavedModel's checkpoint; the other entries and saved_model.pb stay as
     they are.
     """
-    import tensorflow as tf
-
     reader, keys = _checkpoint(path)
     tensors = []
     for key in keys:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
@@ -69,9 +71,6 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, OSError, KeyError) as error:
@@ -175,9 +174,6 @@ def _write_weights(
 ) -> None:
     with replacing(out, keep_name=True) as temporary:
         if kind == "safetensors":
-            from safetensors import safe_open
-            from safetensors.torch import save_file
-
             with safe_open(path, framework="pt") as old:
                 metadata = old.metadata()
             save_file({**{k: v.contiguous() for k, v in found.items()}, **new}, temporary, metadata=metadata)
