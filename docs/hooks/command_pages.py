@@ -45,11 +45,15 @@ def _default(value: Any) -> str:
 
 
 def benchmark_page() -> str:
-    """The options that the suite adds to pytest."""
-    parts = []
-    for title, options in benchmark_options().items():
-        rows = ((", ".join(f"`{n}`" for n in names), prose(text)) for names, text in options)
-        parts.append(f"## {capital(title)}\n\n{table(('option', 'meaning'), rows)}")
+    """The options that the suite adds to pytest, in the groups of `pytest --help`."""
+    groups: dict[str, list[Row]] = {}
+    for flag in flags_of("bench"):
+        title = GROUPS[flag.doors["bench"].group].removeprefix("AIREPAIR: ")
+        about = flag.about("bench")
+        value = about.get("metavar") or "|".join(map(str, about.get("choices") or ()))
+        shown = f"`{flag.name} {value}`" if value else f"`{flag.name}`"
+        groups.setdefault(title, []).append((shown, prose(str(about.get("help", "")).replace("%%", "%"))))
+    parts = (f"## {capital(name)}\n\n{table(('option', 'meaning'), rows)}" for name, rows in groups.items())
     return f"""# Options of the benchmark
 
 `pytest benchmarks` and `airepair bench` take these beside pytest's own. In an installed package, or
@@ -57,22 +61,3 @@ beside another plug-in that has an option of the same name, each is also `--aire
 
 {joined(parts)}
 """
-
-
-def benchmark_options() -> dict[str, list[tuple[list[str], str]]]:
-    """Title of a group -> the names and the help of each option."""
-    return {
-        heading.removeprefix("AIREPAIR: "): [
-            benchmark_option((flag.name,), flag.about("bench"))
-            for flag in flags_of("bench")
-            if flag.doors["bench"].group == group
-        ]
-        for group, heading in GROUPS.items()
-    }
-
-
-def benchmark_option(names: Row, about: dict[str, Any]) -> tuple[list[str], str]:
-    """The names of an option with its value, but the long one that every option has, and its help."""
-    short = [n for n in names if not n.startswith("--airepair-")] or list(names)
-    value = about.get("metavar") or "|".join(map(str, about.get("choices", ())))
-    return [f"{n} {value}" if value else n for n in short], str(about.get("help", "")).replace("%%", "%")
