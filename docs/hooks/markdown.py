@@ -21,7 +21,12 @@ def table(heads: Row, rows: Iterable[Row]) -> str:
     body = [list(row) for row in rows]
     kept = [i for i, head in enumerate(heads) if not head or any(row[i] for row in body)]
     lines = [[heads[i] for i in kept], ["---"] * len(kept), *([row[i] for i in kept] for row in body)]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(in_cell, line)) + " |" for line in lines)
+
+
+def in_cell(text: str) -> str:
+    """A text within a table: a `|` outside code would end the cell (within code it does not)."""
+    return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", text)
 
 
 def code(value: object) -> str:

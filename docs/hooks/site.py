@@ -18,6 +18,17 @@ ROOT = Path(__file__).parents[2]
 # Files outside docs/ that are pages of the site, by their address there.
 BESIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:reports/|CONTRIBUTING|CHANGELOG)[^)#]*)")
+TITLES = {
+    "table1": "Table I: all methods",
+    "table2": "Table II: faults with a known cause",
+    "table3": "Table III: is it the idea?",
+    "extended": "Every metric",
+    "cost": "Costs",
+    "paired": "Paired tests",
+    "verdict": "Verdict",
+    "false_positives": "How often equal models seem to differ",
+    "makespan": "Makespans",
+}
 VERDICT = re.compile(r"(<!-- (reports/[\w/-]+\.md) -->\n)(<!-- end -->)")
 
 
@@ -26,7 +37,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     methods = [{name: f"reference/methods/{name}.md"} for name in METHODS.builtin]
     parts: dict[str, list[Any]] = {
         "Methods": ["reference/methods/index.md", *methods],
-        "Results": [{title(p): address(p)} for p in shown() if p.suffix == ".md"],
+        "Results": results(),
     }
     config.nav = filled(config.nav or [], parts)
     return config
@@ -67,9 +78,14 @@ def address(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def title(path: Path) -> str:
-    """What a committed report is called in the navigation: its folder and its name."""
-    return " / ".join(path.relative_to(ROOT / "reports").with_suffix("").parts)
+def results() -> list[Any]:
+    """The committed reports in the navigation: those over all subjects, then a part for each folder."""
+    parts: dict[str, list[Any]] = {}
+    for path in shown():
+        if path.suffix == ".md":
+            folder = path.parent.relative_to(ROOT / "reports").as_posix()
+            parts.setdefault(folder, []).append({TITLES.get(path.stem, path.stem): address(path)})
+    return [*parts.pop(".", []), *({folder: inner} for folder, inner in parts.items())]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
