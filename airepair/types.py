@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -304,6 +305,17 @@ def metered(module: Module, meter: Meter) -> Module:
     """
     without_meter(module, meter).register_forward_pre_hook(meter)
     return module
+
+
+def stream(purpose: int, seed: int, part: int = 0) -> int:
+    """The seed of a generator (32 bits) for one `purpose` of a cell's `seed`; each `part` of that
+    purpose has a stream of its own.
+
+    numpy's SeedSequence mixes the three, so that neighbouring seeds and purposes give unrelated
+    streams. (torch's CPU generator takes the lowest 32 bits of what it is given: seeds that differ
+    above them would be the same stream.)
+    """
+    return int(np.random.SeedSequence([purpose, seed, part]).generate_state(1)[0])
 
 
 def _silent(*_: Any) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from airepair.case import Case
+from airepair.cli.verification.merging import Shard, merged
 from airepair.host.atomic import write_atomically
 from airepair.methods import METHODS
 from airepair.records import Record, scan
@@ -30,7 +31,6 @@ from airepair.report import documents, terminal
 from airepair.report.cells import grid
 from airepair.runner.cell import CellResult
 from airepair.runner.storage import WEIGHTS, file_result
-from airepair.verification.merging import Shard, merged
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "reports" / "digits" / "records.jsonl"

@@ -20,8 +20,8 @@ from airepair.suite.session import case_of, option
 from .reporter import Reporter
 
 if TYPE_CHECKING:
-    from airepair.gate.rules import Rules
-    from airepair.gate.verdict import Verdict
+    from airepair.report.gate.rules import Rules
+    from airepair.report.gate.verdict import Verdict
 
 # The gate's own imports stand in its functions: they load numpy, which must not be there before
 # fixtures/arithmetic.py has been asked.
@@ -77,7 +77,7 @@ class Gate:
         """Sets the exit code, after every other plugin has had its say."""
         if self.config.getoption("collectonly") or session.exitstatus not in JUDGED:
             return
-        from airepair.gate.verdict import judge
+        from airepair.report.gate.verdict import judge
 
         found = self.reporter.found()
         named = _keys(self.config.args)
@@ -94,7 +94,7 @@ class Gate:
         """The comparison, below the tables of the run; its files lie beside the records."""
         if self.verdict is None:
             return
-        from airepair.gate.output import table, write
+        from airepair.report.gate.output import table, write
         from airepair.report.text import terminal
 
         terminalreporter.section("Gate")
@@ -123,7 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(left_out, "airepair-deselected")
     if hasattr(config, "workerinput"):
         return
-    from airepair.gate.rules import rules_of
+    from airepair.report.gate.rules import rules_of
 
     try:
         rules = rules_of(option(config, "fail_if"), option(config, "level"), folder)

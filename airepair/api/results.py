@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airepair.gate.rules import rules_of
-from airepair.gate.verdict import Verdict, judge
 from airepair.records import Record, read, scan
 from airepair.report.cells import grid
+from airepair.report.gate.rules import rules_of
+from airepair.report.gate.verdict import Verdict, judge
 from airepair.report.verdict import verdict as sentences
 
 PARTS = ("train", "repair", "validation", "test")

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from airepair.cli.flags import add_flags
 from airepair.errors import printable
-from airepair.gate.output import table, write
-from airepair.gate.rules import rules_of
-from airepair.gate.verdict import judge
 from airepair.records import read, scan
 from airepair.report import render
+from airepair.report.gate.output import table, write
+from airepair.report.gate.rules import rules_of
+from airepair.report.gate.verdict import judge
 from airepair.report.text import terminal
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from airepair.arithmetic.setup import NATIVE
-from airepair.gate.defaults import LEVEL, RULES
 from airepair.models.layouts import LAYOUTS
 from airepair.records import FINISHED, STATUSES
+from airepair.report.gate.defaults import LEVEL, RULES
 from airepair.runner.storage import Keep
 from airepair.settings import profiles
 

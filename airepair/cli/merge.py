@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import get_args
 
 from airepair.cli.flags import add_flags
+from airepair.cli.verification.merging import Entry, Prefer, Shard, broken, merged
 from airepair.errors import UsageError, printable
 from airepair.host.atomic import replacing
 from airepair.records import scan
 from airepair.runner.cell import CellResult, CellSpec
 from airepair.runner.storage import BEFORE, RECORDS, Keep, file_result
-from airepair.verification.merging import Entry, Prefer, Shard, broken, merged
 
 SHOWN = 20  # sentences of a kind
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from airepair.cli.verification.entry import entry_of, lacks
 from airepair.errors import UsageError, printable
 from airepair.records import scan
-from airepair.verification.entry import entry_of, lacks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from airepair.cli.flags import add_flags
+from airepair.cli.verification.mark import read as read_mark
 from airepair.errors import UsageError, printable
 from airepair.records import Record, scan
 from airepair.report import documents, render, terminal, write_all
@@ -25,7 +26,6 @@ from airepair.report.paper import default_path
 from airepair.report.paper import read as read_paper
 from airepair.report.picture import picture
 from airepair.report.summary import summary
-from airepair.verification.mark import read as read_mark
 
 TEXTS = ("verdict", "picture")  # Markdown and SVG, whatever the records hold
 TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", *TEXTS)

@@ -19,15 +19,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airepair import BENCHMARK_VERSION
+from airepair.cli.verification import mark as marks
+from airepair.cli.verification.again import repeated
+from airepair.cli.verification.answers import contradictions
+from airepair.cli.verification.judging import judged
+from airepair.cli.verification.mark import Repeated
+from airepair.cli.verification.sample import drawn
 from airepair.errors import UsageError, one_line, printable
 from airepair.records import Record, scan, version
 from airepair.records.files import record_files
-from airepair.verification import mark as marks
-from airepair.verification.again import repeated
-from airepair.verification.answers import contradictions
-from airepair.verification.judging import judged
-from airepair.verification.mark import Repeated
-from airepair.verification.sample import drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,8 @@ def _looked_at(records: list[Record], folder: Path) -> tuple[list[str], list[str
     """What the records contradict, a sentence each; and what could not be compared or is worth
     knowing, with how many records it is about.
     """
-    from airepair.verification.settings import wrong_options
-    from airepair.verification.splits import foreign
+    from airepair.cli.verification.settings import wrong_options
+    from airepair.cli.verification.splits import foreign
 
     problems: list[str] = []
     notes: Counter[str] = Counter()

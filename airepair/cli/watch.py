@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 
 from airepair.errors import UsageError
-from airepair.live.rows import grid_row
-from airepair.live.screen import PACE, Moving, report
-from airepair.live.state import Grid, grid_of
+from airepair.suite.live.rows import grid_row
+from airepair.suite.live.screen import PACE, Moving, report
+from airepair.suite.live.state import Grid, grid_of
 
 LOOK = 0.5  # seconds between two looks at whether the run has ended
 

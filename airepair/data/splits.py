@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from airepair import BENCHMARK_VERSION
-from airepair.arithmetic.seeds import stream
 from airepair.data.source import Source
-from airepair.types import Dataset, Split
+from airepair.types import Dataset, Split, stream
 
-SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (seeds.stream)
+SPLIT_SEED = 20_250_301  # the purpose of the streams that draw splits (types.stream)
 # the one seed of every split of benchmark version 1: files that were trained then have seen its
 # train split
 VERSION_1 = 20_230_518

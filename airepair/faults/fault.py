@@ -11,12 +11,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.seeds import stream
 from airepair.errors import UsageError
 from airepair.options import option
-from airepair.types import Dataset, Recipe, Split, Transform
+from airepair.types import Dataset, Recipe, Split, Transform, stream
 
-# the purpose of the streams that faults draw from (seeds.stream): another one than the splits'
+# the purpose of the streams that faults draw from (types.stream): another one than the splits'
 FAULT_SEED = 20_250_302
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import torch
 
-from airepair.arithmetic.seeds import stream
 from airepair.data.splits import stratified
-from airepair.types import Split
+from airepair.types import Split, stream
 
 FEWEST = 5  # given inputs from which on some are held out
 HOLDING = 20_251_128  # the purpose of the stream that draws them

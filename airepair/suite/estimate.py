@@ -99,7 +99,7 @@ def _slower(dataset: str, architecture: str) -> float | None:
     """How many times as long a training step takes as the narrow network's: measured for a second
     each, in a process of its own, since this one must not load torch.
     """
-    words = [sys.executable, "-m", "airepair.suite.speed", dataset, NARROW, architecture]
+    words = [sys.executable, "-m", "airepair.runner.speed", dataset, NARROW, architecture]
     try:
         found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
         narrow, wide = json.loads(found.splitlines()[-1])

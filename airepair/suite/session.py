@@ -12,9 +12,9 @@ import pytest
 
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.live.state import Teller
 from airepair.settings import Profile, usual_profile
 from airepair.subjects.user_model.input_spec import Brought
+from airepair.suite.live.state import Teller
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 BENCHMARK = "airepair_benchmark"  # the one that holds what pytest-benchmark measured elsewhere

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from airepair import data
-from airepair.arithmetic.seeds import stream
 from airepair.data.cifar import CIFAR100, SUPERCLASSES
 from airepair.data.partition import divide_for, examination
 from airepair.data.source import Source
 from airepair.data.splits import SPLIT_SEED
 from airepair.errors import Unavailable, UsageError
 from airepair.faults.fault import FAULT_SEED
-from airepair.types import Dataset, Robustness, Split
+from airepair.types import Dataset, Robustness, Split, stream
 
 PARTS = ("train", "repair", "validation", "test")
 

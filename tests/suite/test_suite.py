@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from airepair.case import Case, with_variant
-from airepair.live.state import grid_of, working
 from airepair.methods import METHODS
 from airepair.records import read
 from airepair.records.fingerprint import PARTS
+from airepair.suite.live.state import grid_of, working
 from benchmarks import grid
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from airepair.live.rows import clock_time
+from airepair.suite.live.rows import clock_time
 
 EVERY = 5.0  # seconds between two plain lines of a phase
 CHANGE = 1.0  # and between two phases

@@ -1,4 +1,4 @@
-"""The process in which cells are run again: `python -m airepair.verification.child portable|native
+"""The process in which cells are run again: `python -m airepair.cli.verification.child portable|native
 SPECS RECORDS`.
 
 SPECS has a spec per line (CellSpec.to_json); RECORDS gets a record's line for each, in the same
@@ -19,7 +19,7 @@ def main(arithmetic: str, specs: Path, records: Path) -> None:
     """One cell after the other, in that arithmetic."""
     set_up(portable=arithmetic == "portable")
     # Only now: it loads numpy and torch, which choose their kernels then.
-    import_module("airepair.verification.cells").run(specs, records)
+    import_module("airepair.cli.verification.cells").run(specs, records)
 
 
 if __name__ == "__main__":

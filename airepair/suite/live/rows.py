@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from airepair.errors import printable
-from airepair.live.state import Grid, Working
+from airepair.suite.live.state import Grid, Working
 
 MANY = 1000  # steps from which on a share is shown in their place (the images of a training)
 

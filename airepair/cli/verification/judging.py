@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from airepair.cli.verification.mark import Repeated
 from airepair.records import Record
 from airepair.records.fingerprint import differences, of
 from airepair.records.right_answers import unpack
 from airepair.report.statistics import mcnemar
-from airepair.verification.mark import Repeated
 
 LEAST = 0.001
 

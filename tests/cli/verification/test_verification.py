@@ -16,11 +16,11 @@ import pytest
 
 from airepair.case import Case
 from airepair.cli.main import main
+from airepair.cli.verification import mark as marks
+from airepair.cli.verification.judging import judged
+from airepair.cli.verification.sample import drawn, hindrance, spec_of
 from airepair.records import Record, append, read
 from airepair.records.right_answers import pack, unpack
-from airepair.verification import mark as marks
-from airepair.verification.judging import judged
-from airepair.verification.sample import drawn, hindrance, spec_of
 from tests.suite.test_suite import SMALL, suite
 
 RANDOM = "digits-fc-random-s90"

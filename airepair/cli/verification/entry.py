@@ -11,11 +11,11 @@ from typing import Annotated
 import msgspec
 
 from airepair import BENCHMARK_VERSION
+from airepair.cli.verification.answers import contradictions
 from airepair.errors import UsageError
 from airepair.host.validation import Word, checked, toml_file
 from airepair.records import FINISHED, Found, Record, version
 from airepair.report.comparison import fewest_seeds
-from airepair.verification.answers import contradictions
 
 ENTRY = "entry.toml"
 CONTROLS = ("noop", "finetune")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from airepair.cli.main import main
-from airepair.live.rows import grid_row, phase_left, rows, worker_row
-from airepair.live.screen import Above, Moving, Plain
-from airepair.live.state import FOLDER, GRID, Grid, Teller, Working, clear, grid_of, working, write
+from airepair.suite.live.rows import grid_row, phase_left, rows, worker_row
+from airepair.suite.live.screen import Above, Moving, Plain
+from airepair.suite.live.state import FOLDER, GRID, Grid, Teller, Working, clear, grid_of, working, write
 
 APRICOT = Working("gw0", "digits-cnn-apricot-s0", 100.0, "submodels", 110.0, 0, 5, 20, 0.3124, 120.0)
 GRID_NOW = Grid(os.getpid(), 40.0, 2, 116, passed=12, failed=1, skipped=4, left=240.0, seen=100.0)
@@ -228,7 +228,7 @@ def test_two_workers_move_at_the_bottom_of_a_terminal(tmp_path: Path) -> None:
     ]
     child, terminal = pty.fork()
     if not child:
-        os.chdir(Path(__file__).parents[2])
+        os.chdir(Path(__file__).parents[3])
         os.environ |= {"AIREPAIR_CACHE": str(tmp_path / "cache"), "COLUMNS": "100", "TERM": "xterm"}
         os.execvp(command[0], command)
     written = b""

@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from airepair.gate.decision import Change
-from airepair.gate.rules import points
-from airepair.gate.verdict import FINE, NOT_COMPARED, REGRESSED, UNDECIDED, Finding, Verdict
 from airepair.report import replace_file
 from airepair.report.facts import WRECK, WRECKED
+from airepair.report.gate.decision import Change
+from airepair.report.gate.rules import points
+from airepair.report.gate.verdict import FINE, NOT_COMPARED, REGRESSED, UNDECIDED, Finding, Verdict
 from airepair.report.markdown import markdown
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import msgspec
 
 from airepair.errors import UsageError, choose
-from airepair.gate import defaults
 from airepair.host.validation import checked, toml_file
 from airepair.metrics import entries
 from airepair.report.costs import COLUMNS as COSTS
+from airepair.report.gate import defaults
 
 MISSING = "missing"  # in the place of a metric: what the baseline has and the new records lack
 ACCEPTED = (

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from airepair.gate.decision import Change, change
-from airepair.gate.pairing import Cell, cells, images
-from airepair.gate.rules import Rules, better, points
 from airepair.records import Record
 from airepair.report.costs import COLUMNS as COSTS
 from airepair.report.facts import wrecked
+from airepair.report.gate.decision import Change, change
+from airepair.report.gate.pairing import Cell, cells, images
+from airepair.report.gate.rules import Rules, better, points
 
 Word = Literal[
     "same", "fine", "regressed", "missing", "undecided", "not comparable", "nothing to compare", "not judged"

@@ -1,4 +1,4 @@
-"""Measures how many images per second networks train at here, on one thread: `python -m airepair.suite.speed
+"""Measures how many images per second networks train at here, on one thread: `python -m airepair.runner.speed
 cifar100 resnet18w16 resnet18`.
 
 Prints a JSON list, a number for each network. Random images: only their shape matters.

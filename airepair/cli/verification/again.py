@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from airepair.cli.verification.sample import spec_of
 from airepair.records import Record, scan
-from airepair.verification.sample import spec_of
 
 
 def repeated(records: Sequence[Record]) -> dict[str, Record]:
@@ -28,6 +28,6 @@ def _run(arithmetic: str, records: Sequence[Record]) -> list[Record]:
     with tempfile.TemporaryDirectory(prefix="airepair-again-") as name:
         specs, news = Path(name) / "specs", Path(name) / "records.jsonl"
         specs.write_bytes(b"".join(spec_of(r).to_json() + b"\n" for r in records))
-        command = [sys.executable, "-m", "airepair.verification.child", arithmetic, str(specs), str(news)]
+        command = [sys.executable, "-m", "airepair.cli.verification.child", arithmetic, str(specs), str(news)]
         subprocess.run(command, check=False)
         return scan([news]).records if news.exists() else []

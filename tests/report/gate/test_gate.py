@@ -17,12 +17,12 @@ import pytest
 
 from airepair.cli.main import main
 from airepair.errors import UsageError
-from airepair.gate.decision import change, inverted
-from airepair.gate.defaults import RULES
-from airepair.gate.output import table
-from airepair.gate.rules import parse, rules_of
-from airepair.gate.verdict import judge
 from airepair.records import Record, append, right_answers
+from airepair.report.gate.decision import change, inverted
+from airepair.report.gate.defaults import RULES
+from airepair.report.gate.output import table
+from airepair.report.gate.rules import parse, rules_of
+from airepair.report.gate.verdict import judge
 from airepair.report.statistics import Pair
 from airepair.report.text import terminal
 from tests.report_records import record

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from airepair.live.rows import rows
-from airepair.live.state import Grid, grid_of, working
+from airepair.suite.live.rows import rows
+from airepair.suite.live.state import Grid, grid_of, working
 
 PACE = 60.0  # seconds between two reports where the output is no terminal: a log of an hour gets sixty
 

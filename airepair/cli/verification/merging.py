@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from airepair.cli.verification.answers import contradictions
 from airepair.records import FINISHED, Found, Record, version
 from airepair.records.fingerprint import differences, of
-from airepair.verification.answers import contradictions
 
 Prefer = Literal["last", "best"]
 
