@@ -151,12 +151,12 @@ class KnownFault:
     and never reaches a Task.
 
     facts      for the record, JSON values: name, severity, what else decides it, and the clean
-    twin's scores and training images
+               twin's scores and training images
     spoiled    which test inputs it spoils: booleans over the test split, or inputs of their own
-    (with a trigger on them)
+               (with a trigger on them)
     others     the test inputs that it leaves alone, likewise (for an environment: the clean ones)
     twin       accuracy of the clean twin on the spoiled inputs; None if there is none (a network
-    that was brought)
+               that was brought)
     target     the class that a trigger leads to
     damaged    parameter -> booleans of its shape: the weights that were changed
     """
@@ -328,26 +328,28 @@ class Task:
     discipline.
 
     module       the method's own copy; it may be changed in place
-    train        what the subject was trained on; may be empty (a method that needs it raises Unsupported)
+    train        what the subject was trained on; may be empty (a method that needs it raises
+                 Unsupported)
     failing      inputs of the repair split that the subject gets wrong, with their labels: may be
-    learned from
+                 learned from
     passing      those that it gets right: not to be broken, never labelled training data
     unlabelled   the repair split's images without labels (N x C x H x W, float in [0, 1])
     validation   selects and stops
     pool         extra labelled data to select from, or None
-    environment  the seeded corruption under which the subject fails, or None
-                 (of these six a method gets what it states in `sources`, and nothing of the others)
+    environment  the seeded corruption under which the subject fails, or None (of these six a method
+                 gets what it states in `sources`, and nothing of the others)
     checkpoints  earlier states of the same training, by name ("early")
     recipe       how the subject was trained, its augmentation included
     progress     progress(phase, step, steps, loss): reports upwards
-    keep         keep(phase, module): hands in an intermediate model, examined after the clock has stopped
-    note         note(text): what a reader of the record must know (a proof, a fall-back, what was left out)
+    keep         keep(phase, module): hands in an intermediate model, examined after the clock has
+                 stopped
+    note         note(text): what a reader of the record must know (a proof, a fall-back, what was
+                 left out)
     logs         a folder for log files, which are kept beside the record; None if nothing is kept
     column_budget  for a control: the largest budget that a method of its column declares, in images
                  (airepair/runner/column_budget.py); None if none is known
     held_out     a fifth of the inputs that the user gave, for a method that chooses among states:
-    never learned from
-                 (airepair/training/best_state.py); None if none were held out
+                 never learned from (airepair/training/best_state.py); None if none were held out
     """
 
     module: nn.Module
@@ -396,10 +398,9 @@ class Method(Protocol):
     """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults.
 
     sources    what it learns from; the harness hands over nothing else, and its control learns from
-    the same. A class attribute, or a
-               property where options decide
+               the same. A class attribute, or a property where options decide
     ablations  name -> options in which only the method's own idea is off, and which train on as
-    many images; a control has none
+               many images; a control has none
     """
 
     name: ClassVar[str]

@@ -59,13 +59,14 @@ def repair(
 ) -> Repair:
     """Repairs a copy of a classifier; the module that was given stays as it is.
 
-    module      takes float images in [0, 1], N x C x H x W, and returns logits, N x K; on any device
+    module      takes float images in [0, 1], N x C x H x W, and returns logits, N x K; on any
+                device
     data        the name of a data set (`mnist`, `npz:PATH`, `folder:PATH`; `trained_on` says what
-    the module has seen of it), a Dataset, or arrays:
-                {"repair": (x, y), "validation": ..., "test": ...} and, if a method is to learn from
-                it, "train"; x is N x C x H x W, uint8 or float in [0, 1], y is N class ids
+                the module has seen of it), a Dataset, or arrays: {"repair": (x, y), "validation":
+                ..., "test": ...} and, if a method is to learn from it, "train"; x is N x C x H x W,
+                uint8 or float in [0, 1], y is N class ids
     method      a name of `airepair list methods`, with a variant in brackets if need be
-    (`apricot[random_sets]`), or `package.module:Class`
+                (`apricot[random_sets]`), or `package.module:Class`
     options     of the method; the rest are its defaults and the reviewed settings
 
     UsageError for anything that cannot be meant. Whatever the method does is in the record of what

@@ -72,7 +72,7 @@ def compare(
     .jsonl file, or records.
 
     fail_if     rules as `accuracy:-0.5pp` (docs/reports.md); without any those of pyproject.toml or
-    pytest.ini here, else the default
+                pytest.ini here, else the default
     level       how sure a decision must be
 
     `code` of what is returned is the exit code of the command (0 fine, 10 regressed or missing, 11

@@ -1,10 +1,17 @@
 """Formulas and their translation to a loss (DL2, section 3): per sample >= 0, and 0 exactly where the
 formula holds.
 
-a <= b: max(a - b, 0)      a < b: max(a - b, 0) + [a = b]      a == b: |a - b|      a != b: [a = b]
-and: sum      or: product (or, by option, the minimum: of the sample, not of the batch)      a => b:
-(not a) or b      not: pushed inward Everything is per sample: the public code summed `==` over the
-batch between February 2020 and 2023, and took `min` over the batch.
+a <= b   max(a - b, 0)
+a < b    max(a - b, 0) + [a = b]
+a == b   |a - b|
+a != b   [a = b]
+and      sum
+or       product (or, by option, the minimum: of the sample, not of the batch)
+a => b   (not a) or b
+not      pushed inward
+
+Everything is per sample: the public code summed `==` over the batch between February 2020 and 2023,
+and took `min` over the batch.
 
 A product of very small losses can underflow to 0; a strict comparison has no gradient where both
 sides are equal.

@@ -22,9 +22,8 @@ class Inputs:
 
     images    N x C x H x W in [0, 1];  labels: N, or None
     pairing   of x2: "close" draws pairs nearer than `radius` (most random pairs satisfy a closeness
-    constraint for nothing), "random" any two
-              inputs, "shift" is the public code's: x = batch[0 : n/2] and x2 = batch[1 : n/2 + 1],
-              overlapping
+              constraint for nothing), "random" any two inputs, "shift" is the public code's: x =
+              batch[0 : n/2] and x2 = batch[1 : n/2 + 1], overlapping
     """
 
     images: Tensor

@@ -5,12 +5,12 @@ constraint   = formula, where a top-level "and" joins constraints of their own
 formula      = or-formula [ "=>" formula ]           or-formula = and-formula { "or" and-formula }
 and-formula  = item { "and" item }
 item         = "not" item | "forall" NAME "in" region { "," NAME "in" region } ":" formula | "true" | "false"
-             | ("every" | "some") "(" formula ")" | PUBLISHED [ "(" [ [NAME "="] number { "," ... }
-             ] ")" ] | "(" formula ")"
+             | ("every" | "some") "(" formula ")" | "(" formula ")"
+             | PUBLISHED [ "(" [ [NAME "="] number { "," ... } ] ")" ]
              | term ("<=" | "<" | ">=" | ">" | "==" | "!=") term
 region       = "box" "(" point "," number ")" | "segment" "(" point "," point ")"
-term         = sums and products of: number, y, y2, log|exp|abs "(" term ")", logit|logp|p "(" point
-"," class ")", groups "(" point ")",
+term         = sums and products of: number, y, y2, log|exp|abs "(" term ")",
+               logit|logp|p "(" point "," class ")", groups "(" point ")",
                dist|change|kl "(" point "," point ")", blend "(" point ")", "(" term ")"
 class        = id | class name | y | y2 | "{" class { "," class } "}"
 

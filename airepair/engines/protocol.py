@@ -30,7 +30,7 @@ class Failure:
     after the repair.
 
     status   "crashed", "timeout", "out of memory", "failed" (bad input included), or "skipped" if
-    this machine lacks something
+             this machine lacks something
     reason   one line for a person
     log      the last lines of what the cell's process printed
     """

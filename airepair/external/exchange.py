@@ -3,16 +3,18 @@ No pickles.
 
 job.json            name, seed, classes, groups, options, device "cpu", recipe
 data.npz            train_x, train_y, failing_x, failing_y, passing_x, passing_y, validation_x,
-validation_y, unlabelled (float32 in [0, 1], int64)
+                    validation_y, unlabelled (float32 in [0, 1], int64)
 model.pt            the module as TorchScript ("torchscript"): the parameters keep their names
-model.json          the module as a sequence of layers ("layers"), with model.safetensors, its state_dict
+model.json          the module as a sequence of layers ("layers"), with model.safetensors, its
+                    state_dict
 model.keras         and model.h5, model.onnx, model.pb, model (a SavedModel): converted, and checked
-to give the same answers ("keras", ...)
-result.safetensors  written by the tool: the repaired state_dict, the same names and shapes ("state")
+                    to give the same answers ("keras", ...)
+result.safetensors  written by the tool: the repaired state_dict, the same names and shapes
+                    ("state")
 result.keras        and so on: the repaired model as a whole, converted back and checked likewise
-("keras", ...)
+                    ("keras", ...)
 result.json         written by the tool, if it likes: images through forward and backward
-("backward"), through forward only ("forward"), "notes"
+                    ("backward"), through forward only ("forward"), "notes"
 
 A line of output such as {"progress": ["training", 3, 10, 0.52]} is reported as progress.
 """

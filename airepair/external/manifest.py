@@ -28,18 +28,20 @@ RESULTS = ("state", *CONVERTED)
 class Manifest:
     """One tool.
 
-    command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are filled in
+    command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are
+                  filled in
     model         how it gets the model: "torchscript" (model.pt), "layers" (model.json and
-    model.safetensors), or a format of CONVERTED
+                  model.safetensors), or a format of CONVERTED
     result        what it leaves: "state" (result.safetensors, the repaired state_dict) or a whole
-    model of such a format; see exchange.py
+                  model of such a format; see exchange.py
     requirements  what its environment holds; `python` its version; `manager` "uv" or "conda"
-    inherit       whether packages of the calling environment (torch, say) are visible behind its own
+    inherit       whether packages of the calling environment (torch, say) are visible behind its
+                  own
     timeout       seconds; `memory_gb` of address space, None: no limit
     options       name -> {default, help, low, high, choices}
     sources       what it learns from (docs/adding-a-method.md); the rest of its job is empty
     passes        numbers and names of options whose product are its passes over train and failing,
-    at most; none: it trains nothing
+                  at most; none: it trains nothing
     ablations     name -> options in which only its idea is off
     """
 

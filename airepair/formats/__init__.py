@@ -38,13 +38,16 @@ FORMATS = {
 class OpenOptions:
     """How far a file is trusted, and what is known about it.
 
-    architecture  tensors of the file by name -> a module with those weights loaded (torch weight files)
+    architecture  tensors of the file by name -> a module with those weights loaded (torch weight
+                  files)
     classes       nn.Module classes of the user's own code that a pickled module may hold
-    shape         one input of the network (C, H, W; 784; ...), where the file does not say it (TorchScript)
+    shape         one input of the network (C, H, W; 784; ...), where the file does not say it
+                  (TorchScript)
     images        a few hundred images of the data set, N x C x H x W in [0, 1] (numpy): conversions
-    are checked on them too
+                  are checked on them too
     weights       the key of the weights that are meant, where a checkpoint dictionary holds several
-    outputs       how many classes the data set has: tells the network's output from others of an ONNX file
+    outputs       how many classes the data set has: tells the network's output from others of an
+                  ONNX file
     max_bytes     the largest file (or unpacked archive) that is read
     """
 

@@ -38,9 +38,9 @@ def constraint(before: Exams, after: Exams) -> float | Missing:
 
 
 def temperature(exam: Exam) -> float:
-    """The T that minimises the cross-entropy of logits / T (Guo et al.
+    """The T that minimises the cross-entropy of logits / T (Guo and others, 2017).
 
-    2017), searched on a logarithmic grid from .05 to 20, refined twice.
+    It is searched on a logarithmic grid from .05 to 20, refined twice.
     """
     logits, y = exam.logits.double(), exam.y
     low, high = -3.0, 3.0  # natural logarithm

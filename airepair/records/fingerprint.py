@@ -42,12 +42,13 @@ def of_cell(
 ) -> dict[str, Any]:
     """The fingerprint of a cell that is to run, in JSON values.
 
-    method      the configured method: its name, its options as it runs with them, the digest of its source
+    method      the configured method: its name, its options as it runs with them, the digest of its
+                source
     given       the options that a user or a table of settings gave, as they gave them
     conditions  profile, benchmark_version, arithmetic, image_limit and the column_budget of a
-    control, as far as they are known
+                control, as far as they are known
     data        name of a split -> its digest; `weights`: digest of the subject's parameters and
-    buffers. None: unknown
+                buffers. None: unknown
     """
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     parts = {

@@ -1,8 +1,8 @@
 """What a cell keeps beside its record, as bytes by file name.
 
 predictions.npz   label, before, after (class ids) and before_p, after_p (their probabilities) on
-the examined split; index:
-                  each image's place in its source data set; confusion_before, confusion_after
+                  the examined split; index: each image's place in its source data set;
+                  confusion_before, confusion_after
 curve.jsonl       every progress report; cost.jsonl: samples of memory, CPU and GPU; log.txt;
 tools/            logs of external tools
 repaired.safetensors  the repaired weights, where the spec asks for them

@@ -27,15 +27,17 @@ class CellSpec:
     case      data set, model, method and seed, as the record's key names them
     profile   how much of the data is used ("none": all of it)
     options   of the method, all that were chosen; `origins` says where each came from
-    dataset   what airepair.data.load is asked for, where that is not the case's own name (`npz:PATH`)
+    dataset   what airepair.data.load is asked for, where that is not the case's own name
+              (`npz:PATH`)
     device    "cpu", "cuda" or "cuda:1"
     images    limit of training images of the repair; `seconds` of its time
     audit     the repair's work is counted and compared with its images (audit.py); its seconds are
-    then no measure
+              then no measure
     pgd       the subject and the repaired model are attacked as well
     splits    "test", or "validation": then no test image is examined, and none stands in the record
     repair    without it the subject is examined and nothing else is done (`--testonly`)
-    brought   a model file of a user's own; `failing` and `keep` are images for it (`npz:PATH`, `folder:PATH`)
+    brought   a model file of a user's own; `failing` and `keep` are images for it (`npz:PATH`,
+              `folder:PATH`)
     keep_weights  the repaired weights are among the result's files
     models    the repaired model is written as well: in the format that it came in, and as a .pt
     """
@@ -87,10 +89,11 @@ class CellResult:
     """What `run_cell` leaves; who filed it, and where, is decided by its caller.
 
     files     path relative to the cell's own folder (`predictions.npz`) -> content
-    models    path relative to the run's folder of models -> content, where the spec asks for written models
+    models    path relative to the run's folder of models -> content, where the spec asks for
+              written models
     lines     for a person: what was written of the repaired model, and why something was not
     lost      state of the process that the method changed and that cannot be put back: no other
-    cell may run in this process
+              cell may run in this process
     """
 
     record: Record

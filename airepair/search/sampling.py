@@ -28,7 +28,7 @@ class Cube:
     uniform       independent points
     halton        scrambled Halton points: a low-discrepancy sequence that goes on from turn to turn
     crossentropy  independent Gaussians, clipped to the cube, refitted to the elite after each turn
-    (smoothed by half)
+                  (smoothed by half)
     """
 
     kind: SamplerName

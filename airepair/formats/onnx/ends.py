@@ -32,7 +32,7 @@ class Ends:
     turned  the file takes channels last and turns them itself
     feed    the scaling at its input
     output  the file's value that the network's answer is compared with, and `head`, which is what
-    the file makes of the logits for it
+            the file makes of the logits for it
     """
 
     shape: Shape

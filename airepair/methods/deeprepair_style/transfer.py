@@ -2,14 +2,12 @@
 and textures of a reference.
 
 wavelet   Whitening and colouring of the channels in every subband of a Haar wavelet decomposition:
-WCT2 (Yoo et al., ICCV 2019) with the
-          pixels themselves in place of VGG's features. Subbands are matched in mean and covariance,
-          and the transform is inverted exactly.
+          WCT2 (Yoo et al., ICCV 2019) with the pixels themselves in place of VGG's features.
+          Subbands are matched in mean and covariance, and the transform is inverted exactly.
 fourier   The amplitude of the lowest frequencies is the reference's, all phases stay (Yang and
-Soatto, "FDA", CVPR 2020).
+          Soatto, "FDA", CVPR 2020).
 encoder   A user's own network: an object with `encode(x) -> features` (N x D x h x w) and
-`decode(features) -> images`; whitening and
-          colouring happens on its features.
+          `decode(features) -> images`; whitening and colouring happens on its features.
 """
 
 from __future__ import annotations

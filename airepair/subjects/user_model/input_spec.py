@@ -44,9 +44,9 @@ class Feeding:
 
     input_range  the numbers that black and white pixels are turned into, (0.0, 255.0) for example
     mean, std    subtracted and divided by afterwards: in the units of that range, one for all
-    channels or one each, in the network's order
+                 channels or one each, in the network's order
     layout       axes of the network's input, a word of LAYOUTS; where the file tells them they need
-    not be stated
+                 not be stated
     colours      order of the channels
     classes      the names of the network's outputs, in their order
     origins      field -> where its value came from
@@ -78,7 +78,7 @@ class Brought:
     from the file itself.
 
     net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that
-    code is the user's, and is run)
+                code is the user's, and is run)
     trained_on  as Subject.trained_on; "official train" if nothing says so
     name        the model of its cases; the file's name where None
     early       a file with an earlier state of the same training
