@@ -468,7 +468,7 @@ TABLE: tuple[Flag, ...] = (
     ),
     Flag(
         "--ray-wait",
-        "without any node for cells for so long the run ends, and says how to resume (default: %(default)g)",
+        "seconds to wait for a node before the run ends with its tables (default: %(default)g)",
         {"bench": at(ENGINE)},
         kind=float,
         metavar="SECONDS",
