@@ -379,6 +379,9 @@ RUNS = {
     "airepair tune --dataset digits --model fc,cnn --trials 12 --out reports/tuning/digits": Run(
         more="--model fc --trials 1 --method finetune"
     ),
+    "airepair tune --open --dataset digits --model fc,cnn --trials 12 --out reports/tuning/open": Run(
+        more="--model fc --trials 1 --method memit"
+    ),
     "pytest benchmarks --dataset digits --auto": Run(more=f"{SHORT} --method finetune"),
     "airepair repair --auto ...": Run(
         checkpoint,
