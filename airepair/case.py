@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from airepair.errors import UsageError
 
@@ -14,6 +15,9 @@ _METHOD = re.compile(r"(?P<base>[^\[\]@]+)(?:\[(?P<variant>[^\[\]]+)\]|@(?P<old>
 # What a method may learn from (airepair/methods/information.py); a control's name holds them:
 # `finetune[failing+passing]`.
 Source = Literal["train", "failing", "passing", "unlabelled", "pool", "environment"]
+SOURCES: tuple[str, ...] = get_args(Source)
+CONTROL = "finetune"
+USUAL = frozenset(("train", "failing"))  # what the control without a variant learns from
 TUNED = "tuned"  # the variant with the options that `airepair tune` found
 
 
@@ -83,6 +87,13 @@ def split_variant(method: str) -> tuple[str, str]:
 def with_variant(method: str, variant: str) -> str:
     """`method[variant]`; the method alone for ""."""
     return f"{method}[{variant}]" if variant else method
+
+
+def control_on(sources: Collection[str]) -> str:
+    """The method name of the control that learns from these sources: `finetune`, or
+    `finetune[failing+passing]`.
+    """
+    return with_variant(CONTROL, "" if set(sources) <= USUAL else "+".join(sorted(sources)))
 
 
 def label(option: str, value: str) -> str:

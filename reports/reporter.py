@@ -87,7 +87,7 @@ class Reporter:
         end_in_order(patient=True)
 
     def pytest_report_header(self) -> list[str]:
-        """Where results go, and what of installed packages is left out (fixtures/expected.py says what
+        """Where results go, and what of installed packages is left out (fixtures/expectation.py says what
         runs, and how long).
 
         A method that cannot be imported is not left out: it is a failed cell.

@@ -31,7 +31,7 @@ from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
 from airepair.subjects import recipes
 from airepair.subjects.grid import on_device
-from airepair.subjects.user_model.input_spec import Brought, shipped
+from airepair.subjects.user_model.input_spec import ModelSource, shipped
 from airepair.testing import cells, toy
 from airepair.training.best_state import fit
 from airepair.types import Recipe, Subject
@@ -83,13 +83,13 @@ def grid_cells(kind: str, device: torch.device, folder: Path) -> Iterator[Record
         yield run_cell(spec, cache=folder / "cache", load=loader).record
 
 
-def file_of(kind: str, folder: Path) -> Brought | None:
+def file_of(kind: str, folder: Path) -> ModelSource | None:
     """The file that a user brings; None for a subject that is trained here."""
     if kind == "Keras file":
         return shipped("digits", "keras_cnn")
     if kind != "torch file":
         return None
-    return Brought(digits_file(folder), net_arch="fc")
+    return ModelSource(digits_file(folder), net_arch="fc")
 
 
 def digits_file(folder: Path) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import airepair
+from airepair.case import SOURCES
 from airepair.errors import UsageError, choose
 from airepair.host.validation import OURS, Positive, Word, problems, toml_file
-from airepair.methods.information import SOURCES
 
 PLACEHOLDERS = ("python", "folder", "job", "seed")
 CATEGORIES = ("retraining", "direct weight modification", "architecture extension")

@@ -1,4 +1,4 @@
-"""What a method learns from: its stated sources, and the name of the control that learns from the same ones.
+"""What a method learns from: its stated sources.
 
 Free of torch.
 """
@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from airepair.case import Source, with_variant
+from airepair.case import SOURCES, Source
 from airepair.errors import AirepairError, UsageError, one_line
 
 if TYPE_CHECKING:
     from airepair.types import Method, Split, Task
-
-SOURCES: tuple[str, ...] = get_args(Source)
-CONTROL = "finetune"
-USUAL = frozenset(("train", "failing"))  # what the control without a variant learns from
 
 
 def restricted(task: Task, sources: Collection[str]) -> Task:
@@ -60,10 +56,3 @@ def present(task: Task, sources: Collection[str]) -> tuple[str, ...]:
     """
     found = {name: getattr(task, name) for name in SOURCES if name in sources}
     return tuple(k for k, v in found.items() if v is not None and (k == "environment" or len(v)))
-
-
-def control_on(sources: Collection[str]) -> str:
-    """The method name of the control that learns from these sources: `finetune`, or
-    `finetune[failing+passing]`.
-    """
-    return with_variant(CONTROL, "" if set(sources) <= USUAL else "+".join(sorted(sources)))

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airepair.case import with_variant
-from airepair.methods.information import CONTROL, control_on
+from airepair.case import CONTROL, control_on, with_variant
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.report.cells import Grid, Sample
 from airepair.report.ordering import Column

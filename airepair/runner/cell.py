@@ -17,7 +17,7 @@ import msgspec
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.records import Record
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CellSpec:
     pgd: bool = False
     splits: Literal["test", "validation"] = "test"
     repair: bool = True
-    brought: Brought | None = None
+    brought: ModelSource | None = None
     failing: str | None = None
     keep: str | None = None
     keep_weights: bool = False

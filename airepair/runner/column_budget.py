@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from weakref import ref
 
-from airepair.case import Case
+from airepair.case import Case, control_on
 from airepair.errors import AirepairError, one_line
 from airepair.host.tensor_cache import digest_of, digest_of_module
 from airepair.methods import METHODS, ON_REQUEST, build
-from airepair.methods.information import control_on, present, restricted, sources_of
+from airepair.methods.information import present, restricted, sources_of
 from airepair.settings import choose_options
 from airepair.types import Meter, Method, Task, without_meter
 

@@ -23,7 +23,7 @@ from airepair.types import Split, Subject, Task
 
 if TYPE_CHECKING:
     from airepair.formats.model_file import ModelFile
-    from airepair.subjects.user_model.load import BroughtModel
+    from airepair.subjects.user_model.load import UserModel
 
 MOST = 2  # subjects that are held: a worker's next cell is mostly of the last one or of the one before
 Progress = Callable[[str, int, int, float], None]
@@ -67,7 +67,7 @@ class Loader:
     ) -> None:
         self.cache, self.progress, self.may_train, self.most = cache, progress, may_train, most
         self.held: dict[str, Loaded] = {}
-        self.opened: dict[str, BroughtModel] = {}
+        self.opened: dict[str, UserModel] = {}
 
     def __call__(self, spec: CellSpec) -> Loaded:
         """The subject of a cell.
@@ -119,7 +119,7 @@ class Loader:
             )
         )
 
-    def _opened(self, spec: CellSpec, device: torch.device) -> BroughtModel:
+    def _opened(self, spec: CellSpec, device: torch.device) -> UserModel:
         """The file of a cell, opened once for all seeds."""
         assert spec.brought is not None
         key = repr((spec.brought, spec.data, spec.profile, spec.device, spec.repair))

@@ -23,8 +23,8 @@ from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
 from airepair.runner.cell import CellSpec
-from airepair.runner.held_out import divided
 from airepair.runner.loading import Loaded, on_validation
+from airepair.subjects.user_model.held_out import divided
 from airepair.subjects.user_model.load import asked
 from airepair.training.best_state import chooses
 from airepair.types import Limit, Method, Split, Subject

@@ -12,7 +12,7 @@ from airepair.case import TUNED, Case
 from airepair.runner.cell import CellSpec
 from airepair.runner.variants import applied
 from airepair.settings import Chosen, choose_options, profiles, tables, usual_profile
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def chosen_options(
 
 
 def cell_spec(
-    shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: Brought | None = None
+    shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: ModelSource | None = None
 ) -> CellSpec:
     """The spec of one cell with the options chosen for it."""
     profile = shared.profile_of(dataset or case.dataset)

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airepair.case import TUNED, split_variant, with_variant
+from airepair.case import CONTROL, SOURCES, TUNED, USUAL, control_on, split_variant, with_variant
 from airepair.errors import AirepairError, UsageError
 from airepair.methods import METHODS
-from airepair.methods.information import CONTROL, SOURCES, USUAL, control_on, sources_of
+from airepair.methods.information import sources_of
 from airepair.settings import Chosen
 
 

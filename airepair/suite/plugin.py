@@ -4,7 +4,7 @@ installed suite under `airepair.suite`.
 
 MODULES = (
     "fixtures.options",
-    "fixtures.brought",
+    "fixtures.model_files",
     "fixtures.selection",
     "fixtures.device",
     "fixtures.resume",
@@ -17,7 +17,7 @@ MODULES = (
     "fixtures.engine",
     "fixtures.isolation",
     "fixtures.arithmetic",
-    "fixtures.expected",
+    "fixtures.expectation",
     "fixtures.live",
     "reports.bridge",
     "reports.reporter",

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.settings import Profile, usual_profile
-from airepair.subjects.user_model.input_spec import Brought
 from airepair.suite.live.state import Teller
+
+if TYPE_CHECKING:
+    from airepair.subjects.user_model.input_spec import ModelSource
 
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 BENCHMARK = "airepair_benchmark"  # the one that holds what pytest-benchmark measured elsewhere
@@ -44,7 +46,7 @@ class Selection:
     sets: dict[str, list[tuple[str, dict[str, str]]]]
     explicit: bool
     by_profile: bool
-    brought: dict[str, Brought] = field(default_factory=dict)
+    brought: dict[str, ModelSource] = field(default_factory=dict)
     ablations: bool | None = None
     named: bool = False
 

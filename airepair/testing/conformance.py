@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from airepair.testing import card, contract, declared
+from airepair.testing import card, contract, declarations
 from airepair.testing.bench import Bench, Violation
 from airepair.testing.toy import Architecture
 from airepair.types import Method
@@ -55,7 +55,7 @@ class MethodConformance:
 
     def test_its_sources_are_stated(self) -> None:
         """What it learns from, by name."""
-        holds(declared.sources, Bench(self.method, self.options))
+        holds(declarations.sources, Bench(self.method, self.options))
 
     def test_it_never_sees_the_test_split(self) -> None:
         """The task holds no test images, and repair takes nothing but the task."""
@@ -132,12 +132,12 @@ class MethodConformance:
     def test_it_keeps_to_its_budget(self, bench: Bench) -> None:
         """What it declares before the repair is not exceeded."""
         repaired(bench)
-        holds(declared.budget, bench)
+        holds(declarations.budget, bench)
 
     def test_its_ablations_switch_off_its_idea_alone(self, bench: Bench) -> None:
         """As many images, a change of the same size."""
         repaired(bench)
-        holds(declared.ablations, bench)
+        holds(declarations.ablations, bench)
 
     def test_it_reads_images_of_bytes(self, bench: Bench) -> None:
         """Splits of uint8 images work."""

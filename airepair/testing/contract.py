@@ -19,7 +19,7 @@ from airepair.case import Case
 from airepair.errors import OutOfTime, Unsupported, UsageError, one_line
 from airepair.options import configure
 from airepair.runner.audit import MOST
-from airepair.testing import declared, toy
+from airepair.testing import declarations, toy
 from airepair.testing.bench import Bench, Violation, violated, where
 from airepair.testing.card import card, no_test_split, options
 from airepair.testing.cells import prepare, run
@@ -377,7 +377,7 @@ class Opaque(nn.Module):
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     card,
     options,
-    declared.sources,
+    declarations.sources,
     no_test_split,
     returns,
     interface,
@@ -390,8 +390,8 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     time_limit,
     counted,
     audited,
-    declared.budget,
-    declared.ablations,
+    declarations.budget,
+    declarations.ablations,
     bytes_as_well,
     poisoned_test,
     refusals,

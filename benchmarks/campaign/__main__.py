@@ -14,7 +14,7 @@ is tried once: one that failed, or took longer than `--cell-seconds`, has its re
 until `--retry`. `--pack` cuts what is small of the state (pack.py) into pieces for the way back;
 `python -m benchmarks.campaign.carry join` makes it a state again.
 
-With `--list` (listed.py) stages are the rows of a list of cells, for a CPU that has hours. What the
+With `--list` (stage_list.py) stages are the rows of a list of cells, for a CPU that has hours. What the
 repository holds of their records is the beginning of a new state; `python -m benchmarks.collect`
 brings the state's records to the repository.
 """
@@ -43,7 +43,7 @@ from airepair.settings import profile
 
 from ..grid import COLUMNS
 from ..perf.__main__ import GROUPS
-from . import listed
+from . import stage_list
 from .chunks import PIECE
 from .pack import packed
 
@@ -88,7 +88,7 @@ def command(stage: str, given: argparse.Namespace, state: Path) -> list[str]:
     ]
     if given.listed:
         row = given.listed.rows[stage]
-        cells = [f"{TESTS}[{key}]" for key in listed.left(row, records_in(state), given.retry)]
+        cells = [f"{TESTS}[{key}]" for key in stage_list.left(row, records_in(state), given.retry)]
         return [
             sys.executable,
             "-m",
@@ -138,7 +138,7 @@ def left_something(stage: str, given: argparse.Namespace, state: Path) -> bool:
     """
     first, _, second = stage.partition("-")
     if given.listed:
-        return not listed.left(given.listed.rows[stage], records_in(state))
+        return not stage_list.left(given.listed.rows[stage], records_in(state))
     return (
         any((state / "perf" / second).glob("*.json"))
         if first == PERFORMANCE
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("options", nargs="*", metavar="-- PYTEST OPTIONS")
     given = parser.parse_args(arguments)
     try:
-        given.listed = listed.read(given.list) if given.list else None
+        given.listed = stage_list.read(given.list) if given.list else None
         wanted = _wanted(given)
         if not 0 <= given.nice <= 19:
             raise UsageError(f"--nice {given.nice}; accepted: 0 to 19")
@@ -273,7 +273,9 @@ def _begin(given: argparse.Namespace, state: Path) -> list[str]:
         filed.parent.mkdir(exist_ok=True)
         shutil.copyfile(ours, filed)
     records = records_in(state)
-    return [stage for stage, row in given.listed.rows.items() if not listed.left(row, records, given.retry)]
+    return [
+        stage for stage, row in given.listed.rows.items() if not stage_list.left(row, records, given.retry)
+    ]
 
 
 def _waits(stage: str, given: argparse.Namespace, state: Path) -> str:
@@ -281,7 +283,7 @@ def _waits(stage: str, given: argparse.Namespace, state: Path) -> str:
     if not given.listed:
         return ""
     here = device_name(torch.device("cpu")), torch.backends.cpu.get_cpu_capability()
-    return listed.waits_for(given.listed.rows[stage], records_in(state), here)
+    return stage_list.waits_for(given.listed.rows[stage], records_in(state), here)
 
 
 def _campaign(given: argparse.Namespace, wanted: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from airepair.records import Record, append
 from airepair.subjects.recipes import training_of
 from benchmarks import collect
 from benchmarks.campaign import __main__ as campaign
-from benchmarks.campaign import listed
+from benchmarks.campaign import stage_list
 from benchmarks.campaign.chunks import join
 from benchmarks.campaign.pack import chosen, packed
 from benchmarks.perf.__main__ import GROUPS
@@ -184,10 +184,10 @@ HERE = ("CPU (here)", "AVX512")
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> dict[str, listed.Row]:
+def rows(tmp_path: Path) -> dict[str, stage_list.Row]:
     """Two rows of one column."""
     (tmp_path / "list.toml").write_text(LIST)
-    return listed.read(tmp_path / "list.toml").rows
+    return stage_list.read(tmp_path / "list.toml").rows
 
 
 def made(key: str, device: str = HERE[0], **more: object) -> Record:
@@ -196,35 +196,35 @@ def made(key: str, device: str = HERE[0], **more: object) -> Record:
     return Record(Case.parse(key), "repaired", provenance=facts)
 
 
-def test_a_row_is_done_when_each_of_its_cells_has_a_record(rows: dict[str, listed.Row]) -> None:
+def test_a_row_is_done_when_each_of_its_cells_has_a_record(rows: dict[str, stage_list.Row]) -> None:
     """Whatever the record says, unless it is asked for again."""
     row = rows["1-digits-fc"]
-    assert listed.left(row, []) == ["digits-fc-noop-s0", "digits-fc-random-s0"]
+    assert stage_list.left(row, []) == ["digits-fc-noop-s0", "digits-fc-random-s0"]
     failed = Record(Case.parse("digits-fc-random-s0"), "timeout")
-    assert listed.left(row, [made("digits-fc-noop-s0"), failed]) == []
-    assert listed.left(row, [made("digits-fc-noop-s0"), failed], retry=True) == ["digits-fc-random-s0"]
+    assert stage_list.left(row, [made("digits-fc-noop-s0"), failed]) == []
+    assert stage_list.left(row, [made("digits-fc-noop-s0"), failed], retry=True) == ["digits-fc-random-s0"]
 
 
-def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, listed.Row]) -> None:
+def test_a_column_waits_for_the_processor_that_began_it(rows: dict[str, stage_list.Row]) -> None:
     """Numbers of two kinds of processors do not stand in one column; a column that nobody began may
     begin here.
     """
     row = rows["1-digits-fc"]
-    assert listed.waits_for(row, [], HERE) == ""
-    assert listed.waits_for(row, [made("digits-fc-noop-s0")], HERE) == ""
-    assert listed.waits_for(row, [made("digits-fc-noop-s0", "CPU (other)")], HERE) == "CPU (other) AVX512"
-    assert listed.waits_for(row, [made("digits-cnn-noop-s0", "CPU (other)")], HERE) == ""
+    assert stage_list.waits_for(row, [], HERE) == ""
+    assert stage_list.waits_for(row, [made("digits-fc-noop-s0")], HERE) == ""
+    assert stage_list.waits_for(row, [made("digits-fc-noop-s0", "CPU (other)")], HERE) == "CPU (other) AVX512"
+    assert stage_list.waits_for(row, [made("digits-cnn-noop-s0", "CPU (other)")], HERE) == ""
     anywhere = made("digits-fc-noop-s0", "CPU (other)")
     anywhere.provenance["arithmetic"] = "portable"
-    assert listed.waits_for(row, [anywhere], HERE) == ""
+    assert stage_list.waits_for(row, [anywhere], HERE) == ""
 
 
 def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_left(
-    tmp_path: Path, rows: dict[str, listed.Row]
+    tmp_path: Path, rows: dict[str, stage_list.Row]
 ) -> None:
     """`--method finetune` alone would also select its variants."""
     append(tmp_path / "records" / "records.jsonl", made("digits-fc-noop-s0"))
-    found = listed.Listed("smoke", "reports/nowhere", rows)
+    found = stage_list.Listed("smoke", "reports/nowhere", rows)
     given = Namespace(profile="gpu", cell_seconds=60.0, retry=False, options=[], listed=found, models=None)
     words = campaign.command("1-digits-fc", given, tmp_path)
     assert [w for w in words if "test_repair" in w] == [
@@ -235,7 +235,7 @@ def test_the_cells_of_a_row_are_asked_for_one_by_one_and_only_those_that_are_lef
 
 def test_the_committed_list_names_each_cell_once() -> None:
     """And its models are files, or have a training."""
-    found = listed.read(campaign.ROOT / "benchmarks" / "cifar_cpu.toml").rows.values()
+    found = stage_list.read(campaign.ROOT / "benchmarks" / "cifar_cpu.toml").rows.values()
     keys = [key for row in found for key in row.keys]
     assert len(keys) == len(set(keys))
     assert all(training_of(row.dataset, row.model) for row in found if row.model)
@@ -272,7 +272,7 @@ def test_records_are_brought_to_the_repository_once_with_their_tables(tmp_path: 
 
 @pytest.mark.slow
 def test_a_list_is_run_and_resumed(
-    tmp_path: Path, rows: dict[str, listed.Row], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, rows: dict[str, stage_list.Row], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A real list, row by row; the second run has nothing left to do."""
     words = [

@@ -384,11 +384,11 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     find.
     """
     from airepair.cli.repair.targets import Target, architecture_of
-    from airepair.subjects.user_model.input_spec import Brought
+    from airepair.subjects.user_model.input_spec import ModelSource
 
-    assert Target("digits", "base", Brought(base)).architecture == "cnn"
-    assert architecture_of(Brought(base, "resnet", 34)) == "resnet34"
-    assert architecture_of(Brought(Path("my.h5"))) is None
+    assert Target("digits", "base", ModelSource(base)).architecture == "cnn"
+    assert architecture_of(ModelSource(base, "resnet", 34)) == "resnet34"
+    assert architecture_of(ModelSource(Path("my.h5"))) is None
     words = [
         "train",
         "--dataset",

@@ -19,7 +19,7 @@ from airepair.engines.ray_environment import check, environment
 from airepair.engines.shipping import data_set, is_here, lay, relocated, stage_code, user_files
 from airepair.errors import UsageError
 from airepair.runner.cell import CellSpec
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +114,7 @@ def test_a_users_files_travel_and_the_spec_finds_them_elsewhere(tmp_path: Path) 
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text('classes = "names.txt"' if name == "my.toml" else name)
     (home / "names.txt").write_text("cat")
-    brought = Brought(home / "my.onnx", early=home / "old" / "early.pt")
+    brought = ModelSource(home / "my.onnx", early=home / "old" / "early.pt")
     spec = replace(
         cell("digits-my-noop-s0"), brought=brought, failing=f"folder:{home}/bad", keep=f"npz:{home}/good.npz"
     )
@@ -188,7 +188,9 @@ def test_own_code_is_staged_beside_the_package(tmp_path: Path, monkeypatch: pyte
         (home / name).write_text("")
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(str(home))
-    brought = replace(cell("digits-my-noop-s0"), brought=Brought(Path("my.pt"), net_arch="nets/net.py:Net"))
+    brought = replace(
+        cell("digits-my-noop-s0"), brought=ModelSource(Path("my.pt"), net_arch="nets/net.py:Net")
+    )
     stage_code(away, [cell("digits-fc-mine:Mine+lab.sub.deep:Deep-s0"), brought, cell("digits-fc-noop-s0")])
     found = {
         p.relative_to(away).as_posix() for p in away.rglob("*") if p.is_file() and "airepair" not in p.parts

@@ -23,7 +23,7 @@ from airepair.formats.heads import head_in, headed
 from airepair.formats.model_file import ModelFile
 from airepair.methods import build as method
 from airepair.models.layers import final_site
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 
@@ -154,7 +154,10 @@ def test_own_code_that_ends_in_a_softmax_is_repaired_like_one_that_does_not(
         torch.save(WEIGHTS, tmp_path / f"{name}.pt")
         (tmp_path / f"{name}.py").write_text(NET.replace("END", ending))
         subject, back = bring(
-            Brought(tmp_path / f"{name}.pt", f"{tmp_path / name}.py:Net"), colours, profile="none", device=CPU
+            ModelSource(tmp_path / f"{name}.pt", f"{tmp_path / name}.py:Net"),
+            colours,
+            profile="none",
+            device=CPU,
         )
         exams[name] = sit(subject.module, subject.dataset.validation)
     assert torch.allclose(exams["ending"].logits, exams["plain"].logits)
@@ -173,7 +176,7 @@ def test_a_pickled_module_that_ends_in_a_softmax_gives_logits(tmp_path: Path, co
     net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), nn.Softmax(1))
     net.load_state_dict({f"2.{k.removeprefix('fc.')}": v for k, v in WEIGHTS.items()})
     torch.save(net, tmp_path / "net.pt")
-    subject, back = bring(Brought(tmp_path / "net.pt"), colours, profile="none", device=CPU)
+    subject, back = bring(ModelSource(tmp_path / "net.pt"), colours, profile="none", device=CPU)
     assert not head_in(sit(subject.module, subject.dataset.validation).logits.numpy())
     back.write(subject.module, tmp_path / "back.pt")
     again = open_model(tmp_path / "back.pt").module

@@ -20,7 +20,7 @@ from airepair.case import Case
 from airepair.errors import Unavailable
 from airepair.methods.arachne import Arachne
 from airepair.methods.finetune import Finetune
-from airepair.subjects.user_model.input_spec import Brought, Feeding
+from airepair.subjects.user_model.input_spec import InputSpec, ModelSource
 from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 
@@ -67,7 +67,7 @@ print(json.dumps({p: float((answers(p).argmax(1) == y).mean()) for p in sys.argv
 
 def repaired(path: Path, dataset: str, profile: str, name: str, out: Path):
     """Repairs the file with the method and writes it back; the record and the subject."""
-    brought = Brought(path, feeding=Feeding(input_range=(0.0, 255.0)), trained_on="split of seed 0")
+    brought = ModelSource(path, feeding=InputSpec(input_range=(0.0, 255.0)), trained_on="split of seed 0")
     subject, opened = bring(brought, dataset, profile=profile, device=torch.device("cpu"))
     outcome = run(prepare(Case(dataset, "brought", name, 0), subject, METHODS[name]))
     assert outcome.record.status == "repaired", outcome.record.reason

@@ -16,7 +16,7 @@ from airepair.formats import open_model
 from airepair.models import checkpoint
 from airepair.models.recognise import load
 from airepair.models.user_code import own_code
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.subjects.user_model.load import bring
 
 SCRIPT = """
@@ -179,7 +179,7 @@ def test_of_several_sets_of_weights_the_record_says_which_it_was(tmp_path: Path)
     np.savez(tmp_path / "colours.npz", x_train=x, y_train=y)
     colours, net = f"npz:{tmp_path / 'colours.npz'}", f"{path.with_suffix('.py')}:Net"
     subject, back = bring(
-        Brought(path, net, weights="model_ema"), colours, profile="none", device=torch.device("cpu")
+        ModelSource(path, net, weights="model_ema"), colours, profile="none", device=torch.device("cpu")
     )
     assert (
         "of its weights model_ema, model those of model_ema are repaired; --weights model takes others"
@@ -192,10 +192,12 @@ def test_of_several_sets_of_weights_the_record_says_which_it_was(tmp_path: Path)
     assert torch.equal(after["model"]["fc.weight"], before["model"]["fc.weight"])
     assert after["model_ema"]["module"]["fc.bias"].tolist() == [1, 1, 1]
     path.with_suffix(".toml").write_text('weights = "model_ema"\n')
-    subject, _ = bring(Brought(path, net), colours, profile="none", device=torch.device("cpu"))
+    subject, _ = bring(ModelSource(path, net), colours, profile="none", device=torch.device("cpu"))
     assert subject.module.fc.weight[0, 0] == 20
     with pytest.raises(UsageError, match="holds no weights under 'optimizer'; accepted: model, model_ema"):
-        bring(Brought(path, net, weights="optimizer"), colours, profile="none", device=torch.device("cpu"))
+        bring(
+            ModelSource(path, net, weights="optimizer"), colours, profile="none", device=torch.device("cpu")
+        )
 
 
 def test_what_a_repair_makes_untrue_is_announced(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 from airepair.cli.repair.config import KEYS, apply
+from airepair.cli.tuning.table import read_rows
 from airepair.errors import UsageError
 from airepair.host.validation import Count, Finite, Share, accepted, checked
 from airepair.metrics import METRICS
 from airepair.settings import choose_options, profiles, read_table
-from airepair.tuning.table import read_rows
 
 
 @dataclass(frozen=True)

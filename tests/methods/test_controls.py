@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from airepair.case import Case
+from airepair.case import SOURCES, Case, control_on
 from airepair.corruptions import parse
 from airepair.errors import UsageError
 from airepair.evaluation.exam import logits_of
 from airepair.methods import METHODS, build
 from airepair.methods.finetune import Finetune
-from airepair.methods.information import SOURCES, control_on, present, restricted
+from airepair.methods.information import present, restricted
 from airepair.methods.interpolate import Interpolate, between
 from airepair.options import option
 from airepair.records import Record

@@ -14,13 +14,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = [
-    "fixtures.brought",
+    "fixtures.options",
+    "fixtures.model_files",
     "fixtures.selection",
     "fixtures.resume",
     "fixtures.sharding",
     "fixtures.scheduling",
     "fixtures.arithmetic",
-    "fixtures.expected",
+    "fixtures.expectation",
     "fixtures.live",
     "fixtures.device",
     "fixtures.plan",

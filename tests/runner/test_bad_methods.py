@@ -11,12 +11,12 @@ import pytest
 from filelock import FileLock
 
 from airepair.case import Case
+from airepair.cli.tuning.trial import Bench, try_out
 from airepair.records import Record, read
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec
 from airepair.settings import Chosen
-from airepair.tuning.trial import Bench, try_out
 from tests.bad_methods import KINDS
 
 ROOT = Path(__file__).parents[2]

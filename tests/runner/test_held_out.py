@@ -20,8 +20,8 @@ from airepair.methods import METHODS, build
 from airepair.report.before_after import before_after
 from airepair.report.cells import grid
 from airepair.report.recommend import recommendations
-from airepair.runner.held_out import divided
 from airepair.runner.outcome import UNCHANGED
+from airepair.subjects.user_model.held_out import divided
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.training.best_state import Best, Choice, choice_of, chooses, snapshot

@@ -14,12 +14,12 @@ import pytest
 
 from airepair.case import Case
 from airepair.cli.main import main
+from airepair.cli.tuning.trial import Bench, try_out
 from airepair.records import Record, read
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec, chosen_options
-from airepair.tuning.trial import Bench, try_out
 
 ROOT = Path(__file__).parents[2]
 CASE = Case("digits", "fc", "finetune", 0)

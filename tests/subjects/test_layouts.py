@@ -19,7 +19,7 @@ from airepair.formats.extra_layers import ChannelsLastFlatten, ChannelsLastResha
 from airepair.formats.fidelity import check_inputs
 from airepair.models.input_adapter import InputAdapter
 from airepair.models.layouts import LAYOUTS, arranged, layouts_of, shape_in
-from airepair.subjects.user_model.input_spec import Brought, add_feeding_arguments, brought_from, stated
+from airepair.subjects.user_model.input_spec import ModelSource, add_feeding_arguments, brought_from, stated
 from airepair.subjects.user_model.load import bring
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def masks() -> np.ndarray:
     return found.reshape(4, 24)
 
 
-def given(path: Path, *words: str) -> Brought:
+def given(path: Path, *words: str) -> ModelSource:
     """What a command line makes of its words."""
     parser = argparse.ArgumentParser()
     add_feeding_arguments(parser)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from airepair.errors import UsageError
 from airepair.subjects.user_model import sanity_check
-from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.input_spec import InputSpec
 from airepair.subjects.user_model.sanity_check import KNOWN, OWN, Tried, best_of, refuse_near_chance
 from airepair.types import Split
 
@@ -59,13 +59,13 @@ def test_a_normalisation_that_people_know_is_offered_before_computed_numbers(
     """Where both fit; the line names whose it is."""
     means = {KNOWN[k][0]: v for k, v in shares.items() if k in KNOWN}
 
-    def refeed(feeding: Feeding) -> nn.Module:
+    def refeed(feeding: InputSpec) -> nn.Module:
         if feeding.mean is None or feeding.colours == "bgr":
             return Answers(0.1)
         known = any(feeding.mean == m for m, _ in KNOWN.values())
         return Answers(means.get(feeding.mean, 0.1) if known else shares[OWN])
 
-    unstated = Feeding(input_range=(0.0, 1.0), origins={"input_range": "default"})
+    unstated = InputSpec(input_range=(0.0, 1.0), origins={"input_range": "default"})
     monkeypatch.setattr(sanity_check, "sit", _sit)
     with pytest.raises(UsageError) as caught:
         refuse_near_chance("net.pt", Answers(0.1), refeed, unstated, data(channels))

@@ -25,8 +25,8 @@ from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
 from airepair.subjects.grid import load as load_subject
 from airepair.subjects.user_model.input_spec import (
-    Brought,
-    Feeding,
+    InputSpec,
+    ModelSource,
     add_feeding_arguments,
     brought_from,
     case_name,
@@ -89,7 +89,7 @@ def checkpoint(
     return path
 
 
-def given(path: Path, *words: str, net: str = "Net") -> Brought:
+def given(path: Path, *words: str, net: str = "Net") -> ModelSource:
     """What a command line makes of its words."""
     parser = argparse.ArgumentParser()
     add_feeding_arguments(parser)
@@ -97,7 +97,7 @@ def given(path: Path, *words: str, net: str = "Net") -> Brought:
     return brought_from(parser.parse_args(words))
 
 
-def accuracy(brought: Brought, dataset: str) -> float:
+def accuracy(brought: ModelSource, dataset: str) -> float:
     """On validation."""
     subject, _ = bring(brought, dataset, profile="none", device=CPU)
     return sit(subject.module, subject.dataset.validation).accuracy
@@ -254,7 +254,7 @@ def test_scaling_layers_tell_the_range_of_pixels_they_are_made_for(
         lambda module, out: None,
         feed=InputScaling((scale,), (offset,), "layer r"),
     )
-    found = completed(Feeding(), opened)
+    found = completed(InputSpec(), opened)
     assert found.input_range == (0.0, expected)
     assert found.origins["input_range"] == "detected from layer r"
 
@@ -423,7 +423,7 @@ def test_code_is_run_only_when_the_command_line_names_it(
     code = f"{path.with_suffix('.py')}:Net"
     (tmp_path / "a.toml").write_text(f'net_arch = "{code}"\n')
     with pytest.raises(UsageError, match=r"a\.toml names code, .*: give --net_arch .*a\.py:Net"):
-        bring(Brought(path), colours, profile="none", device=CPU)
+        bring(ModelSource(path), colours, profile="none", device=CPU)
     assert "it ran" not in capsys.readouterr().out
     assert accuracy(given(path), colours) == 1
 
@@ -449,7 +449,7 @@ def test_a_file_trained_with_a_fault_meets_its_training_data_again(tmp_path: Pat
         ("unknown.pt", {"arch": "fc", "fault": "gremlins"}, False),
     ):
         torch.save(facts | beside, tmp_path / name)
-        found, _ = bring(Brought(tmp_path / name), "digits", profile="smoke", device=CPU)
+        found, _ = bring(ModelSource(tmp_path / name), "digits", profile="smoke", device=CPU)
         assert (found.dataset.digests["train"] == known) == expected, name
         assert (
             any("which the training data here do not have" in note for note in found.dataset.notes)
@@ -481,10 +481,10 @@ def test_a_recognised_network_at_the_wrong_scale_is_refused_and_at_the_right_one
         match=r"near chance on digits.*with pixels in 0\.\.255 it would be \.9\d\d; "
         r"give --input-range 0\.\.255",
     ):
-        bring(Brought(tmp_path / "a.pt"), "digits", profile="smoke", device=CPU)
+        bring(ModelSource(tmp_path / "a.pt"), "digits", profile="smoke", device=CPU)
     feeding = stated({"input_range": "0..255"}, "option", tmp_path)
     subject, opened = bring(
-        Brought(tmp_path / "a.pt", feeding=feeding, trained_on="split of seed 0"),
+        ModelSource(tmp_path / "a.pt", feeding=feeding, trained_on="split of seed 0"),
         "digits",
         profile="smoke",
         device=CPU,
@@ -521,11 +521,11 @@ def test_a_keras_file_that_wants_bytes_is_refused_with_the_right_range_then_repa
     with pytest.raises(
         UsageError, match=r"with pixels in 0\.\.255 it would be \.7\d\d; give --input-range 0\.\.255"
     ):
-        bring(Brought(tmp_path / "mine.h5"), "digits", profile="smoke", device=CPU)
+        bring(ModelSource(tmp_path / "mine.h5"), "digits", profile="smoke", device=CPU)
     (tmp_path / "mine.toml").write_text(
         'input_range = "0..255"\ntrained_on = "split of seed 0"\nfault = "mislabelled"\n'
     )
-    subject, opened = bring(Brought(path), "digits", profile="smoke", device=CPU)
+    subject, opened = bring(ModelSource(path), "digits", profile="smoke", device=CPU)
     outcome = run(prepare(Case("digits", "mine", "memit", 0), subject, method("memit", {})))
     assert outcome.module is not None
     fidelity = opened.write(outcome.module, tmp_path / "back.h5")
@@ -570,7 +570,7 @@ def test_the_real_networks_score_what_their_files_state(name: str) -> None:
 
     Repair images are unseen ones.
     """
-    subject, opened = bring(Brought(real(name)), "cifar100", profile="none", device=CPU)
+    subject, opened = bring(ModelSource(real(name)), "cifar100", profile="none", device=CPU)
     data = subject.dataset
     assert subject.trained_on == "training images 0..39999"
     assert subject.origin["trained_on_from"] == "the checkpoint"
@@ -592,7 +592,7 @@ def test_the_real_networks_are_repaired_without_retraining(tmp_path: Path, name:
     """Controls and methods of the last layer; what is examined after these comes from the features
     that were kept.
     """
-    subject, opened = bring(Brought(real(name)), "cifar100", profile="none", device=CPU)
+    subject, opened = bring(ModelSource(real(name)), "cifar100", profile="none", device=CPU)
     examiner = Examiner(subject.module)
     for k in LAST_LAYER:
         outcome = run(prepare(Case("cifar100", "brought", k, 0), subject, method(k, {}), examiner=examiner))
@@ -601,7 +601,7 @@ def test_the_real_networks_are_repaired_without_retraining(tmp_path: Path, name:
         if k == "memit":
             assert outcome.module is not None
             opened.write(outcome.module, tmp_path / "back.pt")
-            again, _ = bring(Brought(tmp_path / "back.pt"), "cifar100", profile="none", device=CPU)
+            again, _ = bring(ModelSource(tmp_path / "back.pt"), "cifar100", profile="none", device=CPU)
             assert sit(again.module, again.dataset.test, 250).accuracy == pytest.approx(
                 outcome.record.after["accuracy"], abs=0.01
             )  # half precision

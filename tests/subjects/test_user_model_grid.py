@@ -16,7 +16,7 @@ from airepair.evaluation.exam import sit
 from airepair.methods import build as method
 from airepair.models import build
 from airepair.records import read
-from airepair.subjects.user_model.input_spec import Brought, shipped, stated
+from airepair.subjects.user_model.input_spec import ModelSource, shipped, stated
 from airepair.subjects.user_model.load import bring
 from airepair.testing.cells import prepare, run
 from tests.suite.test_suite import suite, suites
@@ -121,7 +121,7 @@ def test_a_file_works_in_an_environment_that_it_was_not_trained_for(file: Path) 
     corruption, clean and corrupted accuracy are recorded.
     """
     feeding = stated({"input_range": "0..255"}, "option", Path())
-    brought = Brought(file, feeding=feeding, trained_on="split of seed 0")
+    brought = ModelSource(file, feeding=feeding, trained_on="split of seed 0")
     clean, _ = bring(brought, "digits", profile="smoke", device=torch.device("cpu"))
     subject, _ = bring(brought, "digits+fog3", profile="smoke", device=torch.device("cpu"))
     assert subject.name == "digits+fog3-my_net"

@@ -14,7 +14,7 @@ from airepair.suite import estimate as module
 from airepair.suite.durations import FILE, column_key, means, store, stored, training_key
 from airepair.suite.estimate import Rough, estimate, spoken
 from airepair.suite.session import SELECTION
-from fixtures import expected
+from fixtures import expectation
 from fixtures.filing import stage
 
 WIDE, NARROW = Case("cifar100", "resnet18", "dl2", 0), Case("cifar100", "resnet18w16", "dl2", 0)
@@ -118,7 +118,7 @@ def test_it_says_where_the_time_comes_from_and_what_it_does_not_know(config: Any
     """All from earlier runs, some modelled, none known, some unknown."""
     one, two = Case("mnist", "fc", "dl2", 0), Case("mnist", "fc", "memit", 0)
     store(tmp_path / "cache", {column_key(one, "cpu"): 600.0})
-    say = lambda cases: expected._time(config, cases, estimate(config, cases))  # noqa: E731
+    say = lambda cases: expectation._time(config, cases, estimate(config, cases))  # noqa: E731
     unknown = Case("mine", "fc", "memit", 0)
     assert say({"1": one}) == "about 10 minutes (by earlier runs)"
     assert say({"1": one, "2": two}) == "about 10 minutes (1 of them by a rough model)"

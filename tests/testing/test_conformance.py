@@ -12,7 +12,7 @@ import pytest
 from airepair.methods import METHODS
 from airepair.testing.bench import Bench
 from airepair.testing.conformance import MethodConformance
-from airepair.testing.declared import changes
+from airepair.testing.declarations import changes
 
 # Small-budget settings, so that the whole suite takes a minute: the contract does not depend on how
 # long a method trains.

@@ -10,6 +10,10 @@ import torch
 
 from airepair.arithmetic.canary import arithmetic
 from airepair.case import seeds_of
+from airepair.cli.tuning.space import distributions, nearest, require_optuna, space_of
+from airepair.cli.tuning.study import Trials
+from airepair.cli.tuning.table import merged, read_rows, write_rows
+from airepair.cli.tuning.trial import Bench, default_images, on, try_out
 from airepair.data import DATASETS, registered_name
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
@@ -20,10 +24,6 @@ from airepair.runner.loading import Loader
 from airepair.runner.provenance import commit
 from airepair.runner.specify import Shared
 from airepair.settings import choose_options, profile, tuned_table
-from airepair.tuning.space import distributions, nearest, require_optuna, space_of
-from airepair.tuning.study import Trials
-from airepair.tuning.table import merged, read_rows, write_rows
-from airepair.tuning.trial import Bench, default_images, on, try_out
 
 
 def run(args: argparse.Namespace) -> int:

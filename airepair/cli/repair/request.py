@@ -22,7 +22,7 @@ from airepair.runner.device import device_of
 from airepair.runner.specify import Shared
 from airepair.runner.variants import check
 from airepair.settings import Chosen
-from airepair.subjects.user_model.input_spec import Brought, brought_from, case_name
+from airepair.subjects.user_model.input_spec import ModelSource, brought_from, case_name
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def targets_of(args: argparse.Namespace) -> list[Target]:
     if args.models and not args.all:
         raise UsageError(f"--models {args.models} is for --all; accepted: --pretrained FILE for one model")
     if _looks_for_models(args):
-        asked = brought_from(args, Path()) if args.models else Brought(Path())
+        asked = brought_from(args, Path()) if args.models else ModelSource(Path())
         return every_model(args.models, args.dataset, asked, cache())
     if args.dataset is None:
         raise UsageError(

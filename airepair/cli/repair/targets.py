@@ -19,7 +19,7 @@ from airepair.faults import HEALTHY
 from airepair.models import UNDERTRAINED, registered
 from airepair.models.names import model_name
 from airepair.records import scan
-from airepair.subjects.user_model.input_spec import Brought, case_name
+from airepair.subjects.user_model.input_spec import ModelSource, case_name
 
 ENDINGS = (".pt", ".pth", ".pt2", ".safetensors", ".h5", ".hdf5", ".keras", ".pb", ".onnx")
 _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-[0-9a-f]{16}")
@@ -35,7 +35,7 @@ class Target:
 
     dataset: str
     model: str
-    brought: Brought | None = None
+    brought: ModelSource | None = None
     seeds: tuple[int, ...] | None = None
     trained: bool = False
 
@@ -72,7 +72,7 @@ def told_dataset(path: Path) -> str | None:
     return data if data in DATASETS.names() else None
 
 
-def architecture_of(brought: Brought, *, read: bool = True) -> str | None:
+def architecture_of(brought: ModelSource, *, read: bool = True) -> str | None:
     """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
     file of ours; None if neither tells.
     """
@@ -111,7 +111,7 @@ def grid_model(net_arch: str, depth: int | None) -> str:
     return model_name(architecture, depth) + plain.removeprefix(architecture) + plus + fault
 
 
-def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache: Path) -> list[Target]:
+def every_model(folder: Path | None, dataset: str | None, asked: ModelSource, cache: Path) -> list[Target]:
     """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named.
 
     UsageError if there is none.
@@ -130,7 +130,7 @@ def every_model(folder: Path | None, dataset: str | None, asked: Brought, cache:
     return found
 
 
-def _files(folder: Path, dataset: str | None, asked: Brought) -> Iterator[Target]:
+def _files(folder: Path, dataset: str | None, asked: ModelSource) -> Iterator[Target]:
     if not folder.is_dir():
         raise UsageError(f"--models {folder} is not a folder; accepted: a folder of model files")
     names: dict[str, Path] = {}

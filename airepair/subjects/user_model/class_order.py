@@ -19,7 +19,7 @@ from airepair.formats.model_file import ModelFile
 from airepair.models.input_adapter import InputAdapter
 from airepair.models.layers import Site, final_site
 from airepair.models.layouts import written
-from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.input_spec import InputSpec
 from airepair.subjects.user_model.normalisation import fed
 from airepair.types import Dataset
 
@@ -40,7 +40,7 @@ class Wiring:
     site: Site | None
     shape: tuple[int, int, int]
 
-    def module(self, feeding: Feeding) -> nn.Module:
+    def module(self, feeding: InputSpec) -> nn.Module:
         """The network fed that way."""
         order = None if self.site else self.order
         return fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
@@ -70,7 +70,11 @@ class Wiring:
 
 
 def wire(
-    opened: ModelFile, feeding: Feeding, prepare: Callable[[Tensor], Tensor] | None, data: Dataset, what: str
+    opened: ModelFile,
+    feeding: InputSpec,
+    prepare: Callable[[Tensor], Tensor] | None,
+    data: Dataset,
+    what: str,
 ) -> Wiring:
     """The wiring of a network to a data set (whose device it gets).
 

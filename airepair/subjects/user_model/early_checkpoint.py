@@ -16,7 +16,7 @@ from airepair.errors import UsageError
 from airepair.formats.model_file import ModelFile
 from airepair.models import checkpoint
 from airepair.models.recognise import differences
-from airepair.subjects.user_model.input_spec import Brought
+from airepair.subjects.user_model.input_spec import ModelSource
 
 SAME = (
     "arch",
@@ -31,7 +31,7 @@ SAME = (
 
 
 def early_file(
-    brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile
+    brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile
 ) -> tuple[Path, str] | None:
     """The file and who says so; None if there is none. UsageError where a named one is not there."""
     folder, beside = brought.path.parent, brought.path.parent / "early.pt"

@@ -25,7 +25,7 @@ from airepair.models.layouts import LAYOUTS
 
 COLOURS = ("rgb", "bgr")
 FIELDS = ("input_range", "mean", "std", "layout", "colours", "classes")
-# What a TOML file beside a model may hold. The fields of Feeding may be words as on the command
+# What a TOML file beside a model may hold. The fields of InputSpec may be words as on the command
 # line: `stated` reads them.
 Beside = msgspec.defstruct(
     "Beside",
@@ -39,7 +39,7 @@ Beside = msgspec.defstruct(
 
 
 @dataclass(frozen=True)
-class Feeding:
+class InputSpec:
     """What a network wants of an image; None is not stated.
 
     input_range  the numbers that black and white pixels are turned into, (0.0, 255.0) for example
@@ -60,7 +60,7 @@ class Feeding:
     classes: tuple[str, ...] | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
-    def over(self, other: Feeding) -> Feeding:
+    def over(self, other: InputSpec) -> InputSpec:
         """What is stated here, and what only `other` states. Mean and standard deviation belong together."""
         taken = {
             k: getattr(other, k) for k in FIELDS if getattr(self, k) is None and getattr(other, k) is not None
@@ -73,7 +73,7 @@ class Feeding:
 
 
 @dataclass(frozen=True)
-class Brought:
+class ModelSource:
     """A model file and what its user says of it; what is None is read from a TOML file beside it or
     from the file itself.
 
@@ -88,7 +88,7 @@ class Brought:
     path: Path
     net_arch: str | None = None
     depth: int | None = None
-    feeding: Feeding = field(default_factory=Feeding)
+    feeding: InputSpec = field(default_factory=InputSpec)
     trained_on: str | None = None
     trust_pickle: bool = False
     trust_lambda: bool = False
@@ -97,13 +97,13 @@ class Brought:
     weights: str | None = None
 
 
-def stated(values: Mapping[str, Any], origin: str, folder: Path) -> Feeding:
-    """Values as words or TOML values -> Feeding.
+def stated(values: Mapping[str, Any], origin: str, folder: Path) -> InputSpec:
+    """Values as words or TOML values -> InputSpec.
 
     UsageError that names the value; a class file is looked for in `folder`.
     """
     v = values
-    given = Feeding(
+    given = InputSpec(
         None if v.get("input_range") is None else pixel_range(v["input_range"]),
         None if v.get("mean") is None else numbers("mean", v["mean"]),
         None if v.get("std") is None else numbers("std", v["std"]),
@@ -194,7 +194,7 @@ def beside(path: Path) -> tuple[Mapping[str, Any], str]:
 SHIPPED = ("digits", "keras_cnn")  # data set and model of the file that this package itself brings
 
 
-def shipped(dataset: str, model: str) -> Brought | None:
+def shipped(dataset: str, model: str) -> ModelSource | None:
     """The model file that this package itself brings under that name, with the TOML file beside it;
     None if there is none.
 
@@ -203,7 +203,9 @@ def shipped(dataset: str, model: str) -> Brought | None:
     """
     if (dataset, model) != SHIPPED:
         return None
-    return Brought(Path(str(files("airepair.models").joinpath("shipped/digits_keras_cnn.h5"))), name=model)
+    return ModelSource(
+        Path(str(files("airepair.models").joinpath("shipped/digits_keras_cnn.h5"))), name=model
+    )
 
 
 def case_name(path: Path) -> str:
@@ -215,7 +217,7 @@ def case_name(path: Path) -> str:
     return f"{name}_file" if name in taken or re.fullmatch(r"resnet\d+w\d+", name) else name
 
 
-def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> Brought:
+def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> ModelSource:
     """`path` (or `--pretrained`) with the options about a model file, among them `--net_arch`.
 
     UsageError for a value that cannot be.
@@ -225,7 +227,7 @@ def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) 
         "option",
         Path(),
     )
-    return Brought(
+    return ModelSource(
         Path(arguments.pretrained if path is None else path).expanduser(),
         getattr(arguments, "net_arch", None),
         getattr(arguments, "depth", None),

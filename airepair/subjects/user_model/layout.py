@@ -15,17 +15,17 @@ from airepair.errors import UsageError
 from airepair.evaluation.exam import logits_of
 from airepair.formats.model_file import ModelFile
 from airepair.models.layouts import LAYOUTS, Shape, layouts_of, shape_in, written
-from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.input_spec import InputSpec
 from airepair.subjects.user_model.normalisation import fed
 
 
 def with_layout(
-    feeding: Feeding,
+    feeding: InputSpec,
     opened: ModelFile,
     data: Source,
     what: str,
     prepare: Callable[[Tensor], Tensor] | None = None,
-) -> Feeding:
+) -> InputSpec:
     """The feeding with the layout that the network in the file `what` takes, if it is not N x C x H x W.
 
     `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the
@@ -63,7 +63,7 @@ def with_layout(
     return feeding
 
 
-def _tried(feeding: Feeding, opened: ModelFile, data: Source) -> Feeding:
+def _tried(feeding: InputSpec, opened: ModelFile, data: Source) -> InputSpec:
     """The feeding with the first layout in which a network, whose file tells none, answers images with
     one logit per class.
 

@@ -2,7 +2,7 @@
 was trained on.
 
 `brought_model` reads the file (any format), wraps the network so that it takes the data set's
-images in [0, 1] and answers in the data set's order of classes, and gives a BroughtModel:
+images in [0, 1] and answers in the data set's order of classes, and gives a UserModel:
 `subject(seed)` is what is repaired, and `opened.write(repaired, path)` takes all of that off again,
 so that the file comes back fed as it was.
 """
@@ -43,7 +43,7 @@ from airepair.subjects.grid import on_device, reduce
 from airepair.subjects.recipes import training_of
 from airepair.subjects.user_model.class_order import wire
 from airepair.subjects.user_model.early_checkpoint import early_file, early_state
-from airepair.subjects.user_model.input_spec import FIELDS, Brought, Feeding, beside, case_name, stated
+from airepair.subjects.user_model.input_spec import FIELDS, InputSpec, ModelSource, beside, case_name, stated
 from airepair.subjects.user_model.layout import with_layout
 from airepair.subjects.user_model.normalisation import completed, fed
 from airepair.subjects.user_model.sanity_check import refuse_near_chance
@@ -56,7 +56,7 @@ Prepare = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class BroughtModel:
+class UserModel:
     """A file's network, opened once; `subject(seed)` puts it before the division of that seed.
     `opened` is the way back to the file.
 
@@ -87,7 +87,7 @@ class BroughtModel:
 
 
 def bring(
-    brought: Brought, dataset: str, *, profile: str, device: torch.device, seed: int = 0
+    brought: ModelSource, dataset: str, *, profile: str, device: torch.device, seed: int = 0
 ) -> tuple[Subject, ModelFile]:
     """The file's network as a subject on the data set, its unseen images divided by the seed, and
     the way back: `brought_model` for one seed.
@@ -97,8 +97,8 @@ def bring(
 
 
 def brought_model(
-    brought: Brought, dataset: str, *, profile: str, device: torch.device, repair: bool = True
-) -> BroughtModel:
+    brought: ModelSource, dataset: str, *, profile: str, device: torch.device, repair: bool = True
+) -> UserModel:
     """The file's network, opened once for a data set (any name of data.load) at the profile's size
     ("none": whole).
 
@@ -168,11 +168,11 @@ def brought_model(
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
     subject = Subject(name, module, divided, recipe, trained_on, origin, checkpoints)
     first = subject if environment is None else in_environment(subject, environment)
-    return BroughtModel(first, wiring.way_back(module), environment, division, fixed)
+    return UserModel(first, wiring.way_back(module), environment, division, fixed)
 
 
 def _at_logits(
-    opened: ModelFile, feeding: Feeding, prepare: Prepare | None, source: Source, what: str
+    opened: ModelFile, feeding: InputSpec, prepare: Prepare | None, source: Source, what: str
 ) -> ModelFile:
     """The opened file cut before a softmax that its module or code ends in, detected from its answers
     to a few images, fed as it is.
@@ -236,7 +236,7 @@ def _architecture(
     return build
 
 
-def _told(opened: ModelFile, classes: tuple[str, ...]) -> Feeding:
+def _told(opened: ModelFile, classes: tuple[str, ...]) -> InputSpec:
     """The order of the classes, where a checkpoint keeps their names and they are the data set's."""
     for key in ("classes", "class_names", "labels"):
         found = opened.facts.get(key)
@@ -245,11 +245,11 @@ def _told(opened: ModelFile, classes: tuple[str, ...]) -> Feeding:
             and all(isinstance(c, str) for c in found)
             and sorted(found) == sorted(classes)
         ):
-            return Feeding(classes=tuple(found), origins={"classes": f"{key} in the checkpoint"})
-    return Feeding()
+            return InputSpec(classes=tuple(found), origins={"classes": f"{key} in the checkpoint"})
+    return InputSpec()
 
 
-def _completed(feeding: Feeding, opened: ModelFile, own: OwnCode | None) -> Feeding:
+def _completed(feeding: InputSpec, opened: ModelFile, own: OwnCode | None) -> InputSpec:
     if own is None or own.preprocess is None:
         return completed(feeding, opened)
     given = [k for k in ("input_range", "mean", "std", "colours") if getattr(feeding, k) is not None]
@@ -264,7 +264,7 @@ def _completed(feeding: Feeding, opened: ModelFile, own: OwnCode | None) -> Feed
     )
 
 
-def _seen(brought: Brought, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[str, str]:
+def _seen(brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[str, str]:
     """What the network was trained on, and who says so."""
     told = opened.facts.get("trained_on")
     for value, origin in (
@@ -309,7 +309,7 @@ def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
 def _origin(
     path: Path,
     opened: ModelFile,
-    feeding: Feeding,
+    feeding: InputSpec,
     own: OwnCode | None,
     said_by: str,
     order: tuple[int, ...] | None,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from airepair.errors import UsageError
 from airepair.formats.model_file import ModelFile
 from airepair.models.input_adapter import InputAdapter
-from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.input_spec import InputSpec
 
 # a wider range of numbers than networks are trained on: it tells pixels in 0..1 (std .25) from
 # pixels in 0..255 (std 64)
@@ -26,7 +26,7 @@ def in_graph(opened: ModelFile) -> bool:
     return opened.kind not in ("torch", "safetensors") and opened.feed is not None
 
 
-def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
+def completed(feeding: InputSpec, opened: ModelFile) -> InputSpec:
     """The feeding with what only the file tells: mean and std of a checkpoint, and the range of
     pixels that the scaling is made for.
     """
@@ -58,7 +58,7 @@ def completed(feeding: Feeding, opened: ModelFile) -> Feeding:
 
 def fed(
     net: nn.Module,
-    feeding: Feeding,
+    feeding: InputSpec,
     opened: ModelFile,
     shape: tuple[int, int, int],
     *,
@@ -88,7 +88,7 @@ def fed(
     return InputAdapter(net, mean, std, sign, bgr=bgr, layout=layout, prepare=prepare, order=order).eval()
 
 
-def _affine(feeding: Feeding, opened: ModelFile, channels: int) -> tuple[list[float], list[float]]:
+def _affine(feeding: InputSpec, opened: ModelFile, channels: int) -> tuple[list[float], list[float]]:
     """Factor and offset of each channel: network input = factor * (pixel in 0..1) + offset."""
     low, high = feeding.input_range or (0.0, 1.0)
     mean, std = _each("mean", feeding.mean or (0.0,), channels), _each("std", feeding.std or (1.0,), channels)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from airepair.errors import UsageError
 from airepair.evaluation.exam import Exam, confusion_matrix, sit
 from airepair.subjects.baseline import chance
-from airepair.subjects.user_model.input_spec import Feeding
+from airepair.subjects.user_model.input_spec import InputSpec
 from airepair.types import Dataset, Split
 
 PROBED = 1000  # validation images that each common scaling is tried on
@@ -41,7 +41,7 @@ CAFFE = (
 TURNED = {"flat": "flat-NHWC", "flat-NHWC": "flat"}  # the other order of a flat colour image
 
 # A network as it would be fed otherwise.
-Refeed = Callable[[Feeding], nn.Module]
+Refeed = Callable[[InputSpec], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Tried:
 
 
 def refuse_near_chance(
-    what: str, module: nn.Module, refeed: Refeed | None, feeding: Feeding, data: Dataset
+    what: str, module: nn.Module, refeed: Refeed | None, feeding: InputSpec, data: Dataset
 ) -> None:
     """UsageError where `module` is near chance on validation, or if nothing states its scaling and
     another one is clearly better.
@@ -115,7 +115,7 @@ def best_of(others: list[Tried], probes: int) -> Tried:
     return known if best.whose == OWN and best.accuracy - known.accuracy <= math.sqrt(0.25 / probes) else best
 
 
-def common(refeed: Refeed, feeding: Feeding, probes: Split, data: Dataset) -> list[Tried]:
+def common(refeed: Refeed, feeding: InputSpec, probes: Split, data: Dataset) -> list[Tried]:
     """The validation accuracy under the scalings that networks are usually trained with, other than
     the present one.
     """
@@ -136,7 +136,7 @@ def common(refeed: Refeed, feeding: Feeding, probes: Split, data: Dataset) -> li
     if data.shape[0] > 1 and feeding.layout in TURNED:
         others += [(replace(f, layout=TURNED[feeding.layout]), "") for f in (feeding, *plain[:2])]
 
-    def tried(f: Feeding, whose: str) -> Tried:
+    def tried(f: InputSpec, whose: str) -> Tried:
         words, option = (
             ("", "") if f.layout == feeding.layout else (f" and layout {f.layout}", f" --layout {f.layout}")
         )
@@ -148,7 +148,7 @@ def common(refeed: Refeed, feeding: Feeding, probes: Split, data: Dataset) -> li
     return [tried(f, whose) for f, whose in others]
 
 
-def words_of(feeding: Feeding) -> str:
+def words_of(feeding: InputSpec) -> str:
     """A feeding in a few words: "with pixels in 0..255"."""
     words = f"with pixels in {_range(feeding)}"
     if feeding.mean is not None and feeding.std is not None:
@@ -156,7 +156,7 @@ def words_of(feeding: Feeding) -> str:
     return words + (" and colours bgr" if feeding.colours == "bgr" else "")
 
 
-def options_of(feeding: Feeding) -> str:
+def options_of(feeding: InputSpec) -> str:
     """A feeding as options of the command line."""
     words = f"--input-range{'=' if _range(feeding).startswith('-') else ' '}{_range(feeding)}"
     if feeding.mean is not None and feeding.std is not None:
@@ -164,7 +164,7 @@ def options_of(feeding: Feeding) -> str:
     return words + (" --colours bgr" if feeding.colours == "bgr" else "")
 
 
-def _range(feeding: Feeding) -> str:
+def _range(feeding: InputSpec) -> str:
     return "..".join(f"{v:g}" for v in feeding.input_range or (0.0, 1.0))
 
 

@@ -23,6 +23,8 @@ from torch import nn
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.cli.main import main
+from airepair.cli.tuning.space import distributions, nearest, space_of
+from airepair.cli.tuning.table import merged, read_rows, write_rows
 from airepair.errors import OutOfBudget, UsageError
 from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
@@ -35,13 +37,11 @@ from airepair.runner.specify import Shared
 from airepair.settings import choose_options, is_tuned, tables, tuned_table
 from airepair.testing.cells import prepare, run
 from airepair.testing.toy import subject as toy
-from airepair.tuning.space import distributions, nearest, space_of
-from airepair.tuning.table import merged, read_rows, write_rows
 from airepair.types import Category, Limit, Split, Task
 
 optuna = pytest.importorskip("optuna")
-from airepair.tuning.study import Trials, me  # noqa: E402
-from airepair.tuning.trial import Bench, try_out  # noqa: E402
+from airepair.cli.tuning.study import Trials, me  # noqa: E402
+from airepair.cli.tuning.trial import Bench, try_out  # noqa: E402
 
 FACTS = {"trials": 4, "images": 1000, "seconds": None, "profile": "smoke", "seeds": [100]}
 
@@ -204,7 +204,7 @@ def test_a_stopped_run_goes_on_with_the_same_trials(tmp_path: Path, monkeypatch:
     ended.wait()
     with monkeypatch.context() as patch:
         here = me()[0]
-        patch.setattr("airepair.tuning.study.me", lambda: [here, ended.pid, 0.0])
+        patch.setattr("airepair.cli.tuning.study.me", lambda: [here, ended.pid, 0.0])
         trials_of(tmp_path / "stopped").claim()
     again, found = trials_of(tmp_path / "stopped"), [first]
     while claim := again.claim():
@@ -399,7 +399,7 @@ def test_the_packaged_table_is_what_the_committed_trials_say() -> None:
     """Each row of a network rests on as many trials as any other, all with one budget, and has the
     options of the one that is best on validation.
     """
-    file = Path(__file__).parents[2] / "reports" / "tuning" / "digits" / "trials.jsonl"
+    file = Path(__file__).parents[3] / "reports" / "tuning" / "digits" / "trials.jsonl"
     records = read([file])[0]
     asked = {
         (r.case.model, r.provenance["tuning"]["trials"], r.provenance["tuning"]["images"]) for r in records

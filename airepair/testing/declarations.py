@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from airepair.case import SOURCES
 from airepair.errors import UsageError
-from airepair.methods.information import SOURCES, restricted
+from airepair.methods.information import restricted
 from airepair.options import configure
 from airepair.testing.bench import Bench, violated, where
 from airepair.testing.card import frozen
