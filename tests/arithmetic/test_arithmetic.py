@@ -216,14 +216,14 @@ def test_the_canary_decides_what_a_record_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(canary, "measured", lambda: "f00d")
     monkeypatch.setattr(canary, "PORTABLE", frozenset({"f00d"}))
     monkeypatch.setattr(canary, "is_set", lambda: False)
-    assert canary.arithmetic(CPU) == "native"
+    assert canary.arithmetic.__wrapped__(CPU) == "native"
     monkeypatch.setattr(canary, "is_set", lambda: True)
-    assert canary.arithmetic(CPU) == "portable"
-    assert canary.arithmetic(torch.device("cuda", 0)) == "native"
+    assert canary.arithmetic.__wrapped__(CPU) == "portable"
+    assert canary.arithmetic.__wrapped__(torch.device("cuda", 0)) == "native"
     monkeypatch.setattr(canary, "PORTABLE", frozenset({"beef"}))
     canary._warn.cache_clear()
     with pytest.warns(UserWarning, match="digest f00d .* is not a known portable one"):
-        assert canary.arithmetic(CPU) == "native"
+        assert canary.arithmetic.__wrapped__(CPU) == "native"
     canary._warn.cache_clear()
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from airepair import data
 from airepair.case import Case
 from airepair.corruptions import Corruption
-from airepair.data.splits import digest as split_digest
 from airepair.errors import UsageError
 from airepair.evaluation.exam import Exam, sit
 from airepair.evaluation.exams import Exams, FaultExams, draw_pairs, sit_fault
@@ -149,7 +148,7 @@ def test_backdoor_poisons_a_share_and_spoils_triggered_copies(digits: Dataset) -
 def test_what_a_fault_does_to_the_training_follows_the_seed(fault: str, digits: Dataset) -> None:
     """Of the same training data: the same draw at the same seed, another one at another."""
     kind = FAULTS.get(fault)
-    first, again, other = (split_digest(kind(seed=seed).train(digits.train, 10)) for seed in (1, 1, 2))
+    first, again, other = (kind(seed=seed).train(digits.train, 10).digest() for seed in (1, 1, 2))
     assert first == again != other
 
 

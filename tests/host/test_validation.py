@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from airepair.cli.repair.config import KEYS, apply
+from airepair.cli.repair.config import KEPT, apply
 from airepair.cli.tuning.table import read_rows
 from airepair.errors import UsageError
 from airepair.host.validation import Count, Finite, Share, accepted, checked
@@ -169,5 +169,5 @@ def test_a_configuration_is_checked(tmp_path: Path, text: str, said: str) -> Non
     file = tmp_path / "config.toml"
     file.write_text(text)
     with pytest.raises(UsageError) as error:
-        apply(argparse.Namespace(**dict.fromkeys(KEYS)), file)
+        apply(argparse.Namespace(**dict.fromkeys(KEPT)), file)
     assert str(error.value).startswith(f"{file}: {said}")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from airepair.cli.flags import add_flags
 from airepair.cli.main import main
 from airepair.errors import UsageError
 from airepair.records import read
-from airepair.subjects.user_model.input_spec import add_feeding_arguments, brought_from
+from airepair.subjects.user_model.input_spec import brought_from
 from airepair.subjects.user_model.load import bring
 from airepair.types import Subject
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def subject_of(path: Path, *words: str) -> Subject:
     """The file as a subject on digits."""
     parser = argparse.ArgumentParser()
-    add_feeding_arguments(parser)
+    add_flags(parser, "repair")
     parser.set_defaults(pretrained=str(path), net_arch=None, depth=None)
     return bring(
         brought_from(parser.parse_args(words)), "digits", profile="smoke", device=torch.device("cpu")

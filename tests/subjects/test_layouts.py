@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from airepair.cli.flags import add_flags
 from airepair.data.user_inputs import wanted
 from airepair.errors import UsageError
 from airepair.evaluation.exam import sit
@@ -19,7 +20,7 @@ from airepair.formats.extra_layers import ChannelsLastFlatten, ChannelsLastResha
 from airepair.formats.fidelity import check_inputs
 from airepair.models.input_adapter import InputAdapter
 from airepair.models.layouts import LAYOUTS, arranged, layouts_of, shape_in
-from airepair.subjects.user_model.input_spec import ModelSource, add_feeding_arguments, brought_from, stated
+from airepair.subjects.user_model.input_spec import ModelSource, brought_from, stated
 from airepair.subjects.user_model.load import bring
 
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ def masks() -> np.ndarray:
 def given(path: Path, *words: str) -> ModelSource:
     """What a command line makes of its words."""
     parser = argparse.ArgumentParser()
-    add_feeding_arguments(parser)
+    add_flags(parser, "repair")
     parser.set_defaults(pretrained=str(path), net_arch=f"{path.with_suffix('.py')}:Net", depth=None)
     return brought_from(parser.parse_args(words))
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from airepair.case import Case
+from airepair.cli.flags import add_flags
 from airepair.data.user_inputs import wanted
 from airepair.errors import UsageError
 from airepair.evaluation.exam import most_confused, sit
@@ -27,7 +28,6 @@ from airepair.subjects.grid import load as load_subject
 from airepair.subjects.user_model.input_spec import (
     InputSpec,
     ModelSource,
-    add_feeding_arguments,
     brought_from,
     case_name,
     shipped,
@@ -92,7 +92,7 @@ def checkpoint(
 def given(path: Path, *words: str, net: str = "Net") -> ModelSource:
     """What a command line makes of its words."""
     parser = argparse.ArgumentParser()
-    add_feeding_arguments(parser)
+    add_flags(parser, "repair")
     parser.set_defaults(pretrained=str(path), net_arch=f"{path.with_suffix('.py')}:{net}", depth=None)
     return brought_from(parser.parse_args(words))
 
