@@ -137,8 +137,11 @@ def column_notes(records: Sequence[Record]) -> list[str]:
         and "failures seen in training" not in notes
     ):
         notes.append("what the subject was trained on is unknown")
-    for seed in sorted({r.case.seed for r in known}):
-        if len({weights(r) for r in known if r.case.seed == seed} - {None}) > 1:
+    started: dict[int, set[str | None]] = {}
+    for record in known:
+        started.setdefault(record.case.seed, set()).add(weights(record))
+    for seed, found in sorted(started.items()):
+        if len(found - {None}) > 1:
             notes.append(f"at seed {seed} the methods did not start from the same weights")
     return [" ".join(n.split()).rstrip(".") for n in notes]
 

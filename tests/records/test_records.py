@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.records import Phase, Record, append, read, scan, version
+from airepair.records import Phase, Record, append, read, scan, standing, version
 from airepair.records.right_answers import pack
 
 
@@ -80,6 +82,33 @@ def test_what_did_not_finish_never_replaces_what_did(tmp_path: Path, status: str
     found, (remark,) = read([tmp_path / "more"])
     assert found == [later]
     assert "the last attempt counts" in remark
+
+
+def test_of_many_attempts_one_record_is_held() -> None:
+    """A reader of a long file needs the memory of its cells, not of their attempts; a remark counts them."""
+    alive: list[weakref.ref[Record]] = []
+    most = 0
+
+    def attempts() -> Iterator[Record]:
+        nonlocal most
+        for number in range(500):
+            status = "crashed" if number < 300 else "repaired"
+            yield dataclasses.replace(record(), status=status, reason=str(number))
+            alive[:] = [ref for ref in alive if ref() is not None]
+            most = max(most, len(alive))
+
+    def watched() -> Iterator[Record]:
+        for found in attempts():
+            alive.append(weakref.ref(found))
+            yield found
+
+    (stands,), (remark,) = standing(watched())
+    assert stands.reason == "300"
+    assert most <= 4
+    assert remark.endswith(
+        "was recorded 500 times; the first finished one counts (repaired), "
+        "left out: 300 crashed, 199 repaired"
+    )
 
 
 def test_records_of_one_cell_under_different_conditions_all_stand(tmp_path: Path) -> None:

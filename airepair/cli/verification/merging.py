@@ -31,10 +31,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Entry:
-    """A record and the place of its shard among those that are merged."""
+    """A record and the place of its shard among those that are merged; `number` counts the entries."""
 
     shard: int
     record: Record
+    number: int = 0
 
 
 @dataclass
@@ -75,7 +76,8 @@ def merged(shards: list[Shard], prefer: Prefer | None = None) -> Merged:
     "last" keeps the side of the shard that was named last, "best" the side with more finished
     records (on a tie the one that was named first): never the better score.
     """
-    found = Merged([Entry(i, record) for i, shard in enumerate(shards) for record in shard.found.records])
+    pairs = [(i, record) for i, shard in enumerate(shards) for record in shard.found.records]
+    found = Merged([Entry(i, record, number) for number, (i, record) in enumerate(pairs)])
     for name, fact in COLUMN.items():
         _settle(found, shards, prefer, name, fact, lambda r: (r.case.dataset, r.case.model))
     for name, fact in SUBJECT.items():
@@ -118,10 +120,13 @@ def _settle(
             groups.setdefault(group(entry.record), {}).setdefault(
                 json.dumps(value, sort_keys=True), []
             ).append(entry)
+    gone: set[int] = set()
     for place, sides in groups.items():
         if len(sides) > 1:
             words = (f"{_short(value)} in {_folders(side, shards)}" for value, side in sides.items())
-            _choose(found, list(sides.values()), prefer, f"{'-'.join(place)}: {name}: {', '.join(words)}")
+            conflict = f"{'-'.join(place)}: {name}: {', '.join(words)}"
+            gone |= _losers(found, list(sides.values()), prefer, conflict)
+    _drop(found, gone)
 
 
 def _settle_cells(found: Merged, shards: list[Shard], prefer: Prefer | None) -> None:
@@ -129,6 +134,7 @@ def _settle_cells(found: Merged, shards: list[Shard], prefer: Prefer | None) -> 
     cells: dict[str, list[Entry]] = {}
     for entry in found.entries:
         cells.setdefault(entry.record.key, []).append(entry)
+    gone: set[int] = set()
     for key, entries in cells.items():
         finished = [e for e in entries if e.record.status in FINISHED] or entries[-1:]
         sides: list[list[Entry]] = []
@@ -137,11 +143,15 @@ def _settle_cells(found: Merged, shards: list[Shard], prefer: Prefer | None) -> 
             sides.append([entry]) if same is None else same.append(entry)
         if len(sides) > 1:
             why = _contradiction(sides[0][0].record, sides[1][0].record)
-            _choose(
-                found, sides, prefer, f"{key}: {why} ({', '.join(_folders(side, shards) for side in sides)})"
-            )
-        kept = [side[0] for side in sides]
-        found.entries = [e for e in found.entries if e.record.key != key or e in kept]
+            where = ", ".join(_folders(side, shards) for side in sides)
+            gone |= _losers(found, sides, prefer, f"{key}: {why} ({where})")
+        gone |= {e.number for e in entries} - {side[0].number for side in sides}
+    _drop(found, gone)
+
+
+def _drop(found: Merged, gone: set[int]) -> None:
+    """Without these entries, all at once: one pass per cell would take hours with 10,000 of them."""
+    found.entries = [entry for entry in found.entries if entry.number not in gone]
 
 
 def _contradiction(one: Record, other: Record) -> str:
@@ -154,11 +164,11 @@ def _contradiction(one: Record, other: Record) -> str:
     return f"{name} is {one.after[name]:.6g}, {other.after[name]:.6g}" if name else ""
 
 
-def _choose(found: Merged, sides: list[list[Entry]], prefer: Prefer | None, conflict: str) -> None:
-    """Leaves out all sides but one, or names the conflict if nothing is preferred."""
+def _losers(found: Merged, sides: list[list[Entry]], prefer: Prefer | None, conflict: str) -> set[int]:
+    """The entries of all sides but one; none, and the conflict is named, if nothing is preferred."""
     if prefer is None:
         found.conflicts.append(conflict)
-        return
+        return set()
 
     def rank(side: list[Entry]) -> tuple[int, int]:
         if prefer == "last":
@@ -167,8 +177,8 @@ def _choose(found: Merged, sides: list[list[Entry]], prefer: Prefer | None, conf
 
     kept = max(sides, key=rank)
     losers = [e for side in sides if side is not kept for e in side]
-    found.entries = [e for e in found.entries if e not in losers]
     found.left_out.append(f"{conflict}; left out: {', '.join(sorted({e.record.key for e in losers}))}")
+    return {e.number for e in losers}
 
 
 def _folders(side: list[Entry], shards: list[Shard]) -> str:
