@@ -37,21 +37,26 @@ ROOMS = (
 @dataclass(frozen=True)
 class Covered:
     """`lines`: file -> line -> the tests that run it ("" stands for what runs on import); `seconds`
-    of each test.
+    of each test; the tests that `passed`.
     """
 
     lines: Mapping[str, Mapping[int, Sequence[str]]]
     seconds: Mapping[str, float]
+    passed: frozenset[str] = frozenset()
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests of the mutant's line; of a line that runs on import those of the whole file.
+        """The tests of the mutant's line; of a line that runs on import those of the whole file, since
+        the test that happened to import it need not be about it.
 
         At most BUDGET seconds of them.
         """
         lines = self.lines.get(mutant.path, {})
-        found = {t for t in lines.get(mutant.line, ()) if t} or {
-            t for tests in lines.values() for t in tests if t
-        }
+        # Coverage knows a statement of several lines by its first one.
+        first = max((line for line in lines if line <= mutant.line), default=0)
+        contexts = lines.get(first, ())
+        found = {t for t in contexts if t}
+        if not found or "" in contexts:
+            found = {t for tests in lines.values() for t in tests if t}
         own = f"test_{Path(mutant.path).stem}.py"
         chosen: list[str] = []
         total = 0.0
@@ -105,13 +110,19 @@ def covered(folder: Path) -> Covered:
         for name in data.measured_files():
             for line, contexts in data.contexts_by_lineno(name).items():
                 lines[name][line] += [c.rpartition("|")[0] for c in contexts]
-    return Covered(lines, {test: time for file in folder.glob("*.xml") for test, time in _seconds(file)})
+    cases = [case for file in folder.glob("*.xml") for case in _cases(file)]
+    passed = frozenset(test for test, _, passes in cases if passes)
+    return Covered(lines, {test: time for test, time, _ in cases}, passed)
 
 
-def _seconds(file: Path) -> Iterable[tuple[str, float]]:
-    """Node id and seconds of each test in a junit file, which names modules and classes with dots."""
+def _cases(file: Path) -> Iterable[tuple[str, float, bool]]:
+    """Node id and seconds of each test in a junit file, which names modules and classes with dots; and
+    whether it passed.
+    """
     for case in ElementTree.parse(file).getroot().iter("testcase"):
         parts = case.attrib["classname"].split(".")
         end = next((i for i, part in enumerate(parts, 1) if part.startswith("test_")), len(parts))
         module = "/".join(parts[:end]) + ".py"
-        yield "::".join([module, *parts[end:], case.attrib["name"]]), float(case.attrib["time"])
+        name = "::".join([module, *parts[end:], case.attrib["name"]])
+        ended = {"failure", "error", "skipped"} & {part.tag for part in case}
+        yield name, float(case.attrib["time"]), not ended

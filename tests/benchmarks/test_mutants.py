@@ -68,13 +68,15 @@ def test_the_scope_is_there_and_each_file_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_mutant_gets_the_tests_of_its_line_its_own_file_first_within_the_budget() -> None:
-    """A line that runs on import gets those of the whole file."""
-    known = Covered(
-        {"a/m.py": {3: ["t/test_x.py::b", "t/test_m.py::a", ""], 4: ["t/test_x.py::c"]}},
-        {"t/test_x.py::b": BUDGET},
-    )
-    at = {line: known.of(Mutant("a/m.py", line, 0, 1, "", "")) for line in (3, 4, 9)}
-    assert at == {3: ["t/test_m.py::a"], 4: ["t/test_x.py::c"], 9: ["t/test_m.py::a", "t/test_x.py::c"]}
+    """A line that runs on import gets those of the whole file, a later line of a statement those of
+    the first.
+    """
+    x, m = "t/test_x.py", "t/test_m.py"
+    lines = {1: ["", f"{x}::b"], 3: [f"{x}::b", f"{m}::a", f"{x}::d"], 4: [f"{x}::c"]}
+    known = Covered({"a/m.py": lines}, {f"{x}::d": BUDGET})
+    at = {line: known.of(Mutant("a/m.py", line, 0, 1, "", "")) for line in (1, 2, 3, 4, 9)}
+    whole = [f"{m}::a", f"{x}::b", f"{x}::c"]
+    assert at == {1: whole, 2: whole, 3: [f"{m}::a", f"{x}::b"], 4: [f"{x}::c"], 9: [f"{x}::c"]}
 
 
 @pytest.mark.parametrize(("sign", "status"), [("-", "killed"), ("+ 0 +", "survived")])
@@ -105,6 +107,8 @@ def test_a_test_that_fails_without_the_mutant_has_not_noticed_it(tmp_path: Path)
     result = tried(tree, tmp_path, mutant, Covered({"m.py": {2: names}}, {}))
     assert (result.status, result.tests) == ("survived", 1)
     assert (tmp_path / SOUND).read_text() == "fails test_m.py::test_broken\n"
+    passed = Covered({"m.py": {2: names}}, {}, frozenset(names))
+    assert tried(tree, tmp_path, mutant, passed).by == names[0]  # it passed while the tests were covered
 
 
 def test_a_mutant_that_does_not_import_is_noticed_and_a_test_that_is_not_found_notices_nothing(
@@ -142,7 +146,11 @@ def test_covering_says_which_test_runs_which_line_and_goes_on_where_it_was(tmp_p
     found = covered(out)
     assert found.lines["airepair/m.py"][2] == ["tests/metrics/test_m.py::test_f"]
     assert found.lines["airepair/m.py"][5] == ["tests/metrics/test_m.py::TestG::test_g"]
-    assert set(found.seconds) == {t for line in (2, 5) for t in found.lines["airepair/m.py"][line]}
+    assert (
+        found.passed
+        == set(found.seconds)
+        == {t for line in (2, 5) for t in found.lines["airepair/m.py"][line]}
+    )
     before = (out / "tests.metrics.test_m.xml").stat().st_mtime_ns
     assert cover(tmp_path / "root", out, []) == 0
     assert (out / "tests.metrics.test_m.xml").stat().st_mtime_ns == before

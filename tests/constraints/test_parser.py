@@ -279,3 +279,12 @@ def test_deep_nesting_is_an_error_of_one_line_not_a_crash(text):
     """No RecursionError."""
     with pytest.raises(UsageError, match="deep"):
         parse(text)
+
+
+def test_depth_is_that_of_a_place_whatever_stands_before_it():
+    """Two hundred terms side by side are not nested, and none of them lets a later one go deeper."""
+    beside = " + ".join(["1"] * 200)
+    for before in ("", f"{beside} + "):
+        parse(f"{before}{'-' * 50}1 < 500")
+        with pytest.raises(UsageError, match="nested more than 60 deep"):
+            parse(f"{before}{'-' * 61}1 < 500")

@@ -457,6 +457,14 @@ def test_noise_has_the_published_strength(severity: int) -> None:
     assert float((hit > 0).float().mean()) == pytest.approx(amount / 2, rel=0.15)
 
 
+def test_shot_noise_counts_photons() -> None:
+    """A pixel is a whole number of photons, of which white has so many on average."""
+    x = torch.full((1, 3, 16, 16), 0.5)
+    for severity, photons in zip(SEVERITIES, (500, 250, 100, 75, 50), strict=True):
+        counted = Corruption("shot_noise", severity)(x, seeded()) * photons
+        torch.testing.assert_close(counted, counted.round(), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("edge", "mode"), [("nearest", "edge"), ("reflect", "symmetric"), ("mirror", "reflect")]
 )

@@ -10,18 +10,22 @@ from airepair.case import Case
 from airepair.constraints.parser import parse
 from airepair.constraints.published import CIFAR10
 from airepair.evaluation.exam import Exam, most_confused, sit
-from airepair.evaluation.exams import Exams, Pairs, draw_pairs
+from airepair.evaluation.exams import Exams, FaultExams, Overlap, Pairs, draw_pairs
 from airepair.methods import build
 from airepair.metrics import METRICS, Missing, score
 from airepair.metrics.accuracy import accuracy
+from airepair.metrics.attack_success import attack_success
 from airepair.metrics.calibration import calibration_error
 from airepair.metrics.churn import backward_compatibility, churn, negative_flips
+from airepair.metrics.clean_accuracy import clean_accuracy
 from airepair.metrics.confusion import confusion, confusion_ab, confusion_ba
 from airepair.metrics.constraint import constraint, constraint_tempered, temperature
 from airepair.metrics.drawdown import drawdown, worst_class_loss
 from airepair.metrics.flips import break_rate, generalisation, net_change, repair_rate
 from airepair.metrics.group_accuracy import group_accuracy
+from airepair.metrics.localisation import localisation_precision, localisation_recall
 from airepair.metrics.pgd import attack, margin, pgd_accuracy
+from airepair.metrics.recovery import collateral, recovery, spoiled_accuracy
 from airepair.metrics.robustness import close_pairs, robustness
 from airepair.metrics.similarity import similarity
 from airepair.metrics.top5 import top5
@@ -280,3 +284,45 @@ def test_the_attack_runs_where_it_is_asked_for():
     assert not any("pgd_accuracy" in p.scores for p in asked.phases)
     assert "--pgd" in plain.missing["pgd_accuracy"]
     assert {k: v for k, v in asked.after.items() if k != "pgd_accuracy"} == dict(plain.after)
+
+
+def fault(spoiled: list[int], others: list[int], overlap: Overlap | None, twin: float | None = 0.75) -> Exams:
+    """Exams of a subject with a fault: four spoiled inputs of classes 0 to 3 with these answers, four
+    others, three clean ones; the backdoor leads to class 2.
+    """
+    y = [0, 1, 2, 3]
+    known = FaultExams(exam(spoiled, y), exam(others, y), twin, 2, exam([0, 1, 1], [0, 1, 2]), overlap)
+    return dataclasses.replace(BEFORE, fault=known)
+
+
+def test_what_became_of_a_known_fault():
+    """Spoiled inputs from 1/4 to 2/4 with a twin at 3/4: half of the way; one of four others broken;
+    of three changed weights two are of the four damaged ones.
+    """
+    before = fault([0, 2, 0, 2], [0, 1, 2, 3], None)
+    after = fault([0, 1, 1, 2], [0, 1, 2, 2], Overlap(changed=3, damaged=4, both=2))
+    assert recovery(before, after) == pytest.approx(1 / 2)
+    assert collateral(before, after) == pytest.approx(1 / 4)
+    assert spoiled_accuracy(before, after) == pytest.approx(2 / 4)
+    assert attack_success(before, before) == pytest.approx(2 / 4)
+    assert attack_success(before, after) == pytest.approx(1 / 4)
+    assert clean_accuracy(before, after) == pytest.approx(2 / 3)
+    assert localisation_precision(before, after) == pytest.approx(2 / 3)
+    assert localisation_recall(before, after) == pytest.approx(2 / 4)
+
+
+def test_without_a_known_fault_its_metrics_are_missing():
+    """No fault, no overlap, no changed weight, no twin, or one that is no better."""
+    plain, faulty = BEFORE, fault([0, 2, 0, 2], [0, 1, 2, 3], None)
+    for metric in (recovery, collateral, spoiled_accuracy, attack_success, clean_accuracy):
+        assert isinstance(metric(plain, plain), Missing)
+    for metric in (localisation_precision, localisation_recall):
+        assert isinstance(metric(plain, plain), Missing)
+        assert isinstance(metric(faulty, faulty), Missing)
+    still = fault([0, 2, 0, 2], [0, 1, 2, 3], Overlap(changed=0, damaged=4, both=0))
+    assert localisation_precision(still, still) == Missing("no weight was changed")
+    assert localisation_recall(still, still) == 0
+    for twin in (None, 0.25, 0.2):
+        no_better = fault([0, 2, 0, 2], [0, 1, 2, 3], None, twin)
+        assert isinstance(recovery(no_better, no_better), Missing)
+    assert recovery(faulty, faulty) == 0
