@@ -15,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Read:
 def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     """Opens a .h5 or .keras file; see open_model."""
     keras = load_keras()
+    with on_cpu(keras):
+        return _opened(keras, path, kind, options)
+
+
+def _opened(keras: Any, path: Path, kind: str, options: OpenOptions) -> ModelFile:
     known = architecture_of(path, kind)
     check_file(path, kind, known.config, options)
     model = load(keras, path, kind, known)
@@ -69,7 +75,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
         new = arrays_of(repaired, ir)
-        with replacing(out, keep_name=True) as temporary:
+        with replacing(out, keep_name=True) as temporary, on_cpu(keras):
             write_arrays(path, kind, {addresses[k]: new[k[0]][k[1]] for k in addresses}, temporary)
             written = load(keras, temporary, kind, known)
             found = _check(keras, written, repaired, read, str(out), options.images)
@@ -121,6 +127,13 @@ def load_keras() -> Any:
     import keras
 
     return keras
+
+
+def on_cpu(keras: Any) -> AbstractContextManager[Any]:
+    """Where a file's own model is read and asked: on torch Keras would take a GPU that is there, whose
+    convolutions round to ten bits by default, too few for the comparison with the converted network.
+    """
+    return keras.device("cpu") if keras.backend.backend() == "torch" else nullcontext()
 
 
 def _leave_tensorflow_out() -> None:

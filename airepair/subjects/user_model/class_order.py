@@ -41,9 +41,11 @@ class Wiring:
     shape: tuple[int, int, int]
 
     def module(self, feeding: InputSpec) -> nn.Module:
-        """The network fed that way."""
+        """The network fed that way, all of it on the network's device."""
         order = None if self.site else self.order
-        return fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
+        found = fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
+        weight = next(self.net.parameters(), None)
+        return found if weight is None else found.to(weight.device)
 
     def way_back(self, module: nn.Module) -> ModelFile:
         """An ModelFile of `module` whose writer takes the feeding off and puts the outputs back in
