@@ -145,7 +145,8 @@ def header(cells: Sequence[float]) -> Iterator[str]:
         f"{sum(cells):.1f} s in all, lengths known beforehand;"
     )
     yield (
-        f"one run each, `python -m benchmarks.makespan`; {os.cpu_count()} processors. "
+        f"one run each, `python -m benchmarks.makespan --seconds {sum(cells):.0f}`; {os.cpu_count()} "
+        f"processors. "
         f"The least possible is max(sum / workers, longest)."
     )
     yield ""
