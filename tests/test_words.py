@@ -92,3 +92,25 @@ def test_messages_and_docstrings_are_plain_english() -> None:
 def test_sentences_that_the_project_had_are_refused(sentence: str) -> None:
     """The list can fail."""
     assert list(found_in(sentence))
+
+
+# What is no prose: blocks of code, what is rendered between comments, tables, pictures.
+NO_PROSE = (
+    re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE),
+    re.compile(r"<!-- [\w /.:-]+ -->\n.*?<!-- [\w :]*end -->", re.DOTALL),
+    re.compile(r"^(?:\||!\[|    ).*$", re.MULTILINE),
+)
+RENDERED = ROOT / "docs" / "findings.md"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if p != RENDERED and p.parent.name != "changelog.d"],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
+def test_prose_is_wrapped(page: Path) -> None:
+    """At 110 characters or less. A fragment of the changelog may be one line."""
+    text = page.read_text(encoding="utf-8")
+    for pattern in NO_PROSE:
+        text = pattern.sub("", text)
+    assert [line for line in text.splitlines() if len(line) > 110] == []

@@ -1,5 +1,5 @@
 """What a repair used while it ran, drawn from the samples beside its record
-(airepair/runner/sampler.py): cores, memory, and of a GPU its time, memory and power.
+(airepair/runner/cost.py): cores, memory, and of a GPU its time, memory and power.
 
 Geometry only: one small panel per quantity, all over the same seconds.
 """

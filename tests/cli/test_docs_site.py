@@ -4,7 +4,9 @@ somewhere. `tox -e docs` builds it.
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,27 @@ def test_links_of_the_pages_lead_to_files() -> None:
             assert file.exists() or file in made, f"{page.relative_to(ROOT)} links to {target}"
 
 
-OF_READERS = {"shrink.py", "tiles.py", "graph_pb2.py"}  # files of the reader's own, or of another package
+# Files of the reader's own, or of another package.
+OF_READERS = {"shrink.py", "tiles.py", "graph_pb2.py", "file.py", "train_baseline.py", "test_new.py"}
+
+
+def docstrings() -> Iterator[tuple[Path, str]]:
+    """Every docstring of the package and the suite, with its file."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    for room in ("airepair", "benchmarks", "fixtures", "reports", "docs/hooks"):
+        for file in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, documented):
+                    yield file, ast.get_docstring(node) or ""
+
+
+def test_modules_that_docstrings_name_exist() -> None:
+    """A path may begin in any folder."""
+    files = [f"/{p.relative_to(ROOT).as_posix()}" for p in ROOT.rglob("*.py")]
+    for file, text in docstrings():
+        for name in re.findall(r"(?<![\w./-])([a-z_]+(?:/[a-z_]+)*\.py)\b", text):
+            found = any(path.endswith(f"/{name}") for path in files)
+            assert found or name.rpartition("/")[2] in OF_READERS, f"{file.relative_to(ROOT)} names {name}"
 
 
 def test_modules_that_the_pages_name_exist() -> None:
