@@ -402,7 +402,7 @@ RUNS = {
 # Command -> the test that runs it, and how it stands there.
 ELSEWHERE = {
     f"airepair repair {EXAMPLE}": ("cli/test_papers_example.py", "EXAMPLE.split()"),
-    "airepair tune ... --install": ("tuning/test_tuning.py", '"--install"'),  # it writes into the package
+    "airepair tune ... --install": ("cli/tuning/test_tuning.py", '"--install"'),  # it writes into the package
 }
 
 
