@@ -1,7 +1,7 @@
 """Writes the findings: the claims that records support after correction, over twenty seeds and in both
 arithmetics. Needs no torch.
 
-airepair findings reports/digits reports/cpu --out docs/findings.md
+airepair findings reports/digits reports/digits-native --out docs/findings.md
 """
 
 from __future__ import annotations

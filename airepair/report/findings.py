@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from airepair.records import Record, version
+from airepair.records import SAME_NORM, Record, version
 from airepair.report.cells import Grid, baseline, column, grid
 from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.leads import leads
@@ -49,7 +49,8 @@ SECTIONS = (
     Section(
         "control",
         "Beyond fine-tuning? (Table III)",
-        "The gain of a method minus that of fine-tuning on the same sources at as many images.",
+        "The gain of a method minus that of fine-tuning on the same sources at as many images; of a method "
+        "with fewer images than fine-tuning's first state, minus that of a random change of the same norm.",
     ),
     Section(
         "gain", "What repairs at all? (Table I)", "The score after the repair minus the score before it."
@@ -104,7 +105,8 @@ def _claims(cells: Grid) -> dict[Key, Claim]:
     found: dict[Key, Claim] = {}
     for q in questions(cells):
         kind = {IDEA: "idea", CONTROL: "control"}[q.kind]
-        against = q.against if q.kind == IDEA else "fine-tuning"
+        beside = SAME_NORM if q.beside_random else "fine-tuning"
+        against = q.against if q.kind == IDEA else beside
         found[kind, q.metric, q.place, q.method, against] = Claim(q.found, q.p)
     plain = cells.plain
     for metric in METRICS:

@@ -46,6 +46,13 @@ class Question:
     p: float = 1.0
 
     @property
+    def beside_random(self) -> bool:
+        """Whether the control, of some seed at least, is a random change: too few images for a state of
+        fine-tuning.
+        """
+        return self.kind == CONTROL and SAME_NORM in self.against
+
+    @property
     def told(self) -> int:
         """1 if the method is significantly better, -1 if it is significantly worse, else 0."""
         return 0 if self.p >= LEVEL else 1 if self.found.difference > 0 else -1

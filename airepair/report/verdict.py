@@ -77,11 +77,21 @@ def _beside_control(asked: Sequence[Question]) -> str:
     compared = [q for q in asked if q.kind == CONTROL]
     if not compared:
         return "No method was compared with fine-tuning on the same sources: plain training may do as well."
-    better, worse = (_named([q for q in compared if q.told == way]) for way in (1, -1))
-    if not better and not worse:
+    if not any(q.told for q in compared):
         return f"No method differs significantly from fine-tuning on the same sources{_power(asked)}."
-    said = f"Better than fine-tuning on the same sources: {better or 'none'}."
-    return said + (f" Worse: {worse}." if worse else "")
+    beside = [q for q in compared if q.beside_random]
+    said = f"Better than fine-tuning on the same sources: {_sides([q for q in compared if q not in beside])}"
+    if any(q.told for q in beside):
+        said += (
+            " With fewer training images than fine-tuning's first state, better than a random change of "
+            f"the same norm: {_sides(beside)}"
+        )
+    return said
+
+
+def _sides(compared: Sequence[Question]) -> str:
+    better, worse = (_named([q for q in compared if q.told == way]) for way in (1, -1))
+    return f"{better or 'none'}." + (f" Worse: {worse}." if worse else "")
 
 
 def _ideas(asked: Sequence[Question]) -> str:
@@ -118,9 +128,10 @@ def _cost(cells: Grid, asked: Sequence[Question]) -> str:
     method with the largest mean gain does.
     """
     places = healthy(cells) or cells.columns
-    better = list(dict.fromkeys(q.method for q in asked if q.kind == CONTROL and q.told == 1))[:3]
+    won = sorted((q for q in asked if q.kind == CONTROL and q.told == 1), key=lambda q: q.beside_random)
+    better = list(dict.fromkeys(q.method for q in won))[:3]
     if better:
-        return f"They cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
+        return f"The cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
     repairs = {
         m: v
         for m, v in by_gain(cells.plain, places).items()

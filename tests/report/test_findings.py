@@ -15,7 +15,7 @@ from tests.report.test_table3 import cells
 from tests.report.test_twins import copied
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ("reports/digits", "reports/cpu")
+COMMITTED = ("reports/digits", "reports/digits-native")
 
 
 def arithmetic(records: list[Record], name: str) -> list[Record]:

@@ -7,10 +7,12 @@ import pytest
 
 from airepair.case import Case
 from airepair.cli.main import main
-from airepair.records import Record, read
+from airepair.records import SAME_NORM, Record, read
 from airepair.report.cells import grid
+from airepair.report.comparison import Comparison
 from airepair.report.recommend import candidates, recommendations
 from airepair.report.screen import LINES, WIDTH, short
+from airepair.report.table3 import CONTROL, Question
 from airepair.report.verdict import verdict
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,26 @@ def test_methods_stand_the_papers_first_then_by_gain() -> None:
         "These methods lose accuracy on every subject: minimal. Largest loss: minimal, -30.00 points." in said
     )
     assert "plain training may do as well" in said
+
+
+def test_a_method_that_was_compared_with_a_random_change_is_not_called_better_than_fine_tuning() -> None:
+    """Each of the two controls has its own sentence."""
+    better = Comparison(20, 0.05, 0.03, 0.07, 0.001, 0.001)
+    place = ("digits", "fc")
+    asked = [
+        Question(place, "dl2", "accuracy", CONTROL, "finetune, 1/8 of the budget", better, 0.01),
+        Question(place, "memit", "accuracy", CONTROL, SAME_NORM, better, 0.01),
+        Question(
+            place, "care", "accuracy", CONTROL, SAME_NORM, dataclasses.replace(better, difference=-0.1), 0.01
+        ),
+    ]
+    records = [cell(m, 0.1) for m in ("dl2", "memit", "care")]
+    (said,) = (s for s in verdict(grid(records), asked) if s.startswith("Better"))
+    assert said == (
+        "Better than fine-tuning on the same sources: DL2 (digits-fc). With fewer training images than "
+        "fine-tuning's first state, better than a random change of the same norm: memit (digits-fc). "
+        "Worse: care (digits-fc)."
+    )
 
 
 def test_controls_on_other_sources_are_counted_and_long_names_stay_apart() -> None:
