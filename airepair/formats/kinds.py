@@ -23,6 +23,8 @@ from airepair.formats.model_file import ModelFile
 from airepair.formats.samples import keras_kinds, onnx_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.user_code import own_code
+from airepair.training.step import Stepper, augmentation
+from airepair.types import Split
 
 TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, and steps of Adam at most
 
@@ -134,13 +136,19 @@ def _repair(module: nn.Module, shape: tuple[int, ...]) -> int:
     """How many of some inputs get another answer that is wanted of them, by training on these."""
     inputs = torch.from_numpy(check_inputs(shape)[:TO_REPAIR])
     wanted = (_answers(module, inputs) + 1) % len(module(inputs[:1])[0])
-    optimizer = torch.optim.Adam(module.parameters(), 0.01)
-    for _ in range(STEPS):
-        if bool((_answers(module, inputs) == wanted).all()):
-            break
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(module(inputs), wanted).backward()
-        optimizer.step()
+    data, optimizer = (
+        Split(inputs.reshape(len(inputs), 1, 1, -1), wanted),
+        torch.optim.Adam(module.parameters()),
+    )
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(x.reshape(-1, *inputs.shape[1:])), y)
+
+    with Stepper(module, optimizer, loss, augmentation("none"), torch.Generator()) as step:
+        for _ in range(STEPS):
+            if bool((_answers(module, inputs) == wanted).all()):
+                break
+            step(data, torch.arange(len(data)), 0.01)
     return int((_answers(module, inputs) == wanted).sum())
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -231,11 +232,11 @@ def test_advice_counts_what_is_repaired_of_the_given_inputs() -> None:
 
 @pytest.mark.parametrize("name", [n for n in METHODS.names() if n in METHODS.builtin])
 def test_who_uses_the_choice_says_so(name: str) -> None:
-    """A built-in method reads `choice_of` if and only if it declares that it chooses; tools outside
-    cannot.
+    """A built-in method names `Choice` or `choice_of` if and only if it declares that it chooses;
+    tools outside cannot.
     """
     kind = type(build(name, {})) if name != "tool" else None
     if kind is None:
         return
     source = inspect.getsource(importlib.import_module(kind.__module__))
-    assert chooses(kind) == ("airepair.training.best_state" in source)
+    assert chooses(kind) == (re.search(r"\bchoice_of\b|\bChoice\b", source) is not None)
