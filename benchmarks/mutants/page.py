@@ -11,7 +11,7 @@ from typing import Any
 
 from airepair.errors import UsageError
 
-from .trial import COMMIT, DRAWN, Result, results
+from .trial import COMMIT, DRAWN, Result, once_survived, results
 
 REASONS = "survivors.toml"
 
@@ -43,7 +43,8 @@ def write(folder: Path, out: Path, seed: int, *, so_far: bool = False) -> float:
     killed = sum(r.status != "survived" for r in ended.values())
     out.mkdir(parents=True, exist_ok=True)
     facts = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
-    facts |= {"seed": seed, "drawn": len(keys), "mutants": len(ended), "killed": killed}
+    late = len(once_survived(folder) & {r.key for r in ended.values() if r.status != "survived"})
+    facts |= {"seed": seed, "drawn": len(keys), "mutants": len(ended), "killed": killed, "late": late}
     lines = [[r.key, r.status, r.by] for r in ended.values()]
     (out / "score.json").write_text(json.dumps(facts | {"results": lines}, indent=1) + "\n", encoding="utf-8")
     (out / "score.md").write_text(page(ended, reasons(out), facts), encoding="utf-8")
@@ -57,12 +58,14 @@ def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str
         for alive in (False, True)
     )
     killed = len(ended) - sum(gone.values())
+    later = ", with later tests" if facts["dirty"] else ""
     lines = [
         "# Mutants",
         "",
         f"{len(ended)} small faults, drawn with seed {facts['seed']} over methods, what they share, "
         f"metrics and corruptions, were put into the code "
-        f"one at a time (commit {str(facts['commit'])[:10]}). The tests noticed {killed}, "
+        f"one at a time (commit {str(facts['commit'])[:10]}{later}). "
+        f"The tests noticed {killed}, "
         f"{100 * killed / len(ended):.1f} %.{_left(facts)}",
         "",
         "`python -m benchmarks.mutants cover`, `run` and `page` make this page; "
@@ -84,8 +87,10 @@ def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str
 
 
 def _left(facts: Mapping[str, Any]) -> str:
-    left = facts["drawn"] - facts["mutants"]
-    return f" The other {left} of the {facts['drawn']} drawn have not been tried." if left else ""
+    left, late = facts["drawn"] - facts["mutants"], facts["late"]
+    again = f" {late} of them survived a first run, before tests were added or chosen anew." if late else ""
+    rest = f" The other {left} of the {facts['drawn']} drawn have not been tried." if left else ""
+    return again + rest
 
 
 def _room(key: str) -> str:

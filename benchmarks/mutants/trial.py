@@ -88,6 +88,13 @@ def results(folder: Path) -> dict[str, Result]:
     }
 
 
+def once_survived(folder: Path) -> set[str]:
+    """The mutants that survived some run, whatever became of them later."""
+    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
+    found = (msgspec.json.decode(line, type=Result) for line in lines if line.endswith("}"))
+    return {result.key for result in found if result.status == "survived"}
+
+
 def run(root: Path, folder: Path, tests: Covered, count: int, seed: int, *, again: bool) -> Iterator[Result]:
     """Tries the mutants that have no result yet, with `again` the survivors too; each result is on
     disk before the next begins.

@@ -187,3 +187,7 @@ def test_the_page_wants_every_mutant_and_names_survivors_with_their_reasons(tmp_
     assert "noticed 1, 50.0 %.\n" in page
     assert f"| `{keys[1]}` | equal by construction |" in page
     assert "| metrics | 2 | 1 |" in page
+    with (work / RESULTS).open("a") as file:
+        file.write(json.dumps({"key": keys[1], "status": "killed", "by": "t", "tests": 3}) + "\n")
+    assert write(work, out, 0) == 1.0
+    assert "noticed 2, 100.0 %. 1 of them survived a first run" in (out / "score.md").read_text()
