@@ -8,6 +8,7 @@ from airepair.errors import AirepairError, one_line
 from airepair.paths import cache
 from airepair.records import Record, append
 from airepair.runner.cell import CellSpec
+from airepair.runner.device import device_of
 from airepair.runner.run import run_cell
 
 
@@ -15,6 +16,7 @@ def run(specs: Path, records: Path) -> None:
     """Runs the cell of each line of `specs`; `records` gets each record as soon as it is there."""
     for line in specs.read_bytes().splitlines():
         spec = CellSpec.from_json(line)
+        device_of(spec.device)  # one thread on the CPU, as in the run whose bits are compared
         try:
             record = run_cell(spec, cache=cache()).record
         except AirepairError as error:

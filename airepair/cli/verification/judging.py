@@ -51,12 +51,13 @@ def judged(reported: Record, again: Record | None) -> Repeated:
 
 
 def _bits(reported: Record, again: Record) -> str:
-    """What differs in weights and scores; "" if nothing does."""
+    """What differs in weights and scores; "" if nothing does. A digest that one of them lacks differs."""
     found = []
     for name in ("weights", "repaired_weights"):
         first, second = reported.subject.get(name), again.subject.get(name)
-        if first is not None and first != second:
-            found.append(f"{name.replace('_', ' ')} {str(first)[:12]} and {str(second)[:12]}")
+        if first != second:
+            texts = ("missing" if v is None else str(v)[:12] for v in (first, second))
+            found.append(f"{name.replace('_', ' ')} {' and '.join(texts)}")
     for when in ("before", "after"):
         said, here = getattr(reported, when), getattr(again, when)
         differ = [name for name, value in said.items() if name in here and here[name] != value]
