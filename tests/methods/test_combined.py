@@ -14,7 +14,7 @@ from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import sit
 from airepair.methods import METHODS, build
 from airepair.methods.best import Best, standing
-from airepair.methods.handover import continued
+from airepair.methods.handover import continued, later_budget
 from airepair.methods.lookup import Table
 from airepair.options import describe, option
 from airepair.testing import toy
@@ -191,3 +191,14 @@ def test_an_image_limit_is_shared_by_the_steps():
     task = replace(task, limit=replace(task.limit, images=100))
     task.meter.add(70, training=True)
     assert continued(task, task.module, "next").limit.images == 30
+
+
+def test_best_declares_the_sum_of_its_candidates():
+    """Nothing for a candidate that trains on nothing, and nothing of its own on top."""
+    task = toy.task()
+    assert Best(candidates=(f"{__name__}:Shaking",)).budget(task) == 0
+    one, both = (
+        Best(candidates=names).budget(task)
+        for names in (("finetune@epochs=2",), ("finetune@epochs=2", f"{__name__}:Shaking"))
+    )
+    assert both == one == later_budget(build("finetune", {"epochs": 2}), task)

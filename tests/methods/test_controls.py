@@ -327,3 +327,13 @@ def _standing(module: nn.Module, validation: Split) -> tuple[float, float]:
 
     exam = sit(module, validation)
     return exam.accuracy, -exam.loss
+
+
+def test_a_method_that_cannot_be_imported_does_not_hide_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own cells report it; the control trains to the largest budget of the others, as before."""
+    task, case, control = toy.task(), Case("toy", "mlp", "finetune", 0), build("finetune", {})
+    before = column_budget(task, case, "none", control)
+    monkeypatch.setattr(METHODS, "builtin", {"absent": "no_such_package:Absent", **METHODS.builtin})
+    assert column_budget(task, case, "none", control) == before > 0

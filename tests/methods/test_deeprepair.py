@@ -353,3 +353,58 @@ def test_w_os_leaves_alone_a_model_whose_last_linear_layer_is_not_its_logits() -
     odd = nn.Sequential(odd[0], *list(odd)[1:5], nn.Unflatten(1, (1, 4)), odd[5], nn.Flatten(), odd[6])
     with pytest.raises(Unsupported, match="not this model's logits"):
         DeepRepair(variant="w-os", first=2, second=3).repair(replace(task, module=odd.eval()))
+
+
+def test_the_target_half_keeps_the_layers_scale_and_shift() -> None:
+    """Normalised by the normal half's statistics, then times the weight, plus the bias."""
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([2.0, 0.5, 3.0, 1.5]))
+        module[1].bias.copy_(torch.tensor([0.1, 0.2, -0.3, 0.4]))
+    normal = torch.rand(16, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    target = Split(torch.full((4, 1, 2, 2), 0.9), torch.full((4,), 2))
+    half = TargetHalf(module, target, 0.7, True, lambda x, _: x, torch.Generator().manual_seed(2))
+    module.train()
+    loss = half.after(lambda m, x, y: 0 * m(x).sum())(module, normal, torch.arange(16) % 4)
+    mean, variance, _ = moments(normal.flatten(1))
+    logits = (0.9 - mean) / (variance + 1e-5).sqrt() * module[1].weight + module[1].bias
+    torch.testing.assert_close(2 * loss, nn.functional.cross_entropy(logits[None], torch.tensor([2])))
+
+
+def test_a_layer_that_averages_all_batches_mixes_each_with_its_share() -> None:
+    """Momentum none: after two steps the running mean is that of both mixtures."""
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, momentum=None), nn.Linear(4, 4))
+    target = Split(torch.full((4, 1, 2, 2), 0.9), torch.tensor([2, 3, 2, 3]))
+    half = TargetHalf(module, target, 0.7, False, lambda x, _: x, torch.Generator().manual_seed(2))
+    module.train()
+    loss, mixtures = half.after(lambda m, x, y: nn.functional.cross_entropy(m(x), y)), []
+    for seed in (1, 2):
+        x = torch.rand(16, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+        loss(module, x, torch.arange(16) % 4)
+        mixtures.append(0.7 * moments(x.flatten(1))[0] + 0.3 * 0.9)
+    torch.testing.assert_close(module[1].running_mean, torch.stack(mixtures).mean(0))
+
+
+def test_w_os_checks_itself_on_64_validation_images() -> None:
+    """Not on all of them: with a given pair that is all that the repair looks at."""
+    task = toy.task("mlp")
+    seen: list[int] = []
+    task.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    DeepRepair(variant="w-os", first=2, second=3).repair(task)
+    assert len(task.validation) > 64
+    assert set(seen) == {64}  # before and after
+
+
+def test_the_missing_class_of_a_bias_is_another_than_those_given() -> None:
+    """Class 2 is taken for 3 often, for 0 and 1 at times: beside 2 and 3 stands 0, not 2 again."""
+
+    def answered(labels: list[int], guesses: list[int]) -> Split:
+        return Split(torch.eye(4)[guesses].view(-1, 1, 2, 2), torch.tensor(labels))
+
+    task = replace(
+        toy.task("mlp"),
+        module=nn.Flatten(),
+        failing=answered([2, 2, 2, 2, 2], [3, 3, 3, 0, 1]),
+        passing=answered([0, 1, 2, 3], [0, 1, 2, 3]),
+    )
+    assert biased_three(task, (2, None, 3)) == (2, 0, 3)

@@ -144,3 +144,14 @@ def test_defaults_are_the_paper_s() -> None:
     )
     for o in describe(StyleGuidedDeepRepair):
         check_range(o.default, {"low": o.low, "high": o.high}, o.name)
+
+
+def test_the_declared_budget_is_what_it_uses() -> None:
+    """Three passes of each image in every epoch, in both forms; nothing without training data."""
+    for learn_from in ("train and failing", "train"):
+        task, method = toy.task("cnn"), replace(SMALL, epochs=1, learn_from=learn_from)  # type: ignore[arg-type]
+        task.module.register_forward_pre_hook(task.meter)
+        declared = method.budget(task)
+        method.repair(task)
+        assert declared == task.meter.backward > 0
+    assert SMALL.budget(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.long)))) == 0

@@ -249,3 +249,11 @@ def test_the_divergence_is_jensen_shannon_s() -> None:
     assert float(divergence(some)) == pytest.approx(float(divergence(some[[2, 0, 1]])), rel=1e-5)
     halves = torch.cat([same[:, :1], certain[:, :1]], 1)
     assert float(divergence(halves)) == pytest.approx(1.0986 / 2, abs=1e-3)
+
+
+def test_the_darkest_value_is_black_once_equalized() -> None:
+    """The flattened histogram begins at 0, exactly, whatever the darkest value was."""
+    x = (pictures(3, (1, 16, 16), 3) * 200 + 20).round() / 255
+    y = augmix_operations.equalize(x, torch.ones(3), torch.ones(3))
+    assert float(x.min()) > 0
+    assert y.amin((1, 2, 3)).tolist() == [0.0, 0.0, 0.0]

@@ -215,3 +215,33 @@ def test_models_made_ahead_are_those_of_one_block_at_a_time(monkeypatch: pytest.
     for state, _ in results[1:]:
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, results[0][0][name], rtol=1e-6, atol=1e-7)
+
+
+def test_the_budget_pays_for_whole_further_trainings() -> None:
+    """As many images as the submodels use, rounded down to whole trainings; one where that is more."""
+    task = toy.task("mlp")
+    small = Apricot(submodels=20, submodel_epochs=4, further_epochs=3)
+    submodels, further = small._submodel_images(task), 3 * len(task.labelled)
+    assert 2 * further < submodels
+    assert 2 * submodels - further < small.budget(task) <= 2 * submodels
+    assert replace(small, further_epochs=100).budget(task) == submodels + 100 * len(task.labelled)
+    assert replace(small, further_epochs=0).budget(task) == submodels
+
+
+def test_without_further_epochs_there_is_no_phase_of_further_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The budget has room for one, but none was asked for: only the adjustment is handed in."""
+    kept: list[str] = []
+    task = replace(improving(toy.task("mlp"), monkeypatch), keep=lambda name, _: kept.append(name))
+    Apricot(submodels=2, rate=0.05, further_epochs=0).repair(task)
+    assert kept == ["adjustment"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings"),
+    [("original", (0.005, 20, 1)), ("plus", (0.0005, 3, 3)), ("lite", (0.01, 0, 1))],
+)
+def test_variants_have_the_published_settings(variant: str, settings: tuple[float, int, int]) -> None:
+    """Rate, epochs of further training (lite: none) and loops over the cases."""
+    assert Apricot(variant=variant)._settings == settings  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from airepair.evaluation.exam import sit
 from airepair.methods.apricot import submodels as training
 from airepair.methods.apricot.adjustment import ABSENT, combinations, one_each, regrouped
-from airepair.methods.apricot.schedule import LIGHT, multiplications, quickest
+from airepair.methods.apricot.schedule import LIGHT, fastest, multiplications, quickest
 from airepair.methods.apricot.stack import Stack, concatenated, floating, moved, put, stacked
 from airepair.methods.apricot.vmapped import Together
 from airepair.methods.apricot.windows import windows
@@ -460,3 +460,32 @@ def test_put_gives_back_a_submodel() -> None:
     stack = training.train(task, plan(task, "one by one"), None)
     put(task.module, stack, 3)
     assert all(torch.equal(task.module.state_dict()[k], rows[3]) for k, rows in stack.items())
+
+
+def test_each_way_is_measured_at_least_twice() -> None:
+    """A first run may be slow by chance, so a spent time budget does not end the measurement after it."""
+    calls: list[str] = []
+    found = fastest([lambda: calls.append("a"), lambda: calls.append("b")], torch.device("cpu"), budget=0.0)
+    assert calls == ["a", "b", "a", "b"]
+    assert all(0 <= seconds < float("inf") for seconds in found)
+
+
+def test_a_layer_of_one_output_has_its_multiplications_counted() -> None:
+    """Its weight has a single row."""
+    assert multiplications(nn.Linear(7, 1), torch.zeros(5, 7)) == 5 * 7
+
+
+def test_submodels_trained_together_carry_no_gradients() -> None:
+    """The stack is data: arithmetic on it records no graph, and it can be filed."""
+    task = toy.task("mlp")
+    stack = training.train(task, plan(task, "together", epochs=1), None)
+    assert not any(rows.requires_grad for rows in stack.values())
+
+
+def test_a_stack_that_no_cache_holds_takes_the_fused_step() -> None:
+    """Over a million floats of all submodels together, and not below."""
+    data = toy.images(8, 1)
+    for width, fused in ((4, False), (8192, True)):
+        start = nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+        group = Together(start, data, Recipe(batch_size=4), [torch.Generator()] * 2)
+        assert bool(group.stepper.optimizer.param_groups[0]["fused"]) == fused
