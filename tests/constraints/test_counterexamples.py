@@ -157,3 +157,13 @@ def test_the_same_seed_finds_the_same_points():
     module = toy.subject().module
     first, again = (find("LipschitzG()", Search(3, restarts=2), module) for _ in range(2))
     assert all(torch.equal(first[k], again[k]) for k in ("z", "w"))
+
+
+def test_of_equal_iterates_the_first_is_kept() -> None:
+    """A step from 0.25 across the least point 0.5 ends at 0.75, which is as far: the start stays."""
+    start = torch.full((2, 1, 1, 1), 0.25)
+    found, least = descend(
+        lambda z: (z[0] - 0.5).abs().flatten(), [start], [BoxGround(start, 1.0)], Search(1, 0.5)
+    )
+    assert torch.equal(found[0], start)
+    assert least.tolist() == [0.25, 0.25]

@@ -288,3 +288,11 @@ def test_depth_is_that_of_a_place_whatever_stands_before_it():
         parse(f"{before}{'-' * 50}1 < 500")
         with pytest.raises(UsageError, match="nested more than 60 deep"):
             parse(f"{before}{'-' * 61}1 < 500")
+
+
+@pytest.mark.parametrize(("before", "after"), [("-", ""), ("(", ")")])
+def test_the_last_depth_that_is_allowed_is_read_and_the_next_is_not(before: str, after: str) -> None:
+    """A formula around a term takes two of the 60 levels."""
+    assert parse(f"{before * 58}1{after * 58} < 500")
+    with pytest.raises(UsageError, match="nested more than 60 deep"):
+        parse(f"{before * 59}1{after * 59} < 500")

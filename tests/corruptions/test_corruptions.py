@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from airepair.corruptions import CORRUPTIONS, Corruption, corrupted, parse
+from airepair.corruptions.filters import grey
 from airepair.corruptions.weather import plasma
 from airepair.errors import UsageError
 from airepair.types import Split
@@ -160,3 +162,31 @@ def test_brightness_keeps_the_hue() -> None:
     assert torch.equal(
         Corruption("brightness", 5)(torch.zeros(1, 3, 2, 2), seeded(0)), torch.full((1, 3, 2, 2), 0.3)
     )
+
+
+def test_eight_bits_hold_the_corrupted_image_rounded_down() -> None:
+    """Of 255 steps, as CIFAR-10-C's files; float images keep what a step cannot hold."""
+    x = (pictures(4, (3, 8, 8)) * 255).to(torch.uint8)
+    split = Split(x, torch.arange(4))
+    exact = corrupted(replace(split, x=split.images()), parse("contrast1"), 0).x
+    found = corrupted(split, parse("contrast1"), 0).x
+    assert exact.dtype == torch.float32
+    assert torch.equal(found, (exact * 255).floor().to(torch.uint8))
+    assert int(found.max()) > 100
+
+
+def test_unless_told_otherwise_1024_images_draw_together() -> None:
+    """The batch decides which numbers an image draws, so another size is another set of images."""
+    split = Split(torch.full((1040, 1, 4, 4), 0.5), torch.zeros(1040, dtype=torch.long))
+    found = corrupted(split, parse("snow1"), 0).x
+    generator = seeded(0)
+    parts = [Corruption("snow", 1)(part, generator) for part in (split.x[:1024], split.x[1024:])]
+    assert torch.equal(found, torch.cat(parts))
+    assert not torch.equal(found, corrupted(split, parse("snow1"), 0, 1025).x)
+
+
+def test_the_grey_of_other_than_three_channels_is_their_mean() -> None:
+    """One channel is its own grey, two lie half way; three are weighed."""
+    x = torch.tensor([0.25, 0.75, 0.5, 0.125]).reshape(1, 4, 1, 1)
+    for channels, expected in ((1, 0.25), (2, 0.5), (4, 0.40625), (3, 0.299 / 4 + 0.587 * 0.75 + 0.114 / 2)):
+        assert grey(x[:, :channels]).tolist() == [[[[pytest.approx(expected)]]]]

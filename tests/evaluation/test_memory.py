@@ -49,6 +49,18 @@ class Small(nn.Module):
         return logits
 
 
+class Calls(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the function returns."""
+        return self.call(x)
+
+
 @pytest.mark.parametrize("error", ERRORS)
 def test_the_size_is_halved_until_it_fits(error: Callable[[], Exception]) -> None:
     """100, 50, 25, 12: each step is said; the result is the one that fitted."""
@@ -207,3 +219,35 @@ def test_a_cell_that_does_not_fit_is_examined_all_the_same_and_says_so() -> None
     assert record.status == "repaired"
     assert dict(record.after) == dict(plain.after)
     assert any("not enough memory for 120 images at once in an evaluation" in n for n in record.notes)
+
+
+def test_an_evaluation_takes_at_most_a_batch_of_images_at_once() -> None:
+    """Ten images in batches of four; fewer than a batch go together."""
+    sizes: list[int] = []
+
+    def network(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x.flatten(1)
+
+    x = toy.images(10, 9).x
+    logits_of(Calls(network), x, 4)
+    assert sizes == [4, 4, 2]
+    sizes.clear()
+    logits_of(Calls(network), x)
+    assert sizes == [10]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x.flatten(1).to_sparse(),
+        lambda x: x.flatten(1).long(),
+        lambda x: x,
+        lambda x: x.flatten(1)[:-1],
+    ],
+    ids=["sparse", "whole numbers", "four dimensions", "an image short"],
+)
+def test_one_fault_is_enough_for_an_answer_to_be_no_logits(wrong: Callable[[Tensor], Tensor]) -> None:
+    """Each answer is logits but for one property."""
+    with pytest.raises(TypeError, match="the module returns"):
+        logits_of(Calls(wrong), toy.images(3, 9).x)

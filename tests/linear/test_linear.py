@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,11 @@ from airepair.linear.decoupled import Decoupled, fold
 from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm, Program
 from airepair.linear.margins import Array, Index, Margins, orders, winning
-from airepair.linear.program import solve
+from airepair.linear.program import Solution, solve
 from airepair.linear.proof import Plan, settle, verdict
+from airepair.methods.aprnn import APRNN
+from airepair.methods.minimal import Minimal
+from airepair.methods.prdnn import PRDNN
 from airepair.models.layers import change, exact, final_site, find_site, sites
 from airepair.testing import toy
 from airepair.types import Task
@@ -393,3 +397,48 @@ def test_orders_between_chosen_classes(plain: Task) -> None:
     gap = after.gather(1, top[:, 1:]) - after.gather(1, top[:, :1])
     assert float(gap.min()) > -1e-8
     assert found.value > 0
+
+
+def test_equalities_bind_the_change_and_not_its_size() -> None:
+    """x >= 2 with x + y = 0: y goes down by as much as x goes up."""
+    program, tied = by_hand([[1.0, 0.0]], [2.0]), sparse.csr_array(np.array([[1.0, 1.0]]))
+    found = solve(program, Norm("l1"), Limits(), equalities=tied)
+    assert found.status == "optimal"
+    assert found.delta.tolist() == pytest.approx([2.0, -2.0])
+    assert found.value == pytest.approx(4.0)
+
+
+def test_a_program_without_a_solution_has_no_change_no_gap_and_an_infinite_cost() -> None:
+    """What is proved leaves nothing open."""
+    found = solve(by_hand([[1.0]], [2.0]), Norm("l1", bound=1.0), Limits())
+    assert found.status == "infeasible"
+    assert (found.delta.tolist(), found.value, found.gap) == ([0.0], np.inf, 0.0)
+
+
+def test_the_softened_program_has_the_seconds_that_the_proof_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10 seconds the proof takes 3: 7 are left. Where it took them all, a hundredth is left."""
+    asked: list[float] = []
+    program = Rows(np.array([[1.0]]), np.array([2.0]), np.array([0]))
+    for took, left in ((3.0, 7.0), (11.0, 0.01)):
+
+        def timed(rows: Rows, norm: Norm, limits: Limits, took: float = took, **more: Any) -> Solution:
+            asked.append(limits.seconds)
+            return replace(solve(rows, norm, Limits(), **more), seconds=took)
+
+        asked.clear()
+        monkeypatch.setattr("airepair.linear.proof.solve", timed)
+        settle(program, Plan(Norm("l1", 1.0), Limits(10.0), 10.0, "x"), note=lambda _: None)
+        assert asked == [10.0, left]
+
+
+def test_slopes_of_more_than_a_thousand_million_numbers_are_refused_unasked() -> None:
+    """4,000 images, 1,000 classes and 4,000 outputs of the layer; refused before any slope is held."""
+    module = nn.Sequential(nn.Linear(1, 4000), nn.ReLU(), nn.Linear(4000, 1000)).eval()
+    x = torch.zeros(4000, 1)
+    with pytest.raises(Unsupported, match="16,000,000,000 numbers, more than entries=1,000,000,000;"):
+        effect(module, find_site(module, x, "0"), x)
+
+
+def test_a_program_gives_up_after_the_same_seconds_as_the_methods_that_solve_one() -> None:
+    """The methods' default limit of time, said in their options, is that of a program without one."""
+    assert {Minimal().seconds, APRNN().seconds, PRDNN().seconds} == {Limits().seconds}
