@@ -200,3 +200,17 @@ def test_a_network_without_hidden_layer_is_refused() -> None:
     object.__setattr__(task, "module", nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
     with pytest.raises(Unsupported, match="no hidden layer"):
         Care().repair(task)
+
+
+def test_misbehaviour_is_the_mean_of_what_the_label_lacks() -> None:
+    """Two candidates, two inputs: labels at one half and one quarter, and at one half twice."""
+    logits = torch.tensor([[[0.5, 0.5], [0.75, 0.25]], [[0.5, 0.5], [0.5, 0.5]]]).log()
+    assert badness(logits, torch.tensor([0, 1])).tolist() == pytest.approx([0.625, 0.5])
+
+
+def test_a_dense_layer_on_sequences_has_no_neurons() -> None:
+    """Its features come last, so that no channel of its output could be scaled; on vectors it counts."""
+    x = torch.rand(2, 1, 8, 8)
+    tail = (nn.Linear(64, 6), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4))
+    assert neurons(nn.Sequential(nn.Flatten(2), *tail), x) == []
+    assert [run.name for run in neurons(nn.Sequential(nn.Flatten(), *tail), x)] == ["1"]

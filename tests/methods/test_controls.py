@@ -26,8 +26,8 @@ from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.testing.trial import attempt
 from airepair.training.best_state import snapshot
-from airepair.training.fine_tuning import RATES, FineTuning, fresh, taught
-from airepair.types import Category, Method, Split, Subject, Task
+from airepair.training.fine_tuning import RATES, FineTuning, chosen, fresh, taught
+from airepair.types import Category, Limit, Method, Recipe, Split, Subject, Task
 
 QUICK = {"epochs": 16, "lr": 0.05}
 
@@ -337,3 +337,21 @@ def test_a_method_that_cannot_be_imported_does_not_hide_those_behind_it(
     before = column_budget(task, case, "none", control)
     monkeypatch.setattr(METHODS, "builtin", {"absent": "no_such_package:Absent", **METHODS.builtin})
     assert column_budget(task, case, "none", control) == before > 0
+
+
+def test_passes_fit_into_the_budget_and_the_limit() -> None:
+    """The smaller of the column's budget and the task's limit decides, and one pass is the least."""
+    task, training = replace(toy.task(), column_budget=1000), FineTuning(0.1, 8, None, 0.0)
+    assert training.passes(task, 100) == 10
+    assert training.passes(replace(task, limit=Limit(images=300)), 100) == 3
+    assert training.passes(replace(task, limit=Limit(images=3000)), 100) == 10
+    assert training.passes(replace(task, limit=Limit(images=50)), 100) == 1
+
+
+def test_each_rate_that_was_tried_is_told() -> None:
+    """The first of the rates is number one, the last is as many as there are."""
+    told: list[tuple[int, int]] = []
+    task = replace(toy.task(), progress=lambda _phase, step, of, _loss: told.append((step, of)))
+    recipe = Recipe(lr=0.0, epochs=1, batch_size=32)
+    assert chosen(task, task.train, recipe, None).lr in RATES
+    assert told == [(number, len(RATES)) for number in range(1, len(RATES) + 1)]

@@ -273,3 +273,27 @@ def test_retraining_leaves_fewer_counterexamples() -> None:
         replace(task, seed=1)
     )
     assert float((logits_of(module, probe).argmax(1) == base.y).float().mean()) > before + 0.03
+
+
+def test_a_wide_image_turns_without_being_stretched() -> None:
+    """A quarter turn of an image twice as wide as high turns its central square pixel by pixel."""
+    x = torch.rand(1, 1, 4, 8, generator=generator())
+    turned = move(x, torch.tensor([90.0]), torch.zeros(1), torch.zeros(1))
+    assert torch.allclose(turned[..., 2:6], x[..., 2:6].rot90(-1, (2, 3)), atol=1e-4)
+
+
+def test_noise_is_added_as_it_is_drawn() -> None:
+    """The drawn normal numbers times the standard deviation, on top of the image."""
+    x = torch.full((2, 1, 3, 3), 0.5)
+    noisy = modify(x, torch.tensor([[1.0], [0.0]]), ("noise",), generator(4))
+    drawn = torch.randn(x.shape, generator=generator(4))
+    assert torch.allclose(noisy[0], (0.5 + 0.15 * drawn[0]).clamp(0, 1))
+    assert torch.equal(noisy[1], x[1])
+
+
+def test_vectors_near_the_failures_stay_in_the_cube() -> None:
+    """Failures at both ends of an axis: many draws of their Gaussian lie outside and end on its faces."""
+    ends = torch.tensor([[0.0, 0.5], [1.0, 0.5]] * 4)
+    near = ErrorTable(ends, torch.zeros(8).long(), torch.ones(8).long()).near(200, generator())
+    assert float(near[:, 0].min()) == 0
+    assert float(near[:, 0].max()) == 1

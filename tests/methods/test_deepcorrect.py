@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import logits_of, sit
+from airepair.methods import deepcorrect
 from airepair.methods.deepcorrect import Corrected, DeepCorrect, attach, half_distorted, rank
 from airepair.models.layers import runs, weighted
 from airepair.search.distortions import levels_of
@@ -174,3 +176,37 @@ def test_what_it_needs_is_named() -> None:
         )
     with pytest.raises(UsageError, match="distortion"):
         DeepCorrect(distortion="blurr").repair(task)
+
+
+@pytest.mark.parametrize("ranking", ["priority", "random"])
+def test_the_filters_with_units_are_those_of_the_ranking(
+    ranking: Literal["priority", "random"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The highest priorities, or as many filters that the seed draws whatever their priorities."""
+    picked = []
+    for priorities in ([0.0, 5, 1, 4, 2, 3], [5.0, 0, 4, 1, 3, 2]):
+        task = toy.task("cnn")
+        monkeypatch.setattr(deepcorrect, "rank", lambda *_, p=priorities: torch.tensor(p))
+        monkeypatch.setattr(DeepCorrect, "_train", lambda *_: None)
+        DeepCorrect(distortion="noise", layers=1, beta=0.34, ranking=ranking).repair(task)
+        picked.append(task.module[0].index.tolist())  # type: ignore[index]
+    if ranking == "priority":
+        assert picked == [[1, 3], [0, 2]]
+    else:
+        assert picked[0] == picked[1]
+        assert len(picked[0]) == 2
+
+
+def test_failing_inputs_are_a_quarter_more_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an environment twenty images become twenty-five on their way through the network."""
+    sizes: list[int] = []
+
+    def fit(module: nn.Module, *_: object, loss: Callable[..., Tensor], **_other: object) -> None:
+        handle = module.register_forward_pre_hook(lambda _m, args: sizes.append(len(args[0])))
+        loss(module, task.train.images(slice(20)), task.train.y[:20])
+        handle.remove()
+
+    monkeypatch.setattr(deepcorrect, "fit", fit)
+    task = replace(toy.task("cnn"), environment=fade)
+    DeepCorrect(width=4, layers=1).repair(task)
+    assert sizes == [25]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import ClassVar
 
@@ -238,3 +239,25 @@ def test_training_without_training_data_is_refused() -> None:
     with pytest.raises(Unsupported, match="train=false"):
         Editable(train=True).repair(replace(task, train=empty))
     assert sit(Editable(lr=0.003, group=8).repair(replace(task, train=empty)), task.failing).accuracy > 0.3
+
+
+def test_the_block_lies_within_as_many_wrappers_as_all_layers_share() -> None:
+    """Two wrappers around everything are looked through, a third that holds the first layer alone is
+    the block.
+    """
+    first = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    module = nn.Sequential(nn.Sequential(nn.Sequential(first, nn.Linear(8, 4))))
+    assert block_of(module, "auto", torch.rand(2, 1, 8, 8)) == ["0.0.0.1.weight", "0.0.0.1.bias"]
+
+
+def test_the_budget_counts_edits_and_editable_training() -> None:
+    """By hand: each started group of failing inputs is an edit, each step of one sees the group and
+    the rehearsal batch; training passes twice over its images and adds an edit a batch.
+    """
+    task = toy.task("mlp")
+    edits = math.ceil(len(task.failing) / 4) * 3 * (4 + 16)
+    assert Editable(group=4, steps=3, rehearsal=16).budget(task) == edits
+    n = len(task.labelled)
+    training = 2 * (n + n + math.ceil(n / editable.TRAIN_BATCH) * (3 + 1))
+    trained = Editable(group=4, steps=3, rehearsal=16, train=True, epochs=2)
+    assert trained.budget(task) == edits + training

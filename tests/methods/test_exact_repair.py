@@ -348,3 +348,23 @@ def test_aprnn_refuses_what_is_not_affine_under_a_relu_pattern(cnn: Task) -> Non
 
     with pytest.raises(Unsupported, match="not affine under its ReLU pattern"):
         APRNN(layer="-2", points=4).repair(fresh(cnn, module=Bent(copy.deepcopy(cnn.module)))[0])
+
+
+def test_memit_spares_the_ordinary_keys_or_all_directions_alike() -> None:
+    """With ordinary keys C0 is lambda times their mean product, without any lambda times the identity."""
+    g = torch.Generator().manual_seed(0)
+    keys, lacking, usual = (
+        torch.randn(*s, generator=g, dtype=torch.float64) for s in ((8, 12), (3, 12), (8, 50))
+    )
+    spared = Memit(ridge=3.0)._update(keys, lacking, usual)
+    assert torch.allclose(spared, write(keys, lacking, 3 * usual @ usual.T / 50))
+    alike = Memit(ridge=3.0)._update(keys, lacking, None)
+    assert torch.allclose(alike, write(keys, lacking, 3 * torch.eye(8, dtype=torch.float64)))
+
+
+def test_memit_says_how_many_points_are_right(plain: Task) -> None:
+    """The note counts, on the edited module, the points that hold, and names the layer."""
+    task, notes = fresh(plain)
+    repaired = Memit(ridge=0.0).repair(task)
+    right = int(sit(repaired, task.failing).right.sum())
+    assert notes == [f"{right} of {len(task.failing)} points are right after one edit of 5"]

@@ -207,3 +207,11 @@ def test_what_it_needs_is_named() -> None:
         Mode().repair(replace(task, train=task.train.select(torch.zeros(0, dtype=torch.int64))))
     with pytest.raises(Unsupported, match="hidden"):
         Mode().repair(replace(task, module=nn.Sequential(nn.Flatten(), nn.Linear(64, 4))))
+
+
+def test_features_leave_nothing_on_the_layers() -> None:
+    """What listened is gone afterwards: later passes through the network are not recorded."""
+    task = toy.task("plain")
+    layers = [task.module[3], task.module[5]]  # type: ignore[index]
+    features(task.module, layers, task.passing)
+    assert not any(layer._forward_pre_hooks for layer in layers)

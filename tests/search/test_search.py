@@ -21,6 +21,7 @@ from airepair.search.localise import impacts
 from airepair.search.pareto import pareto_front
 from airepair.search.patch import PatchedLogits, Places
 from airepair.search.prefix import Prefix, tiles
+from airepair.search.sparse import SparseChange
 from airepair.search.swarm import Swarm, constriction, settles, swarm
 from airepair.types import Meter, Split
 
@@ -329,3 +330,21 @@ def test_many_interventions_equal_one_at_a_time(net: nn.Module, data: Split) -> 
             scaled.left.weight.mul_(scale[:, None, None, None])  # type: ignore[union-attr,operator]
             scaled.left.bias.mul_(scale)  # type: ignore[union-attr,operator]
         assert torch.allclose(logits, logits_of(scaled, data.x), atol=1e-5)
+
+
+def test_a_swarm_runs_as_many_generations_as_it_may() -> None:
+    """With patience left it is the number of generations that ends it, the last of them included."""
+    start = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    told: list[tuple[int, int]] = []
+    how = Swarm(0.7, 1.4, 1.4, 3, 50, progress=lambda number, of, _: told.append((number, of)))
+    found = swarm(sphere, start, torch.zeros_like(start), how, torch.Generator().manual_seed(1))
+    assert found.generations == 3
+    assert len(found.history) == 4
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_change_of_a_layer_with_one_output_is_added_to_it() -> None:
+    """A single output is no special case: what the two changed weights see is added, times their change."""
+    layer, x = nn.Linear(3, 1), torch.tensor([[1.0, 10.0, 100.0]])
+    change = SparseChange(layer, torch.tensor([0, 2]))
+    assert change.added(torch.tensor([[5.0]]), x, torch.tensor([2.0, 3.0])).tolist() == [[5 + 2 + 300]]

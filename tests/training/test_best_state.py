@@ -1,11 +1,12 @@
 """Which state a training keeps: the best on validation, the earlier one on a tie."""
 
+import pytest
 import torch
 
 from airepair.evaluation.exam import sit
 from airepair.testing import toy
-from airepair.training.best_state import Best, snapshot
-from airepair.types import Task
+from airepair.training.best_state import Best, Choice, rate, snapshot
+from airepair.types import Recipe, Split, Task
 
 
 def scaled(task: Task, factor: float) -> None:
@@ -80,3 +81,23 @@ def test_a_loss_that_is_no_number_is_the_worst() -> None:
     assert not best.offer()
     assert best.last[1] == -float("inf")
     assert best.key == finite
+
+
+def test_validation_and_held_out_count_half_each() -> None:
+    """Half of validation right and all of the held-out inputs right is three quarters."""
+    task = toy.task("plain")
+    right = sit(task.module, task.validation).right
+    good, bad = (task.validation.select(part.nonzero()[:1, 0]) for part in (right, ~right))
+    half = Split(torch.cat([good.x, bad.x]), torch.cat([good.y, bad.y]))
+    assert Choice(half).standing(task.module)[0] == 0.5
+    assert Choice(half, good).standing(task.module)[0] == 0.75
+    assert Choice(half, bad).standing(task.module)[0] == 0.25
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing() -> None:
+    """From a 25th at the start to the recipe's rate at three tenths, half of it in the middle of the
+    fall, 0 at the end.
+    """
+    recipe = Recipe(lr=0.5, schedule="onecycle")
+    rates = [rate(recipe, done) for done in (0.0, 0.15, 0.3, 0.65, 1.0)]
+    assert rates == pytest.approx([0.02, 0.26, 0.5, 0.25, 0.0], abs=1e-6)
