@@ -24,6 +24,7 @@ from airepair.engines.limits import MIB, Limits, Output, failure_of_exit, kernel
 from airepair.engines.local import Hear, failure_of
 from airepair.engines.memory_watch import too_much
 from airepair.engines.protocol import Failure, Finished, Ticket
+from airepair.engines.queue import Queue
 from airepair.errors import UsageError
 from airepair.records import Record
 from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
@@ -40,27 +41,21 @@ class Isolated:
 
     def __init__(self, cache: Path, limits: Limits = Limits(), *, hear: Hear = lambda _: Deaf()) -> None:  # noqa: B008 (frozen)
         self.cache, self.limits, self.hear = cache, limits, hear
-        self.waiting: dict[Ticket, CellSpec] = {}
-        self.count = 0
+        self.queue = Queue()
         self.server: Server | None = None
 
     def submit(self, spec: CellSpec) -> Ticket:
         """Queues the cell."""
-        ticket = Ticket(self.count, str(spec.case))
-        self.count += 1
-        self.waiting[ticket] = spec
-        return ticket
+        return self.queue.put(spec)
 
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
         """Runs the first of the cells that has not run; a timeout does not interrupt it."""
-        for ticket in tickets:
-            if ticket in self.waiting:
-                return [Finished(ticket, self._run(self.waiting.pop(ticket)))]
-        return []
+        taken = self.queue.take(tickets)
+        return [] if taken is None else [Finished(taken[0], self._run(taken[1]))]
 
     def close(self, force: bool = False) -> None:
         """Forgets what has not run, and ends the process that cells are forked from."""
-        self.waiting.clear()
+        self.queue.clear()
         if self.server is not None:
             self.server.end()
             self.server = None

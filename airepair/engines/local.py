@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airepair.engines.protocol import Failure, Finished, Ticket
+from airepair.engines.queue import Queue
 from airepair.errors import Unavailable, one_line
 from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.loading import Load
@@ -23,22 +24,16 @@ class Local:
 
     def __init__(self, cache: Path, *, hear: Hear = lambda _: Deaf(), load: Load | None = None) -> None:
         self.cache, self.hear, self.load = cache, hear, load
-        self.waiting: dict[Ticket, CellSpec] = {}
-        self.count = 0
+        self.queue = Queue()
 
     def submit(self, spec: CellSpec) -> Ticket:
         """Queues the cell."""
-        ticket = Ticket(self.count, str(spec.case))
-        self.count += 1
-        self.waiting[ticket] = spec
-        return ticket
+        return self.queue.put(spec)
 
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
         """Runs the first of the cells that has not run; a timeout does not interrupt it."""
-        for ticket in tickets:
-            if ticket in self.waiting:
-                return [Finished(ticket, self._run(self.waiting.pop(ticket)))]
-        return []
+        taken = self.queue.take(tickets)
+        return [] if taken is None else [Finished(taken[0], self._run(taken[1]))]
 
     def _run(self, spec: CellSpec) -> CellResult | Failure:
         try:
@@ -48,7 +43,7 @@ class Local:
 
     def close(self, force: bool = False) -> None:
         """Forgets what has not run."""
-        self.waiting.clear()
+        self.queue.clear()
 
 
 def failure_of(error: Exception) -> Failure:

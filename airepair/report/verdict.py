@@ -80,7 +80,9 @@ def _beside_control(asked: Sequence[Question]) -> str:
     if not any(q.told for q in compared):
         return f"No method differs significantly from fine-tuning on the same sources{_power(asked)}."
     beside = [q for q in compared if q.beside_random]
-    said = f"Better than fine-tuning on the same sources: {_sides([q for q in compared if q not in beside])}"
+    said = (
+        f"Better than fine-tuning on the same sources: {_sides([q for q in compared if not q.beside_random])}"
+    )
     if any(q.told for q in beside):
         said += (
             " With fewer training images than fine-tuning's first state, better than a random change of "

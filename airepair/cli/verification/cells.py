@@ -16,8 +16,8 @@ def run(specs: Path, records: Path) -> None:
     """Runs the cell of each line of `specs`; `records` gets each record as soon as it is there."""
     for line in specs.read_bytes().splitlines():
         spec = CellSpec.from_json(line)
-        device_of(spec.device)  # one thread on the CPU, as in the run whose bits are compared
         try:
+            device_of(spec.device)  # one thread on the CPU, as in the run whose bits are compared
             record = run_cell(spec, cache=cache()).record
         except AirepairError as error:
             record = Record(spec.case, "failed", one_line(error))

@@ -17,6 +17,7 @@ import pytest
 from airepair.case import Case
 from airepair.cli.main import main
 from airepair.cli.verification import mark as marks
+from airepair.cli.verification.cells import run as run_again
 from airepair.cli.verification.judging import judged
 from airepair.cli.verification.sample import drawn, hindrance, spec_of
 from airepair.records import Record, append, read
@@ -181,6 +182,17 @@ def test_a_sample_is_run_again_and_the_folder_is_marked(
         ran / "records.jsonl", dataclasses.replace(read([ran])[0][0], case=Case("digits", "fc", "noop", 99))
     )
     assert marks.read(ran) is None
+
+
+def test_a_cell_whose_device_is_not_here_fails_and_the_next_one_runs(place: Path, tmp_path: Path) -> None:
+    """It has a record that says why; the verification goes on."""
+    specs = [spec_of(r) for r in read([place / "out"])[0] if r.case.method == "noop"]
+    lines = [dataclasses.replace(specs[0], device="cuda:99").to_json(), specs[1].to_json()]
+    (tmp_path / "specs").write_bytes(b"\n".join(lines))
+    run_again(tmp_path / "specs", tmp_path / "records.jsonl")
+    first, second = read([tmp_path])[0]
+    assert (first.status, second.status) == ("failed", "repaired")
+    assert "cuda:99" in first.reason
 
 
 def test_a_repair_that_never_happened_is_contradicted(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
