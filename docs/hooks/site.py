@@ -28,6 +28,8 @@ TITLES = {
     "verdict": "Verdict",
     "false_positives": "How often equal models seem to differ",
     "makespan": "Makespans",
+    "scale": "Many records",
+    "score": "Mutants",
 }
 VERDICT = re.compile(r"(<!-- (reports/[\w/-]+\.md) -->\n)(<!-- end -->)")
 
@@ -68,8 +70,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def shown() -> list[Path]:
-    """The committed reports: tables as Markdown, and the picture."""
-    found = (p for kind in ("*.md", "*.svg") for p in (ROOT / "reports").rglob(kind))
+    """The committed reports: tables as Markdown, the picture, and the reasons that a page links."""
+    found = (p for kind in ("*.md", "*.svg", "*.toml") for p in (ROOT / "reports").rglob(kind))
     return sorted(p for p in found if p.relative_to(ROOT).parts[1] != "out")
 
 
