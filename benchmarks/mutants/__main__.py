@@ -3,7 +3,8 @@
 python -m benchmarks.mutants cover    the tests of the rooms once under coverage: which test runs which line
 python -m benchmarks.mutants run      300 mutants, drawn with a fixed seed
 python -m benchmarks.mutants run --again      the survivors once more, after new tests (cover these
-first: cover tests/methods/test_new.py)
+first: cover tests/methods/test_new.py); --again KEY ... those alone. In a new folder, --score takes
+the results of the others from the committed score
 python -m benchmarks.mutants page     the score, and the survivors with their reasons, into reports/mutants
 
 Stopped, `cover` and `run` go on where they were; `page --so-far` shows what there is.
@@ -19,10 +20,11 @@ from pathlib import Path
 from airepair.errors import AirepairError
 
 from .covering import cover, covered
-from .page import write
+from .page import SCORE, write
 from .trial import run
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "reports" / "mutants"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "python -m benchmarks.mutants", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("cover", "run", "page"))
-    parser.add_argument("tests", nargs="*", metavar="FILE", help="cover: these test files only")
+    parser.add_argument("tests", nargs="*", metavar="FILE", help="cover: these test files, or tests, only")
     parser.add_argument(
         "--out",
         type=Path,
@@ -41,7 +43,14 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=300, help="mutants (default: 300)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    parser.add_argument("--again", action="store_true", help="run: the survivors too")
+    parser.add_argument(
+        "--again", nargs="*", metavar="KEY", help="run: the survivors too (those whose keys begin so)"
+    )
+    parser.add_argument(
+        "--score",
+        action="store_true",
+        help="run: a new folder goes on from reports/mutants/score.json",
+    )
     parser.add_argument("--so-far", action="store_true", help="page: of a run that has not ended")
     options = parser.parse_args(words)
     folder = options.out.absolute()
@@ -49,11 +58,16 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.what == "cover":
             return cover(ROOT, folder / "coverage", options.tests)
         if options.what == "page":
-            share = write(folder, ROOT / "reports" / "mutants", options.seed, so_far=options.so_far)
+            share = write(folder, PAGE, options.seed, so_far=options.so_far)
             print(f"{100 * share:.1f} % noticed")
             return 0
         for result in run(
-            ROOT, folder, covered(folder / "coverage"), options.count, options.seed, again=options.again
+            ROOT,
+            folder,
+            covered(folder / "coverage"),
+            (options.count, options.seed),
+            again=options.again,
+            score=PAGE / SCORE if options.score else None,
         ):
             print(f"{result.status:9}{result.key}  {result.by or f'{result.tests} tests'}", flush=True)
     except AirepairError as error:

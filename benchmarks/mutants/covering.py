@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,16 +37,18 @@ ROOMS = (
 @dataclass(frozen=True)
 class Covered:
     """`lines`: file -> line -> the tests that run it ("" stands for what runs on import); `seconds`
-    of each test; the tests that `passed`.
+    of each test; the tests that `passed`; `importers`: file -> the tests of the files that imported it.
     """
 
     lines: Mapping[str, Mapping[int, Sequence[str]]]
     seconds: Mapping[str, float]
     passed: frozenset[str] = frozenset()
+    importers: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def of(self, mutant: Mutant) -> list[str]:
         """The tests of the mutant's line; of a line that runs on import those of the whole file, since
-        the test that happened to import it need not be about it.
+        the test that happened to import it need not be about it; of a file that is data alone, so that no
+        test runs a line of it, those that import it.
 
         At most BUDGET seconds of them.
         """
@@ -57,6 +59,7 @@ class Covered:
         found = {t for t in contexts if t}
         if not found or "" in contexts:
             found = {t for tests in lines.values() for t in tests if t}
+        found = found or set(self.importers.get(mutant.path, ()))
         own = f"test_{Path(mutant.path).stem}.py"
         chosen: list[str] = []
         total = 0.0
@@ -69,7 +72,7 @@ class Covered:
 
 
 def cover(root: Path, folder: Path, names: Sequence[str]) -> int:
-    """Runs the tests of these files under coverage, into `folder`; pytest's exit code.
+    """Runs the tests of these files (or single tests) under coverage, into `folder`; pytest's exit code.
 
     Without names those of ROOMS that the folder does not have yet, so that what was stopped goes on.
     """
@@ -78,7 +81,7 @@ def cover(root: Path, folder: Path, names: Sequence[str]) -> int:
     code = 0
     rooms = [p for room in ROOMS for p in sorted((root / "tests" / room).rglob("test_*.py"))]
     for name in names or [str(p.relative_to(root)) for p in rooms]:
-        stem = Path(name).with_suffix("").as_posix().replace("/", ".")
+        stem = name.replace(".py", "").replace("::", ".").replace("/", ".")
         if not names and (folder / f"{stem}.xml").exists():  # pytest writes it when it ends
             continue
         settings = folder / f"{stem}.rc"
@@ -104,15 +107,18 @@ def covered(folder: Path) -> Covered:
             f"{folder} has no coverage; accepted: a folder that `python -m benchmarks.mutants cover` has "
             f"filled"
         )
+    importers: dict[str, frozenset[str]] = defaultdict(frozenset)
     for file in (f for f in files if f.with_suffix(".xml").exists()):
         data = CoverageData(str(file))
         data.read()
+        own = frozenset(test for test, _, _ in _cases(file.with_suffix(".xml")))
         for name in data.measured_files():
+            importers[name] |= own
             for line, contexts in data.contexts_by_lineno(name).items():
                 lines[name][line] += [c.rpartition("|")[0] for c in contexts]
     cases = [case for file in folder.glob("*.xml") for case in _cases(file)]
     passed = frozenset(test for test, _, passes in cases if passes)
-    return Covered(lines, {test: time for test, time, _ in cases}, passed)
+    return Covered(lines, {test: time for test, time, _ in cases}, passed, importers)
 
 
 def _cases(file: Path) -> Iterable[tuple[str, float, bool]]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from airepair.errors import UsageError
 
-from .trial import COMMIT, DRAWN, Result, once_survived, results
+from .trial import COMMIT, DRAWN, Result, carried, once_survived, results
 
-REASONS = "survivors.toml"
+REASONS, SCORE = "survivors.toml", "score.json"
 
 
 def reasons(out: Path) -> dict[str, str]:
@@ -43,10 +43,13 @@ def write(folder: Path, out: Path, seed: int, *, so_far: bool = False) -> float:
     killed = sum(r.status != "survived" for r in ended.values())
     out.mkdir(parents=True, exist_ok=True)
     facts = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+    past = carried(folder)
     late = len(once_survived(folder) & {r.key for r in ended.values() if r.status != "survived"})
+    late += past["late"]
     facts |= {"seed": seed, "drawn": len(keys), "mutants": len(ended), "killed": killed, "late": late}
+    facts |= {"again": [run for run in past["runs"] if run["ended"]]}
     lines = [[r.key, r.status, r.by] for r in ended.values()]
-    (out / "score.json").write_text(json.dumps(facts | {"results": lines}, indent=1) + "\n", encoding="utf-8")
+    (out / SCORE).write_text(json.dumps(facts | {"results": lines}, indent=1) + "\n", encoding="utf-8")
     (out / "score.md").write_text(page(ended, reasons(out), facts), encoding="utf-8")
     return killed / len(ended)
 
@@ -67,6 +70,7 @@ def page(ended: Mapping[str, Result], why: Mapping[str, str], facts: Mapping[str
         f"one at a time (commit {str(facts['commit'])[:10]}{later}). "
         f"The tests noticed {killed}, "
         f"{100 * killed / len(ended):.1f} %.{_left(facts)}",
+        *map(_again, facts["again"]),
         "",
         "`python -m benchmarks.mutants cover`, `run` and `page` make this page; "
         "the reasons are in [survivors.toml](survivors.toml).",
@@ -91,6 +95,18 @@ def _left(facts: Mapping[str, Any]) -> str:
     again = f" {late} of them survived a first run, before tests were added or chosen anew." if late else ""
     rest = f" The other {left} of the {facts['drawn']} drawn have not been tried." if left else ""
     return again + rest
+
+
+def _again(run: Mapping[str, Any]) -> str:
+    """A line of the page: which survivors were tried again, when, and what became of them."""
+    ended: Mapping[str, str] = run["ended"]
+    killed = sum(status != "survived" for status in ended.values())
+    places = ", ".join(f"`{':'.join(key.split(':')[:2])}`" for key in ended)
+    later = ", with later tests" if run["dirty"] else ""
+    return (
+        f"\nTried again on {run['date']} (commit {str(run['commit'])[:10]}{later}), and {killed} of "
+        f"{len(ended)} noticed: {places}. The other results are those of the first commit."
+    )
 
 
 def _room(key: str) -> str:

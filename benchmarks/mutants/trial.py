@@ -12,11 +12,12 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from filelock import FileLock
@@ -30,6 +31,7 @@ from .mutate import Mutant
 from .scope import drawn
 
 DRAWN, RESULTS, SOUND, COMMIT, TREE = "drawn.json", "results.jsonl", "sound.txt", "commit.json", "tree"
+AGAIN = "again.json"  # of a folder that goes on from a committed score: what was tried since, and when
 # CPU seconds that a mutant's tests may take: so many times what they took before, and so many more
 FACTOR, LEAST = 4, 20
 PASSED = 0
@@ -95,23 +97,89 @@ def once_survived(folder: Path) -> set[str]:
     return {result.key for result in found if result.status == "survived"}
 
 
-def run(root: Path, folder: Path, tests: Covered, count: int, seed: int, *, again: bool) -> Iterator[Result]:
-    """Tries the mutants that have no result yet, with `again` the survivors too; each result is on
-    disk before the next begins.
+def carry(folder: Path, score: Path, drawn_: Sequence[Mutant]) -> None:
+    """Begins the folder with the results of a committed score, so that only what is asked for is tried.
+
+    Nothing if the folder has results. UsageError if the score is not of these mutants.
+    """
+    if (folder / RESULTS).exists():
+        return
+    facts = json.loads(score.read_text(encoding="utf-8"))
+    lines = [Result(key, status, by, 0) for key, status, by in facts.pop("results")]
+    if sorted(r.key for r in lines) != sorted(m.key for m in drawn_):
+        raise UsageError(
+            f"{score} is of another state of the code, or of another --count or --seed; accepted: a score "
+            f"of the mutants that are drawn now"
+        )
+    (folder / COMMIT).write_text(json.dumps({k: facts[k] for k in ("commit", "dirty")}), encoding="utf-8")
+    past = {"late": facts["late"], "runs": facts.get("again", [])}
+    (folder / AGAIN).write_text(json.dumps(past), encoding="utf-8")
+    text = "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+    (folder / RESULTS).write_text(text, encoding="utf-8")
+
+
+def carried(folder: Path) -> dict[str, Any]:
+    """The count of `late` kills of the score that the folder went on from, and the `runs` since."""
+    file = folder / AGAIN
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"late": 0, "runs": []}
+
+
+def _begin(folder: Path) -> None:
+    """Says which commit the results are of: all of them, or in a folder that goes on, the new ones."""
+    head, dirty = commit()
+    facts = {"commit": head, "dirty": dirty}
+    if not (folder / AGAIN).exists():
+        (folder / COMMIT).write_text(json.dumps(facts), encoding="utf-8")
+        return
+    past = carried(folder)
+    past["runs"].append(facts | {"date": datetime.now(UTC).date().isoformat(), "ended": {}})
+    (folder / AGAIN).write_text(json.dumps(past), encoding="utf-8")
+
+
+def _file(folder: Path, result: Result) -> None:
+    with (folder / RESULTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(result)) + "\n")
+    if (folder / AGAIN).exists():
+        past = carried(folder)
+        past["runs"][-1]["ended"][result.key] = result.status
+        (folder / AGAIN).write_text(json.dumps(past), encoding="utf-8")
+
+
+def run(
+    root: Path,
+    folder: Path,
+    tests: Covered,
+    draw: tuple[int, int],
+    *,
+    again: Sequence[str] | None,
+    score: Path | None = None,
+) -> Iterator[Result]:
+    """Tries the mutants that have no result yet; each result is on disk before the next begins.
+
+    `draw`: how many mutants, and the seed. `again`: survivors to try once more, those whose keys begin
+    with one of these words (() for all of them, None for no survivor). `score`: where a new folder
+    takes the results of the others from.
     """
     with FileLock(folder / "lock", timeout=0):
         tree = copied(root, folder)
+        found = of_folder(tree, folder, *draw)
+        if score is not None:
+            carry(folder, score, found)
         known = results(folder)
-        head, dirty = commit()
-        (folder / COMMIT).write_text(json.dumps({"commit": head, "dirty": dirty}), encoding="utf-8")
+        if lost := [word for word in again or () if not any(m.key.startswith(word) for m in found)]:
+            raise UsageError(f"no mutant {', '.join(lost)}; accepted: the beginning of a mutant's key")
+        _begin(folder)
         preload()
-        for mutant in of_folder(tree, folder, count, seed):
+        for mutant in found:
             before = known.get(mutant.key)
-            if before is None or (again and before.status == "survived"):
+            if before is None or (before.status == "survived" and _wanted(mutant.key, again)):
                 result = tried(tree, folder, mutant, tests)
-                with (folder / RESULTS).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(result)) + "\n")
+                _file(folder, result)
                 yield result
+
+
+def _wanted(key: str, again: Sequence[str] | None) -> bool:
+    return again is not None and (not again or key.startswith(tuple(again)))
 
 
 def tried(tree: Path, folder: Path, mutant: Mutant, tests: Covered) -> Result:

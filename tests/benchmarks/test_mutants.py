@@ -1,16 +1,18 @@
 """The mutation run: what counts as a mutant, which tests it gets, and how it ends."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from airepair.errors import UsageError
+from benchmarks.mutants import trial
 from benchmarks.mutants.covering import BUDGET, Covered, cover, covered
 from benchmarks.mutants.mutate import Mutant, mutants
-from benchmarks.mutants.page import write
+from benchmarks.mutants.page import SCORE, write
 from benchmarks.mutants.scope import SCOPE, drawn, everything, files
-from benchmarks.mutants.trial import COMMIT, DRAWN, RESULTS, SOUND, tried
+from benchmarks.mutants.trial import COMMIT, DRAWN, RESULTS, SOUND, Result, run, tried
 
 ROOT = Path(__file__).parents[2]
 SOURCE = '''"""A docstring with 1 + 1."""
@@ -135,7 +137,7 @@ def test_covering_says_which_test_runs_which_line_and_goes_on_where_it_was(tmp_p
     tests = tmp_path / "root" / "tests" / "metrics"
     tests.mkdir(parents=True)
     (tmp_path / "root" / "airepair").mkdir()
-    (tmp_path / "root" / "airepair" / "__init__.py").write_text("")
+    (tmp_path / "root" / "airepair" / "__init__.py").write_text("LIMIT = 1\n")
     (tmp_path / "root" / "airepair" / "m.py").write_text("def f():\n    return 1\n\ndef g():\n    return 2\n")
     (tests / "test_m.py").write_text(
         "from airepair.m import f, g\n\ndef test_f():\n    f()\n\n"
@@ -151,6 +153,8 @@ def test_covering_says_which_test_runs_which_line_and_goes_on_where_it_was(tmp_p
         == set(found.seconds)
         == {t for line in (2, 5) for t in found.lines["airepair/m.py"][line]}
     )
+    data = Mutant("airepair/__init__.py", 1, 0, 1, "2", "1 -> 2")
+    assert set(found.of(data)) == found.passed, "a file of data alone has the tests that import it"
     before = (out / "tests.metrics.test_m.xml").stat().st_mtime_ns
     assert cover(tmp_path / "root", out, []) == 0
     assert (out / "tests.metrics.test_m.xml").stat().st_mtime_ns == before
@@ -191,3 +195,46 @@ def test_the_page_wants_every_mutant_and_names_survivors_with_their_reasons(tmp_
         file.write(json.dumps({"key": keys[1], "status": "killed", "by": "t", "tests": 3}) + "\n")
     assert write(work, out, 0) == 1.0
     assert "noticed 2, 100.0 %. 1 of them survived a first run" in (out / "score.md").read_text()
+
+
+def test_a_new_folder_goes_on_from_a_committed_score_and_the_page_says_what_was_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the survivors that are named are tried; the page names them with the day and the commit."""
+    drawn_ = [Mutant("airepair/metrics/m.py", n, n, n + 1, "-", "+ -> -") for n in (1, 2, 3)]
+    monkeypatch.setattr(trial, "drawn", lambda *_: drawn_)
+    monkeypatch.setattr(trial, "copied", lambda _, folder: folder)
+    monkeypatch.setattr(trial, "preload", lambda: None)
+    monkeypatch.setattr(trial, "commit", lambda: ("fedcba9876543210", False))
+    monkeypatch.setattr(trial, "tried", lambda _t, _f, mutant, _c: Result(mutant.key, "killed", "t", 1))
+    page, work = tmp_path / "page", tmp_path / "work"
+    for folder in (page, work):
+        folder.mkdir()
+    keys = [m.key for m in drawn_]
+    facts = {"commit": "0123456789abcdef", "dirty": False, "seed": 0, "drawn": 3, "late": 1}
+    ends = [[keys[0], "killed", "t"], [keys[1], "survived", ""], [keys[2], "survived", ""]]
+    (page / SCORE).write_text(json.dumps(facts | {"results": ends}))
+
+    def again(*words: str) -> list[str]:
+        found = run(tmp_path, work, Covered({}, {}), (3, 0), again=words, score=page / SCORE)
+        return [result.key for result in found]
+
+    with pytest.raises(UsageError, match=r"no mutant airepair/gone\.py"):
+        again("airepair/gone.py")
+    assert again("airepair/metrics/m.py:3:") == [keys[2]]
+    assert again("airepair/metrics/m.py:3:") == []
+    assert write(work, page, 0) == pytest.approx(2 / 3)
+    text = (page / "score.md").read_text()
+    assert "(commit 0123456789). The tests noticed 2, 66.7 %. 2 of them survived a first run" in text
+    assert "(commit fedcba9876), and 1 of 1 noticed: `airepair/metrics/m.py:3`." in text
+    shutil.rmtree(work)
+    work.mkdir()
+    assert again() == [keys[1]]
+    assert write(work, page, 0) == 1.0
+    runs = json.loads((page / SCORE).read_text())["again"]
+    assert [run_["ended"] for run_ in runs] == [{keys[2]: "killed"}, {keys[1]: "killed"}]
+    monkeypatch.setattr(trial, "drawn", lambda *_: drawn_[:2])
+    shutil.rmtree(work)
+    work.mkdir()
+    with pytest.raises(UsageError, match="of another state of the code"):
+        again()
