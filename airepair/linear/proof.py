@@ -14,7 +14,7 @@ from airepair.errors import Unsupported
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.program import Constraints, Solution, solve
 
-CERTAIN = 1e-6  # relative duality gap below which an optimum counts as proved; those of digits lie below 1e-8
+CERTAIN = 1e-6  # relative duality gap up to which an optimum counts as proved; those of digits lie below 1e-8
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm, Program
 from airepair.linear.margins import Array, Index, Margins, orders, winning
 from airepair.linear.program import Solution, solve
-from airepair.linear.proof import Plan, settle, verdict
+from airepair.linear.proof import CERTAIN, Plan, settle, verdict
 from airepair.methods.aprnn import APRNN
 from airepair.methods.minimal import Minimal
 from airepair.methods.prdnn import PRDNN
@@ -134,6 +134,16 @@ def test_an_optimum_that_is_not_certified_is_not_called_proved() -> None:
     """The verdict follows the gap."""
     found = solve(by_hand([[1.0]], [2.0]), Norm("l1"), Limits())
     assert verdict(found) == "proved optimal"
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -3.0])
+def test_a_gap_of_exactly_the_limit_is_proved_and_the_next_number_is_not(value: float) -> None:
+    """The claim is that at most so much less is possible; a gap that is no number proves nothing."""
+    found = solve(by_hand([[1.0]], [2.0]), Norm("l1"), Limits())
+    limit = CERTAIN * (1 + abs(value))
+    assert verdict(replace(found, value=value, gap=limit)) == "proved optimal"
+    for gap in (np.nextafter(limit, 1.0), float("nan")):
+        assert "not closed" in verdict(replace(found, value=value, gap=gap))
     assert "according to the solver" in verdict(replace(found, gap=1e-3))
 
 
