@@ -17,9 +17,9 @@ from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, status
 from airepair.report.claims import claims, column_notes
 from airepair.report.facts import (
-    FLAG,
-    FLAGGED,
     category,
+    flag,
+    flag_notes,
     marked,
     settings,
     temperature_alone,
@@ -37,6 +37,7 @@ from airepair.report.ordering import (
 from airepair.report.states import State, states
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, numbers, spread
 
+FLAGS = {True: "temperature alone", None: "temperature alone: unknown", False: ""}
 HEADINGS = {
     "accuracy": Heading("Accuracy", "all"),
     "top5": Heading("Accuracy", "top 5"),
@@ -162,7 +163,7 @@ def _row(
     method: str,
     records: list[Record],
     metrics: list[str],
-    best: dict[str, float | None],
+    best: dict[str, Sample | None],
     rule: bool,
 ) -> Row:
     shown = []
@@ -171,15 +172,15 @@ def _row(
         found = state.sample(metric, scale)
         text = spread(found, sign=sign, usual=len(records)) if found else "missing"
         final = state.kind == "final"
-        flag = FLAG if final and metric == "constraint" and temperature_alone(records) else ""
+        mark = flag(records) if final and metric == "constraint" else ""
         top = (
             final
             and found is not None
             and not wrecked(records)
-            and best[metric] is not None
-            and round(found.mean, 2) == best[metric]
+            and (first := best[metric]) is not None
+            and (round(found.mean, 2), found.n) == (round(first.mean, 2), first.n)
         )
-        shown.append(Entry(text + flag, top))
+        shown.append(Entry(text + mark, top))
     shown.append(Entry(f"{state.images.mean:,.0f}" if state.images else ""))
     names = {
         "final": marked(method_title(method), records),
@@ -191,24 +192,21 @@ def _row(
     )
 
 
-def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> float | None:
+def _best(cells: Grid, place: Column, metric: str, base: Sample | None) -> Sample | None:
     """The best value of the metric over the repaired models as printed, if it is better than the
-    subject's own.
+    subject's own; a method that lacks it at a seed of another one is not the best.
     """
     entry = _registered().get(metric)
     if entry is None or entry.better == "none" or base is None:
         return None
     scale, _ = unit(metric)
     sound = [m for m in cells.methods if not wrecked(cells.cell(place, m))]
-    means = [
-        round(s.mean, 2)
-        for m in sound
-        for state in states(cells, place, m)[:1]
-        if (s := state.sample(metric, scale))
-    ]
-    start, pick = round(base.mean * scale / 100, 2), max if entry.better == "higher" else min
-    top = pick(means, default=start)
-    return top if (top > start if entry.better == "higher" else top < start) else None
+    found = [s for m in sound for state in states(cells, place, m)[:1] if (s := state.sample(metric, scale))]
+    most = max((s.n for s in found), default=0)
+    way = 1 if entry.better == "higher" else -1
+    top = max((s for s in found if s.n == most), key=lambda s: way * s.mean, default=None)
+    start = round(base.mean * scale / 100, 2)
+    return top if top and way * round(top.mean, 2) > way * start else None
 
 
 def _notes(cells: Grid, place: Column) -> Iterator[str]:
@@ -218,8 +216,7 @@ def _notes(cells: Grid, place: Column) -> Iterator[str]:
         " weight modifications a random change of the same norm (of each tensor)."
     )
     yield from wreck_note(cells)
-    if any(temperature_alone(cells.cell(place, m)) for m in cells.methods):
-        yield FLAGGED
+    yield from flag_notes(cells.cell(place, m) for m in cells.methods)
     pairs = sorted({tuple(p) for r in cells.records if (p := r.subject.get("pair"))})
     if pairs:
         yield f"Confusion pair (a, b): classes {', '.join(f'{a} and {b}' for a, b in pairs)}."
@@ -265,7 +262,7 @@ def _tidy(cells: Grid, place: Column, order: list[str], metrics: list[str]) -> I
             }
         for state in found:
             label = "final" if state.kind == "final" else f"{state.kind}: {state.label}"
-            flag = "temperature alone" if state.kind == "final" and temperature_alone(records) else ""
+            mark = FLAGS[temperature_alone(records)] if state.kind == "final" else ""
             for metric in metrics:
                 values = state.sample(metric, unit(metric)[0])
                 yield start | {
@@ -274,5 +271,5 @@ def _tidy(cells: Grid, place: Column, order: list[str], metrics: list[str]) -> I
                     **numbers(values),
                     "training_images": fixed(state.images.mean, 0) if state.images else None,
                     "status": "repaired" if values else "missing",
-                    "flag": flag if metric == "constraint" else "",
+                    "flag": mark if metric == "constraint" else "",
                 }

@@ -16,6 +16,11 @@ FLAGGED = (
     f"{FLAG} The gain vanishes under temperature scaling fitted on validation: "
     f"rescaling the logits alone would produce it."
 )
+UNKNOWN = "‡?"
+UNKNOWN_NOTE = (
+    f"{UNKNOWN} The constraint accuracy under temperature scaling is missing for at least one seed: "
+    f"rescaling the logits alone might produce the gain."
+)
 
 WRECK = "✗"
 WRECKED = (
@@ -38,14 +43,30 @@ def wreck_note(cells: Grid) -> tuple[str, ...]:
     return (WRECKED,) if wrecked(cells.records) else ()
 
 
-def temperature_alone(records: list[Record]) -> bool:
+def temperature_alone(records: Iterable[Record]) -> bool | None:
     """Whether the constraint gained on average but not at the best temperature: over-confidence,
-    not repair.
+    not repair. None if it gained and the tempered gain of some seed is missing.
     """
-    plain, tempered = (
-        sample(records, partial(gain, metric=m)) for m in ("constraint", "constraint_tempered")
-    )
-    return plain is not None and tempered is not None and plain.mean > 0 and tempered.mean <= 0
+    ran = list(records)
+    plain = sample(ran, partial(gain, metric="constraint"))
+    if plain is None or plain.mean <= 0:
+        return False
+    having = [r for r in ran if gain(r, "constraint") is not None]
+    tempered = sample(having, partial(gain, metric="constraint_tempered"))
+    if tempered is None or tempered.n < plain.n:
+        return None
+    return tempered.mean <= 0
+
+
+def flag(records: Iterable[Record]) -> str:
+    """The mark of a cell's constraint gain: a temperature alone would give it, or that is unknown."""
+    return {True: FLAG, None: UNKNOWN, False: ""}[temperature_alone(records)]
+
+
+def flag_notes(of: Iterable[Iterable[Record]]) -> list[str]:
+    """What the marks of these cells say."""
+    marks = {flag(records) for records in of}
+    return [note for mark, note in ((FLAG, FLAGGED), (UNKNOWN, UNKNOWN_NOTE)) if mark in marks]
 
 
 def settings(records: Iterable[Record]) -> str:

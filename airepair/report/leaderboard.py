@@ -19,12 +19,11 @@ from airepair.report.claims import claims, column_notes
 from airepair.report.costs import COLUMNS
 from airepair.report.curves import HEIGHT, WIDTH, Curve, curve
 from airepair.report.facts import (
-    FLAG,
-    FLAGGED,
     category,
+    flag,
+    flag_notes,
     marked,
     settings,
-    temperature_alone,
     wreck_note,
     wrecked,
 )
@@ -155,8 +154,7 @@ def _about(cells: Grid) -> str:
 
 def _marks(cells: Grid) -> list[str]:
     """What the marks in the sortable table say."""
-    alone = any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods)
-    return [*wreck_note(cells), *([FLAGGED] if alone else [])]
+    return [*wreck_note(cells), *flag_notes(cells.cell(p, m) for p in cells.columns for m in cells.methods)]
 
 
 def _subject(cells: Grid, place: Column, runs: Sequence[Path]) -> Subject:
@@ -240,7 +238,7 @@ def _values(cells: Grid, place: Column, method: str, records: list[Record]) -> t
         gained("accuracy"),
         scored("net_change", sign=True),
         _value(beside.sample("net_change", 100) if beside else None, 2, sign=True),
-        gained("constraint") + (FLAG if temperature_alone(records) else ""),
+        gained("constraint") + flag(records),
         gained("constraint_tempered"),
         scored("repair_rate"),
         scored("generalisation"),

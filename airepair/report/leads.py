@@ -1,14 +1,16 @@
 """The best method of each column against the second: whether the difference is significant.
 
-What wrecks the model is never the best.
+What wrecks the model is never the best, nor is a method that lacks a seed of its column: its mean
+is over other seeds. But it may be the second, on the seeds that it has.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
-from airepair.report.cells import Grid, gain, sample
+from airepair.report.cells import Grid, gain
 from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.facts import wrecked
 from airepair.report.ordering import Column
@@ -41,15 +43,38 @@ def leads(cells: Grid, metric: str) -> list[Lead]:
 
 
 def _lead(cells: Grid, place: Column, metric: str) -> Lead | None:
-    means = {
-        m: s.mean
-        for m in cells.methods
-        if (s := sample(cells.cell(place, m), partial(gain, metric=metric)))
-        and not wrecked(cells.cell(place, m))
-    }
-    ranked = sorted(means, key=lambda m: -means[m])[:2]
-    if len(ranked) < 2 or means[ranked[0]] <= 0:
+    gains = {m: _gains(cells, place, m, metric) for m in cells.methods if not wrecked(cells.cell(place, m))}
+    seeds = set().union(*gains.values())
+    complete = [m for m, found in gains.items() if found and found.keys() == seeds]
+    if not complete:
         return None
-    own, others = ({r.case.seed: r for r in cells.cell(place, m) if r.status == "repaired"} for m in ranked)
+    first = max(complete, key=lambda m: _mean(gains[m]))
+    ahead = {
+        m: _mean({s: gains[first][s] - g for s, g in found.items()})
+        for m, found in gains.items()
+        if m != first and found
+    }
+    if not ahead or _mean(gains[first]) <= 0:
+        return None
+    second = min(ahead, key=lambda m: ahead[m])
+    own, others = (
+        {r.case.seed: r for r in cells.cell(place, m) if r.case.seed in gains[m]} for m in (first, second)
+    )
     found = compared([(after(own[s]), after(others[s])) for s in own if s in others], metric)
-    return Lead(place, metric, ranked[0], ranked[1], found) if found else None
+    return Lead(place, metric, first, second, found) if found else None
+
+
+def short(cells: Grid, place: Column, metric: str) -> list[str]:
+    """The methods that have a gain at some seeds of the column but not at all of them."""
+    gains = {m: _gains(cells, place, m, metric) for m in cells.methods}
+    seeds = set().union(*gains.values())
+    return [m for m, found in gains.items() if found and found.keys() != seeds]
+
+
+def _gains(cells: Grid, place: Column, method: str, metric: str) -> dict[int, float]:
+    """Seed -> gain, where the method has one."""
+    return {r.case.seed: g for r in cells.cell(place, method) if (g := gain(r, metric)) is not None}
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return math.fsum(values.values()) / len(values)

@@ -170,15 +170,21 @@ def _judged(cells: Grid, place: Column) -> str:
 def recommendation(cells: Grid, place: Column) -> str:
     """What to use for the subject, and what the records say for and against it."""
     found = candidates(cells, place)
-    methods = [c for c in found if not c.control and not c.wrecks]
+    most = max((len(c.seeds) for c in found), default=0)
+    sound = [c for c in found if not c.control and not c.wrecks]
+    methods = [c for c in sound if len(c.seeds) == most]
     controls = [c for c in found if c.control and c.method != NOTHING]
+    if sound and not methods:
+        names = ", ".join(c.text for c in sound)
+        return f"no repair method has a result at each of the {most} seeds; on fewer: {names}."
     if not methods:
         return "no repair method has a result here" + (
             f"; the best control was {controls[0].text}." if controls else "."
         )
-    best, bar = methods[0], next(iter(controls), None)
+    best = methods[0]
+    bar = min(controls, key=lambda c: _ahead(best, c), default=None)
     sentences = [_choice(best, bar, len(methods))]
-    used = best if bar is None or best.gain > bar.gain else bar
+    used = best if bar is None or _ahead(best, bar) > 0 else bar
     if max(best.gain, bar.gain if bar else 0) > 0:
         sentences.append(_price(used))
     sentences.append(_prior(place, methods))
@@ -186,6 +192,8 @@ def recommendation(cells: Grid, place: Column) -> str:
         sentences.append(
             "finetune, the control, was not run: plain training may do as well (--method finetune)."
         )
+    if names := [f"{method_title(c.method)} ({len(c.seeds)})" for c in sound if c not in methods]:
+        sentences.append(f"Not judged, with fewer than the {most} seeds: {', '.join(names)}.")
     if names := [method_title(c.method) for c in found if c.wrecks]:
         sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(names)}.")
     return " ".join(s for s in sentences if s)
@@ -197,11 +205,11 @@ def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
         return f"keep the model unchanged: no method that ran improves it; the best was {best.text}."
     if bar is None:
         return f"use {best.text}.{_open(best)}"
-    if bar.gain >= best.gain:
+    if _ahead(best, bar) <= 0:
         return f"use {bar.text}. No repair method beat it; best was {best.text}.{_open(bar)}"
     low, high = _difference(best, bar, methods)
     interval = (
-        f"{fixed(best.gain - bar.gain, 2, True)}, "
+        f"{fixed(_ahead(best, bar), 2, True)}, "
         f"interval {fixed(low, 2, True)}..{fixed(high, 2, True)} for the best of {methods}"
     )
     if low > 0:
@@ -212,6 +220,14 @@ def _choice(best: Candidate, bar: Candidate | None, methods: int) -> str:
     )
 
 
+def _ahead(best: Candidate, bar: Candidate) -> float:
+    """The gain over the bar's, over the seeds of both if they share any."""
+    seeds = sorted(best.seeds.keys() & bar.seeds.keys())
+    if not seeds:
+        return best.gain - bar.gain
+    return math.fsum(best.seeds[s] - bar.seeds[s] for s in seeds) / len(seeds)
+
+
 def _difference(best: Candidate, bar: Candidate, methods: int) -> tuple[float, float]:
     """The interval of the gain over the bar, at the 95 % level for the best of so many: over the
     seeds of both, else from both intervals.
@@ -219,9 +235,9 @@ def _difference(best: Candidate, bar: Candidate, methods: int) -> tuple[float, f
     tail, seeds = 1 - 0.025 / methods, sorted(best.seeds.keys() & bar.seeds.keys())
     if len(seeds) > 1:
         found = [best.seeds[s] - bar.seeds[s] for s in seeds]
-        mean, half = math.fsum(found) / len(found), float(t.ppf(tail, len(found) - 1)) * _error(found)
+        mean, half = _ahead(best, bar), float(t.ppf(tail, len(found) - 1)) * _error(found)
         return mean - half, mean + half
-    mean = best.gain - bar.gain
+    mean = _ahead(best, bar)
     half = math.hypot(best.high - best.gain, bar.high - bar.gain) * float(norm.ppf(tail) / norm.ppf(0.975))
     return mean - half, mean + half
 

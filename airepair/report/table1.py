@@ -18,8 +18,8 @@ from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.claims import claims, column_notes, commit
 from airepair.report.comparison import LEVEL
-from airepair.report.facts import FLAG, FLAGGED, conditions, marked, temperature_alone, wreck_note
-from airepair.report.leads import leads
+from airepair.report.facts import conditions, flag, flag_notes, marked, wreck_note
+from airepair.report.leads import leads, short
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paper import Paper
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, numbers, spread
@@ -30,6 +30,8 @@ READING = (
     f"paired tests, with Holm's"
     " correction over the columns), accuracy and constraint separately; controls are eligible."
 )
+
+SHORT = "Not bold, because seeds of its column are missing: {}."
 
 
 def table1(cells: Grid, paper: Paper) -> Table:
@@ -58,7 +60,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
                     if found
                     else status(records)
                 )
-                text += FLAG if metric == "constraint" and temperature_alone(records) else ""
+                text += flag(records) if metric == "constraint" else ""
                 entries.append(Entry(marked(text, records), top, paper.text(place, method, metric)))
             rows.append(Row((method_title(method), label), tuple(entries), rule=label == "Acc."))
     headings = tuple(
@@ -103,9 +105,11 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
     notes = [READING] if cells.columns else []
+    lacking = dict.fromkeys(m for k in METRICS for p in cells.columns for m in short(cells, p, k))
+    if lacking:
+        notes.append(SHORT.format(", ".join(map(method_title, lacking))))
     notes += wreck_note(cells)
-    if any(temperature_alone(cells.cell(p, m)) for p in cells.columns for m in cells.methods):
-        notes.append(FLAGGED)
+    notes += flag_notes(cells.cell(p, m) for p in cells.columns for m in cells.methods)
     if any(p in paper.columns for p in cells.columns):
         notes.append(
             "In brackets: the paper's own number for the same data set, model and method (its n and "

@@ -8,12 +8,12 @@ percent: 100 is the twin. Collateral is the accuracy lost on the other test inpu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from airepair.records import Record
 from airepair.report import retrain
-from airepair.report.cells import Grid, column, sample, score, status
+from airepair.report.cells import Grid, Sample, column, sample, score, status
 from airepair.report.claims import claims
 from airepair.report.facts import category, marked, wreck_note, wrecked
 from airepair.report.ordering import (
@@ -100,8 +100,7 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
         if metric not in ALWAYS and not any(metric in r.after for r in cells.of(place)):
             continue
         found = {m: sample(cells.cell(place, m), partial(score, metric=metric), 100) for m in methods}
-        sound = [s for m, s in found.items() if s and not wrecked(cells.cell(place, m))]
-        top = max((round(s.mean, 2) for s in sound), default=0.0) if metric == "recovery" else 0.0
+        best = _best(cells, place, found) if metric == "recovery" else set()
         entries = []
         for method in methods:
             value, records = found[method], cells.cell(place, method)
@@ -110,9 +109,19 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
                 if value
                 else status(records)
             )
-            best = value is not None and not wrecked(records) and top > 0 and round(value.mean, 2) == top
-            entries.append(Entry(marked(text, records), best))
+            entries.append(Entry(marked(text, records), method in best))
         yield Row((*labels, title), tuple(entries), rule=metric == "recovery")
+
+
+def _best(cells: Grid, place: Column, found: Mapping[str, Sample | None]) -> set[str]:
+    """The methods with the best value as printed, if it is above zero; never one that wrecks the
+    model, nor one that lacks a seed of another.
+    """
+    sound = {m: s for m, s in found.items() if s and not wrecked(cells.cell(place, m))}
+    most = max((s.n for s in sound.values()), default=0)
+    means = {m: round(s.mean, 2) for m, s in sound.items() if s.n == most}
+    top = max(means.values(), default=0.0)
+    return {m for m, mean in means.items() if mean == top > 0}
 
 
 def _others(records: list[Record]) -> dict[str, int]:

@@ -127,7 +127,7 @@ def _named(found: Sequence[Question]) -> str:
 
 def _cost(cells: Grid, asked: Sequence[Question]) -> str:
     """What the methods that beat their control cost and break; if there are none, what the repair
-    method with the largest mean gain does.
+    method with the largest mean gain does, of those with the most seeds.
     """
     places = healthy(cells) or cells.columns
     won = sorted((q for q in asked if q.kind == CONTROL and q.told == 1), key=lambda q: q.beside_random)
@@ -139,6 +139,8 @@ def _cost(cells: Grid, asked: Sequence[Question]) -> str:
         for m, v in by_gain(cells.plain, places).items()
         if category(cells, m) != "control" and m not in CONTROLS
     }
+    seeds = {m: sum(s.n for p in places if (s := gained(cells, p, m)) is not None) for m in repairs}
+    repairs = {m: v for m, v in repairs.items() if seeds[m] == max(seeds.values())}
     if not repairs:
         return ""
     best = max(repairs, key=lambda m: repairs[m])

@@ -14,8 +14,8 @@ from airepair.records import SAME_NORM, Phase
 from airepair.report import render
 from airepair.report.cells import grid
 from airepair.report.costs import costs
-from airepair.report.extended import FLAG, extended
-from airepair.report.facts import settings, temperature_alone
+from airepair.report.extended import extended
+from airepair.report.facts import FLAG, settings, temperature_alone
 from airepair.report.states import largest_within, states
 from airepair.report.table import Table
 from tests.report_records import BEFORE, example, phases, record
@@ -180,3 +180,16 @@ def test_a_phase_that_one_seed_lacks_shows_its_n() -> None:
     ]
     row = next(r for r in extended(grid(records))[0].rows if "adjustment" in r.labels[1])
     assert row.entries[0].text == "81.00 (n=1)"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_method_that_lacks_a_seed_has_not_the_best_value(seeds: int) -> None:
+    """DL2 is better, at the seeds that it has."""
+    records = [
+        record(f"digits-cnn-{m}-s{s}", gains={"accuracy": g})
+        for m, g, n in (("finetune", 0.05, 2), ("dl2", 0.09, seeds))
+        for s in range(n)
+    ]
+    (table,) = extended(grid(records))
+    best = [r.labels[1] for r in table.rows if r.entries[0].best]
+    assert best == (["DL2"] if seeds == 2 else ["finetune"])

@@ -20,6 +20,7 @@ from airepair.records import Record
 from airepair.report import paper as paper_table
 from airepair.report import render, terminal, write_all
 from airepair.report.cells import grid
+from airepair.report.facts import UNKNOWN_NOTE
 from airepair.report.latex import escape as latex_escape
 from airepair.report.markdown import escape as markdown_escape
 from airepair.report.table import Table, fixed
@@ -144,6 +145,29 @@ def test_the_best_gain_of_a_column_is_bold_if_it_can_be_told_from_the_second() -
         assert not any(e.best for row in made(led(gains)).rows for e in row.entries)
 
 
+def test_a_method_that_lacks_a_seed_is_not_the_best() -> None:
+    """It crashed where the repair is hard, so its mean is the largest: the bold gain is that of the best
+    method with all seeds, if it is ahead of the other on the seeds that both have.
+    """
+    easy = [0.05 + 0.001 * s for s in range(8)] + [-0.1, -0.1]
+    ahead = [g + 0.02 for g in easy]
+    for lacking, bold in (([0.06] * 8, True), ([g + 0.03 for g in easy[:8]], False)):
+        table = made(led({"finetune": easy, "dl2": ahead, "apricot": lacking}))
+        assert not entry(table, "Apricot", "Acc.", 0).best
+        assert entry(table, "DL2", "Acc.", 0).best is bold
+        assert any("seeds of its column are missing: Apricot." in n for n in table.notes)
+    whole = made(led({"finetune": easy, "dl2": ahead, "apricot": [0.06] * 10}))
+    assert entry(whole, "Apricot", "Acc.", 0).text.startswith("+6.00")
+    assert not any("missing" in n for n in whole.notes)
+
+
+def test_a_column_without_a_complete_method_has_no_best() -> None:
+    """One that ran at seeds 0 to 7 and one that ran at 2 to 9 are not compared."""
+    early = led({"dl2": [0.07 + 0.001 * s for s in range(8)]})
+    late = [record(f"digits-fc-finetune-s{s}", gains={"accuracy": 0.01 + 0.001 * s}) for s in range(2, 10)]
+    assert not any(e.best for row in made(early + late).rows for e in row.entries)
+
+
 def test_the_lead_is_corrected_for_the_columns() -> None:
     """The same lead in one column is told (p = 2 / 2^6), in two columns it is not (twice that is
     above .05).
@@ -183,6 +207,20 @@ def test_a_constraint_gain_that_a_temperature_gives_is_flagged_where_it_is_read(
     assert [entry(table, m, "Const.", 0).text for m in ("DL2", "Apricot")] == ["+20.00‡", "+20.00"]
     assert "‡" not in entry(table, "DL2", "Acc.", 0).text
     assert any(n.startswith("‡") for n in table.notes)
+
+
+def test_a_constraint_gain_without_its_tempered_score_is_flagged_as_unknown() -> None:
+    """At one seed is enough; a loss needs no mark."""
+    records = [
+        record(f"digits-cnn-dl2-s{s}", gains={"constraint": 0.2, "constraint_tempered": 0.1}) for s in (0, 1)
+    ]
+    assert entry(made(records), "DL2", "Const.", 0).text == "+20.00 ± 0.00"
+    after = {k: v for k, v in records[1].after.items() if k != "constraint_tempered"}
+    unknown = [records[0], dataclasses.replace(records[1], after=after)]
+    assert entry(made(unknown), "DL2", "Const.", 0).text == "+20.00 ± 0.00‡?"
+    assert [n for n in made(unknown).notes if n.startswith("‡")] == [UNKNOWN_NOTE]
+    lost = [dataclasses.replace(r, after=r.after | {"constraint": 0.1}) for r in unknown]
+    assert "‡" not in entry(made(lost), "DL2", "Const.", 0).text
 
 
 def test_the_claim_line_is_complete() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def test_the_best_recovery_stands_out_if_above_zero() -> None:
     """finetune is best on the imbalance; where everything recovers nothing, nothing is best."""
     best = {r.labels[1]: [e.best for e in r.entries] for r in made().rows if r.labels[2] == "recovery"}
     assert best == {"imbalanced (0.1)": [False, True, False], "backdoor (4x4 patch)": [False, False, False]}
+
+
+def test_a_method_that_lacks_a_seed_has_not_the_best_recovery() -> None:
+    """apricot recovers most, at the one seed that it has."""
+    lucky = {"digits-cnn+imbalanced-apricot-s0": {"recovery": 0.9, "collateral": 0.0}}
+    records = [dataclasses.replace(r, after=r.after | lucky.get(r.key, {})) for r in example()]
+    table = table2(grid(records))
+    assert table is not None
+    found = next(r for r in table.rows if r.labels[1:] == ("imbalanced (0.1)", "recovery"))
+    assert [e.best for e in found.entries] == [False, True, False]
+    assert found.entries[2].text.startswith("90.00 (n=1")
 
 
 def test_faults_stand_in_table_two_and_plain_columns_in_table_one() -> None:

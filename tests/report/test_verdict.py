@@ -221,3 +221,22 @@ def test_an_interval_is_of_the_number_that_is_judged() -> None:
     assert (found[0].low, found[0].high) == (found[1].low, found[1].high)
     assert found[2].gain == pytest.approx((5 + 50) / 2)
     assert found[0].gain == found[1].gain == pytest.approx(5)
+
+
+def test_a_method_that_lacks_seeds_is_neither_recommended_nor_the_largest_gain() -> None:
+    """It failed where the repair is hard; the sentence names it. A control that lacks seeds stays the
+    bar, on the seeds that both have.
+    """
+    gains = (0.10, 0.02, 0.03, 0.01)
+    records = [cell("memit", g, s) for s, g in enumerate(gains)] + [cell("dl2", 0.09, 0)]
+    (text,) = recommendations(grid(records))
+    assert "use memit (+4.00" in text
+    assert "Not judged, with fewer than the 4 seeds: DL2 (1)." in text
+    assert "Largest mean gain of a repair method: memit, +4.00 points" in " ".join(verdict(grid(records)))
+    beside = [cell("finetune", 0.09, s, category="control") for s in (0,)]
+    (text,) = recommendations(grid(records + beside))
+    assert "memit" in text.partition("finetune")[0]
+    assert "+1.00, interval" in text
+    noop = [cell("noop", 0.0, s, category="control") for s in range(4)]
+    (text,) = recommendations(grid([*noop, cell("dl2", 0.09, 0)]))
+    assert "no repair method has a result at each of the 4 seeds; on fewer: DL2 (+9.00" in text
