@@ -175,8 +175,8 @@ def recommendation(cells: Grid, place: Column) -> str:
     methods = [c for c in sound if len(c.seeds) == most]
     controls = [c for c in found if c.control and c.method != NOTHING]
     if sound and not methods:
-        names = ", ".join(c.text for c in sound)
-        return f"no repair method has a result at each of the {most} seeds; on fewer: {names}."
+        fewer = ", ".join(c.text for c in sound)
+        return f"no repair method has a result at each of the {most} seeds; on fewer: {fewer}."
     if not methods:
         return "no repair method has a result here" + (
             f"; the best control was {controls[0].text}." if controls else "."
@@ -192,7 +192,8 @@ def recommendation(cells: Grid, place: Column) -> str:
         sentences.append(
             "finetune, the control, was not run: plain training may do as well (--method finetune)."
         )
-    if names := [f"{method_title(c.method)} ({len(c.seeds)})" for c in sound if c not in methods]:
+    names = [f"{method_title(c.method)} ({len(c.seeds)})" for c in sound if c not in methods]
+    if names:
         sentences.append(f"Not judged, with fewer than the {most} seeds: {', '.join(names)}.")
     if names := [method_title(c.method) for c in found if c.wrecks]:
         sentences.append(f"Wrecks the model (accuracy under half of before): {', '.join(names)}.")
