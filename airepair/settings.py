@@ -22,7 +22,7 @@ from airepair.errors import choose
 from airepair.host.validation import Count, NotNegative, Word, checked, toml_file
 
 # The profiles whose cells have the same bits on every x86-64 processor
-# (airepair/arithmetic/setup.py), if nobody asks for --native.
+# (airepair/host/arithmetic/setup.py), if nobody asks for --native.
 PORTABLE = ("smoke", "digits")
 
 

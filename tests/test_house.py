@@ -28,8 +28,8 @@ FILES = {
 }
 
 # Ceilings only fall: whoever gets below one lowers it.
-ARROWS = 167  # between rooms and nouns (244 before the move; the aim is 150)
-ARROWS_OF_ROOMS = 91  # without those to the nouns, which everybody may import
+ARROWS = 160  # between rooms and nouns (244 before the move; the aim is 150)
+ARROWS_OF_ROOMS = 84  # without those to the nouns, which everybody may import
 IN_FUNCTIONS = 52  # import statements within functions (122 of 1,011 at first)
 # Files that one fc/finetune cell enters beside metrics/, report/ and what these call: as a worker runs
 # it, whose subject is loaded and whose column's budgets are known (88 before, the aim is 35), and with
@@ -47,7 +47,7 @@ LATE_LIBRARIES = {
 }
 # Modules with another import in a function, and why.
 LATE = {
-    "arithmetic.setup": "metadata of packages are half of what `airepair --help` would take",
+    "host.arithmetic.setup": "metadata of packages are half of what `airepair --help` would take",
     "cli.repair.targets": "the selection of cells knows names without torch",
     "cli.verify": "records are read and checked without torch",
     "data": "the grid knows names without torch and numpy",

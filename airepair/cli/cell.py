@@ -13,9 +13,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from airepair.arithmetic.setup import set_up
 from airepair.cli.flags import add_flags
 from airepair.errors import UsageError
+from airepair.host.arithmetic.setup import set_up
 from airepair.runner.cell import CellSpec
 from airepair.runner.device import check_device
 from airepair.settings import wants_portable

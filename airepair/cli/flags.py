@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from airepair.arithmetic.setup import NATIVE
+from airepair.host.arithmetic.setup import NATIVE
 from airepair.models.layouts import LAYOUTS
 from airepair.records import FINISHED, STATUSES
 from airepair.report.gate.defaults import LEVEL, RULES

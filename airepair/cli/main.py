@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import NoReturn
 
 import airepair
-from airepair.arithmetic.setup import set_up
 from airepair.errors import AirepairError, UsageError, choose, one_line, printable
+from airepair.host.arithmetic.setup import set_up
 
 # Whose warnings are kept from the terminal.
 FRAMEWORKS = (

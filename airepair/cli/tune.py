@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 
-from airepair.arithmetic.setup import set_up
 from airepair.cli.flags import add_flags
+from airepair.host.arithmetic.setup import set_up
 from airepair.settings import wants_portable
 
 

@@ -16,9 +16,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from airepair.arithmetic.setup import is_set, settings
 from airepair.engines import node, shipping
 from airepair.errors import UsageError, one_line
+from airepair.host.arithmetic.setup import is_set, settings
 from airepair.runner.cell import CellSpec
 
 STORE = 200 * 2**20  # bytes of a local cluster's object store; what does not fit is spilled to the disk

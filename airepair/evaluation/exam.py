@@ -13,8 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.precision import laid_out, lowered
 from airepair.evaluation.memory import halving
+from airepair.host.arithmetic.precision import laid_out, lowered
 from airepair.types import Split
 
 
@@ -89,7 +89,7 @@ def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool 
 def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bool = False) -> Tensor:
     """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1].
 
-    `quick`: in the precision that the module trains in (airepair/arithmetic/precision.py): for
+    `quick`: in the precision that the module trains in (airepair/host/arithmetic/precision.py): for
     selection while a repair runs, never for what a record reports.
     """
     if not len(x):

@@ -1,3 +1,3 @@
-"""What the machine gives and takes: files written whole, tensors kept in files, signals, processes,
-and data from outside, checked.
+"""What the machine gives and takes: its arithmetic (`arithmetic/`), files written whole, tensors kept
+in files, signals, processes, and data from outside, checked.
 """

@@ -10,9 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+START = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl({option}, {signal}, 0, 0, 0); "
+    "os.getppid() == {parent} or os._exit(1); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 EVERY = 0.5  # seconds between two looks at the parent, where the kernel does not tell
 
 
@@ -40,6 +44,18 @@ def killed_with_parent() -> Callable[[], None]:
         return lambda: None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def ending_with_parent(command: Sequence[str]) -> list[str]:
+    """The command, so that its process ends when this one ends, even before it has loaded anything: a
+    short Python without packages asks the kernel, then becomes the command, which keeps that.
+
+    The command itself outside Linux.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    start = START.format(option=PR_SET_PDEATHSIG, signal=int(signal.SIGKILL), parent=os.getpid())
+    return [sys.executable, "-I", "-S", "-c", start, *command]
 
 
 def _watch(parent: int) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from airepair.arithmetic.exact import root
+from airepair.host.arithmetic.exact import root
 from airepair.models.layers import Affine, Site
 
 

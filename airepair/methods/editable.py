@@ -35,9 +35,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from airepair.arithmetic.exact import root
 from airepair.errors import OutOfBudget, Unsupported, UsageError
 from airepair.evaluation.exam import evaluating, logits_of
+from airepair.host.arithmetic.exact import root
 from airepair.models.layers import runs, weighted
 from airepair.options import Space, option
 from airepair.training.best_state import Best, Watch, choice_of, cross_entropy, fit

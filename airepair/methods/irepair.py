@@ -29,9 +29,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.exact import RMSprop
 from airepair.errors import OutOfBudget, Unsupported
 from airepair.evaluation.exam import evaluating, sit
+from airepair.host.arithmetic.exact import RMSprop
 from airepair.linear.points import choose_points
 from airepair.options import Space, option
 from airepair.training.best_state import cross_entropy

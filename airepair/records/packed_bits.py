@@ -1,6 +1,6 @@
 """The text of packed bits (right_answers.py), read and counted without numpy: records are checked
 before a process chooses its arithmetic, and numpy chooses its kernels when it is imported
-(airepair/arithmetic/setup.py).
+(airepair/host/arithmetic/setup.py).
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from typing import Any
 from airepair.host.digest import of_parts, of_text
 
 # What every method may import, and what holds names, types and messages only.
-HARNESS = ("airepair", "airepair.errors", "airepair.options", "airepair.paths", "airepair.types")
+FRONT = "airepair"
+HARNESS = (FRONT, "airepair.errors", "airepair.options", "airepair.paths", "airepair.types")
 
 
 def source_digest(method: object) -> str:
@@ -52,7 +53,8 @@ def _closure(name: str) -> frozenset[str]:
         module = waiting.pop()
         if module not in found and _file(module) is not None:
             found.add(module)
-            waiting += [m for i in _code(module).imports for m in (i.module, i.whole)]
+            # FRONT imports the report for its users: no method's number depends on it
+            waiting += [m for i in _code(module).imports for m in (i.module, i.whole) if m != FRONT]
     return frozenset(found)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import torch
 
-from airepair.arithmetic.canary import arithmetic
+from airepair.host.arithmetic.canary import arithmetic
 from airepair.runner.nvml import Nvml
 
 # Seconds between two samples: so many at the first interval, then the other.

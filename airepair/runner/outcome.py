@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.precision import arithmetic_of
 from airepair.evaluation.exam import Exam
 from airepair.evaluation.exams import Exams
 from airepair.evaluation.memory import noting
+from airepair.host.arithmetic.precision import arithmetic_of
 from airepair.host.tensor_cache import digest_of_module
 from airepair.metrics import score
 from airepair.records import SAME_NORM, Phase, Record

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import airepair
-from airepair.arithmetic.canary import arithmetic
-from airepair.arithmetic.precision import arithmetic_of
+from airepair.host.arithmetic.canary import arithmetic
+from airepair.host.arithmetic.precision import arithmetic_of
 from airepair.records.fingerprint import CONDITIONS, of_cell
 from airepair.runner.cell import CellSpec
 from airepair.runner.events import Events

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from airepair.arithmetic.precision import mark
+from airepair.host.arithmetic.precision import mark
 from airepair.models import build
 from airepair.subjects.recipes import training_of
 from airepair.training.best_state import CrossEntropy, optimizer_of

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from airepair import BENCHMARK_VERSION
-from airepair.arithmetic.canary import arithmetic
-from airepair.arithmetic.precision import facts_of, mark
 from airepair.errors import UsageError, one_line
 from airepair.evaluation.exam import Exam
 from airepair.evaluation.memory import noting, say
 from airepair.host import tensor_cache
+from airepair.host.arithmetic.canary import arithmetic
+from airepair.host.arithmetic.precision import facts_of, mark
 from airepair.host.digest import of_json, of_text
 from airepair.models import build
 from airepair.subjects.recipes import Training

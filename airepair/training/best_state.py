@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.exact import cosine
-from airepair.arithmetic.precision import precision_of
 from airepair.errors import OutOfBudget
 from airepair.evaluation.exam import Exam, sit
+from airepair.host.arithmetic.exact import cosine
+from airepair.host.arithmetic.precision import precision_of
 from airepair.training.loop import Course, Epoch, batches, images_of, passes
 from airepair.training.step import Stepper, augmentation
 from airepair.types import Recipe, Split, Task
@@ -70,10 +70,10 @@ def snapshot(module: nn.Module) -> State:
 def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all
     tensors, as always on CUDA, for Adam and for networks in channels_last
-    (airepair/arithmetic/precision.py).
+    (airepair/host/arithmetic/precision.py).
 
     The other forms of Adam on the CPU take a square root whose last bit depends on the processor
-    (airepair/arithmetic/exact.py).
+    (airepair/host/arithmetic/exact.py).
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     cuda = bool(parameters) and parameters[0].is_cuda

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.precision import facts_of
 from airepair.errors import UsageError, one_line
 from airepair.evaluation.exam import sit
 from airepair.evaluation.memory import say
+from airepair.host.arithmetic.precision import facts_of
 from airepair.host.atomic import replacing
 from airepair.training.best_state import CrossEntropy, optimizer_of, rate
 from airepair.training.loop import Course, Epoch, Inside, Position, Resume, batches, images_of, passes

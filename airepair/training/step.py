@@ -1,6 +1,6 @@
 """One training step: draw the images, augment them as they are kept, convert, forward, backward, optimiser.
 
-On the CPU plainly so, or in bf16 if the module is marked for it (airepair/arithmetic/precision.py).
+On the CPU plainly so, or in bf16 if the module is marked for it (airepair/host/arithmetic/precision.py).
 On CUDA (docs/gpu.md): channels_last for the time of the training, and where the loss is plain
 cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (cuda_graph.py). A loss of a
 method's own keeps full precision there and is not recorded: it may search, hook layers, or depend
@@ -19,9 +19,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.precision import laid_out, lowered
 from airepair.errors import choose
 from airepair.evaluation.memory import halving
+from airepair.host.arithmetic.precision import laid_out, lowered
 from airepair.training.cuda_graph import Record, Recorded, graph_of
 from airepair.types import Meter, Split, Transform, meters_of
 

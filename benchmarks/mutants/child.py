@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airepair.arithmetic.setup import set_up
+from airepair.host.arithmetic.setup import set_up
 
 HEAVY = (
     "torch",

@@ -21,7 +21,7 @@ SCOPE = (
     "airepair/training/loop.py",
     "airepair/training/step.py",
     "airepair/runner/column_budget.py",
-    "airepair/arithmetic/exact.py",
+    "airepair/host/arithmetic/exact.py",
     "airepair/evaluation/exam.py",
     "airepair/evaluation/work.py",
 )

@@ -1,4 +1,4 @@
-"""Whether training in bf16 and channels_last on the CPU (airepair/arithmetic/precision.py) ends at the
+"""Whether training in bf16 and channels_last on the CPU (airepair/host/arithmetic/precision.py) ends at the
 accuracies of contiguous float32, over seeds.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import torch
 
-from airepair.arithmetic.precision import bf16_pays, mark
 from airepair.data import load
 from airepair.errors import AirepairError
 from airepair.evaluation.exam import sit
+from airepair.host.arithmetic.precision import bf16_pays, mark
 from airepair.models import build
 from airepair.settings import profile
 from airepair.subjects.grid import reduce

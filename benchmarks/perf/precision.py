@@ -1,4 +1,4 @@
-"""bf16 autocast and channels_last on the CPU (airepair/arithmetic/precision.py) beside contiguous
+"""bf16 autocast and channels_last on the CPU (airepair/host/arithmetic/precision.py) beside contiguous
 float32: speed. Accuracies: agreement.py.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from airepair.arithmetic.precision import lowered, mark, precision_of
 from airepair.constraints.counterexamples import Hunt, Search, counterexamples
 from airepair.constraints.parser import parse
 from airepair.evaluation.exam import sit
+from airepair.host.arithmetic.precision import lowered, mark, precision_of
 from airepair.training.best_state import fit
 
 from .subjects import MNIST_CNN, SMALL_RESNET, Net

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airepair.arithmetic.setup import set_up
+from airepair.host.arithmetic.setup import set_up
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(words)
     remark = set_up(portable=True)  # before the next line loads torch
-    from airepair.arithmetic.canary import measured
+    from airepair.host.arithmetic.canary import measured
 
     from .cells import content, whole
 

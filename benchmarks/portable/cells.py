@@ -20,8 +20,8 @@ import torch
 
 import airepair
 from airepair import data
-from airepair.arithmetic.canary import arithmetic, measured
 from airepair.case import Case
+from airepair.host.arithmetic.canary import arithmetic, measured
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.run import run_cell

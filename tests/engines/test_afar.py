@@ -18,8 +18,11 @@ from airepair.engines.bulletin import Bulletin
 from airepair.engines.ray_environment import check, environment
 from airepair.engines.shipping import data_set, is_here, lay, relocated, stage_code, user_files
 from airepair.errors import UsageError
+from airepair.records import append
 from airepair.runner.cell import CellSpec
 from airepair.subjects.user_model.input_spec import ModelSource
+from tests import rig
+from tests.runner.test_reliability import lines, record
 
 ROOT = Path(__file__).parents[2]
 
@@ -276,3 +279,16 @@ def test_without_ray_everything_else_loads_and_the_option_says_what_to_install(
         UsageError, match=r"Ray is not installed; accepted: pip install 'airepair\[ray\]', or --engine local"
     ):
         check(None)
+
+
+def test_cells_that_stand_and_cells_that_run_follow_each_other(tmp_path: Path) -> None:
+    """--engine ray --resume: the tests of cells whose records stand are skipped before and between
+    those that run, and each leaves its fixtures as the next one needs them.
+    """
+    rig.lay_elsewhere(tmp_path)
+    for seed in (0, 2):
+        append(tmp_path / "out" / "records.jsonl", record(seed))
+    found = rig.run(tmp_path, "--engine", "ray", "--out", "out", "--seeds", "0,1,2,3", "--resume")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "2 passed, 2 skipped" in found.stdout
+    assert lines(tmp_path / "out") == {rig.key(seed): 1 for seed in range(4)}

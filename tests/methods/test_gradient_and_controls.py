@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.arithmetic.exact import RMSprop
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import evaluating, sit
+from airepair.host.arithmetic.exact import RMSprop
 from airepair.methods.irepair import IRepair, balanced, gradients, mask
 from airepair.methods.lookup import Lookup, Table, fingerprint
 from airepair.methods.random_change import RandomChange

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
-from airepair.methods import build
+from airepair.methods import METHODS, build
 from airepair.records import Record, resumed, source_code
 from airepair.records.fingerprint import PARTS, differences, moved_sources, of, of_cell, unknown
 from airepair.records.source_code import source_digest
@@ -202,6 +202,16 @@ def test_methods_have_different_sources_and_combinations_have_those_of_their_ste
     assert len(set(digests.values())) == len(names)
     fewer = source_digest(build("best", {"candidates": "apricot,dl2"}))
     assert fewer != digests["best"]
+
+
+def test_what_the_packages_front_door_imports_is_no_methods_source() -> None:
+    """`from airepair import paths` names the package, whose functions load reports; a table that is
+    printed in another way changes no repair.
+    """
+    assert METHODS.builtin
+    for name in METHODS.builtin:
+        rooms = {module.split(".")[1] for module in source_code._modules(build(name, {})) if "." in module}
+        assert not rooms & {"api", "cli", "report", "runner", "subjects"}, name
 
 
 def test_a_tools_source_is_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ PLUGINS = [
     "reports.gate",
     "fixtures.words",
 ]
-CELLS = Path(__file__).with_name("cells.py")
+ELSEWHERE = [*PLUGINS, "fixtures.afar", "fixtures.engine", "tests.rig.pretend_cluster"]
+CELLS, CELLS_ELSEWHERE = (Path(__file__).with_name(name) for name in ("cells.py", "cells_elsewhere.py"))
 
 
 def key(seed: int) -> str:
@@ -51,6 +52,13 @@ def lay(folder: Path, behaviour: Mapping[int, str]) -> None:
     )
     (folder / "test_repair.py").write_text(CELLS.read_text())
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
+
+
+def lay_elsewhere(folder: Path) -> None:
+    """The suite whose cells run on a pretended cluster (tests/rig/pretend_cluster.py)."""
+    lay(folder, {})
+    (folder / "conftest.py").write_text(f"pytest_plugins = {ELSEWHERE}\n")
+    (folder / "test_repair.py").write_text(CELLS_ELSEWHERE.read_text())
 
 
 def command(folder: Path, *words: str) -> list[str]:

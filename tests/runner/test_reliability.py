@@ -25,6 +25,7 @@ from airepair import data
 from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.host import tensor_cache
+from airepair.host.orphans import ending_with_parent
 from airepair.host.signals import finishing
 from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.records import Record, append, read, scan
@@ -196,6 +197,48 @@ def test_no_process_outlives_its_parent(stopped: bool) -> None:
             os.kill(child, signal.SIGSTOP)
         parent.kill()
     assert gone(child)
+
+
+HANGING = """
+import os, time
+from pathlib import Path
+if "PYTEST_XDIST_WORKER" in os.environ:
+    (Path(__file__).parent / f"worker-{os.getpid()}").touch()
+    time.sleep(600)
+"""
+
+
+def test_a_worker_that_is_still_starting_ends_with_its_controller(tmp_path: Path) -> None:
+    """SIGKILL of the controller while both workers load their first plugins: they are gone within
+    two seconds, though none of their code has run that could look for it.
+    """
+    rig.lay(tmp_path, {})
+    conftest = tmp_path / "conftest.py"
+    conftest.write_text(HANGING + conftest.read_text())
+    process = rig.start(tmp_path, "--seeds", "0,1", "--out", "out", "-n", "2")
+    try:
+        assert until(lambda: len(list(tmp_path.glob("worker-*"))) == 2)
+        process.kill()
+        process.wait()  # its output is open until the workers have ended
+        for place in tmp_path.glob("worker-*"):
+            assert gone(int(place.name.removeprefix("worker-")))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process asks for this itself")
+def test_a_command_that_ends_with_its_parent_gets_its_words_unchanged() -> None:
+    """It is the same process, and it does not start if the parent has ended already."""
+    show = "import os, sys; print(os.getpid(), sys.argv[1:], flush=True)"
+    command = ending_with_parent([sys.executable, "-c", show, "a b", "--c", "'"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.communicate(timeout=60)[0] == f"{process.pid} ['a b', '--c', \"'\"]\n"
+    start = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    orphan = subprocess.run(
+        [sys.executable, "-c", start, *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (orphan.returncode, orphan.stdout) == (1, "")
 
 
 TOOL = """

@@ -122,10 +122,13 @@ def test_a_killed_controller_leaves_no_worker_and_doubles_nothing(tmp_path: Path
     process = rig.start(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2")
     assert until(lambda: began(tmp_path, 2))
     process.kill()
-    process.communicate()
+    process.wait()  # its output is open until the workers have ended
     pids = workers(tmp_path)
-    assert rig.run(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2", "--resume").returncode == 0
-    assert all(gone(pid, 0.1) for pid in pids)
+    again = rig.start(tmp_path, "--seeds", EVERY, "--out", "out", "-n", "2", "--resume")
+    assert all(gone(pid) for pid in pids)
+    process.communicate()
+    text, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, text
     assert lines(tmp_path / "out") == once(EVERY)
 
 
@@ -156,8 +159,9 @@ def test_a_stopped_worker_ends_with_its_controller(tmp_path: Path) -> None:
     pid = process_of(tmp_path, 2)
     os.kill(pid, signal.SIGSTOP)
     process.kill()
-    process.communicate()
+    process.wait()
     assert gone(pid)
+    process.communicate()
 
 
 @pytest.mark.parametrize("how", ["kill", "segfault"])

@@ -1,13 +1,16 @@
 """Sharding: the GPUs of a run, workers pinned to them, threads divided, and the number of workers."""
 
 import os
+import shlex
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from execnet.xspec import XSpec
 
 from airepair.errors import UsageError
+from airepair.host.orphans import ending_with_parent
 from airepair.suite.gpus import busy, chosen
 from fixtures import sharding
 from tests import pretend_nvml
@@ -21,7 +24,7 @@ def config(device: str = "auto", gpus: str = "auto", per: int = 1) -> Any:
 
 def specs(count: int) -> list[Any]:
     """xdist's worker specifications."""
-    return [SimpleNamespace(env={}) for _ in range(count)]
+    return [XSpec("popen") for _ in range(count)]
 
 
 def test_workers_are_pinned_round_robin_into_the_caller_s_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +127,13 @@ def test_a_machine_without_nvml_has_no_busy_card(monkeypatch: pytest.MonkeyPatch
     """Nothing is known, so nothing is claimed."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert list(busy(["0"])) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker looks for its controller itself")
+def test_a_worker_is_started_so_that_it_ends_with_its_controller() -> None:
+    """With the interpreter that the user names; a worker on another machine starts as it did."""
+    found = [XSpec("popen//python=/a python"), XSpec("ssh=there")]
+    sharding.pytest_xdist_setupnodes(config("cpu"), found)
+    assert shlex.split(found[0].python)[-2:] == ["/a", "python"]
+    assert shlex.split(found[0].python)[:-2] == ending_with_parent([])
+    assert found[1].python is None

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from airepair import data
-from airepair.arithmetic.canary import arithmetic
-from airepair.arithmetic.precision import facts_of, mark
 from airepair.cli.train_progress import Epochs
 from airepair.errors import UsageError
 from airepair.evaluation.exam import sit
+from airepair.host.arithmetic.canary import arithmetic
+from airepair.host.arithmetic.precision import facts_of, mark
 from airepair.models import build, checkpoint
 from airepair.models.names import model_name
 from airepair.runner.device import device_of

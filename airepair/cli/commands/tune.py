@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from airepair.arithmetic.canary import arithmetic
 from airepair.case import seeds_of
 from airepair.cli.tuning.space import distributions, nearest, require_optuna, space_of
 from airepair.cli.tuning.study import Trials
@@ -16,6 +15,7 @@ from airepair.cli.tuning.table import merged, read_rows, write_rows
 from airepair.cli.tuning.trial import Bench, default_images, on, try_out
 from airepair.data import DATASETS, registered_name
 from airepair.errors import UsageError, choose
+from airepair.host.arithmetic.canary import arithmetic
 from airepair.methods import METHODS
 from airepair.options import Option
 from airepair.paths import cache

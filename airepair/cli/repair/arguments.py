@@ -24,9 +24,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from airepair.arithmetic.setup import set_up
 from airepair.cli.flags import add_flags
 from airepair.cli.repair import config
+from airepair.host.arithmetic.setup import set_up
 from airepair.paths import cache
 from airepair.settings import wants_portable
 

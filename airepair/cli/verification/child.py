@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from airepair.arithmetic.setup import set_up
+from airepair.host.arithmetic.setup import set_up
 
 
 def main(arithmetic: str, specs: Path, records: Path) -> None:

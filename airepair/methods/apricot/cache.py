@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.canary import arithmetic
-from airepair.arithmetic.precision import precision_of
 from airepair.host import tensor_cache
+from airepair.host.arithmetic.canary import arithmetic
+from airepair.host.arithmetic.precision import precision_of
 from airepair.host.digest import of_json, of_parts
 from airepair.methods.apricot.stack import Stack
 from airepair.types import Recipe, Split

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.precision import precision_of
+from airepair.host.arithmetic.precision import precision_of
 from airepair.methods.apricot.streams import on, streams
 from airepair.methods.apricot.vmapped import Together
 from airepair.training.best_state import CrossEntropy, optimizer_of

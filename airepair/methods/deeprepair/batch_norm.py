@@ -72,7 +72,7 @@ class TargetHalf:
         assert isinstance(layer, _BatchNorm)
         x = args[
             0
-        ].float()  # moments of bf16 numbers (airepair/arithmetic/precision.py) would be rounded to bf16
+        ].float()  # moments of bf16 numbers (airepair/host/arithmetic/precision.py) would be rounded to bf16
         if not self.second:
             if layer.training:
                 mean, variance, unbiased = moments(x)

@@ -44,9 +44,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.exact import logarithm
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import logits_of
+from airepair.host.arithmetic.exact import logarithm
 from airepair.methods.deeprepair.batch_norm import TargetHalf, norms
 from airepair.methods.deeprepair.cutmix import Criterion, cutmix
 from airepair.methods.deeprepair.losses import confused_loss, distance_loss

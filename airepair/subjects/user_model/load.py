@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from airepair import data
-from airepair.arithmetic.precision import mark
 from airepair.data.partition import ACCEPTED, divide_for, examination
 from airepair.data.source import Source
 from airepair.data.user_inputs import wanted
@@ -31,6 +30,7 @@ from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
 from airepair.formats.heads import PROBED
 from airepair.formats.model_file import ModelFile
+from airepair.host.arithmetic.precision import mark
 from airepair.host.digest import of_files
 from airepair.models import MODELS
 from airepair.models.layouts import shape_in

@@ -1,5 +1,5 @@
 """The canary: a small fixed computation whose digest tells whether this process computes portably
-(airepair/arithmetic/setup.py).
+(airepair/host/arithmetic/setup.py).
 
 Setting variables proves nothing: a library may have loaded before them, or ignore them in its next
 version. So the digest decides what a record says. The computation holds what the benchmark uses:
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from airepair.arithmetic.exact import RMSprop, root
-from airepair.arithmetic.setup import is_set
+from airepair.host.arithmetic.exact import RMSprop, root
+from airepair.host.arithmetic.setup import is_set
 from airepair.host.digest import of_parts
 
 Arithmetic = Literal["portable", "native"]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from airepair.arithmetic import precision
-from airepair.arithmetic.precision import bf16_pays, laid_out, lowered, mark, precision_of
 from airepair.case import Case
 from airepair.evaluation.exam import sit
+from airepair.host.arithmetic import precision
+from airepair.host.arithmetic.precision import bf16_pays, laid_out, lowered, mark, precision_of
 from airepair.methods import build
 from airepair.methods.apricot.schedule import quickest
 from airepair.subjects import baseline

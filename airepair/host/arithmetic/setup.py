@@ -5,7 +5,7 @@ PyTorch, MKL, oneDNN, OpenBLAS and NumPy choose their kernels by the instruction
 differ in their last bits: one digits CNN trained from one seed had a test accuracy of .827, .813,
 .797 or .811 by the instruction set alone. The libraries read these variables when they load, so the
 entry points (the suite's plugin fixtures/arithmetic.py, the commands of `airepair`) call `set_up`
-before anything imports torch or numpy. airepair/arithmetic/canary.py finds out whether it worked.
+before anything imports torch or numpy. airepair/host/arithmetic/canary.py finds out whether it worked.
 Free of torch; docs/protocol.md has what was measured.
 """
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from airepair.arithmetic import canary, exact, setup
 from airepair.cli.main import main
+from airepair.host.arithmetic import canary, exact, setup
 from airepair.methods.apricot.cache import key_of as submodels_key
 from airepair.records import read
 from airepair.runner.provenance import provenance
@@ -31,7 +31,7 @@ from airepair.testing import toy
 from fixtures import arithmetic as plugin
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair.arguments", "train", "tune", "cell"))
 
 

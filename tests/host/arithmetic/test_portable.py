@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from airepair.arithmetic.setup import settings
 from airepair.case import Case
+from airepair.host.arithmetic.setup import settings
 from benchmarks.grid import methods
 from benchmarks.portable.walk import parted
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "portable.json"
 EMULATOR, PROCESSOR = "qemu-x86_64", "EPYC-Rome"
 NO_EMULATOR = f"{EMULATOR} is not here; Debian has it in qemu-user"
