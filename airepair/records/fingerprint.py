@@ -24,12 +24,19 @@ WORDS = {
     "weights": "weights of the subject",
     "image_limit": "limit of training images",
     "column_budget": "column budget",
+    "device_kind": "device",
+    "pgd": "attack (--pgd)",
+    "audit": "audit (--audit)",
+    "file": "reading of the model file",
 }
 DIGESTS = ("weights", "source")
 VERSIONS = ("split_version", "benchmark_version")  # stand among the digests of data, and are none
 CONDITIONS = ("profile", "benchmark_version", "arithmetic")  # a record has them in its provenance, too
-SOME = ("image_limit", "column_budget")  # parts that older records, or those of most methods, do not have
+RUN = ("device_kind", "pgd", "audit")  # what a run asked for; a record without it shows it
+# Parts that older records, or those of most methods or subjects, do not have.
+SOME = ("image_limit", "column_budget", *RUN, "file")
 PARTS = ("options", "data", "weights", *CONDITIONS, *SOME, "source")
+READ = ("code", "outputs", "scaling_in_file")  # of a subject's origin, beside its feeding
 
 
 def of_cell(
@@ -45,8 +52,9 @@ def of_cell(
     method      the configured method: its name, its options as it runs with them, the digest of its
                 source
     given       the options that a user or a table of settings gave, as they gave them
-    conditions  profile, benchmark_version, arithmetic, image_limit and the column_budget of a
-                control, as far as they are known
+    conditions  profile, benchmark_version, arithmetic, image_limit, device_kind, pgd, audit, the
+                column_budget of a control and how a model file is read (`file`), as far as they
+                are known
     data        name of a split -> its digest; `weights`: digest of the subject's parameters and
                 buffers. None: unknown
     """
@@ -74,11 +82,35 @@ def of(record: Record) -> Fingerprint:
         "profile": record.provenance.get("profile"),
         "benchmark_version": record.provenance.get("benchmark_version", 1),  # version 1 did not name itself
         "arithmetic": record.provenance.get("arithmetic"),
+        "device_kind": record.provenance.get("device_kind"),
+        "pgd": "pgd_accuracy" in record.before if record.before else None,
+        "audit": any(note.startswith("audit:") for note in record.notes) if record.before else None,
+        "file": reading(record.subject.get("origin") or {}),
     }
     found = {k: v for k, v in (said | dict(record.fingerprint)).items() if v is not None}
     return found | (
         {"source": moved_sources().get(found["source"], found["source"])} if "source" in found else {}
     )
+
+
+def reading(origin: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of a model file that was brought, what decides its answers beside its weights: layout and
+    colours, the user's own code, the order of the outputs, the digest of an earlier state; None for
+    a subject that was trained here.
+
+    Range, mean and standard deviation of the pixels are buffers of the network, in the digest of
+    its weights.
+    """
+    if origin.get("kind") != "brought":
+        return None
+    feeding = origin.get("feeding") or {}
+    found = {name: feeding[name].get("value") for name in ("layout", "colours") if name in feeding}
+    found |= {name: origin[name] for name in READ if name in origin}
+    if "architecture" in origin:  # as it was written: `net.py:Net`, with any path before it
+        found["architecture"] = str(origin["architecture"]).rpartition(":")[2]
+    early = origin.get("early")
+    plain: dict[str, Any] = _plain(found | ({"early": early.get("sha256")} if early else {}))
+    return plain
 
 
 @cache
@@ -124,11 +156,12 @@ def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:
 
 
 def _differences(part: str, old: Any, new: Any, method: str) -> Iterator[str]:
-    if part in ("options", "data"):
+    if part in ("options", "data", "file"):
         for name in sorted({*old, *new}):
             before, after = old.get(name, "not there"), new.get(name, "not there")
             if before != after:
-                label = f"{method}.{name}" if part == "options" else f"data of {name}"
+                label = {"options": f"{method}.{name}", "data": f"data of {name}"}.get(part)
+                label = label or f"{name} of the model file"
                 yield f"{label}: was {_short(before, part)}, is {_short(after, part)}"
     elif old != new:
         if part == "source":

@@ -18,7 +18,7 @@ import torch
 import airepair
 from airepair.host.arithmetic.canary import arithmetic
 from airepair.host.arithmetic.precision import arithmetic_of
-from airepair.records.fingerprint import CONDITIONS, of_cell
+from airepair.records.fingerprint import CONDITIONS, of_cell, reading
 from airepair.runner.cell import CellSpec
 from airepair.runner.events import Events
 from airepair.runner.loading import Loaded
@@ -129,13 +129,18 @@ def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method, column: i
     """
     facts = provenance(torch.device(spec.device), spec.profile, {})
     conditions = {name: facts[name] for name in CONDITIONS if name in facts} | {
-        "image_limit": spec.images or "none"
+        "image_limit": spec.images or "none",
+        "device_kind": facts["device_kind"],
+        "pgd": spec.pgd,
+        "audit": spec.audit,
     }
     conditions |= {"column_budget": column} if column is not None else {}
     if loaded is None:
         conditions.pop("arithmetic", None)  # its network may have one of its own
         return of_cell(method, given=spec.options, conditions=conditions)
     conditions |= arithmetic_of(loaded.subject.module)
+    file = reading(loaded.subject.origin)
+    conditions |= {"file": file} if file is not None else {}
     named = asked(loaded.subject, spec.failing, spec.keep) if spec.failing or spec.keep else (None, None)
     given = {
         name: split.digest()

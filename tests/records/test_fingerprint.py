@@ -23,6 +23,10 @@ CONDITIONS = {
     "arithmetic": "native",
     "image_limit": 500,
     "column_budget": 107_059,
+    "device_kind": "cpu",
+    "pgd": False,
+    "audit": False,
+    "file": {"layout": "NCHW"},
 }
 
 
@@ -59,6 +63,10 @@ def test_a_fingerprint_has_every_part_and_survives_json() -> None:
         ({"arithmetic": "portable"}, "arithmetic: was native, is portable"),
         ({"image_limit": "none"}, "limit of training images: was 500, is none"),
         ({"column_budget": 1200}, "apricot: column budget changed: was 107,059 images, is 1,200"),
+        ({"device_kind": "cuda"}, "device: was cpu, is cuda"),
+        ({"pgd": True}, "attack (--pgd): was False, is True"),
+        ({"audit": True}, "audit (--audit): was False, is True"),
+        ({"file": {"layout": "NHWC"}}, "layout of the model file: was NCHW, is NHWC"),
     ],
 )
 def test_each_difference_is_a_line_with_both_values(change: dict[str, object], line: str) -> None:
@@ -94,7 +102,8 @@ def test_what_an_older_record_lacks_is_unknown_not_different() -> None:
     )
     new = {k: v for k, v in {**cell(rate=0.1), "options": {"rate": 0.1}}.items() if k != "column_budget"}
     assert differences(of(old), new) == []
-    assert unknown(of(old), new) == ["arithmetic", "limit of training images", "source"]
+    asked = ["device", "attack (--pgd)", "audit (--audit)", "reading of the model file"]
+    assert unknown(of(old), new) == ["arithmetic", "limit of training images", *asked, "source"]
     assert differences(of(old), {**new, "benchmark_version": 2}) == ["benchmark version: was 1, is 2"]
     assert differences(of(Record(old.case, "crashed", provenance={})), new) == []
 
