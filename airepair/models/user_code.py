@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
-from airepair.host.digest import of_files
 from airepair.models.recognise import differences, load_weights, without_prefix
 
 CLASSES = (
@@ -35,14 +34,14 @@ ACCEPTED = "package.module:factory or file.py:Net"
 @dataclass(frozen=True, eq=False)
 class OwnCode:
     """A factory of networks, the user's pre-processing of images in [0, 1] (N x C x H x W) if there
-    is one, and the layers defined beside; the SHA-256 of the file ("" if there is none).
+    is one, and the layers defined beside; the file that they stand in, if there is one.
     """
 
     text: str
     factory: Callable[..., nn.Module]
     preprocess: Callable[[Tensor], Tensor] | None
     layers: tuple[type, ...]
-    digest: str = ""
+    file: Path | None = None
 
     def network(self, classes: int) -> nn.Module:
         """An untrained network. UsageError for whatever the user's code raises."""
@@ -100,8 +99,8 @@ def own_code(text: str) -> OwnCode:
     )
     preprocess = getattr(module, "preprocess", None)
     file = Path(getattr(module, "__file__", None) or "")
-    digest = of_files([file]) if file.is_file() else ""
-    return OwnCode(text, factory, preprocess if callable(preprocess) else None, layers, digest)
+    own = file if file.is_file() else None
+    return OwnCode(text, factory, preprocess if callable(preprocess) else None, layers, own)
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -387,7 +387,7 @@ def test_a_resumed_run_says_what_has_changed_and_runs_that_again(tmp_path: Path,
     suite(tmp_path, *SMALL, *plain, "--method", "noop,random,finetune,lookup", "--seeds", "90", cache=cache)
     file = tmp_path / "records.jsonl"
     lines = {r.case.method: r for r in read([file])[0]}
-    assert set(PARTS) - {"arithmetic", "column_budget"} <= set(lines["noop"].fingerprint)
+    assert set(PARTS) - {"arithmetic", "column_budget", "file"} <= set(lines["noop"].fingerprint)
     for method, part in (("random", "source"), ("lookup", "weights")):
         print_ = {**lines[method].fingerprint, part: "0" * 64}
         lines[method] = dataclasses.replace(lines[method], fingerprint=print_)

@@ -338,7 +338,7 @@ def _origin(
     if own is not None:
         found["notes"].append(f"the code of {own.text} was run, named by --net_arch")
         found["architecture"] = own.text
-        found |= {"code": own.digest} if own.digest else {}
+        found |= {"code": _digest(own.file)} if own.file is not None else {}
     if order is not None:
         found["outputs"] = list(order)
     return found
