@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from airepair.errors import UsageError
@@ -115,10 +114,3 @@ def seeds_of(text: str) -> tuple[int, ...]:
             f"--seeds {text!r} is not a list of different seeds; accepted: 0,1,2 or a single one"
         )
     return tuple(map(int, words))
-
-
-def name_of(path: Path) -> str:
-    """A user's file or folder of data as a part of a case's name: lower-case letters, digits and
-    underscores.
-    """
-    return re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") or "own"

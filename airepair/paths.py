@@ -5,15 +5,34 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+_DATA: ContextVar[Path | None] = ContextVar("the folder of the data sets", default=None)
+
 
 def data() -> Path:
-    """The folder of the data sets: AIREPAIR_DATA or `data` in the platform's cache folder."""
+    """The folder of the data sets: that of `data_in`, AIREPAIR_DATA, or `data` in the platform's
+    cache folder.
+    """
+    if (chosen := _DATA.get()) is not None:
+        return chosen
     given = os.environ.get("AIREPAIR_DATA")
     return Path(given).expanduser() if given else user_cache_path("airepair") / "data"
+
+
+@contextmanager
+def data_in(folder: Path) -> Iterator[None]:
+    """Meanwhile the data sets of this thread lie in `folder`."""
+    token = _DATA.set(folder)
+    try:
+        yield
+    finally:
+        _DATA.reset(token)
 
 
 def cache() -> Path:

@@ -23,8 +23,8 @@ from airepair import data
 from airepair.cli.main import main as airepair
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.formats.fidelity import Fidelity
-from airepair.formats.fidelity_table import Table, into, shown, versions
 from airepair.records import Record, read
+from benchmarks.fidelity.table import Table, into, shown, versions
 
 METHOD = "memit"  # changes weights directly, in seconds
 # A network -> the options that its user gives: the data set, and what the file does not say of itself.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from airepair.case import name_of
 from airepair.data.arrays import read_npz
 from airepair.data.folders import read_folder
 from airepair.data.images import robustness_of, splits_of
+from airepair.data.names import name_of
 from airepair.data.source import Source
 from airepair.errors import UsageError
 

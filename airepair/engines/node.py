@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from airepair.data.transport import is_here, read_from
 from airepair.engines.baselines import SubjectKey, baseline_files
 from airepair.engines.local import Local, failure_of
 from airepair.engines.protocol import Failure
-from airepair.engines.shipping import Files, is_here, lay, relocated
+from airepair.engines.shipping import Files, lay, relocated
 from airepair.errors import NotTrained
 from airepair.registry import installed_points
 from airepair.runner.cell import CellResult, CellSpec
@@ -96,7 +97,8 @@ def train(shipment: Shipment, folder: Path) -> Files | Failure:
     key = SubjectKey.of(spec)
     assert key is not None
     try:
-        Loader(folder / "cache")(spec)
+        with read_from(folder / "data", spec.data):
+            Loader(folder / "cache")(spec)
     except Exception as error:
         return failure_of(error)
     return baseline_files(folder / "cache", key)
@@ -112,7 +114,8 @@ def run(shipment: Shipment, folder: Path, tell: Tell) -> CellResult | Failure:
     loader = process().loaders.setdefault(folder, Loader(folder / "cache", may_train=False))
     engine = Local(folder / "cache", hear=lambda _: _Told(tell), load=loader)
     try:
-        ended = engine.wait([engine.submit(spec)])[0].end
+        with read_from(folder / "data", spec.data):
+            ended = engine.wait([engine.submit(spec)])[0].end
     except NotTrained:
         ended = Failure(
             "failed", "this node's data or code make another subject than the one that the controller sent"
@@ -130,7 +133,6 @@ def _received(shipment: Shipment, folder: Path) -> CellSpec:
     spec = CellSpec.from_json(shipment.spec)
     _laid(shipment.subject, shipment, folder / "cache")
     if shipment.data and not is_here(spec.data):
-        os.environ["AIREPAIR_DATA"] = str(folder / "data")  # this node has none of its own
         _laid(shipment.data, shipment, folder / "data")
     if shipment.user:
         _laid(shipment.user, shipment, folder / "files" / shipment.user)

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from airepair.data.transport import files_of
 from airepair.engines import node, shipping
 from airepair.engines.baselines import SubjectKey
 from airepair.engines.bulletin import Report
@@ -49,7 +50,7 @@ class Parts:
 
     def shipment(self, spec: CellSpec, subject: str) -> node.Shipment:
         """The cell with all that it needs elsewhere; `subject` is a digest."""
-        parts = (subject, self.put(shipping.user_files(spec)), self.put(shipping.data_set(spec.data)))
+        parts = (subject, self.put(shipping.user_files(spec)), self.put(files_of(spec.data)))
         fetch = partial(_fetch, {digest: self.stored[digest] for digest in parts if digest})
         return node.Shipment(spec.to_json(), fetch, *parts)
 

@@ -1,5 +1,5 @@
-"""What a cell needs on another machine beside its subject: code, a user's files and images, the
-data set's files. Free of torch and of Ray.
+"""What a cell needs on another machine beside its subject and its data set: code, a user's files and
+images. Free of torch and of Ray.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import airepair
-from airepair import paths as places
-from airepair.data import official_files as data_files
-from airepair.data.catalogue import IDX, OFFICIAL
 from airepair.errors import UsageError
 from airepair.host.atomic import write_atomically
 from airepair.host.digest import of_parts
@@ -78,24 +75,6 @@ def _moved(text: str | None, folder: Path) -> str | None:
     """`npz:PATH` with the file of that name in the folder."""
     kind, _, place = (text or "").partition(":")
     return f"{kind}:{folder / Path(place).name}" if place else None
-
-
-def data_set(name: str) -> Files:
-    """The files of an official data set as this machine has them; none of another data set, or if
-    they are not here.
-    """
-    plain, root = name.partition("+")[0], places.data()
-    place = data_files.place(plain, root) if plain in OFFICIAL else None
-    if place is None:
-        return {}
-    members = {m for m, _ in OFFICIAL[plain].members} | {n + end for n in IDX for end in ("", ".gz")}
-    return {n: c for n, c in _read(place, "", root).items() if not place.is_dir() or Path(n).name in members}
-
-
-def is_here(name: str) -> bool:
-    """Whether this machine has the files of the data set, or it needs none."""
-    plain = name.partition("+")[0]
-    return plain not in OFFICIAL or data_files.place(plain, places.data()) is not None
 
 
 def _read(place: Path, role: str, root: Path) -> dict[str, bytes]:

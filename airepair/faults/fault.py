@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from airepair.corruptions import Corruption, corrupted
 from airepair.errors import UsageError
 from airepair.options import option
 from airepair.types import Dataset, Recipe, Split, Transform, stream
@@ -57,6 +58,13 @@ class Fault:
     def environment(self) -> Transform | None:
         """The change that every input has gone through when the subject meets it."""
         return None
+
+    def change_inputs(self, split: Split, part: int) -> Split:
+        """The split's inputs as the fault's environment changes them, by the random numbers of that
+        part of the fault's stream; the split itself if no corruption is the environment.
+        """
+        found = self.environment
+        return corrupted(split, found, self.stream(part)) if isinstance(found, Corruption) else split
 
     @property
     def target(self) -> int | None:

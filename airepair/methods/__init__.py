@@ -72,7 +72,7 @@ METHODS = MethodRegistry(
         "editable": "airepair.methods.editable:Editable",
         "counterexample": "airepair.methods.counterexample:Counterexample",
         "mode": "airepair.methods.mode:Mode",
-        "deepcorrect": "airepair.methods.deepcorrect:DeepCorrect",
+        "deepcorrect": "airepair.methods.deepcorrect.method:DeepCorrect",
         "minimal": "airepair.methods.minimal:Minimal",
         "prdnn": "airepair.methods.prdnn:PRDNN",
         "memit": "airepair.methods.memit:Memit",

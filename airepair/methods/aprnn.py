@@ -29,8 +29,8 @@ from airepair.linear.effect import Effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Array, winning
 from airepair.linear.pattern import WithOutputs, parts, pattern_effect, pattern_size, with_pattern
-from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
+from airepair.methods.points import choose_kept, choose_points
 from airepair.models.layers import Site, change, exact, find_site, sites
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from airepair.errors import OutOfBudget, Unsupported
 from airepair.evaluation.exam import evaluating, sit
 from airepair.host.arithmetic.exact import RMSprop
-from airepair.linear.points import choose_points
+from airepair.methods.points import choose_points
 from airepair.options import Space, option
 from airepair.training.best_state import cross_entropy
 from airepair.training.loop import Course, passes

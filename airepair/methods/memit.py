@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from airepair.evaluation.exam import sit
 from airepair.evaluation.work import billed
 from airepair.linear.effect import effect
-from airepair.linear.points import choose_points
+from airepair.methods.points import choose_points
 from airepair.models.layers import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task

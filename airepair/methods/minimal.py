@@ -30,8 +30,8 @@ from airepair.evaluation.exam import sit
 from airepair.linear.effect import Effect, effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
-from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.proof import Plan, settle
+from airepair.methods.points import choose_kept, choose_points
 from airepair.models.layers import change, exact, final_site
 from airepair.options import Space, option
 from airepair.types import Category, Source, Task

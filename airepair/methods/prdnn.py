@@ -42,9 +42,9 @@ from airepair.linear.decoupled import Decoupled, fold
 from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
-from airepair.linear.points import choose_kept, choose_points
 from airepair.linear.program import check_size, to_fit
 from airepair.linear.proof import Plan, settle
+from airepair.methods.points import choose_kept, choose_points
 from airepair.models.layers import Site, change, exact, find_site, sites
 from airepair.options import Space, option
 from airepair.types import Category, Source, Split, Task

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from airepair.corruptions import Corruption, corrupted
 from airepair.data.splits import with_train
 from airepair.errors import UsageError
 from airepair.evaluation.exam import sit
@@ -124,20 +123,11 @@ def _own(training: Training, fault: Fault) -> Training:
     )
 
 
-def _changed(fault: Fault, split: Split, name: str) -> Split:
-    corruption = fault.environment
-    return (
-        corrupted(split, corruption, fault.stream(SALTS[name]))
-        if isinstance(corruption, Corruption)
-        else split
-    )
-
-
 def _twin_train(fault: Fault, train: Split) -> Split:
     """What the clean twin learns from: where the environment is the fault, each image once as it is
     and once changed.
     """
-    return train + _changed(fault, train, "train") if fault.environment else train
+    return train + fault.change_inputs(train, SALTS["train"]) if fault.environment else train
 
 
 def parts(fault: Fault, clean: Dataset) -> tuple[Tensor | Split, Tensor | Split]:
@@ -161,7 +151,9 @@ def met(fault: Fault, data: Dataset) -> Dataset:
     changed: dict[str, Split] = {}
     note = ""
     if fault.environment:
-        changed = {n: _changed(fault, getattr(data, n), n) for n in ("repair", "validation", "test")}
+        changed = {
+            n: fault.change_inputs(getattr(data, n), SALTS[n]) for n in ("repair", "validation", "test")
+        }
         _refuse_if_same(data, changed["test"], str(fault.environment))
         note = f"repair, validation and test images are corrupted: {fault.environment}"
     elif fault.triggered(data.validation) is not None:

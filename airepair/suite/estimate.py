@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache as once
+from pathlib import Path
 
 import pytest
 
 from airepair.case import Case
-from airepair.paths import cache
 from airepair.settings import Profile, profile
 from airepair.suite.durations import column_key, stored, training_key
 from airepair.suite.session import SELECTION, case_of, out_folder, profile_of
@@ -45,9 +45,9 @@ class Estimate:
         return (sum(self.seconds.get(i, 0.0) for i in ids) + self.training) / max(1, workers)
 
 
-def estimate(config: pytest.Config, cases: Mapping[str, Case]) -> Estimate:
-    """Of cells by node id."""
-    own, others = stored(out_folder(config)), stored(cache())
+def estimate(config: pytest.Config, cases: Mapping[str, Case], cache: Path) -> Estimate:
+    """How long cells take, by node id; `cache` has what earlier runs took, and trained baselines."""
+    own, others = stored(out_folder(config)), stored(cache)
     seconds, modelled, unknown = dict[str, float](), set[str](), set[str]()
     rough = Rough(config.stash[SELECTION].models)
     for i, case in cases.items():
@@ -58,12 +58,13 @@ def estimate(config: pytest.Config, cases: Mapping[str, Case]) -> Estimate:
             (unknown if found is None else modelled).add(i)
         if found is not None:
             seconds[i] = found
-    return Estimate(
-        seconds, frozenset(modelled), frozenset(unknown), _training(config, cases.values(), others)
-    )
+    training = _training(config, cases.values(), others, cache)
+    return Estimate(seconds, frozenset(modelled), frozenset(unknown), training)
 
 
-def _training(config: pytest.Config, cases: Iterable[Case], others: Mapping[str, float]) -> float:
+def _training(
+    config: pytest.Config, cases: Iterable[Case], others: Mapping[str, float], cache: Path
+) -> float:
     """Of the subjects whose baseline is not in the cache; the rough model has its share in each
     cell's average.
     """
@@ -71,7 +72,7 @@ def _training(config: pytest.Config, cases: Iterable[Case], others: Mapping[str,
     return sum(
         others.get(key, 0.0)
         for (d, m, s), key in subjects.items()
-        if not any(cache().glob(f"{d}-{m}-s{s}-*.safetensors"))
+        if not any(cache.glob(f"{d}-{m}-s{s}-*.safetensors"))
     )
 
 

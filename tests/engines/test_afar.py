@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from airepair import paths
 from airepair.case import Case
+from airepair.data.transport import files_of, is_here, read_from
 from airepair.engines import node, ray_environment
 from airepair.engines.baselines import Baselines, SubjectKey, baseline_files
 from airepair.engines.bulletin import Bulletin
 from airepair.engines.ray_environment import check, environment
-from airepair.engines.shipping import data_set, is_here, lay, relocated, stage_code, user_files
+from airepair.engines.shipping import lay, relocated, stage_code, user_files
 from airepair.errors import UsageError
 from airepair.records import append
 from airepair.runner.cell import CellSpec
@@ -156,7 +158,10 @@ def test_a_shipment_is_fetched_and_written_once_per_node(
     for _ in range(2):
         assert node._received(shipment, tmp_path / "node") == cell("mnist-fc-noop-s0")
     assert fetched == ["subject", "data"]
-    assert os.environ["AIREPAIR_DATA"] == str(tmp_path / "node" / "data")
+    assert os.environ["AIREPAIR_DATA"] == str(tmp_path / "nothing")
+    with read_from(tmp_path / "node" / "data", "mnist"):
+        assert paths.data() == tmp_path / "node" / "data"
+    assert paths.data() == tmp_path / "nothing"
     assert (tmp_path / "node" / "cache" / "a.safetensors").read_bytes() == b"a"
 
 
@@ -167,12 +172,14 @@ def test_of_an_official_data_set_its_own_files_travel(
     package.
     """
     monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path))
-    assert data_set("mnist") == data_set("digits") == {}
+    assert files_of("mnist") == files_of("digits") == {}
     assert (is_here("mnist"), is_here("digits+fog3")) == (False, True)
     (tmp_path / "mnist.npz").write_bytes(b"arrays")
     (tmp_path / "private.txt").write_text("no")
-    assert data_set("mnist+fog3") == {"mnist.npz": b"arrays"}
+    assert files_of("mnist+fog3") == {"mnist.npz": b"arrays"}
     assert is_here("mnist")
+    with read_from(tmp_path / "node", "mnist"):
+        assert paths.data() == tmp_path
 
 
 def test_own_code_is_staged_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

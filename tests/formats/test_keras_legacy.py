@@ -15,7 +15,7 @@ import torch
 
 from airepair.errors import UsageError, one_line, shortened
 from airepair.formats import open_model
-from airepair.formats.samples import keras_kinds as samples
+from benchmarks.fidelity.samples import keras_kinds as samples
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("mmdnn")

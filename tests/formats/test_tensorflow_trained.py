@@ -14,8 +14,8 @@ import torch
 
 from airepair.errors import UsageError
 from airepair.formats import open_model
-from airepair.formats.kinds import TENSORFLOW_MAKERS
 from airepair.formats.tensorflow.ends import ends
+from benchmarks.fidelity.kinds import TENSORFLOW_MAKERS
 
 pytest.importorskip("mmdnn")
 

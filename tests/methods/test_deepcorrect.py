@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported, UsageError
 from airepair.evaluation.exam import logits_of, sit
-from airepair.methods import deepcorrect
-from airepair.methods.deepcorrect import Corrected, DeepCorrect, attach, half_distorted, rank
+from airepair.methods.deepcorrect import method
+from airepair.methods.deepcorrect.distortions import levels_of
+from airepair.methods.deepcorrect.method import Corrected, DeepCorrect, attach, half_distorted, rank
 from airepair.models.layers import runs, weighted
-from airepair.search.distortions import levels_of
 from airepair.testing import toy
 from airepair.testing.conformance import MethodConformance
 from airepair.types import Split, Task
@@ -186,7 +186,7 @@ def test_the_filters_with_units_are_those_of_the_ranking(
     picked = []
     for priorities in ([0.0, 5, 1, 4, 2, 3], [5.0, 0, 4, 1, 3, 2]):
         task = toy.task("cnn")
-        monkeypatch.setattr(deepcorrect, "rank", lambda *_, p=priorities: torch.tensor(p))
+        monkeypatch.setattr(method, "rank", lambda *_, p=priorities: torch.tensor(p))
         monkeypatch.setattr(DeepCorrect, "_train", lambda *_: None)
         DeepCorrect(distortion="noise", layers=1, beta=0.34, ranking=ranking).repair(task)
         picked.append(task.module[0].index.tolist())  # type: ignore[index]
@@ -206,7 +206,7 @@ def test_failing_inputs_are_a_quarter_more_of_each_batch(monkeypatch: pytest.Mon
         loss(module, task.train.images(slice(20)), task.train.y[:20])
         handle.remove()
 
-    monkeypatch.setattr(deepcorrect, "fit", fit)
+    monkeypatch.setattr(method, "fit", fit)
     task = replace(toy.task("cnn"), environment=fade)
     DeepCorrect(width=4, layers=1).repair(task)
     assert sizes == [25]

@@ -13,11 +13,11 @@ from airepair.case import Case
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import sit
 from airepair.linear.pattern import pattern_effect
-from airepair.linear.points import choose_points
 from airepair.methods import build, prdnn
 from airepair.methods.aprnn import APRNN, apply
 from airepair.methods.memit import Memit, nearest_winning, write
 from airepair.methods.minimal import Minimal
+from airepair.methods.points import choose_points
 from airepair.methods.prdnn import PRDNN
 from airepair.models.layers import exact, sites
 from airepair.testing import toy

@@ -21,11 +21,8 @@ WIDE, NARROW = Case("cifar100", "resnet18", "dl2", 0), Case("cifar100", "resnet1
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """As much of pytest's configuration as the estimate asks for; results and cache in folders of
-    their own.
-    """
-    monkeypatch.setenv("AIREPAIR_CACHE", str(tmp_path / "cache"))
+def config(tmp_path: Path) -> Any:
+    """As much of pytest's configuration as the estimate asks for; results in a folder of their own."""
     given = SimpleNamespace(airepair_out=str(tmp_path / "out"), airepair_profile=None, numprocesses=None)
     stash = {SELECTION: SimpleNamespace(profile=profile("cpu"), models=())}
     return SimpleNamespace(getoption=lambda name: getattr(given, name), option=given, stash=stash)
@@ -53,7 +50,7 @@ def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model
             training_key(cases["mnist-fc-dl2-s0"], "cpu"): 60.0,
         },
     )
-    found = estimate(config, cases)
+    found = estimate(config, cases, tmp_path / "cache")
     assert found.seconds == {
         "mnist-fc-dl2-s0": 7.0,
         "mnist-fc-dl2-s1": 8.0,
@@ -62,7 +59,9 @@ def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model
     assert (found.modelled, found.unknown) == ({"mnist-fc-memit-s0"}, set())
     assert found.training == 120.0
     (tmp_path / "cache" / "mnist-fc-s0-0123.safetensors").write_bytes(b"")
-    assert estimate(config, cases).training == 60.0, "a subject in the cache is not trained again"
+    assert estimate(config, cases, tmp_path / "cache").training == 60.0, (
+        "a subject in the cache is not trained again"
+    )
 
 
 def test_a_wide_network_takes_as_much_longer_as_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +117,8 @@ def test_it_says_where_the_time_comes_from_and_what_it_does_not_know(config: Any
     """All from earlier runs, some modelled, none known, some unknown."""
     one, two = Case("mnist", "fc", "dl2", 0), Case("mnist", "fc", "memit", 0)
     store(tmp_path / "cache", {column_key(one, "cpu"): 600.0})
-    say = lambda cases: expectation._time(config, cases, estimate(config, cases))  # noqa: E731
+    cache = tmp_path / "cache"
+    say = lambda cases: expectation._time(config, cases, estimate(config, cases, cache))  # noqa: E731
     unknown = Case("mine", "fc", "memit", 0)
     assert say({"1": one}) == "about 10 minutes (by earlier runs)"
     assert say({"1": one, "2": two}) == "about 10 minutes (1 of them by a rough model)"

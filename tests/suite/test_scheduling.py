@@ -41,7 +41,7 @@ def scheduler(
     """One whose cells are expected to take so long."""
     ids = [f"benchmarks/test_repair.py::{name.format(i)}" for i in range(len(seconds))]
     known = SimpleNamespace(seconds=dict(zip(ids, seconds, strict=True)))
-    monkeypatch.setattr(scheduling, "estimate", lambda config, cases: known)
+    monkeypatch.setattr(scheduling, "estimate", lambda *_: known)
     options = {"maxschedchunk": None, "tx": ["popen"] * nodes, "px": [], "numprocesses": nodes}
     config: Any = SimpleNamespace(
         getoption=options.get, getvalue=options.get, option=SimpleNamespace(**options), invocation_params=None

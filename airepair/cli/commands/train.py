@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from airepair import data
 from airepair.cli.train_progress import Epochs
 from airepair.errors import UsageError
-from airepair.evaluation.exam import sit
-from airepair.host.arithmetic.canary import arithmetic
-from airepair.host.arithmetic.precision import facts_of, mark
-from airepair.models import build, checkpoint
+from airepair.host.arithmetic.precision import mark
+from airepair.models import build
 from airepair.models.names import model_name
 from airepair.runner.device import device_of
 from airepair.subjects.grid import on_device, spoil
+from airepair.subjects.model_folder import (
+    MODEL,
+    Schedule,
+    TrainedModel,
+    read_trained,
+    train_into,
+    training_facts,
+)
 from airepair.subjects.recipes import Training, training_of
-from airepair.training.loop import Epoch
-from airepair.training.resumable import STATE, Folder, Plan, Watcher, early_epoch, save_atomically, train
 from airepair.types import Dataset, Recipe
 
 
@@ -33,14 +34,14 @@ def run(args: argparse.Namespace) -> int:
     """Trains and writes; 0 when it is done, 1 when --until-accuracy was not reached."""
     architecture, plus, fault = args.net_arch.partition("+")
     model = model_name(architecture, args.depth, args.width) + plus + fault
-    plan_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
+    schedule_of(args, training_of("", model))  # what cannot be meant is refused before the data are read
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
     found = data.load(data.registered_name(args.dataset), seed=args.seed)
     training = training_of(found.name, model)
     training = replace(training, fault=None) if args.clean else training
     dataset = on_device(spoil(found, training, args.seed), device)
-    plan = plan_of(args, training)
+    schedule = schedule_of(args, training)
     if given := {k: v for k, v in _given(args).items() if v is not None}:
         training = replace(
             training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}"
@@ -52,36 +53,22 @@ def run(args: argparse.Namespace) -> int:
     if args.remark:
         print(args.remark)
     folder = args.out or Path(f"{dataset.name}-{model}-s{args.seed}")
-    facts = _facts(module, model, dataset, training, plan)
-    accuracy = _finished(folder, facts) or _train(
-        module, facts, dataset, training, plan, _epochs(args, plan.recipe), folder
-    )
-    reached = plan.until is None or accuracy["validation"] >= plan.until
-    if not reached:
-        print(
-            f"airepair: validation accuracy {accuracy['validation']:.4f} did not reach {plan.until}; "
-            f"the model is kept",
-            file=sys.stderr,
-        )
-    return 0 if reached else 1
-
-
-def _finished(folder: Path, facts: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """Accuracies of the model that the same command left here; None if there is none. UsageError
-    for another's: it is never overwritten.
-    """
-    file = folder / "model.pt"
-    if not file.exists() or (folder / STATE).exists():
-        return None
-    found = checkpoint.load(file)
-    if not isinstance(found, dict) or any(found.get(k) != v for k, v in facts.items()):
-        raise UsageError(f"{file} belongs to another training; accepted: another --out, or delete it")
-    accuracy: dict[str, float] = found["accuracy"]
+    facts = training_facts(module, model, dataset, training, schedule)
+    done = read_trained(folder, facts)
+    if done is not None:
+        print(f"{folder / MODEL}: trained already: {_summary(done)}")
+    else:
+        print(_heading(dataset, model, training, schedule), flush=True)
+        done = train_into(folder, module, facts, dataset, schedule, Epochs(schedule.recipe.epochs))
+        print(f"{folder / MODEL}: {_summary(done)}")
+    accuracy, until = done.accuracy["validation"], schedule.until
+    if until is None or accuracy >= until:
+        return 0
     print(
-        f"{file}: trained already: validation {accuracy['validation']:.4f}, "
-        f"test {accuracy['test']:.4f} after {found['epochs']} epochs"
+        f"airepair: validation accuracy {accuracy:.4f} did not reach {until}; the model is kept",
+        file=sys.stderr,
     )
-    return accuracy
+    return 1
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +76,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
 
 
-def plan_of(args: argparse.Namespace, training: Training) -> Plan:
+def schedule_of(args: argparse.Namespace, training: Training) -> Schedule:
     """The recipe with what was given in its place; UsageError for a value out of range."""
     given = _given(args)
     for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
@@ -104,7 +91,7 @@ def plan_of(args: argparse.Namespace, training: Training) -> Plan:
         raise UsageError(f"--seed {args.seed} is negative; accepted: 0, 1, 2, ...")
     recipe = replace(training.recipe, **{k: v for k, v in given.items() if v is not None})
     until = args.until_accuracy if args.until_accuracy is not None else training.until
-    return Plan(recipe, args.seed, until, tuple(sorted({early_epoch(recipe), *_epochs(args, recipe)})))
+    return Schedule(recipe, args.seed, until, _epochs(args, recipe))
 
 
 def _epochs(args: argparse.Namespace, recipe: Recipe) -> tuple[int, ...]:
@@ -117,77 +104,15 @@ def _epochs(args: argparse.Namespace, recipe: Recipe) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _train(
-    module: nn.Module,
-    facts: dict[str, Any],
-    dataset: Dataset,
-    training: Training,
-    plan: Plan,
-    asked: tuple[int, ...],
-    folder: Path,
-) -> Mapping[str, float]:
-
-    folder.mkdir(parents=True, exist_ok=True)
-    show, early = Epochs(plan.recipe.epochs), early_epoch(plan.recipe)
-
-    def keep(epoch: int, kept: nn.Module) -> None:
-        for name in ["early.pt"] * (epoch == early) + [f"epoch-{epoch}.pt"] * (epoch in asked):
-            save_atomically(facts | {"epochs": epoch, "state_dict": _cpu(kept)}, folder / name)
-
-    def after(epoch: Epoch) -> None:
-        """A training that stops at an accuracy may end before its early epoch: the last one before
-        the end stands in.
-        """
-        if plan.until is not None and epoch.number < early and (epoch.accuracy or 0) < plan.until:
-            save_atomically(facts | {"epochs": epoch.number, "state_dict": _cpu(module)}, folder / "early.pt")
-        show.epoch(epoch)
-
-    fault = (
-        f", fault: {training.fault} ({', '.join(f'{k} {v}' for k, v in training.fault_options)})"
-        if training.fault
-        else ""
-    )
-    until = f", until validation accuracy {plan.until}" if plan.until is not None else ""
-    size = f"{plan.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
-    print(f"{dataset.name} {facts['arch']}: {size}; recipe of {training.origin}{fault}", flush=True)
-    history = train(
-        module, dataset.train, dataset.validation, plan, Folder(folder), Watcher(after, keep, show.inside)
-    )
-    accuracy = {
-        "validation": sit(module, dataset.validation).accuracy,
-        "test": sit(module, dataset.test).accuracy,
-    }
-    save_atomically(
-        facts | {"epochs": len(history), "accuracy": accuracy, "state_dict": _cpu(module)},
-        folder / "model.pt",
-    )
-    (folder / "log.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in history))
-    (folder / STATE).unlink(missing_ok=True)
-    print(
-        f"{folder / 'model.pt'}: validation {accuracy['validation']:.4f}, "
-        f"test {accuracy['test']:.4f} after {len(history)} epochs"
-    )
-    return accuracy
+def _heading(dataset: Dataset, model: str, training: Training, schedule: Schedule) -> str:
+    """What is trained, in one line."""
+    options = ", ".join(f"{k} {v}" for k, v in training.fault_options)
+    fault = f", fault: {training.fault} ({options})" if training.fault else ""
+    until = f", until validation accuracy {schedule.until}" if schedule.until is not None else ""
+    size = f"{schedule.recipe.epochs} epochs of {len(dataset.train):,} images{until}"
+    return f"{dataset.name} {model}: {size}; recipe of {training.origin}{fault}"
 
 
-def _facts(module: nn.Module, model: str, dataset: Dataset, training: Training, plan: Plan) -> dict[str, Any]:
-    """What a file says of itself beside its weights (plain values: it loads with weights_only)."""
-    return {
-        "arch": model,
-        "classes": len(dataset.classes),
-        "data": dataset.name,
-        "shape": list(dataset.shape),
-        "trained_on": f"split of seed {plan.seed}",
-        "digests": dict(dataset.digests),
-        "recipe": asdict(plan.recipe),
-        "recipe_origin": training.origin,
-        "fault": training.fault or "",
-        "seed": plan.seed,
-        "until": plan.until,
-        "arithmetic": arithmetic(dataset.train.x.device),
-        "parameters": sum(p.numel() for p in module.parameters()),
-    } | facts_of(module)
-
-
-def _cpu(module: nn.Module) -> dict[str, Any]:
-    return {k: v.detach().cpu() for k, v in module.state_dict().items()}
+def _summary(done: TrainedModel) -> str:
+    scores = ", ".join(f"{name} {done.accuracy[name]:.4f}" for name in ("validation", "test"))
+    return f"{scores} after {done.epochs} epochs"

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from airepair.case import name_of
 from airepair.data import DATASETS
+from airepair.data.names import short_name
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.faults import HEALTHY
 from airepair.models import UNDERTRAINED, registered
@@ -54,16 +54,7 @@ class Target:
     @property
     def data(self) -> str:
         """The data set's name in cases: its own short one for a user's files."""
-        return short(self.dataset)
-
-
-def short(dataset: str) -> str:
-    """The data set's name in folders and cases: the file's or folder's own for `npz:PATH` and
-    `folder:PATH`.
-    """
-    if dataset.startswith(("npz:", "folder:")):
-        return name_of(Path(dataset.partition(":")[2]).expanduser())
-    return dataset
+        return short_name(self.dataset)
 
 
 def told_dataset(path: Path) -> str | None:

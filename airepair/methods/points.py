@@ -1,4 +1,4 @@
-"""Which inputs a linear program is about: all failing ones or a seeded choice, and some passing
+"""Which inputs an exact repair is about: all failing ones or a seeded choice, and some passing
 ones that must not break.
 """
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from airepair.formats import fidelity_table, kinds
 from airepair.formats.fidelity import Fidelity
+from benchmarks.fidelity import kinds
+from benchmarks.fidelity import table as fidelity_table
 
 NEEDS = {
     "Keras": ("keras", "h5py", "mmdnn"),

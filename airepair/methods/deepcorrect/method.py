@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import evaluating
+from airepair.methods.deepcorrect.distortions import levels_of
 from airepair.models.layers import Run, runs, weighted
 from airepair.options import Space, option
-from airepair.search.distortions import levels_of
 from airepair.search.intervene import Intervened, channelwise
 from airepair.search.sampling import drawn
 from airepair.training.best_state import Choice, Watch, cross_entropy, fit

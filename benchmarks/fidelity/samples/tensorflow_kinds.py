@@ -1,5 +1,5 @@
 """TensorFlow files as people leave them after training: `python -m
-airepair.formats.samples.tensorflow_kinds FOLDER [NAME ...]` makes them.
+benchmarks.fidelity.samples.tensorflow_kinds FOLDER [NAME ...]` makes them.
 
 In a process of its own, like all that imports TensorFlow. Each function gives the path of one file
 in the folder.

@@ -1,5 +1,5 @@
-"""Every kind of file that people bring, walked: read, repaired, written back, read again (the
-second table of `fidelity_table.py`).
+"""Reads, repairs, writes back and reads again a file of every kind that people bring (the second
+table of `table.py`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from airepair.formats import open_model
 from airepair.formats.answer import answer
 from airepair.formats.fidelity import Fidelity, check_inputs, compare
 from airepair.formats.model_file import ModelFile
-from airepair.formats.samples import keras_kinds, onnx_kinds, torch_kinds
 from airepair.models.layouts import written
 from airepair.models.user_code import own_code
 from airepair.training.step import Stepper, augmentation
 from airepair.types import Split
+from benchmarks.fidelity.samples import keras_kinds, onnx_kinds, torch_kinds
 
 TO_REPAIR, STEPS = 16, 500  # inputs that the network is to answer otherwise, and steps of Adam at most
 
+ROOT = Path(__file__).parents[2]  # where `-m` finds this package
 # The module that makes TensorFlow's files, and its functions by what they make; TensorFlow is never
 # imported here.
-TENSORFLOW_MAKERS = "airepair.formats.samples.tensorflow_kinds"
+TENSORFLOW_MAKERS = "benchmarks.fidelity.samples.tensorflow_kinds"
 TENSORFLOW = {
     "flat vectors in a fixed batch, an accuracy behind the network": "accuracy",
     "TF1 SavedModel, classes and probabilities": "classes",
@@ -90,7 +91,7 @@ def _in_a_process(name: str) -> Callable[[Path], Path]:
             str(folder),
             name,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         if done.returncode:
             raise AirepairError(f"TensorFlow makes no such file here: {done.stderr.strip().splitlines()[-1]}")
         (path,) = folder.iterdir()

@@ -1,10 +1,9 @@
-"""The fidelity of every route, measured: `python -m airepair.formats.fidelity_table [--kinds] [--into
-docs/formats.md]`.
+"""The fidelity of every route, measured: `python -m benchmarks.fidelity [--kinds] [--into PAGE]`.
 
 Each network is written in each format, opened from there, changed as a repair would change it,
-written back into a copy of that file, and opened again; what is shown is the largest difference of
-logits at each step, on the inputs of every conversion (fidelity.py). With `--kinds` it is every
-kind of file that people bring (kinds.py), walked in the same way.
+written back into a copy of that file, and opened again. A row shows the largest difference of
+logits at each step, on the inputs of every conversion (airepair/formats/fidelity.py). With `--kinds`
+a row is a kind of file that people bring (kinds.py).
 """
 
 from __future__ import annotations
@@ -21,13 +20,14 @@ import torch
 from torch import nn
 
 from airepair.errors import AirepairError, UsageError, choose, one_line
-from airepair.formats import kinds, open_model
+from airepair.formats import open_model
 from airepair.formats.answer import answer
 from airepair.formats.export import export
 from airepair.formats.fidelity import CHECK_INPUTS, TOLERANCE, Fidelity, check_inputs, compare
 from airepair.formats.mmdnn.ir import Array
 from airepair.models import build
 from airepair.models.recognise import load
+from benchmarks.fidelity import kinds
 
 Shape = tuple[int, int, int]
 NETWORKS: dict[str, Shape] = {"digits/cnn": (1, 8, 8), "cnn": (1, 28, 28), "resnet18w8": (3, 32, 32)}
@@ -253,7 +253,7 @@ def into(page: Path, lines: list[str], table: Table) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measures and prints; the exit code is 1 where a route is not faithful."""
-    parser = argparse.ArgumentParser("python -m airepair.formats.fidelity_table", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.fidelity", description=__doc__)
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,NAME")
     parser.add_argument(
         "--files", default=",".join(FILES), metavar="NAME,NAME", help=f"of: {', '.join(FILES)}"
@@ -315,7 +315,3 @@ def _told(text: str) -> None:
 
 def _good(error: str, *steps: Fidelity | None) -> bool:
     return not error and all(f is None or f.faithful for f in steps)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
