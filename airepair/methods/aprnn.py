@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import logits_of, sit
+from airepair.evaluation.work import billed
 from airepair.linear.effect import Effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import Array, winning
@@ -158,13 +159,14 @@ class APRNN:
                 f"the outputs' changes need up to {needed:,} entries, "
                 f"more than entries={self.entries:,}; outputs=false or fewer points"
             )
-        found = settle(
-            extended if self.outputs else rows,
-            plan,
-            equalities=extended.equalities() if self.outputs else None,
-            note=task.note,
-            tick=lambda number, worst: task.progress("solving", number, 0, worst),
-        )
+        with billed(task):  # the rows of the program: as many rounds as the solver takes
+            found = settle(
+                extended if self.outputs else rows,
+                plan,
+                equalities=extended.equalities() if self.outputs else None,
+                note=task.note,
+                tick=lambda number, worst: task.progress("solving", number, 0, worst),
+            )
         return found.delta[: answers.size]
 
 

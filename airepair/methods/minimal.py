@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.evaluation.exam import sit
+from airepair.evaluation.work import billed
 from airepair.linear.effect import Effect, effect
 from airepair.linear.highs import Limits, Norm
 from airepair.linear.margins import winning
@@ -112,9 +113,13 @@ class Minimal:
             self.penalty if self.infeasible == "soften" else None,
             what,
         )
-        found = settle(
-            rows, plan, note=task.note, tick=lambda number, worst: task.progress("solving", number, 0, worst)
-        )
+        with billed(task):  # the rows of the program: as many rounds as the solver takes
+            found = settle(
+                rows,
+                plan,
+                note=task.note,
+                tick=lambda number, worst: task.progress("solving", number, 0, worst),
+            )
         delta = torch.from_numpy(found.delta).to(task.device)
         weight, bias = answers.split(
             delta if self.direction == "program" else downhill(answers, both.y, float(delta.norm()))

@@ -38,6 +38,7 @@ from torch import nn
 
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import sit
+from airepair.evaluation.work import billed
 from airepair.linear.decoupled import Decoupled, fold
 from airepair.linear.effect import effect
 from airepair.linear.highs import Limits, Norm
@@ -191,12 +192,13 @@ class PRDNN:
             f"{site.name} within +-{self.bound} lets {len(wanted)} points win by {self.margin:g} in the "
             f"decoupled network and keeps {len(kept)}",
         )
-        found = settle(
-            winning(answers, both.y, self.margin, len(kept)),
-            plan,
-            note=task.note,
-            tick=lambda number, worst: task.progress("solving", number, 0, worst),
-        )
+        with billed(task):  # the rows of the program: as many rounds as the solver takes
+            found = settle(
+                winning(answers, both.y, self.margin, len(kept)),
+                plan,
+                note=task.note,
+                tick=lambda number, worst: task.progress("solving", number, 0, worst),
+            )
         network = Decoupled(module, site)
         change(network.value, *answers.split(torch.from_numpy(found.delta).to(task.device)))
         task.note(

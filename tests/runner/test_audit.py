@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from airepair.case import Case
 from airepair.evaluation.work import billed, counter, forward_work, step_work
-from airepair.methods import build
+from airepair.linear.margins import Margins
+from airepair.linear.program import Solution
+from airepair.linear.proof import Plan, settle
+from airepair.methods import build, minimal
 from airepair.runner.audit import Audit, Finding
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
@@ -179,6 +183,24 @@ def test_arithmetic_of_a_methods_own_is_billed_as_images():
     with billed(task):
         torch.zeros(1, round(3.5 * image / 2)) @ torch.zeros(round(3.5 * image / 2), 1)
     assert task.meter.forward == 4
+
+
+def test_the_rounds_of_a_linear_program_are_billed(monkeypatch: pytest.MonkeyPatch):
+    """How many the solver takes depends on the machine; however many, the images of minimal explain them."""
+
+    def slow(rows: Margins, plan: Plan, **more: Any) -> Solution:
+        for _ in range(300):
+            rows.values(np.zeros(rows.size))
+        return settle(rows, plan, **more)
+
+    spent = []
+    for rounds in (settle, slow):
+        monkeypatch.setattr(minimal, "settle", rounds)
+        found = attempt(build("minimal", {}), toy.task("plain"), audited=True)
+        assert found.finding is not None
+        assert found.finding.measured <= found.finding.explained
+        spent.append(found.task.meter.forward)
+    assert spent[1] > 2 * spent[0]
 
 
 def test_a_steps_work_is_forward_and_both_gradients():
