@@ -100,7 +100,7 @@ def walk(file: Path, options: str, folder: Path) -> Walked:
         with contextlib.chdir(folder):
             given = ["--dataset", *shlex.split(options)]
             before = _examined([*given, "--pretrained", str(file)])
-            _said(["repair", "--method", METHOD, *given, "--pretrained", str(file), "--out", "run"])
+            _output_of(["repair", "--method", METHOD, *given, "--pretrained", str(file), "--out", "run"])
             (record,), _ = read([folder / "run"])
             if record.status != "repaired":
                 raise UsageError(f"{record.status}: {record.reason}")
@@ -112,13 +112,13 @@ def walk(file: Path, options: str, folder: Path) -> Walked:
 
 def _examined(words: list[str]) -> float:
     """The accuracy that `--testonly` prints."""
-    found = re.search(r"^accuracy +(\d\.\d+)$", _said(["repair", "--testonly", *words]), re.MULTILINE)
+    found = re.search(r"^accuracy +(\d\.\d+)$", _output_of(["repair", "--testonly", *words]), re.MULTILINE)
     if found is None:
         raise UsageError(f"no accuracy is printed for {' '.join(words)}")
     return float(found[1])
 
 
-def _said(words: list[str]) -> str:
+def _output_of(words: list[str]) -> str:
     """What a command prints. UsageError where it ends badly, or lets a warning of a library through."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -33,7 +33,7 @@ from airepair.records import Record, read
 from airepair.runner.provenance import commit, processor
 from airepair.suite.session import case_of
 
-from .stages import STARTED, TRAINED, Span
+from .stages import FILE, STARTED, TRAINED, Span
 
 ROOT = Path(__file__).parents[1]
 JOB = ("benchmarks", "-n", "2")
@@ -149,17 +149,16 @@ def _key(name: str) -> str:
 def measured(words: Sequence[str]) -> Overhead:
     """Runs pytest with these words into a folder of its own. UsageError if it did not run to its end."""
     with tempfile.TemporaryDirectory(prefix="airepair-overhead-") as name:
-        folder = Path(name)
-        command = [sys.executable, "-m", "pytest", *words, "-p", "benchmarks.stages"]
-        command += ["--stages", str(folder / "stages.jsonl"), "--out", str(folder / "out")]
+        out = Path(name) / "out"
+        command = [sys.executable, "-m", "pytest", *words, "-p", "benchmarks.stages", "--out", str(out)]
         began = time.time()
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         ended = time.time()
         if code not in (0, 1):  # 1: a cell failed its floor, and its seconds count
             raise UsageError(f"{' '.join(command)} ended with exit code {code}; accepted: a run to its end")
-        lines = (folder / "stages.jsonl").read_bytes().splitlines()
+        lines = (out / FILE).read_bytes().splitlines()
         spans = [msgspec.json.decode(line, type=Span) for line in lines]
-        records, _ = read([folder / "out"])
+        records, _ = read([out])
         return overhead(spans, records, began, ended)
 
 

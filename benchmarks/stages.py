@@ -1,4 +1,5 @@
-"""A pytest plugin that notes how long each stage of a cell took: `-p benchmarks.stages --stages FILE`.
+"""A pytest plugin that writes how long each stage of a cell took into `stages.log` of the run's
+folder: `-p benchmarks.stages`.
 
 The stages are the fixtures of fixtures/repair.py. pytest sets up what a fixture asks for before it
 calls the hook for that fixture, so no second is counted twice. Each process appends whole lines to
@@ -16,8 +17,9 @@ import msgspec
 import psutil
 import pytest
 
-from airepair.suite.session import TRAINING
+from airepair.suite.session import TRAINING, out_folder
 
+FILE = "stages.log"
 STARTED = "started"  # the stage of a process from its start until it knows its cells
 TRAINED = "trained"  # the part of `subject` in which a baseline was trained
 STAGES = ("spec", "subject", "prepared", "repaired", "result")
@@ -31,10 +33,6 @@ class Span(msgspec.Struct, frozen=True):
     stage: str
     start: float
     seconds: float
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--stages", default="", metavar="FILE", help="append a JSON line per stage to this file")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -64,6 +62,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 def _note(config: pytest.Config, cell: str, stage: str, start: float, seconds: float) -> None:
-    if name := config.getoption("stages"):
-        with open(name, "ab") as file:
-            file.write(msgspec.json.encode(Span(os.getpid(), cell, stage, start, seconds)) + b"\n")
+    folder = out_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FILE).open("ab") as file:
+        file.write(msgspec.json.encode(Span(os.getpid(), cell, stage, start, seconds)) + b"\n")

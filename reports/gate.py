@@ -79,7 +79,7 @@ class Gate:
             return
         from airepair.report.gate.verdict import judge
 
-        found = self.reporter.found()
+        found = self.reporter.read_records()
         named = _keys(self.config.args)
         old = [r for r in self.old if r.key not in self.left_out.keys and (not named or r.key in named)]
         skipped = len(self.old) - len(old)

@@ -140,7 +140,7 @@ class Reporter:
             with suppress(OSError):  # it is tried again at the end of the run, and the exit code says so
                 append(self.out / RECORDS, record)
 
-    def found(self) -> Found:
+    def read_records(self) -> Found:
         """What is on disk, and what only this process knows (a full disk)."""
         file = self.out / RECORDS
         try:
@@ -165,7 +165,7 @@ class Reporter:
         from airepair.report.cells import grid
         from airepair.report.screen import short
 
-        found = self.found()
+        found = self.read_records()
         records = found.records
         for line in found.refused:
             terminalreporter.write_line(f"airepair: no record: {line}", red=True)

@@ -446,7 +446,7 @@ def inline() -> None:
     from airepair.formats.tensorflow import files, worker
 
     def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
-        return files.told(
+        return files.check_result(
             worker.result({"folder": str(folder), "what": what, **json.loads(json.dumps(job))}, folder)
         )
 

@@ -126,6 +126,24 @@ def test_no_module_is_a_bare_participle() -> None:
     assert {stem for stem in stems if PARTICIPLE.fullmatch(stem)} <= WORDS
 
 
+# Participles of which no reader can guess what a function of that name returns.
+VAGUE = re.compile(r"_?(?:asked|brought|done|fed|given|known|made|met|said|seen|told|wanted|kept|found)")
+VAGUE_WORDS = {("metrics/kept.py", "kept")}  # the name of the metric
+
+
+def test_functions_are_named_by_what_they_return_or_do() -> None:
+    """Not by a bare participle that says neither; a function within a function is its own affair."""
+    vague = {
+        (file.relative_to(ROOT).as_posix(), inner.name)
+        for file in FILES.values()
+        for outer in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(outer, ast.Module | ast.ClassDef)
+        for inner in outer.body
+        if isinstance(inner, ast.FunctionDef) and VAGUE.fullmatch(inner.name)
+    }
+    assert vague == VAGUE_WORDS
+
+
 def test_no_modules_import_each_other() -> None:
     """Taking away what imports nothing that is left, again and again, takes everything away."""
     left = imports()

@@ -18,7 +18,7 @@ from airepair.types import Split
 NAMES = {"x": "x", "y": "y", "x_train": "x", "y_train": "y"}  # of arrays in an npz file, and what they are
 
 
-def wanted(
+def read_inputs(
     text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True
 ) -> Split:
     """The images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders) with labels

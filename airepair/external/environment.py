@@ -58,12 +58,12 @@ class Environment:
 def of(manifest: Manifest) -> Environment:
     """The environment of a tool; another content is another folder."""
     parent = [sys.version, sysconfig.get_path("purelib")] if manifest.inherit else []
-    content = json.dumps([manifest.python, manifest.manager, _wanted(manifest), parent])
+    content = json.dumps([manifest.python, manifest.manager, _requirements(manifest), parent])
     name = f"{manifest.name}-{digest.of_text(content)[:12]}"
     return Environment(manifest, paths.cache().parent / "environments" / name)
 
 
-def _wanted(manifest: Manifest) -> list[str]:
+def _requirements(manifest: Manifest) -> list[str]:
     lock = manifest.folder / LOCK
     lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else list(manifest.requirements)
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -94,7 +94,7 @@ def create(manifest: Manifest, say: Say = print) -> Environment:
         except BaseException:
             shutil.rmtree(environment.folder, ignore_errors=True)
             raise
-        content = {"tool": manifest.name, "wanted": _wanted(manifest), "resolved": found.splitlines()}
+        content = {"tool": manifest.name, "wanted": _requirements(manifest), "resolved": found.splitlines()}
         (environment.folder / DONE).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return environment
 
@@ -102,7 +102,7 @@ def create(manifest: Manifest, say: Say = print) -> Environment:
 def steps(environment: Environment) -> list[list[str]]:
     """The commands that build an environment, by what is installed here."""
     manifest, folder, python = environment.manifest, str(environment.folder), str(environment.python)
-    wanted = _wanted(manifest)
+    wanted = _requirements(manifest)
     uv = shutil.which("uv")
     if manifest.manager == "conda":
         conda = next((c for c in ("mamba", "conda", "micromamba") if shutil.which(c)), None)

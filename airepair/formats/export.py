@@ -67,8 +67,8 @@ def export(module: nn.Module, shape: Shape, out: Path, feed: InputScaling | None
             from airepair.formats.tensorflow.files import emit
 
             kind = "frozen-pb" if out.suffix else "savedmodel"
-            return emit(_ir(module, shape, feed), out, kind, _fed(module, shape, feed))
-        return _by_torch(_fed(module, shape, feed), shape, out)
+            return emit(_ir(module, shape, feed), out, kind, _with_scaling(module, shape, feed))
+        return _by_torch(_with_scaling(module, shape, feed), shape, out)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("airepair"):
             raise
@@ -86,7 +86,7 @@ def _ir(module: nn.Module, shape: Shape, feed: InputScaling | None) -> IRModel:
     return with_scaling(model, feed.scale, feed.offset) if feed else model
 
 
-def _fed(module: nn.Module, shape: Shape, feed: InputScaling | None) -> nn.Module:
+def _with_scaling(module: nn.Module, shape: Shape, feed: InputScaling | None) -> nn.Module:
     return Scaled(module, feed.scale, feed.offset, len(shape)).eval() if feed else module
 
 

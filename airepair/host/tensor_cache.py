@@ -50,17 +50,17 @@ def cached(
     Of several processes one makes them and the others wait; if it dies, the next one makes them.
     `remark` hears why they are not kept.
     """
-    if (found := kept(file, key)) is not None:
+    if (found := stored_tensors(file, key)) is not None:
         return found, True
     with _locked(file, remark):
-        if (found := kept(file, key)) is not None:
+        if (found := stored_tensors(file, key)) is not None:
             return found, True
         made = make()
         _keep(file, key, made, remark)
         return made, False
 
 
-def kept(file: Path, key: str) -> Tensors | None:
+def stored_tensors(file: Path, key: str) -> Tensors | None:
     """The file's tensors; None if there is none, or it is not what was stored under that key."""
     try:
         with safe_open(file, framework="pt") as stored:

@@ -45,7 +45,7 @@ class OwnCode:
 
     def network(self, classes: int) -> nn.Module:
         """An untrained network. UsageError for whatever the user's code raises."""
-        with _said(self.text):
+        with _errors_in_one_line(self.text):
             module = self.factory(**_keywords(self.factory, classes))
         if not isinstance(module, nn.Module):
             raise UsageError(
@@ -76,10 +76,9 @@ def own_code(text: str) -> OwnCode:
     place, _, name = text.rpartition(":")
     if not place or not name.isidentifier():
         raise UsageError(f"--net_arch {text!r} is not understood; accepted: {ACCEPTED}")
-    # A person must see that code runs which the project did not bring, on every door: so it is said
-    # where they look.
+    # Every door prints this line, because a user must see that code runs which is not of this project.
     print(f"airepair: running the code of {place} (named by --net_arch)", file=sys.stderr)
-    with _said(text):
+    with _errors_in_one_line(text):
         module = _from_file(Path(place).expanduser()) if place.endswith(".py") else _from_package(place)
     factory = getattr(module, name, None)
     if not callable(factory):
@@ -132,7 +131,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _said(text: str) -> Iterator[None]:
+def _errors_in_one_line(text: str) -> Iterator[None]:
     """One clear line for whatever the user's code raises, and its seeds are its own."""
     try:
         with torch.random.fork_rng(devices=[]):

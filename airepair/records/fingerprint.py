@@ -131,13 +131,15 @@ def differences(old: Fingerprint, new: Fingerprint, parts: Sequence[str] = PARTS
     found: list[str] = []
     for part in parts:
         if part == "options" and part in old and part in new:
-            found += _differences(part, _known(old, new), _known(new, old), str(new.get("method", "method")))
+            found += _differences(
+                part, _comparable(old, new), _comparable(new, old), str(new.get("method", "method"))
+            )
         elif part in old and part in new:
             found += _differences(part, old[part], new[part], str(new.get("method", "method")))
     return found
 
 
-def _known(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
+def _comparable(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
     """The options that the other has as well, or that somebody gave: one that only a later version
     knows has its default here.
     """

@@ -71,7 +71,7 @@ class Claim:
     p: float
 
     @property
-    def told(self) -> int:
+    def sign(self) -> int:
         """1 above zero, -1 below, 0 if it does not differ significantly from zero."""
         return 0 if self.found.n < SEEDS or self.p >= LEVEL else 1 if self.found.difference > 0 else -1
 
@@ -146,11 +146,11 @@ def _head(sources: str, newest: int | None) -> str:
 def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
     first, second = claims
     shared = [k for k in first if k[0] == section.name and k in second]
-    told = [k for k in shared if first[k].told and first[k].told == second[k].told]
+    agreed = [k for k in shared if first[k].sign and first[k].sign == second[k].sign]
     lines = [f"## {section.title}", "", section.says, ""]
     for metric, name in NAMES.items():
         of_metric = [k for k in shared if k[1] == metric]
-        claimed = [k for k in told if k[1] == metric]
+        claimed = [k for k in agreed if k[1] == metric]
         if not of_metric:
             lines += [
                 f"{name.capitalize()}: no comparison has {SEEDS} seeds in both arithmetics, "
@@ -160,7 +160,7 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
             continue
         lines += [
             f"{name.capitalize()}: {len(claimed)} of {len(of_metric)} comparisons are "
-            f"significant.{_ideas(of_metric, first, told)}",
+            f"significant.{_ideas(of_metric, first, agreed)}",
             "",
         ]
         if claimed:
@@ -170,7 +170,7 @@ def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
     return "\n".join(lines)
 
 
-def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str:
+def _ideas(asked: list[Key], first: Mapping[Key, Claim], agreed: list[Key]) -> str:
     """For how many methods the idea helps significantly: the method is better than each of its
     ablations in a column.
     """
@@ -179,7 +179,7 @@ def _ideas(asked: list[Key], first: Mapping[Key, Claim], told: list[Key]) -> str
     groups: dict[tuple[str, Column], list[Key]] = {}
     for key in asked:
         groups.setdefault((key[3], key[2]), []).append(key)
-    better = {m for (m, _), keys in groups.items() if all(k in told and first[k].told > 0 for k in keys)}
+    better = {m for (m, _), keys in groups.items() if all(k in agreed and first[k].sign > 0 for k in keys)}
     return (
         f" The idea improves the repair significantly for {len(better)} of "
         f"{len({m for m, _ in groups})} methods."

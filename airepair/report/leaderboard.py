@@ -101,7 +101,7 @@ def leaderboard(
     """
     found = {t.name: t for t in tables}
     page = template("leaderboard.html.j2").render(
-        first=[_told(found[name]) for name in FIRST if name in found],
+        first=[_bold_part(found[name]) for name in FIRST if name in found],
         more=[found[name] for name in MORE if name in found],
         labels=LABELS,
         headings=HEADINGS,
@@ -122,7 +122,7 @@ def leaderboard(
     return page + "\n"
 
 
-def _told(table: Table) -> Table:
+def _bold_part(table: Table) -> Table:
     """The table; of a long one the groups of rows (a method and metric of Table III) in which
     something is in bold, and how many others it has.
     """

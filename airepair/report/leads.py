@@ -31,7 +31,7 @@ class Lead:
     p: float = 1.0
 
     @property
-    def told(self) -> bool:
+    def significant(self) -> bool:
         """Whether the first is significantly better than the second."""
         return self.p < LEVEL and self.found.difference > 0
 

@@ -43,7 +43,7 @@ def after(record: Record) -> Answers:
     return Answers(record.after, record.right.get("tested", ""), record.right.get("after", ""))
 
 
-def kept(record: Record, phase: Phase) -> Answers:
+def at_phase(record: Record, phase: Phase) -> Answers:
     """A state that the method of a record handed in."""
     return Answers(phase.scores, record.right.get("tested", ""), phase.right)
 

@@ -103,7 +103,7 @@ def _half_width(ran: Sequence[Record], gains: Sequence[float]) -> float:
     ]
     variance = _variance(shares, int(counts.get("validation", 0)))
     rate = _repaired(ran[0])
-    if given(ran[0]) and rate is not None:
+    if has_own_failing(ran[0]) and rate is not None:
         images = int(counts.get("held_out") or counts.get("failing") or 0)
         variance = (variance + _variance([rate], images)) / 4
     return 100 * float(norm.ppf(0.975)) * math.sqrt(variance)
@@ -126,7 +126,7 @@ def _gain(record: Record) -> float | None:
         return None
     gain = 100 * (float(after) - float(before))
     repaired = _repaired(record)
-    return (gain + 100 * repaired) / 2 if given(record) and repaired is not None else gain
+    return (gain + 100 * repaired) / 2 if has_own_failing(record) and repaired is not None else gain
 
 
 def _repaired(record: Record) -> float | None:
@@ -134,7 +134,7 @@ def _repaired(record: Record) -> float | None:
     return record.after.get("held_out_rate", record.after.get("repair_rate"))
 
 
-def given(record: Record) -> bool:
+def has_own_failing(record: Record) -> bool:
     """Whether the failing inputs were given by the user."""
     return record.provenance.get("failing") == "given"
 
@@ -162,7 +162,7 @@ def recommendations(cells: Grid) -> list[str]:
 def _judged(cells: Grid, place: Column) -> str:
     return (
         "validation and repair of the given inputs, averaged"
-        if any(map(given, cells.of(place)))
+        if any(map(has_own_failing, cells.of(place)))
         else "validation"
     )
 

@@ -47,7 +47,7 @@ def table1(cells: Grid, paper: Paper) -> Table:
     usual = {
         p: max((s.n for (q, _, _), s in gains.items() if s and q == p), default=0) for p in cells.columns
     }
-    best = {(lead.place, lead.first, k) for k in METRICS for lead in leads(cells, k) if lead.told}
+    best = {(lead.place, lead.first, k) for k in METRICS for lead in leads(cells, k) if lead.significant}
     rows = [_baseline_row(cells, paper, k, usual) for k in METRICS]
     for method in cells.methods:
         for metric, label in METRICS.items():

@@ -22,7 +22,7 @@ from airepair.report.comparison import LEVEL, Comparison, fewest_seeds, holm
 from airepair.report.facts import marked, wreck_note
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import bounds, interval, p_text
-from airepair.report.pairs import Answers, after, compared, kept
+from airepair.report.pairs import Answers, after, at_phase, compared
 from airepair.report.states import control_of, largest_within, trained
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
 from airepair.report.twins import Twins, once, twins
@@ -53,7 +53,7 @@ class Question:
         return self.kind == CONTROL and SAME_NORM in self.against
 
     @property
-    def told(self) -> int:
+    def sign(self) -> int:
         """1 if the method is significantly better, -1 if it is significantly worse, else 0."""
         return 0 if self.p >= LEVEL else 1 if self.found.difference > 0 else -1
 
@@ -93,7 +93,7 @@ def questions(cells: Grid) -> list[Question]:
         for place in cells.columns
         for method in _methods(cells, place)
         for m in METRICS
-        for q in _asked(cells, place, method, m)
+        for q in _questions(cells, place, method, m)
     ]
     corrected: list[Question] = []
     for metric in METRICS:
@@ -117,7 +117,7 @@ def _methods(cells: Grid, place: Column) -> list[str]:
     return [m for m in cells.methods if m in having]
 
 
-def _asked(cells: Grid, place: Column, method: str, metric: str) -> Iterator[Question]:
+def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator[Question]:
     own = {r.case.seed: r for r in cells.cell(place, method) if r.status == "repaired"}
     for other in cells.methods:
         base, variant = split_variant(other)
@@ -146,11 +146,11 @@ def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, 
     name, control = control_of(cells, place, record)
     state = largest_within(control, trained(record)) if trained(record) else None
     if control is not None and state is not None:
-        yield f"{name}, {state.name}", kept(control, state)
+        yield f"{name}, {state.name}", at_phase(control, state)
         return
     random = next((p for p in record.phases if p.name == SAME_NORM), None)
     if random is not None:
-        yield SAME_NORM, kept(record, random)
+        yield SAME_NORM, at_phase(record, random)
 
 
 def _rows(cells: Grid, asked: list[Question]) -> Iterator[Row]:
@@ -179,7 +179,7 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
     if not found:
         return (Entry(""),) * 4
     q = found[0]
-    bold = q.told != 0
+    bold = q.sign != 0
     return (
         Entry(q.against),
         Entry(fixed(100 * q.found.difference, sign=True), bold),
@@ -200,11 +200,11 @@ def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
         if not methods:
             continue
         better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
-        told = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
+        helped = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
         lost = [f"{method_title(m)} ({', '.join(places)})" for m, places in worse.items() if places]
         line = (
-            f"{title} The idea improves the repair significantly for {len(told)} of {len(methods)} "
-            f"methods{_listed(told)}"
+            f"{title} The idea improves the repair significantly for {len(helped)} of {len(methods)} "
+            f"methods{_listed(helped)}"
         )
         lines.append(f"{line}; for {len(lost)} it makes the repair worse{_listed(lost)}.")
     family = max((sum(q.metric == m for q in asked) for m in METRICS), default=0)
@@ -223,7 +223,7 @@ def _where(ideas: list[Question], method: str, way: int) -> list[str]:
     return [
         "-".join(p)
         for p in places
-        if all(q.told == way for q in ideas if q.method == method and q.place == p)
+        if all(q.sign == way for q in ideas if q.method == method and q.place == p)
     ]
 
 

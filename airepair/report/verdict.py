@@ -77,13 +77,13 @@ def _beside_control(asked: Sequence[Question]) -> str:
     compared = [q for q in asked if q.kind == CONTROL]
     if not compared:
         return "No method was compared with fine-tuning on the same sources: plain training may do as well."
-    if not any(q.told for q in compared):
+    if not any(q.sign for q in compared):
         return f"No method differs significantly from fine-tuning on the same sources{_power(asked)}."
     beside = [q for q in compared if q.beside_random]
     said = (
         f"Better than fine-tuning on the same sources: {_sides([q for q in compared if not q.beside_random])}"
     )
-    if any(q.told for q in beside):
+    if any(q.sign for q in beside):
         said += (
             " With fewer training images than fine-tuning's first state, better than a random change of "
             f"the same norm: {_sides(beside)}"
@@ -92,7 +92,7 @@ def _beside_control(asked: Sequence[Question]) -> str:
 
 
 def _sides(compared: Sequence[Question]) -> str:
-    better, worse = (_named([q for q in compared if q.told == way]) for way in (1, -1))
+    better, worse = (_named([q for q in compared if q.sign == way]) for way in (1, -1))
     return f"{better or 'none'}." + (f" Worse: {worse}." if worse else "")
 
 
@@ -102,14 +102,15 @@ def _ideas(asked: Sequence[Question]) -> str:
     if not methods:
         return ""
     places = {m: list(dict.fromkeys(q.place for q in ideas if q.method == m)) for m in methods}
-    told = [
+    helped = [
         m
         for m in methods
-        if any(all(q.told == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])
+        if any(all(q.sign == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])
     ]
-    names = f": {', '.join(map(method_title, told))}" if told else ""
+    names = f": {', '.join(map(method_title, helped))}" if helped else ""
     return (
-        f"The idea itself improves the repair significantly for {len(told)} of {len(methods)} methods{names}."
+        f"The idea itself improves the repair significantly for {len(helped)} of {len(methods)} "
+        f"methods{names}."
     )
 
 
@@ -130,7 +131,7 @@ def _cost(cells: Grid, asked: Sequence[Question]) -> str:
     method with the largest mean gain does, of those with the most seeds.
     """
     places = healthy(cells) or cells.columns
-    won = sorted((q for q in asked if q.kind == CONTROL and q.told == 1), key=lambda q: q.beside_random)
+    won = sorted((q for q in asked if q.kind == CONTROL and q.sign == 1), key=lambda q: q.beside_random)
     better = list(dict.fromkeys(q.method for q in won))[:3]
     if better:
         return f"The cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."

@@ -25,10 +25,10 @@ def declared(method: Method, task: Task) -> int:
     """The budget that the method declares for its part of the task, asked on a copy of the module
     that no meter counts.
     """
-    return method.budget(restricted(asked(task), sources_of(method)))
+    return method.budget(restricted(silent_task(task), sources_of(method)))
 
 
-def asked(task: Task) -> Task:
+def silent_task(task: Task) -> Task:
     """The task with another copy of the module, unmetered, and nobody who hears notes or progress."""
     silent: Callable[..., None] = lambda *_: None  # noqa: E731 - a closure of one line
     module = without_meter(copy.deepcopy(task.module))

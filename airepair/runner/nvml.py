@@ -37,17 +37,19 @@ class Nvml:
 
     def percent(self) -> int | None:
         """How much of the last moments (a sixth of a second to one) some kernel ran; a MIG slice has none."""
-        return self._known(lambda: int(self.nvml.nvmlDeviceGetUtilizationRates(self.handle).gpu))
+        return self._value_or_none(lambda: int(self.nvml.nvmlDeviceGetUtilizationRates(self.handle).gpu))
 
     def watts(self) -> float | None:
         """The power that the device draws."""
-        return self._known(lambda: float(self.nvml.nvmlDeviceGetPowerUsage(self.handle)) / 1000)
+        return self._value_or_none(lambda: float(self.nvml.nvmlDeviceGetPowerUsage(self.handle)) / 1000)
 
     def joules(self) -> float | None:
         """The energy counter, if the device has one."""
-        return self._known(lambda: float(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)) / 1000)
+        return self._value_or_none(
+            lambda: float(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)) / 1000
+        )
 
-    def _known(self, ask: Callable[[], T]) -> T | None:
+    def _value_or_none(self, ask: Callable[[], T]) -> T | None:
         try:
             return ask()
         except self.nvml.NVMLError:

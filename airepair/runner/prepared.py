@@ -25,7 +25,7 @@ from airepair.metrics.pgd import attack
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded, on_validation
 from airepair.subjects.user_model.held_out import divided
-from airepair.subjects.user_model.load import asked
+from airepair.subjects.user_model.load import user_inputs
 from airepair.training.best_state import chooses
 from airepair.types import Limit, Method, Split, Subject
 
@@ -136,7 +136,7 @@ def _named(spec: CellSpec, loaded: Loaded) -> tuple[Split | None, Split | None]:
     """The images that the spec names."""
     if spec.failing is None and spec.keep is None:
         return None, None
-    return asked(loaded.subject, spec.failing, spec.keep)
+    return user_inputs(loaded.subject, spec.failing, spec.keep)
 
 
 def _told_pair(spec: CellSpec, loaded: Loaded) -> tuple[int, int] | None:

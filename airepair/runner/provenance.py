@@ -24,7 +24,7 @@ from airepair.runner.events import Events
 from airepair.runner.loading import Loaded
 from airepair.runner.prepared import unexamined
 from airepair.runner.repair import task_of
-from airepair.subjects.user_model.load import asked
+from airepair.subjects.user_model.load import user_inputs
 from airepair.types import Limit, Method
 
 PACKAGES = (
@@ -108,7 +108,7 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
     }
 
 
-def wanted(spec: CellSpec, loaded: Loaded | None, method: Method) -> dict[str, Any]:
+def fingerprint_now(spec: CellSpec, loaded: Loaded | None, method: Method) -> dict[str, Any]:
     """The fingerprint that the cell's record would have if it ran now.
 
     The largest budget of its column is asked for if the method trains to it.
@@ -141,7 +141,9 @@ def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method, column: i
     conditions |= arithmetic_of(loaded.subject.module)
     file = reading(loaded.subject.origin)
     conditions |= {"file": file} if file is not None else {}
-    named = asked(loaded.subject, spec.failing, spec.keep) if spec.failing or spec.keep else (None, None)
+    named = (
+        user_inputs(loaded.subject, spec.failing, spec.keep) if spec.failing or spec.keep else (None, None)
+    )
     given = {
         name: split.digest()
         for name, split in zip(("failing", "keep"), named, strict=True)

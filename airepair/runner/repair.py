@@ -65,7 +65,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
     state = GlobalState()
     with TemporaryDirectory(prefix="airepair-") as folder, noting(events.note):
         task = task_of(ready, events, Path(folder))
-        given = {name: value for name in handed_over(ready) if (value := _given(ready, name)) is not None}
+        given = {name: value for name in handed_over(ready) if (value := _input_of(ready, name)) is not None}
         try:
             found = _called(ready, task, events, call)
         finally:
@@ -99,7 +99,7 @@ def handed_over(ready: PreparedCell) -> list[str]:
     return [name for name in INPUTS if name in sources or name in ("validation", "held_out")]
 
 
-def _given(ready: PreparedCell, name: str) -> Split | Tensor | None:
+def _input_of(ready: PreparedCell, name: str) -> Split | Tensor | None:
     """What an input of the task must still be equal to after the repair."""
     data = ready.subject.dataset
     own: dict[str, Split | Tensor | None] = {

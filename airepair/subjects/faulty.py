@@ -75,7 +75,7 @@ def faulty(
     subject = dataclasses.replace(
         subject,
         name="-".join(names),
-        dataset=met(fault, data),
+        dataset=dataset_under(fault, data),
         environment=fault.environment,
         origin={**subject.origin, "model": names[1]},
     )
@@ -91,7 +91,7 @@ def in_environment(subject: Subject, fault: Fault) -> Subject:
     spoiled, others = parts(fault, subject.dataset)
     known = KnownFault({}, spoiled, others, None)
     return dataclasses.replace(
-        subject, dataset=met(fault, subject.dataset), environment=fault.environment, fault=known
+        subject, dataset=dataset_under(fault, subject.dataset), environment=fault.environment, fault=known
     )
 
 
@@ -144,7 +144,7 @@ def parts(fault: Fault, clean: Dataset) -> tuple[Tensor | Split, Tensor | Split]
     return spoiled, ~spoiled
 
 
-def met(fault: Fault, data: Dataset) -> Dataset:
+def dataset_under(fault: Fault, data: Dataset) -> Dataset:
     """The splits as the subject meets them: corrupted in an environment; with triggered copies
     beside the images for a backdoor.
     """

@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         given.listed = stage_list.read(given.list) if given.list else None
-        wanted = _wanted(given)
+        wanted = _chosen_stages(given)
         if not 0 <= given.nice <= 19:
             raise UsageError(f"--nice {given.nice}; accepted: 0 to 19")
         for name in ("minutes", "cell_seconds", "mib", "most"):
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _wanted(given: argparse.Namespace) -> list[str]:
+def _chosen_stages(given: argparse.Namespace) -> list[str]:
     """The stages in their order. UsageError for one that is none."""
     if given.listed:
         known = list(given.listed.rows)

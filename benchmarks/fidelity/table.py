@@ -77,7 +77,7 @@ class Row:
 def measure(network: str, file: str, folder: Path) -> Row:
     """One row; the files are left in `folder`."""
     shape = NETWORKS[network]
-    module, path, out = made(network), folder / file, folder / f"repaired-{file}"
+    module, path, out = seeded_network(network), folder / file, folder / f"repaired-{file}"
 
     def architecture(weights: object) -> nn.Module:
         return load(weights, network, shape)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def measure(network: str, file: str, folder: Path) -> Row:
     return Row(network, file, written, read, back, (_count(module), _count(opened.module)))
 
 
-def made(network: str) -> nn.Module:
+def seeded_network(network: str) -> nn.Module:
     """The network, seeded, with batch-norm statistics that are not trivial."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -220,7 +220,7 @@ def routes() -> Table:
     return Table(MARKS, HEAD, [(network, FILES[file][0]) for network in NETWORKS for file in FILES], claim())
 
 
-def brought() -> Table:
+def kinds_table() -> Table:
     """The table of the kinds of files that people bring."""
     return Table(
         KIND_MARKS,
@@ -292,7 +292,7 @@ class Found:
 def _routes(given: argparse.Namespace) -> Found:
     networks = [choose("network", n, list(NETWORKS)) for n in given.networks.split(",")]
     files = [choose("file", n, list(FILES)) for n in given.files.split(",")]
-    found = list(rows(networks, files, _told))
+    found = list(rows(networks, files, _show))
     return Found(
         routes(), [line(r) for r in found], all(_good(r.error, r.written, r.read, r.back) for r in found)
     )
@@ -304,12 +304,12 @@ def _kinds(given: argparse.Namespace) -> Found:
         raise UsageError(
             f"no kind has {given.only!r} in it; accepted: {', '.join(k.about for k in kinds.kinds())}"
         )
-    found = list(kinds.rows(chosen, _told))
+    found = list(kinds.rows(chosen, _show))
     good = all(_good(r.error, r.read, r.back) and r.repaired == kinds.TO_REPAIR for r in found)
-    return Found(brought(), [kinds.line(r, shown) for r in found], good)
+    return Found(kinds_table(), [kinds.line(r, shown) for r in found], good)
 
 
-def _told(text: str) -> None:
+def _show(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -172,13 +172,13 @@ def run(
         preload()
         for mutant in found:
             before = known.get(mutant.key)
-            if before is None or (before.status == "survived" and _wanted(mutant.key, again)):
+            if before is None or (before.status == "survived" and _tries_again(mutant.key, again)):
                 result = tried(tree, folder, mutant, tests)
                 _file(folder, result)
                 yield result
 
 
-def _wanted(key: str, again: Sequence[str] | None) -> bool:
+def _tries_again(key: str, again: Sequence[str] | None) -> bool:
     return again is not None and (not again or key.startswith(tuple(again)))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from airepair import data
-from airepair.data.user_inputs import wanted
+from airepair.data.user_inputs import read_inputs
 from airepair.evaluation.exam import sit
 from airepair.models.recognise import load
 from airepair.records import read
@@ -25,7 +25,7 @@ def main(out: Path, run: Path) -> None:
     """A line for the network as it was, then one per repaired model."""
     torch.set_num_threads(1)
     images = data.load(torch.load(out / "poisoned.pt", weights_only=True)["data"], seed=0)
-    triggered = wanted(f"npz:{out / 'triggered.npz'}", images.classes, images.shape)
+    triggered = read_inputs(f"npz:{out / 'triggered.npz'}", images.classes, images.shape)
     rows = [("before", out / "poisoned.pt", {}, {})]
     rows += [
         (r.case.method, run / "models" / f"{r.key}.pt", r.budget, r.cost)

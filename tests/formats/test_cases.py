@@ -70,7 +70,7 @@ def test_a_warning_of_a_library_is_an_error_here(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(cases, "airepair", warning)
     with pytest.raises(UsageError, match="UserWarning"):
-        cases._said(["repair"])
+        cases._output_of(["repair"])
 
 
 def test_a_data_set_is_read_or_refused_in_a_row(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def test_an_idea_that_helps_is_told_from_its_absence() -> None:
     found = asked(example())
     helped = found["dl2", "accuracy", "weight_0"]
     assert helped.found.difference == pytest.approx(0.10, abs=0.02)
-    assert helped.told == 1
-    assert found["apricot", "accuracy", "random_sets"].told == 0
-    assert found["memit", "accuracy", "no_ordinary_keys"].told == 1
+    assert helped.sign == 1
+    assert found["apricot", "accuracy", "random_sets"].sign == 0
+    assert found["memit", "accuracy", "no_ordinary_keys"].sign == 1
     family = [q for q in found.values() if q.metric == "accuracy"]
     assert len(family) == 7
     smallest = min(q.found.p for q in family)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airepair.cli.repair.folder import RunFolder
-from airepair.cli.repair.run import told
+from airepair.cli.repair.run import result_line
 from airepair.records import Record
 from airepair.report import documents, render
 from airepair.report.before_after import before_after
@@ -93,8 +93,8 @@ def test_the_page_marks_it_too() -> None:
 def test_terminal_and_report_md_say_it(tmp_path: Path) -> None:
     """In the line of the cell, and in the report of a run; the advice names another method."""
     found = records()
-    assert "; the repair wrecked the model: less than half of its accuracy is left" in told(found[2])
-    assert "wrecked" not in told(found[3])
+    assert "; the repair wrecked the model: less than half of its accuracy is left" in result_line(found[2])
+    assert "wrecked" not in result_line(found[3])
     RunFolder(tmp_path).write_report(found)
     text = (tmp_path / "report.md").read_text()
     assert f"DL2 {WRECK}" in text

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from airepair.case import Case
-from airepair.cli.repair.run import told
+from airepair.cli.repair.run import result_line
 from airepair.methods import METHODS, build
 from airepair.report.before_after import before_after
 from airepair.report.cells import grid
@@ -177,7 +177,7 @@ def test_a_repair_rate_counts_what_was_learned_from_and_what_was_not_apart() -> 
     record = run(prepare(CASE, subject, Both(), failing=given)).record
     assert record.after["repair_rate"] == 0.5
     assert record.after["held_out_rate"] == 0.5
-    assert "given inputs repaired 0.5000, of those held out 0.5000" in told(record)
+    assert "given inputs repaired 0.5000, of those held out 0.5000" in result_line(record)
     table = before_after(grid([record]))
     assert [h.title for h in table.headings].count("held out") == 1
     assert "held out: given inputs that the method did not learn from" in " ".join(table.notes)
@@ -205,7 +205,7 @@ def test_a_model_that_came_back_as_it_was_is_said_in_one_line(method: Any, given
     record = run(prepare(CASE, subject, method, failing=wrong(subject) if given else None)).record
     found = [note for note in record.notes if note.startswith(UNCHANGED)]
     assert found == ([f"{UNCHANGED}: {said}"] if said else [])
-    assert told(record).endswith(f"; {UNCHANGED}: {said}") == bool(said)
+    assert result_line(record).endswith(f"; {UNCHANGED}: {said}") == bool(said)
 
 
 def test_advice_counts_what_is_repaired_of_the_given_inputs() -> None:

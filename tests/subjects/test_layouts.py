@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from airepair.cli.flags import add_flags
-from airepair.data.user_inputs import wanted
+from airepair.data.user_inputs import read_inputs
 from airepair.errors import UsageError
 from airepair.evaluation.exam import sit
 from airepair.formats import open_model
@@ -234,7 +234,7 @@ def test_inputs_to_repair_have_their_axes_as_solve_takes_them(tmp_path: Path, sh
     """N x H x W, N x 1 x H x W, N x H x W x 1 and flat vectors of grey images are one thing."""
     x, y = quarters(3, np.random.default_rng(1))
     np.savez(tmp_path / "w.npz", x=x.reshape(shape), y=y)
-    found = wanted(f"npz:{tmp_path / 'w.npz'}", ("a", "b", "c", "d"), (1, 4, 6))
+    found = read_inputs(f"npz:{tmp_path / 'w.npz'}", ("a", "b", "c", "d"), (1, 4, 6))
     assert np.array_equal(found.x.numpy(), x[:, None])
 
 
@@ -242,4 +242,4 @@ def test_inputs_to_repair_in_colour_may_have_channels_first(tmp_path: Path) -> N
     """N x 3 x H x W is told from N x H x W x 3 by the data set's shape."""
     x = np.random.default_rng(1).integers(0, 255, (2, 3, 4, 6), dtype=np.uint8)
     np.savez(tmp_path / "w.npz", x=x, y=[0, 1])
-    assert np.array_equal(wanted(f"npz:{tmp_path / 'w.npz'}", ("a", "b"), (3, 4, 6)).x.numpy(), x)
+    assert np.array_equal(read_inputs(f"npz:{tmp_path / 'w.npz'}", ("a", "b"), (3, 4, 6)).x.numpy(), x)

@@ -16,7 +16,7 @@ from torch import nn
 
 from airepair.case import Case
 from airepair.cli.flags import add_flags
-from airepair.data.user_inputs import wanted
+from airepair.data.user_inputs import read_inputs
 from airepair.errors import UsageError
 from airepair.evaluation.exam import most_confused, sit
 from airepair.formats.model_file import InputScaling, ModelFile
@@ -33,7 +33,7 @@ from airepair.subjects.user_model.input_spec import (
     shipped,
     stated,
 )
-from airepair.subjects.user_model.load import asked, bring, brought_model
+from airepair.subjects.user_model.load import bring, brought_model, user_inputs
 from airepair.subjects.user_model.normalisation import completed
 from airepair.testing.cells import prepare, run
 
@@ -289,10 +289,12 @@ def test_wanted_labels_are_read_by_name_and_checked(tmp_path: Path, colours: str
     np.savez(tmp_path / "wrong.npz", x=x, y=(said + 1) % 3)
     np.savez(tmp_path / "named.npz", x=x, y=(said + 1) % 3, classes=np.array(("green", "blue", "red")))
     np.savez(tmp_path / "only.npz", x=x)
-    failing, keep = asked(subject, f"npz:{tmp_path / 'wrong.npz'}", f"npz:{tmp_path / 'only.npz'}")
+    failing, keep = user_inputs(subject, f"npz:{tmp_path / 'wrong.npz'}", f"npz:{tmp_path / 'only.npz'}")
     assert failing is not None
     assert failing.y.tolist() == ((said + 1) % 3).tolist()
-    assert wanted(f"npz:{tmp_path / 'named.npz'}", NAMES, (3, 4, 4)).y.tolist() == ((said + 2) % 3).tolist()
+    assert (
+        read_inputs(f"npz:{tmp_path / 'named.npz'}", NAMES, (3, 4, 4)).y.tolist() == ((said + 2) % 3).tolist()
+    )
     case = Case("colours", "a", "lookup", 0)
     record = run(prepare(case, subject, method("lookup", {}), failing=failing, keep=keep)).record
     assert (record.before["repair_rate"], record.before["kept"]) == (0, 1)
@@ -303,7 +305,7 @@ def test_wanted_labels_are_read_by_name_and_checked(tmp_path: Path, colours: str
     assert "kept" in run(prepare(case, subject, method("noop", {}))).record.missing
     np.savez(tmp_path / "right.npz", x=x, y=np.concatenate([said[:3], (said[3:] + 1) % 3]))
     with pytest.raises(UsageError, match="the model already predicts 3 of 4 wanted labels"):
-        asked(subject, f"npz:{tmp_path / 'right.npz'}", None)
+        user_inputs(subject, f"npz:{tmp_path / 'right.npz'}", None)
 
 
 def test_wanted_labels_of_a_folder_are_its_class_folders(tmp_path: Path) -> None:
@@ -312,17 +314,17 @@ def test_wanted_labels_of_a_folder_are_its_class_folders(tmp_path: Path) -> None
     for name in ("red", "blue"):
         (tmp_path / "wrong" / name).mkdir(parents=True)
         image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "wrong" / name / "1.png")
-    found = wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
+    found = read_inputs(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
     assert found.y.tolist() == [2, 0]
     (tmp_path / "wrong" / "red").rename(tmp_path / "wrong" / "pink")
     with pytest.raises(UsageError, match="'pink' is not a class of the data set"):
-        wanted(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
+        read_inputs(f"folder:{tmp_path / 'wrong'}", NAMES, (3, 4, 4))
     for part in ("train", "test"):
         shutil.copytree(tmp_path / "wrong" / "blue", tmp_path / "parts" / part / "blue")
     with pytest.raises(
         UsageError, match="parts is divided into a training and a test part; accepted: class folders"
     ):
-        wanted(f"folder:{tmp_path / 'parts'}", NAMES, (3, 4, 4))
+        read_inputs(f"folder:{tmp_path / 'parts'}", NAMES, (3, 4, 4))
 
 
 def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
@@ -342,10 +344,10 @@ def test_failing_and_keep_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         ("halves.npz", r"y is float64 of shape \(2,\); accepted: 2 integers"),
     ):
         with pytest.raises(UsageError, match=why):
-            wanted(f"npz:{tmp_path / text}", NAMES, (3, 4, 4))
+            read_inputs(f"npz:{tmp_path / text}", NAMES, (3, 4, 4))
     with pytest.raises(UsageError, match="accepted: npz:PATH"):
-        wanted("wrong.npz", NAMES, (3, 4, 4))
-    assert len(wanted(f"npz:{tmp_path / 'unlabelled.npz'}", NAMES, (3, 4, 4), labelled=False)) == 2
+        read_inputs("wrong.npz", NAMES, (3, 4, 4))
+    assert len(read_inputs(f"npz:{tmp_path / 'unlabelled.npz'}", NAMES, (3, 4, 4), labelled=False)) == 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from airepair.records.tenancy import Tenancy
 from airepair.runner.cell import CellSpec, Deaf
 from airepair.runner.device import device_of
 from airepair.runner.loading import Loader
-from airepair.runner.provenance import wanted
+from airepair.runner.provenance import fingerprint_now
 from airepair.runner.run import run_cell
 from airepair.runner.storage import RECORDS, Keep, file_before, file_result
 
@@ -65,7 +65,7 @@ def _standing(spec: CellSpec, loader: Loader, out: Path) -> Record | None:
     if not found:
         return None
 
-    new = wanted(spec, loader.without_training(spec), build(spec.case.base_method, spec.options))
+    new = fingerprint_now(spec, loader.without_training(spec), build(spec.case.base_method, spec.options))
     return resumed(found, str(spec.case), new)[0]
 
 

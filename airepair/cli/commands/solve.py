@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{'0 or more' if name == 'margin' else 'above 0'}"
             )
     arrays = _arrays(args)
-    opened, x = _fed(args, arrays["x"])
+    opened, x = _network_and_input(args, arrays["x"])
     triples = _triples(args, arrays, opened, x)
     about = {
         "model": str(args.model),
@@ -100,7 +100,7 @@ def _arrays(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _fed(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
+def _network_and_input(args: argparse.Namespace, values: Any) -> tuple[ModelFile, Tensor]:
     """The network, and x as it takes it: axes as its own, scaled as the file itself scales."""
     shape = tuple(int(n) for n in values.shape[1:])
     images = images_in(values)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     training = replace(training, fault=None) if args.clean else training
     dataset = on_device(spoil(found, training, args.seed), device)
     schedule = schedule_of(args, training)
-    if given := {k: v for k, v in _given(args).items() if v is not None}:
+    if given := {k: v for k, v in _recipe_options(args).items() if v is not None}:
         training = replace(
             training, origin=f"{training.origin}; given: {', '.join(f'{k} {v}' for k, v in given.items())}"
         )
@@ -71,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
     return 1
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
+def _recipe_options(args: argparse.Namespace) -> dict[str, Any]:
     """What may stand in the recipe's place; None where it was not given."""
     return {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
 
 
 def schedule_of(args: argparse.Namespace, training: Training) -> Schedule:
     """The recipe with what was given in its place; UsageError for a value out of range."""
-    given = _given(args)
+    given = _recipe_options(args)
     for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
         if value is not None and (not value > 0 or value == float("inf")):
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")

@@ -13,7 +13,7 @@ from airepair import settings
 from airepair.case import seeds_of
 from airepair.cli.repair.method_options import given_options
 from airepair.cli.repair.run import Wish
-from airepair.cli.repair.targets import Target, every_model, grid_model, told_dataset
+from airepair.cli.repair.targets import Target, dataset_in, every_model, grid_model
 from airepair.data import DATASETS, registered_name
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
@@ -54,7 +54,7 @@ def shared_of(args: argparse.Namespace) -> Shared:
             f"--pretrained {args.pretrained}: there is no such file; accepted: a model file (docs/formats.md)"
         )
     if args.dataset is None and args.pretrained:
-        args.dataset = told_dataset(Path(args.pretrained).expanduser())
+        args.dataset = dataset_in(Path(args.pretrained).expanduser())
     if args.dataset is not None:
         args.dataset = registered_name(args.dataset)
     device = device_of(args.device or "auto")

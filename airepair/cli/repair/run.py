@@ -15,7 +15,7 @@ from airepair.methods import build
 from airepair.paths import cache
 from airepair.records import Record
 from airepair.report.facts import wrecked
-from airepair.report.recommend import given
+from airepair.report.recommend import has_own_failing
 from airepair.runner.cell import CellSpec, Deaf
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.outcome import UNCHANGED
@@ -143,7 +143,7 @@ class Run:
             write_atomically(folder.models / name, content)
         self.records.append(result.record)
         self.files += result.lines
-        self.show.say(told(result.record))
+        self.show.say(result_line(result.record))
         for line in (*result.files["log.txt"].decode().splitlines()[1:-1], *result.lines):
             folder.log(f"  {line}")
         folder.write_report(self.records, [*self.files, *self.left_out])
@@ -182,7 +182,7 @@ class _Listening(Deaf):
         file_before(self.run._opened().path, self.spec.case, scores, missing)
 
 
-def told(record: Record) -> str:
+def result_line(record: Record) -> str:
     """A finished cell in one line."""
     if record.status != "repaired":
         return f"  {record.key}: {record.status}: {record.reason}"
@@ -191,7 +191,7 @@ def told(record: Record) -> str:
         for m in ("accuracy", "constraint")
         if m in record.after
     )
-    if given(record):
+    if has_own_failing(record):
         words = {"repair_rate": "given inputs repaired", "held_out_rate": "of those held out"}
         scores += "".join(
             f", {word} {record.after[name]:.4f}" for name, word in words.items() if name in record.after

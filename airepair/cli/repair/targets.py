@@ -57,15 +57,15 @@ class Target:
         return short_name(self.dataset)
 
 
-def told_dataset(path: Path) -> str | None:
-    """The data set that a torch file of ours names, where it is a registered one."""
-    data = _told(path).get("data")
+def dataset_in(path: Path) -> str | None:
+    """The data set that a torch file of ours names, if it is a registered one."""
+    data = _facts_in(path).get("data")
     return data if data in DATASETS.names() else None
 
 
 def architecture_of(brought: ModelSource, *, read: bool = True) -> str | None:
     """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
-    file of ours; None if neither tells.
+    file of ours; None if neither names one.
     """
     if (
         brought.net_arch
@@ -73,12 +73,12 @@ def architecture_of(brought: ModelSource, *, read: bool = True) -> str | None:
         and (brought.net_arch != "resnet" or brought.depth is not None)
     ):
         return model_name(brought.net_arch, brought.depth)
-    told = str(_told(brought.path).get("arch")) if read else ""
-    return told if registered(told.partition("+")[0]) else None
+    stated = str(_facts_in(brought.path).get("arch")) if read else ""
+    return stated if registered(stated.partition("+")[0]) else None
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """What a torch file says of itself; empty for any other file."""
+def _facts_in(path: Path) -> dict[str, Any]:
+    """What a torch file states of itself; empty for any other file."""
     from airepair.models import checkpoint
 
     try:
@@ -126,7 +126,7 @@ def _files(folder: Path, dataset: str | None, asked: ModelSource) -> Iterator[Ta
         raise UsageError(f"--models {folder} is not a folder; accepted: a folder of model files")
     names: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix in ENDINGS):
-        data, name = dataset or told_dataset(path), case_name(path)
+        data, name = dataset or dataset_in(path), case_name(path)
         if data is None:
             raise UsageError(f"--all: {path} does not say which data set it is for; accepted: --dataset NAME")
         if name in names:

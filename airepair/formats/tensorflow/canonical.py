@@ -311,7 +311,7 @@ class _Writer:
     # ---- layers
 
     def _convolution(self, node: Any, x: Act, kernel: Any) -> Act:
-        found = self._known(node, kernel)
+        found = self._trained_leaf(node, kernel)
         if node.attr["data_format"].s == b"NCHW" or node.attr["padding"].s not in (b"SAME", b"VALID"):
             raise self._refuse(
                 node, f"{node.attr['data_format'].s.decode()}, padding {node.attr['padding'].s.decode()}"
@@ -331,7 +331,7 @@ class _Writer:
         return Act(made.name, (*size, outer))
 
     def _dense(self, node: Any, x: Act, kernel: Any) -> Act:
-        found = self._known(node, kernel)
+        found = self._trained_leaf(node, kernel)
         if (
             len(x.shape) != 1
             or node.attr["transpose_a"].b
@@ -347,7 +347,9 @@ class _Writer:
     def _fused(self, node: Any, x: Act, args: list[Any]) -> Act:
         if node.attr["is_training"].b or node.attr["data_format"].s == b"NCHW":
             raise self._refuse(node, "it is in training mode, or NCHW")
-        return self._batch_norm(node, x, [self._known(node, a) for a in args[1:5]], node.attr["epsilon"].f)
+        return self._batch_norm(
+            node, x, [self._trained_leaf(node, a) for a in args[1:5]], node.attr["epsilon"].f
+        )
 
     def _batch_norm(self, node: Any, x: Act, parts: list[Leaf], epsilon: float) -> Act:
         if len(x.shape) == 1:
@@ -495,7 +497,7 @@ class _Writer:
         self._constant(node, array)
         self.out.places[f"{layer}|{kind}"] = leaf.node
 
-    def _known(self, node: Any, value: Any) -> Leaf:
+    def _trained_leaf(self, node: Any, value: Any) -> Leaf:
         found = _trace(value)
         if found is None:
             raise self._refuse(node, "its weights are not constants")

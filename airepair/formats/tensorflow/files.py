@@ -191,10 +191,10 @@ def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
     if not (folder / "result.json").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise UsageError(f"{what}: the TensorFlow worker died: {shortened(last, 200)}")
-    return told(json.loads((folder / "result.json").read_text()))
+    return check_result(json.loads((folder / "result.json").read_text()))
 
 
-def told(result: dict[str, Any]) -> dict[str, Any]:
+def check_result(result: dict[str, Any]) -> dict[str, Any]:
     """The result of a job; UsageError (ModuleNotFoundError) where it tells of one."""
     if "missing" in result:
         raise ModuleNotFoundError(f"No module named {result['missing']!r}", name=result["missing"])

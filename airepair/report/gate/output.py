@@ -69,7 +69,7 @@ def sentences(verdict: Verdict) -> list[str]:
         for f in verdict.findings
         if f.word == word
     ]
-    return [*(f"{f.word.capitalize()}: {_said(f)}." for f in found), *verdict.remarks]
+    return [*(f"{f.word.capitalize()}: {_sentence(f)}." for f in found), *verdict.remarks]
 
 
 def headline(verdict: Verdict) -> str:
@@ -131,7 +131,7 @@ def _entries(finding: Finding) -> list[str]:
     ]
 
 
-def _said(finding: Finding) -> str:
+def _sentence(finding: Finding) -> str:
     """A finding as a sentence: what changed by how much, beside what is allowed, on how much evidence."""
     c, name = finding.change, finding.name
     if c is None:

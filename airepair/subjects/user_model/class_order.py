@@ -20,7 +20,7 @@ from airepair.models.input_adapter import InputAdapter
 from airepair.models.layers import Site, final_site
 from airepair.models.layouts import written
 from airepair.subjects.user_model.input_spec import InputSpec
-from airepair.subjects.user_model.normalisation import fed
+from airepair.subjects.user_model.normalisation import with_adapter
 from airepair.types import Dataset
 
 
@@ -43,7 +43,7 @@ class Wiring:
     def module(self, feeding: InputSpec) -> nn.Module:
         """The network fed that way, all of it on the network's device."""
         order = None if self.site else self.order
-        found = fed(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
+        found = with_adapter(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
         weight = next(self.net.parameters(), None)
         return found if weight is None else found.to(weight.device)
 

@@ -16,7 +16,7 @@ from airepair.evaluation.exam import logits_of
 from airepair.formats.model_file import ModelFile
 from airepair.models.layouts import LAYOUTS, Shape, layouts_of, shape_in, written
 from airepair.subjects.user_model.input_spec import InputSpec
-from airepair.subjects.user_model.normalisation import fed
+from airepair.subjects.user_model.normalisation import with_adapter
 
 
 def with_layout(
@@ -72,7 +72,7 @@ def _tried(feeding: InputSpec, opened: ModelFile, data: Source) -> InputSpec:
     images, image = data.train.images(slice(0, 2)).cpu(), _image(data)
     for word in _candidates(image):
         other = replace(feeding, layout=word)
-        if _answers(fed(opened.module, other, opened, image), images, len(data.classes)):
+        if _answers(with_adapter(opened.module, other, opened, image), images, len(data.classes)):
             origin = {"layout": "the first that the network takes; N x C x H x W it does not"}
             return feeding if word == "NCHW" else replace(other, origins={**feeding.origins, **origin})
     return feeding

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from airepair import data
 from airepair.data.partition import ACCEPTED, divide_for, examination
 from airepair.data.source import Source
-from airepair.data.user_inputs import wanted
+from airepair.data.user_inputs import read_inputs
 from airepair.errors import UsageError
 from airepair.evaluation.exam import logits_of, most_confused, sit
 from airepair.faults import of_case
@@ -45,7 +45,7 @@ from airepair.subjects.user_model.class_order import wire
 from airepair.subjects.user_model.early_checkpoint import early_file, early_state
 from airepair.subjects.user_model.input_spec import FIELDS, InputSpec, ModelSource, beside, case_name, stated
 from airepair.subjects.user_model.layout import with_layout
-from airepair.subjects.user_model.normalisation import completed, fed
+from airepair.subjects.user_model.normalisation import completed, with_adapter
 from airepair.subjects.user_model.sanity_check import refuse_near_chance
 from airepair.subjects.user_model.training_fault import as_trained
 from airepair.types import Dataset, Recipe, Split, Subject
@@ -130,10 +130,10 @@ def brought_model(
     )
     opened = opening(path)
     prepare = own.preprocess if own else None
-    feeding = _completed(feeding.over(_told(opened, source.classes)), opened, own)
+    feeding = _completed(feeding.over(_class_names(opened, source.classes)), opened, own)
     feeding = with_layout(feeding, opened, source, str(path), prepare)
     opened = _at_logits(opened, feeding, prepare, source, str(path))
-    trained_on, said_by = _seen(brought, values, file, opened)
+    trained_on, said_by = _training_data(brought, values, file, opened)
     fixed = _fixed(values.get("divided_by", opened.facts.get("divided_by")), path)
     fault = str(values.get("fault") or opened.facts.get("fault") or "")
     images = {} if profile == "none" else dict(profile_named(profile).images.get(source.name, {}))
@@ -181,7 +181,7 @@ def _at_logits(
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
 
     def answers(module: nn.Module) -> Tensor:
-        found: Tensor = fed(module, feeding, opened, shape, prepare=prepare)(images)
+        found: Tensor = with_adapter(module, feeding, opened, shape, prepare=prepare)(images)
         return found
 
     try:
@@ -236,7 +236,7 @@ def _architecture(
     return build
 
 
-def _told(opened: ModelFile, classes: tuple[str, ...]) -> InputSpec:
+def _class_names(opened: ModelFile, classes: tuple[str, ...]) -> InputSpec:
     """The order of the classes, where a checkpoint keeps their names and they are the data set's."""
     for key in ("classes", "class_names", "labels"):
         found = opened.facts.get(key)
@@ -264,20 +264,21 @@ def _completed(feeding: InputSpec, opened: ModelFile, own: OwnCode | None) -> In
     )
 
 
-def _seen(brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile) -> tuple[str, str]:
+def _training_data(
+    brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile
+) -> tuple[str, str]:
     """What the network was trained on, and who says so."""
-    told = opened.facts.get("trained_on")
     for value, origin in (
         (brought.trained_on, "option"),
         (values.get("trained_on"), file),
-        (told, "the checkpoint"),
+        (opened.facts.get("trained_on"), "the checkpoint"),
     ):
         if isinstance(value, str) and value:
-            return _said(value, opened.facts, origin), origin
+            return _training_words(value, opened.facts, origin), origin
     return "official train", "default for a file that is brought"
 
 
-def _said(text: str, facts: Mapping[str, Any], origin: str) -> str:
+def _training_words(text: str, facts: Mapping[str, Any], origin: str) -> str:
     """The text; of a file of benchmark version 1, which had one split, the words for that.
 
     UsageError for a split that names no seed.
@@ -349,15 +350,15 @@ def _digest(path: Path) -> str:
     return of_files([p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path])
 
 
-def asked(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
+def user_inputs(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
     """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
 
     The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted
     label is what the subject says already.
     """
     dataset, device = subject.dataset, subject.dataset.validation.x.device
-    wrong = wanted(failing, dataset.classes, dataset.shape).to(device) if failing else None
-    kept = wanted(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None
+    wrong = read_inputs(failing, dataset.classes, dataset.shape).to(device) if failing else None
+    kept = read_inputs(keep, dataset.classes, dataset.shape, labelled=False).to(device) if keep else None
     if wrong is not None:
         already = int((logits_of(subject.module, wrong.x).argmax(1) == wrong.y).sum())
         if already:

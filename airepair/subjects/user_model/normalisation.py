@@ -56,7 +56,7 @@ def completed(feeding: InputSpec, opened: ModelFile) -> InputSpec:
     )
 
 
-def fed(
+def with_adapter(
     net: nn.Module,
     feeding: InputSpec,
     opened: ModelFile,
