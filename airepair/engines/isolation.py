@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from airepair.engines.limits import GIB, MIB, Limits, bytes_of
-from airepair.methods import METHODS
+from airepair.runner.variants import is_foreign
 
 
 def isolates(given: bool | None, method: str) -> bool:
     """Whether cells of the method run in processes of their own: what the user says, else those of
     plug-ins and external tools.
     """
-    return given if given is not None else any(part not in METHODS.builtin for part in method.split("+"))
+    return is_foreign(method) if given is None else given
 
 
 def limits_of(memory: float | None, gpu_memory: float | None, output: float | None) -> Limits:
