@@ -22,7 +22,7 @@ TUNED = "tuned"  # the variant with the options that `airepair tune` found
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """A data set, a model, a method and a seed.
+    """Names a cell: a data set, a model, a method and a seed.
 
     `str(case)` is the test's id and the record's key, for example `cifar10-resnet18-apricot-s0`. A
     part never holds a hyphen: `dataset` may carry an environment (`digits+fog3`), `model` a fault
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def base_method(self) -> str:
-        """The method's name without its variant."""
+        """Returns the method's name without its variant."""
         return split_variant(self.method)[0]
 
     @property
@@ -67,7 +67,7 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """The case of an id; UsageError if it is none."""
+        """Returns the case of an id; UsageError if it is none."""
         found = _ID.fullmatch(text)
         if not found:
             raise UsageError(
@@ -78,32 +78,36 @@ class Case:
 
 
 def split_variant(method: str) -> tuple[str, str]:
-    """`apricot[random_sets]` as `apricot` and `random_sets`; the second is "" if there are no brackets."""
+    """Splits `apricot[random_sets]` into `apricot` and `random_sets`; the second is "" if there are
+    no brackets.
+    """
     found = _METHOD.fullmatch(method)
     return (found["base"], found["variant"] or found["old"] or "") if found else (method, "")
 
 
 def with_variant(method: str, variant: str) -> str:
-    """`method[variant]`; the method alone for ""."""
+    """Returns `method[variant]`; the method alone for ""."""
     return f"{method}[{variant}]" if variant else method
 
 
 def control_on(sources: Collection[str]) -> str:
-    """The method name of the control that learns from these sources: `finetune`, or
+    """Returns the method name of the control that learns from these sources: `finetune`, or
     `finetune[failing+passing]`.
     """
     return with_variant(CONTROL, "" if set(sources) <= USUAL else "+".join(sorted(sources)))
 
 
 def label(option: str, value: str) -> str:
-    """An option's value as a variant names it (`lr:0.01`): letters, digits and what else pytest's
-    -k takes; a minus sign becomes an m.
+    """Returns an option's value as a variant names it (`lr:0.01`): letters, digits and what else
+    pytest's -k takes; a minus sign becomes an m.
     """
     return re.sub(r"[^\w.:+]+", "_", f"{option}:{value}".replace("-", "m"), flags=re.ASCII).rstrip("_")
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
-    """The seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole numbers."""
+    """Returns the seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole
+    numbers.
+    """
     words = [w.strip() for w in text.split(",") if w.strip()]
     if (
         not words

@@ -4,11 +4,11 @@ from difflib import get_close_matches
 
 
 class AirepairError(Exception):
-    """Root of the project's own errors; its text is one line that a person can act on."""
+    """Is the root of the project's own errors; its text is one line that a person can act on."""
 
 
 class UsageError(AirepairError):
-    """Bad input: an unknown name, a value out of range, an unreadable file.
+    """Says that an input is bad: an unknown name, a value out of range, an unreadable file.
 
     Exit code 2 on the command line.
     """
@@ -30,7 +30,7 @@ class NotTrained(AirepairError):
 
 
 class OutOfTime(AirepairError):
-    """The cell's time limit passed."""
+    """Says that the cell's time limit has passed."""
 
 
 class OutOfBudget(OutOfTime):
@@ -40,7 +40,7 @@ class OutOfBudget(OutOfTime):
 
 
 def one_line(error: BaseException, width: int = 300) -> str:
-    """The text of an error on one line, with its type where that is not one of ours."""
+    """Returns the text of an error on one line, with its type where that is not one of ours."""
     try:
         text = " ".join(str(error).split()) or "no message"
     except Exception:
@@ -50,7 +50,7 @@ def one_line(error: BaseException, width: int = 300) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """At most `width` characters of a text, cut between words; "..." stands for what is cut."""
+    """Returns at most `width` characters of a text, cut between words; "..." stands for what is cut."""
     if len(text) <= width:
         return text
     return (text[: width - 4].rpartition(" ")[0] or text[: width - 4]) + " ..."
@@ -64,7 +64,9 @@ def printable(text: str) -> str:
 
 
 def choose(kind: str, value: str, accepted: "list[str] | tuple[str, ...]") -> str:
-    """`value` if it is one of `accepted`; otherwise a UsageError that lists them and names the nearest."""
+    """Returns `value` if it is one of `accepted`; otherwise raises a UsageError that lists them and
+    names the nearest.
+    """
     if value in accepted:
         return value
     near = get_close_matches(value, accepted, n=1)

@@ -26,7 +26,9 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Space:
-    """The range that a tuner may search: `choices`, or `low`..`high` (on a logarithmic scale if `log`)."""
+    """Holds the range that a tuner may search: `choices`, or `low`..`high` (on a logarithmic scale
+    if `log`).
+    """
 
     low: float | None = None
     high: float | None = None
@@ -49,8 +51,8 @@ def option(
     source: str = "",
     tune: Space | None = None,
 ) -> Any:
-    """A field of a method: its default, what it means, the accepted range (both ends included), its
-    search space, and `source`.
+    """Returns a field of a method: its default, what it means, the accepted range (both ends
+    included), its search space, and `source`.
 
     `source` says where the default comes from: the paper or its public code, or a word of SOURCES.
     """
@@ -74,7 +76,7 @@ class Option:
 
 
 def describe(method: type) -> list[Option]:
-    """The options of a method's class, in the order of its fields."""
+    """Returns the options of a method's class, in the order of its fields."""
     hints = typing.get_type_hints(method)
     return [
         Option(
@@ -92,7 +94,7 @@ def describe(method: type) -> list[Option]:
 
 
 def type_name(hint: Any) -> str:
-    """A type as a person reads it: `int`, `one of a|b`, `float or none`."""
+    """Returns a type as a person reads it: `int`, `one of a|b`, `float or none`."""
     if get_origin(hint) is Literal:
         return "one of " + "|".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, types.UnionType):
@@ -103,7 +105,7 @@ def type_name(hint: Any) -> str:
 
 
 def configure(method: type[T], given: Mapping[str, Any], name: str = "") -> T:
-    """The method with the given options (text or values).
+    """Returns the method with the given options (text or values).
 
     UsageError for an unknown option, a wrong type or a value out of range.
     """
@@ -120,7 +122,7 @@ def configure(method: type[T], given: Mapping[str, Any], name: str = "") -> T:
 
 
 def check_range(value: Any, metadata: Mapping[str, Any], label: str) -> None:
-    """UsageError if a number (or one of a tuple) lies outside `low`..`high`."""
+    """Raises UsageError if a number (or one of a tuple) lies outside `low`..`high`."""
     low, high = metadata.get("low"), metadata.get("high")
     for v in value if isinstance(value, tuple) else (value,):
         if isinstance(v, bool) or not isinstance(v, (int, float)):
@@ -131,7 +133,7 @@ def check_range(value: Any, metadata: Mapping[str, Any], label: str) -> None:
 
 
 def convert(raw: Any, hint: Any, label: str) -> Any:
-    """`raw` (text or a value) as the type `hint`; UsageError if it is not one."""
+    """Returns `raw` (text or a value) as the type `hint`; UsageError if it is not one."""
     if get_origin(hint) in (Union, types.UnionType):
         return _convert_union(raw, get_args(hint), label)
     if get_origin(hint) is Literal:
@@ -171,7 +173,7 @@ def _convert_union(raw: Any, hints: tuple[Any, ...], label: str) -> Any:
 
 
 def split_assignment(text: str) -> tuple[str, str, str]:
-    """`method.option=value` as its three parts; UsageError otherwise."""
+    """Splits `method.option=value` into its three parts; UsageError otherwise."""
     target, equals, value = text.partition("=")
     method, dot, name = target.strip().partition(".")
     if not (equals and dot and method and name):

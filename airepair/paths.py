@@ -36,8 +36,8 @@ def data_in(folder: Path) -> Iterator[None]:
 
 
 def cache() -> Path:
-    """The folder of trained baselines: AIREPAIR_CACHE, else in the platform's cache folder, else (a
-    read-only home) where temporary files are.
+    """Returns the folder of trained baselines: AIREPAIR_CACHE, else in the platform's cache folder,
+    else (a read-only home) where temporary files are.
     """
     given = os.environ.get("AIREPAIR_CACHE")
     if given:

@@ -25,7 +25,7 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 
 def installed_points(group: str) -> tuple[EntryPoint, ...]:
-    """The entry points of a group, by name.
+    """Returns the entry points of a group, by name.
 
     Reading every distribution's metadata is slow, so it is done once for each sys.path.
     """
@@ -33,7 +33,7 @@ def installed_points(group: str) -> tuple[EntryPoint, ...]:
 
 
 class Registry:
-    """The things of one kind ("method"); `group` is the entry-point group in which other packages
+    """Finds the things of one kind ("method"); `group` is the entry-point group in which other packages
     register theirs.
     """
 
@@ -41,7 +41,7 @@ class Registry:
         self.kind, self.group, self.builtin = kind, group, dict(builtin)
 
     def places(self) -> dict[str, str]:
-        """Name -> "module:attribute", built-in ones first; a built-in name cannot be taken by
+        """Maps each name to "module:attribute", built-in ones first; a built-in name cannot be taken by
         another package.
         """
         installed = {
@@ -50,15 +50,19 @@ class Registry:
         return self.builtin | {k: installed[k] for k in sorted(installed) if k not in self.builtin}
 
     def names(self) -> list[str]:
-        """Every registered name."""
+        """Returns every registered name."""
         return list(self.places())
 
     def check(self, name: str) -> str:
-        """`name` if it is registered or a "module:attribute"; UsageError that lists the names otherwise."""
+        """Returns `name` if it is registered or a "module:attribute"; UsageError that lists the
+        names otherwise.
+        """
         return name if ":" in name else choose(self.kind, name, self.names())
 
     def get(self, name: str) -> Any:
-        """The thing of that name, imported now; UsageError where it is unknown or its import fails."""
+        """Returns the thing of that name, imported now; UsageError where it is unknown or its
+        import fails.
+        """
         place = name if ":" in name else self.places()[self.check(name)]
         module, _, attribute = place.partition(":")
         try:
@@ -77,12 +81,12 @@ class Registry:
         return found
 
     def problem(self, found: Any) -> str:
-        """Why what was imported is none of this kind ("" if it is one)."""
+        """Returns why what was imported is none of this kind ("" if it is one)."""
         return "" if callable(found) else f"it is {type(found).__name__}; accepted: a function (docs/)"
 
     def ignored(self) -> dict[str, str]:
-        """The entry points that count for nothing, with the reason: their name is built in, or
-        another package's that comes first.
+        """Returns the entry points that count for nothing, with the reason: their name is built in,
+        or another package's that comes first.
         """
         found, taken = {}, dict.fromkeys(self.builtin, "this project's own")
         for point in installed_points(self.group):
@@ -95,7 +99,7 @@ class Registry:
         return found
 
     def broken(self) -> dict[str, str]:
-        """The registered names whose import fails, with the reason, and the ignored ones; the
+        """Returns the registered names whose import fails, with the reason, and the ignored ones; the
         others stay usable.
         """
         reasons = self.ignored()

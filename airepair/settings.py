@@ -53,14 +53,14 @@ class Profile:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The options of one cell with, for each, where it came from."""
+    """Holds the options of one cell with, for each, where it came from."""
 
     options: Mapping[str, Any]
     origins: Mapping[str, str]
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A setting: options, where they come from, and patterns that say which cells get them."""
+    """Holds a setting: options, where they come from, and patterns that say which cells get them."""
 
     origin: Word
     options: dict[str, Any]
@@ -71,15 +71,15 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of settings."""
+    """Holds a file of settings."""
 
     profile: dict[str, dict[str, Any]] = {}
     setting: list[Row] = []
 
 
 def read_table(path: Path | None) -> dict[str, Any]:
-    """The file's tables as they stand, types checked; None is settings.toml. UsageError names file,
-    field and value.
+    """Returns the file's tables as they stand, types checked; None is settings.toml. UsageError
+    names file, field and value.
     """
     source = Path(str(files("airepair").joinpath("settings.toml"))) if path is None else path
     try:
@@ -104,8 +104,8 @@ def tuned_table() -> Path:
 
 
 def tables(auto: bool) -> tuple[Path | None, ...]:
-    """The tables that settings are read from: settings.toml, and with `auto` the tuned one after
-    it, if there is one.
+    """Returns the tables that settings are read from: settings.toml, and with `auto` the tuned one
+    after it, if there is one.
     """
     return (None, tuned_table()) if auto and tuned_table().exists() else (None,)
 
@@ -118,7 +118,7 @@ def is_tuned(dataset: str, model: str, method: str, profile_name: str) -> bool:
 
 
 def profiles() -> dict[str, Profile]:
-    """The named profiles of the grid."""
+    """Returns the named profiles of the grid."""
     return dict(_profiles(msgspec.json.encode(read_table(None)["profile"])))
 
 
@@ -129,14 +129,14 @@ def _profiles(content: bytes) -> Mapping[str, Profile]:
 
 
 def profile(name: str) -> Profile:
-    """The profile of that name; UsageError that lists them otherwise."""
+    """Returns the profile of that name; UsageError that lists them otherwise."""
     found = profiles()
     return found[choose("profile", name, list(found))]
 
 
 def usual_profile(dataset: str, *, cuda: bool) -> str:
-    """The profile of a data set's cells if none is named: `smoke` for digits, `paper` on CUDA,
-    `cpu` elsewhere.
+    """Returns the profile of a data set's cells if none is named: `smoke` for digits, `paper` on
+    CUDA, `cpu` elsewhere.
     """
     return "smoke" if dataset.partition("+")[0] == "digits" else "paper" if cuda else "cpu"
 
@@ -160,7 +160,8 @@ def choose_options(
     given: Mapping[str, Any],
     tables: Sequence[Path | None] = (None,),
 ) -> Chosen:
-    """The options of a cell: every matching setting in order (later ones win), then what the user gave.
+    """Returns the options of a cell: every matching setting in order (later ones win), then what
+    the user gave.
 
     A combination's rows come after those of its steps, whose options it has as `<step>_<option>`.
     """

@@ -26,7 +26,8 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0, 1]; `y`: N, int64.
+    """Holds labelled images on one device. `x`: N x C x H x W, uint8 in 0..255 or float32 in [0,
+    1]; `y`: N, int64.
 
     `index` (N, int64): where each image stands in its source data set, the official training set
     first, then the test set; None for images that come from no data set. Seeds that draw other
@@ -49,32 +50,32 @@ class Split:
         return len(self.y)
 
     def images(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """The chosen images as float32 in [0, 1]."""
+        """Returns the chosen images as float32 in [0, 1]."""
         x = self.x[index]
         return x.float().div_(255) if x.dtype == torch.uint8 else x
 
     def select(self, index: Tensor) -> Split:
-        """The chosen images with their labels, as a split of its own."""
+        """Returns the chosen images with their labels, as a split of its own."""
         return Split(self.x[index], self.y[index], None if self.index is None else self.index[index])
 
     def clone(self) -> Split:
-        """The same images and labels in memory of their own."""
+        """Returns the same images and labels in memory of their own."""
         return Split(self.x.clone(), self.y.clone(), None if self.index is None else self.index.clone())
 
     def to(self, device: torch.device | str) -> Split:
-        """The split on `device` (one transfer)."""
+        """Returns the split on `device` (one transfer)."""
         return Split(
             self.x.to(device), self.y.to(device), None if self.index is None else self.index.to(device)
         )
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, `size` at a time, as float32 in [0, 1], with their labels."""
+        """Yields all images in order, `size` at a time, as float32 in [0, 1], with their labels."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             yield self.images(part), self.y[part]
 
     def digest(self) -> str:
-        """SHA-256 of type, shape, images and labels."""
+        """Returns the SHA-256 of type, shape, images and labels."""
         tensors = (tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in (self.x, self.y))
         return of_parts((f"{self.x.dtype}{tuple(self.x.shape)}".encode(), *tensors))
 
@@ -147,8 +148,8 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class KnownFault:
-    """A fault with a known cause that was put into a subject (airepair/faults). It knows test inputs
-    and never reaches a Task.
+    """Describes a fault with a known cause that was put into a subject (airepair/faults). It knows
+    test inputs and never reaches a Task.
 
     facts      for the record, JSON values: name, severity, what else decides it, and the clean
                twin's scores and training images
@@ -171,7 +172,7 @@ class KnownFault:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained model under repair: where it came from, what it has seen, and the data set divided
+    """Holds a trained model under repair: where it came from, what it has seen, and the data set divided
     accordingly.
 
     `trained_on`: "split of seed 3" (our train split of that seed), index ranges such as "0..39999",
@@ -224,22 +225,22 @@ class Meter:
 
     @property
     def forward(self) -> int:
-        """Images through forward only."""
+        """Counts the images through forward only."""
         return self._forward
 
     @property
     def backward(self) -> int:
-        """Images through forward and backward."""
+        """Counts the images through forward and backward."""
         return self._backward
 
     @property
     def selection(self) -> int:
-        """Training images with which a control chose its options."""
+        """Counts the training images with which a control chose its options."""
         return self._selection
 
     @property
     def taken_back(self) -> int:
-        """Training images that were counted and are not any more."""
+        """Counts the training images that were counted and are not any more."""
         return self._taken_back
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
@@ -270,7 +271,7 @@ class Meter:
 
     @contextmanager
     def choosing(self) -> Iterator[None]:
-        """Training images within the block count as `selection`.
+        """Counts the training images within the block count as `selection`.
 
         For controls alone: the conformance kit refuses it in a method.
         """
@@ -283,12 +284,12 @@ class Meter:
 
 
 def meters_of(module: nn.Module) -> list[Meter]:
-    """The meters on the module's root, where the harness puts them."""
+    """Returns the meters on the module's root, where the harness puts them."""
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, Meter)]
 
 
 def without_meter(module: Module, meter: Meter | None = None) -> Module:
-    """The module with this meter, or all of them, taken off every part (in place)."""
+    """Returns the module with this meter, or all of them, taken off every part (in place)."""
     for part in module.modules():
         for key in [
             k
@@ -300,16 +301,16 @@ def without_meter(module: Module, meter: Meter | None = None) -> Module:
 
 
 def metered(module: Module, meter: Meter) -> Module:
-    """The module with the meter on its root, once: an earlier step may have wrapped the root that
-    carried it.
+    """Returns the module with the meter on its root, once: an earlier step may have wrapped the
+    root that carried it.
     """
     without_meter(module, meter).register_forward_pre_hook(meter)
     return module
 
 
 def stream(purpose: int, seed: int, part: int = 0) -> int:
-    """The seed of a generator (32 bits) for one `purpose` of a cell's `seed`; each `part` of that
-    purpose has a stream of its own.
+    """Returns the seed of a generator (32 bits) for one `purpose` of a cell's `seed`; each `part`
+    of that purpose has a stream of its own.
 
     numpy's SeedSequence mixes the three, so that neighbouring seeds and purposes give unrelated
     streams. (torch's CPU generator takes the lowest 32 bits of what it is given: seeds that differ
@@ -324,7 +325,7 @@ def _silent(*_: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """All that a method sees. There is no test split here: leaking it is a type error, not a matter of
+    """Holds all that a method sees. There is no test split here: leaking it is a type error, not a matter of
     discipline.
 
     module       the method's own copy; it may be changed in place
@@ -377,16 +378,16 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """The device that every tensor of the task is on."""
+        """Returns the device that every tensor of the task is on."""
         return self.validation.x.device
 
     @property
     def labelled(self) -> Split:
-        """All that a method may learn from with labels: train and failing."""
+        """Returns all that a method may learn from with labels: train and failing."""
         return self.train + self.failing if len(self.train) else self.failing
 
     def generator(self, salt: int = 0) -> torch.Generator:
-        """A CPU generator of the cell's seed; another `salt` gives an independent stream."""
+        """Returns a CPU generator of the cell's seed; another `salt` gives an independent stream."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + salt)
 
 
@@ -395,7 +396,7 @@ Category = Literal["control", "retraining", "direct weight modification", "archi
 
 @runtime_checkable
 class Method(Protocol):
-    """A repair method: a frozen dataclass whose fields are its options (see options.py), with defaults.
+    """Repairs a task: a frozen dataclass whose fields are its options (see options.py), with defaults.
 
     sources    what it learns from; the harness hands over nothing else, and its control learns from
                the same. A class attribute, or a property where options decide
@@ -410,12 +411,12 @@ class Method(Protocol):
 
     @property
     def sources(self) -> frozenset[Source]:
-        """See above."""
+        """Names what the method learns from; see above."""
         ...
 
     def budget(self, task: Task) -> int:
-        """The most images that its repair of this task sends through forward and backward, known
-        before; 0 if it trains nothing.
+        """Returns the most images that its repair of this task sends through forward and backward,
+        known before; 0 if it trains nothing.
 
         The task's module may be asked (no hook counts that), never changed. Unsupported where the
         method refuses the task.
@@ -423,5 +424,5 @@ class Method(Protocol):
         ...
 
     def repair(self, task: Task) -> nn.Module:
-        """The repaired module, with the same interface; or raise Unsupported("why")."""
+        """Returns the repaired module, with the same interface; or raises Unsupported("why")."""
         ...

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """A finished repair: the module (None unless `record.status` is "repaired") and the record, as
+    """Holds a finished repair: the module (None unless `record.status` is "repaired") and the record, as
     the benchmark files it.
     """
 
@@ -33,12 +33,12 @@ class Repair:
 
     @property
     def before(self) -> Mapping[str, float]:
-        """Scores of the module that was given."""
+        """Returns the scores of the module that was given."""
         return self.record.before
 
     @property
     def after(self) -> Mapping[str, float]:
-        """Scores of the repaired one."""
+        """Returns the scores of the repaired one."""
         return self.record.after
 
 

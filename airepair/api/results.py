@@ -19,7 +19,7 @@ Arrays = Mapping[str, tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a run, and remarks about what was left out in reading."""
+    """Holds the records of a run, and remarks about what was left out in reading."""
 
     records: tuple[Record, ...]
     remarks: tuple[str, ...] = ()
@@ -31,8 +31,8 @@ class Records:
         return len(self.records)
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame, a row per cell: the case, status, `before.METRIC`, `after.METRIC`,
-        budget and seconds. ImportError without pandas.
+        """Returns a pandas DataFrame, a row per cell: the case, status, `before.METRIC`,
+        `after.METRIC`, budget and seconds. ImportError without pandas.
         """
         import pandas
 
@@ -57,7 +57,9 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def load(folder: str | Path) -> Records:
-    """The records of a folder or a .jsonl file. UsageError if there are none, or one cannot be read."""
+    """Returns the records of a folder or a .jsonl file. UsageError if there are none, or one cannot
+    be read.
+    """
     records, remarks = read([Path(folder)])
     return Records(tuple(records), tuple(remarks))
 
@@ -88,7 +90,7 @@ def compare(
 
 
 def verdict(records: str | Path | Iterable[Record]) -> list[str]:
-    """What records say, in three to six sentences: of a folder, a .jsonl file, or records themselves.
+    """Returns what records say, in three to six sentences: of a folder, a .jsonl file, or records themselves.
 
     UsageError if they cannot be read.
     """

@@ -51,7 +51,7 @@ def suite(words: Sequence[str]) -> int:
 
 
 def surroundings(root: Path) -> dict[str, str]:
-    """The environment of the suite: a checkout's packages are found from any folder."""
+    """Returns the environment of the suite: a checkout's packages are found from any folder."""
     found = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     if _is_checkout(root):
         found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))
@@ -59,7 +59,7 @@ def surroundings(root: Path) -> dict[str, str]:
 
 
 def options_help(width: int = 100) -> str:
-    """The suite's own options in their groups."""
+    """Returns the suite's own options in their groups."""
     lines = []
     for name, heading in GROUPS.items():
         lines.append(f"\n{heading}")
@@ -88,13 +88,13 @@ def long_form(word: str, short: Sequence[str]) -> str:
 
 
 def short_options() -> tuple[str, ...]:
-    """The short forms of the installed plugin's options."""
+    """Returns the short forms of the installed plugin's options."""
     return tuple(flag.name for flag in flags_of("bench"))
 
 
 def command(root: Path) -> list[str]:
-    """The pytest command, for the working directory: the suite of the checkout at `root` if it is one,
-    else the installed one.
+    """Returns the pytest command, for the working directory: the suite of the checkout at `root` if
+    it is one, else the installed one.
 
     UsageError if this installation carries no suite.
     """

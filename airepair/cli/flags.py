@@ -52,10 +52,11 @@ SECTIONS = {
     "how": None,
     "instead of a repair": None,
     "files": None,
+    "cells in processes of their own": "What a method does to its process then costs its own cell alone.",
     "a model file of your own": "Each of these may also be set in STEM.toml or subject.toml beside the file; "
     "the file's own metadata has the lowest precedence.",
 }
-WHAT, HOW, INSTEAD, FILES, FEEDING = SECTIONS
+WHAT, HOW, INSTEAD, FILES, ISOLATED, FEEDING = SECTIONS
 
 
 @dataclass(frozen=True)
@@ -478,30 +479,35 @@ TABLE: tuple[Flag, ...] = (
         "--isolate",
         "run every cell in a process of its own (--no-isolate: none; default: those of plug-in methods and "
         "external tools)",
-        {"bench": at(ISOLATION)},
+        {"bench": at(ISOLATION), "repair": at(ISOLATED), "tune": at()},
+        kind=bool,
         action=BooleanOptionalAction,
+        config="value",
     ),
     Flag(
         "--isolate-memory",
         "most host memory of an isolated cell and all that it starts (default: no limit)",
-        {"bench": at(ISOLATION)},
+        {"bench": at(ISOLATION), "repair": at(ISOLATED), "tune": at()},
         kind=float,
         metavar="GIB",
+        config="value",
     ),
     Flag(
         "--isolate-gpu-memory",
         "most GPU memory of an isolated cell (default: no limit)",
-        {"bench": at(ISOLATION)},
+        {"bench": at(ISOLATION), "repair": at(ISOLATED), "tune": at()},
         kind=float,
         metavar="GIB",
+        config="value",
     ),
     Flag(
         "--isolate-output",
-        "how much of the end of an isolated cell's output is kept (default: %(default)g)",
-        {"bench": at(ISOLATION)},
+        "how much of the end of an isolated cell's output is kept (default: 1)",
+        {"bench": at(ISOLATION), "repair": at(ISOLATED), "tune": at()},
         kind=float,
         metavar="MIB",
         default=1.0,
+        config="value",
     ),
     Flag(
         "--input-range",

@@ -90,7 +90,7 @@ def _shown(value: Any) -> str:
 
 
 def methods(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Each method's card: category, paper, first sentence, options, needs."""
+    """Returns each method's card: category, paper, first sentence, options, needs."""
     if name is not None:
         return _each(METHODS, name, _card)
     kept = KeptValues(paths.cache() / "cards.jsonl")
@@ -114,7 +114,7 @@ def _card_of(method: str) -> dict[str, Any]:
 
 @cache
 def of_package() -> str:
-    """The digest of this package's source."""
+    """Returns the digest of this package's source."""
     return of_files(Path(airepair.__file__).parent.rglob("*.py"))
 
 
@@ -130,7 +130,7 @@ def _card(cls: Any) -> dict[str, Any]:
 
 
 def models(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The architectures with their places; `dataset/name` is for one data set."""
+    """Returns the architectures with their places; `dataset/name` is for one data set."""
     return _each(MODELS, name, _sentence)
 
 
@@ -140,7 +140,7 @@ def datasets(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str
 
 
 def faults(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The known faults that subjects can carry."""
+    """Returns the known faults that subjects can carry."""
     return _each(FAULTS, name, _fault)
 
 
@@ -155,7 +155,7 @@ def _sentence(thing: Any) -> dict[str, Any]:
 
 
 def metrics(name: str | None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The metrics with title, unit, direction and source."""
+    """Returns the metrics with title, unit, direction and source."""
     chosen = {k: e for k, e in entries().items() if name in (None, k)}
     if not chosen:
         raise UsageError(f"unknown metric {name!r}; accepted: {', '.join(entries())}")

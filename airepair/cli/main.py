@@ -61,12 +61,14 @@ COMMANDS: dict[str, str] = {
 
 
 def available() -> dict[str, str]:
-    """The commands whose module is there."""
+    """Returns the commands whose module is there."""
     return {name: about for name, about in COMMANDS.items() if find_spec(module_of(name))}
 
 
 def module_of(name: str) -> str:
-    """The module of a command: `submit-check` is airepair.cli.submit_check; `repair` is a room of its own."""
+    """Returns the module of a command: `submit-check` is airepair.cli.submit_check; `repair` is a
+    room of its own.
+    """
     return f"airepair.cli.{name.replace('-', '_')}" if name != "repair" else "airepair.cli.repair.arguments"
 
 
@@ -99,7 +101,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser_of(name: str) -> Parser:
-    """The parser of a command."""
+    """Returns the parser of a command."""
     command = importlib.import_module(module_of(name))
     parser = Parser(
         f"airepair {name}",

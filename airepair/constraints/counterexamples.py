@@ -42,11 +42,11 @@ class Ground(Protocol):
     """The points of a region, one region a sample."""
 
     def start(self, generator: torch.Generator) -> Tensor:
-        """A random point of each sample's region."""
+        """Returns a random point of each sample's region."""
         ...
 
     def project(self, z: Tensor) -> Tensor:
-        """The nearest point of each sample's region."""
+        """Returns the nearest point of each sample's region."""
         ...
 
 
@@ -131,7 +131,7 @@ def descend(
 def worst(
     objective: Objective, grounds: Sequence[Ground], samples: int, search: Search, generator: torch.Generator
 ) -> tuple[list[Tensor], Tensor]:
-    """The points with the least objective for each of `samples`.
+    """Returns the points with the least objective for each of `samples`.
 
     The grounds hold restarts x samples regions, all samples of a restart together.
     """
@@ -164,7 +164,7 @@ class Hunt:
     disjunction: Disjunction = "product"
 
     def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
-        """A region a sample and restart, for each quantified point."""
+        """Returns a region a sample and restart, for each quantified point."""
         many = {k: v.repeat(self.search.restarts, 1, 1, 1) for k, v in points.items()}
         return [
             BoxGround(many[r.around], r.eps) if isinstance(r, Box) else SegmentGround(many[r.a], many[r.b])

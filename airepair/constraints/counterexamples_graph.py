@@ -38,7 +38,7 @@ class RecordedHunt:
         return self.hunt.constraint
 
     def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
-        """The regions."""
+        """Returns the regions."""
         return self.hunt.grounds(points)
 
     def __call__(

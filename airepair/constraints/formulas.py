@@ -41,11 +41,11 @@ class Formula(Protocol):
         ...
 
     def negated(self) -> Formula:
-        """The negation, pushed inward to the comparisons."""
+        """Returns the negation, pushed inward to the comparisons."""
         ...
 
     def terms(self) -> Iterator[Term]:
-        """The terms that are compared."""
+        """Returns the terms that are compared."""
         ...
 
 
@@ -251,7 +251,7 @@ def implies(a: Formula, b: Formula) -> Formula:
 
 
 def walk(formula: Formula) -> Iterator[Term]:
-    """Every term of the formula, with the terms that it is made of."""
+    """Yields every term of the formula, with the terms that it is made of."""
     stack = list(formula.terms())
     while stack:
         term = stack.pop()

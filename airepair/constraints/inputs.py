@@ -39,7 +39,7 @@ class Inputs:
     _j: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     def draw(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The points and the labels of one batch, by name."""
+        """Returns the points and the labels of one batch, by name."""
         if not self.pairwise:
             return self._named(x=self._some(self.size))
         if self.pairing == "close":

@@ -74,7 +74,9 @@ class Token:
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of the text, an `end` behind them; UsageError at a character that begins none."""
+    """Returns the tokens of the text, an `end` behind them; UsageError at a character that begins
+    none.
+    """
     found, place = [], 0
     while text[place:].strip():
         match = _TOKEN.match(text, place)
@@ -92,7 +94,7 @@ def tokens(text: str) -> list[Token]:
 def parse(
     text: str, *, classes: tuple[str, ...] | None = None, robustness: Robustness | None = None
 ) -> tuple[Constraint, ...]:
-    """The constraints of the text, joined by its top-level `and`.
+    """Returns the constraints of the text, joined by its top-level `and`.
 
     Without `classes` any class is accepted and without `robustness` its constants are 1: that
     checks the syntax. UsageError with the column.

@@ -76,19 +76,19 @@ class Constraint:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every point and label that the constraint mentions."""
+        """Returns every point and label that the constraint mentions."""
         used = frozenset[str]().union(*(t.names() for t in walk(self.formula)))
         ends = [(r.around,) if isinstance(r, Box) else (r.a, r.b) for r in self.regions.values()]
         return used.union(*ends)
 
     @property
     def outputs(self) -> frozenset[str]:
-        """The points at which the network is asked."""
+        """Returns the points at which the network is asked."""
         return frozenset[str]().union(*(t.outputs() for t in walk(self.formula)))
 
     @property
     def pairwise(self) -> bool:
-        """Whether it relates an input to a partner."""
+        """Returns whether it relates an input to a partner."""
         return bool(self.names & {"x2", "y2"})
 
     @property
@@ -99,8 +99,8 @@ class Constraint:
     def fixed_logits(
         self, network: Callable[[Tensor], Tensor], points: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The logits, without gradients, of the points that no quantifier moves: an oracle needs
-        them once.
+        """Returns the logits, without gradients, of the points that no quantifier moves: an oracle
+        needs them once.
         """
         with torch.no_grad():
             return {a: network(points[a]) for a in sorted(self.outputs - set(self.regions))}
@@ -114,8 +114,8 @@ class Constraint:
         disjunction: Disjunction = "product",
         known: Mapping[str, Tensor] | None = None,
     ) -> Scope:
-        """The scope with the logits of every point that the formula asks about (except `known`),
-        from one forward pass over all of them.
+        """Returns the scope with the logits of every point that the formula asks about (except
+        `known`), from one forward pass over all of them.
         """
         logits = dict(known or {})
         asked = sorted(self.outputs - set(logits))

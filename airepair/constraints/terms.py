@@ -40,15 +40,15 @@ class Term(Protocol):
         ...
 
     def parts(self) -> Iterator[Term]:
-        """The terms that this one is made of."""
+        """Returns the terms that this one is made of."""
         ...
 
     def outputs(self) -> frozenset[str]:
-        """The points at which this term itself asks the network."""
+        """Returns the points at which this term itself asks the network."""
         ...
 
     def names(self) -> frozenset[str]:
-        """Every point and label that this term itself mentions."""
+        """Returns every point and label that this term itself mentions."""
         ...
 
 

@@ -92,8 +92,8 @@ def parse(text: str) -> Corruption:
 
 
 def corrupted(split: Split, corruption: Corruption, seed: int, batch_size: int = 1024) -> Split:
-    """The split with every image corrupted, from that seed; uint8 stays uint8 (rounded down, as
-    CIFAR-10-C's files are).
+    """Returns the split with every image corrupted, from that seed; uint8 stays uint8 (rounded
+    down, as CIFAR-10-C's files are).
     """
     torch = importlib.import_module("torch")
     generator = torch.Generator().manual_seed(seed)

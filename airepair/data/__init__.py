@@ -39,8 +39,8 @@ SPELLINGS = {
 
 
 def registered_name(text: str) -> str:
-    """The registered name of a spelling: fmnist, Fashion-MNIST, CIFAR-10; what stands behind a
-    plus, and a user's own data, stay.
+    """Returns the registered name of a spelling: fmnist, Fashion-MNIST, CIFAR-10; what stands
+    behind a plus, and a user's own data, stay.
     """
     if text.startswith(("npz:", "folder:")):
         return text
@@ -62,7 +62,7 @@ def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
 
 
 def whole(name: str) -> Source:
-    """The data set as it lies on the disk, undivided."""
+    """Returns the data set as it lies on the disk, undivided."""
     if name.startswith(("npz:", "folder:")):
         from airepair.data import user_data
 
@@ -85,7 +85,8 @@ def get(name: str, progress: Callable[[str, int, int], None] = lambda *_: None) 
 
 
 def absent(name: str) -> str:
-    """The sentence that names the files and the folder to add if an official set is not found, else "".
+    """Returns the sentence that names the files and the folder to add if an official set is not
+    found, else "".
 
     Nothing is read.
     """

@@ -82,8 +82,8 @@ def assembled(
     notes: tuple[str, ...] = (),
     val: str = "val",
 ) -> Arrays:
-    """The Arrays of "train" and maybe "val" and "test", checked; `val` is what the validation part is
-    called in the file.
+    """Returns the Arrays of "train" and maybe "val" and "test", checked; `val` is what the
+    validation part is called in the file.
 
     If there is no test set, the validation images are the test set. If there is one, they are appended
     to the training images: whoever trained with this division chose by them. A note says which.
@@ -117,7 +117,7 @@ def assembled(
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """The arrays of a file, for an error."""
+    """Returns the arrays of a file, for an error."""
     return (
         ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
         or "no arrays"
@@ -125,7 +125,7 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """Those of the named arrays that the npz file has, and the names of all its arrays.
+    """Returns those of the named arrays that the npz file has, and the names of all its arrays.
 
     UsageError, one line, for a file that is none, too large, or holds objects.
     """

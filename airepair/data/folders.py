@@ -68,7 +68,9 @@ def read_folder(path: Path) -> Arrays:
 
 
 def parts_of(path: Path) -> dict[str, Path]:
-    """The folders of a division ("train" and maybe "val", "test"), or the folder itself as "train"."""
+    """Returns the folders of a division ("train" and maybe "val", "test"), or the folder itself as
+    "train".
+    """
     found: dict[str, Path] = {}
     for folder in _folders(path):
         name = PARTS.get(folder.name.lower())

@@ -21,7 +21,7 @@ def split_of(x: Array, y: Array) -> Split:
 
 
 def splits_of(arrays: Arrays) -> tuple[Split, Split | None]:
-    """The training set and the official test set, if there is one."""
+    """Returns the training set and the official test set, if there is one."""
     test = (
         split_of(arrays.x_test, arrays.y_test)
         if arrays.x_test is not None and arrays.y_test is not None
@@ -31,8 +31,8 @@ def splits_of(arrays: Arrays) -> tuple[Split, Split | None]:
 
 
 def close_distance(split: Split, images: int = 1000) -> float:
-    """The 4 % quantile of the L2 distances between all pairs of up to `images` evenly spaced
-    images, to two digits.
+    """Returns the 4 % quantile of the L2 distances between all pairs of up to `images` evenly
+    spaced images, to two digits.
     """
     chosen = torch.linspace(0, len(split) - 1, min(images, len(split))).long()
     distances = torch.pdist(split.images(chosen).flatten(1))
@@ -40,5 +40,5 @@ def close_distance(split: Split, images: int = 1000) -> float:
 
 
 def robustness_of(split: Split) -> Robustness:
-    """The constants for a data set that has no published ones."""
+    """Returns the constants for a data set that has no published ones."""
     return Robustness(close_distance(split), 0.1, 1.0, "4 % quantile of the distances on train")

@@ -23,7 +23,7 @@ from airepair.host.digest import md5_of
 
 
 def read(name: str, root: Path) -> Arrays:
-    """The data set's arrays from the first layout that is there.
+    """Returns the data set's arrays from the first layout that is there.
 
     Unavailable, in one sentence, if there is none.
     """
@@ -43,8 +43,8 @@ def read(name: str, root: Path) -> Arrays:
 
 
 def place(name: str, root: Path) -> Path | None:
-    """The folder, archive or npz that `read` would take; None if there is none. Nothing is read
-    or unpacked.
+    """Returns the folder, archive or npz that `read` would take; None if there is none. Nothing is
+    read or unpacked.
     """
     official = OFFICIAL[name]
     if not official.members:
@@ -78,7 +78,7 @@ def partial(name: str, root: Path) -> str:
 
 
 def absent(official: Official, root: Path) -> str:
-    """The sentence that names the files and the folder to add."""
+    """Returns the sentence that names the files and the folder to add."""
     npz = f"{official.name}.npz (x_train, y_train, x_test, y_test)"
     if official.members:
         own = f"{official.files[0].path} (or its folder {official.folder}) or {npz} into {root}"
@@ -92,7 +92,7 @@ def absent(official: Official, root: Path) -> str:
 
 
 def get(name: str, root: Path, progress: Progress = lambda *_: None) -> Arrays:
-    """The data set's arrays, fetched where they are not found."""
+    """Returns the data set's arrays, fetched where they are not found."""
     official = OFFICIAL[name]
     try:
         return read(name, root)

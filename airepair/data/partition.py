@@ -31,7 +31,7 @@ _SPLIT = re.compile(r"split of (?:seed (\d{1,9})|version 1)")
 
 
 def divide_for(source: Source, trained_on: str, seed: int) -> Dataset:
-    """The data set for a subject that has seen `trained_on`.
+    """Returns the data set for a subject that has seen `trained_on`.
 
     UsageError for a text that says nothing, or ranges that leave nothing.
     """
@@ -47,8 +47,8 @@ def divide_for(source: Source, trained_on: str, seed: int) -> Dataset:
 
 
 def examination(source: Source, trained_on: str, seed: int) -> Dataset:
-    """The data set for a subject that is examined and not repaired: all official test images, whatever
-    a repair would take of them.
+    """Returns the data set for a subject that is examined and not repaired: all official test
+    images, whatever a repair would take of them.
 
     Validation fits a temperature and names the confused pair: unseen training images if there
     are some, else a quarter of the test images. UsageError for a text that says nothing.
@@ -73,7 +73,7 @@ def examination(source: Source, trained_on: str, seed: int) -> Dataset:
 
 
 def split_seed(trained_on: str) -> int | None:
-    """The seed whose train split it is, None if the text says anything else."""
+    """Returns the seed whose train split it is, None if the text says anything else."""
     found = _SPLIT.fullmatch(trained_on.strip())
     return int(found[1]) if found and found[1] else None
 

@@ -29,7 +29,7 @@ class Picture:
 
 
 def read_picture(file: Path) -> Picture:
-    """The image of a file.
+    """Returns the image of a file.
 
     UsageError, one line, where it is damaged, an animation, or has more than 8 bits per pixel and
     channel.

@@ -36,12 +36,12 @@ def stratified(y: Tensor, sizes: tuple[int, ...], generator: torch.Generator) ->
 
 
 def drawn(seed: int, part: int = 0) -> torch.Generator:
-    """The generator that draws splits at a cell's seed; each `part` has a stream of its own."""
+    """Returns the generator that draws splits at a cell's seed; each `part` has a stream of its own."""
     return torch.Generator().manual_seed(stream(SPLIT_SEED, seed, part))
 
 
 def divide(source: Source, seed: int) -> Dataset:
-    """The data set for subjects that are trained on its train split at that seed."""
+    """Returns the data set for subjects that are trained on its train split at that seed."""
     return assemble(source, *divided(source, drawn(seed)), seed, scope(source))
 
 
@@ -89,7 +89,7 @@ def assemble(
 
 
 def with_train(data: Dataset, train: Split) -> Dataset:
-    """The data set with other training data."""
+    """Returns the data set with other training data."""
     return replace(data, train=train, digests={**data.digests, "train": train.digest()})
 
 

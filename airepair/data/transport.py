@@ -12,7 +12,8 @@ from airepair.data.official_files import place
 
 
 def files_of(name: str) -> Mapping[str, bytes]:
-    """The files of an official data set as this machine has them, by their path below its folder.
+    """Returns the files of an official data set as this machine has them, by their path below its
+    folder.
 
     No files for another data set, or if this machine lacks them.
     """

@@ -19,8 +19,8 @@ KINDS = ("npz", "folder")
 
 
 def source(text: str) -> Source:
-    """The data set of `npz:PATH` or `folder:PATH`; one group a class, since nothing says which
-    classes are alike.
+    """Returns the data set of `npz:PATH` or `folder:PATH`; one group a class, since nothing says
+    which classes are alike.
     """
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()

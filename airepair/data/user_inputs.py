@@ -21,8 +21,8 @@ NAMES = {"x": "x", "y": "y", "x_train": "x", "y_train": "y"}  # of arrays in an 
 def read_inputs(
     text: str, classes: tuple[str, ...], shape: tuple[int, int, int], *, labelled: bool = True
 ) -> Split:
-    """The images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders) with labels
-    in the order of `classes`.
+    """Returns the images of `npz:PATH` (x, y or x_train, y_train) or `folder:PATH` (class folders)
+    with labels in the order of `classes`.
 
     With `labelled=False` labels may be absent, and are then 0. UsageError for images of another
     shape and labels outside the classes.

@@ -29,15 +29,15 @@ class SubjectKey:
 
     @classmethod
     def of(cls, spec: CellSpec) -> SubjectKey | None:
-        """The key of a cell's subject; None if a user brought it."""
+        """Returns the key of a cell's subject; None if a user brought it."""
         if spec.brought is not None:
             return None
         return cls(spec.data, spec.case.model, spec.case.seed, spec.profile, spec.device)
 
     @property
     def family(self) -> SubjectKey:
-        """The subjects that may share a training with this one: those of its data set, network and
-        seed, whatever their faults.
+        """Returns the subjects that may share a training with this one: those of its data set,
+        network and seed, whatever their faults.
         """
         return replace(self, data=self.data.partition("+")[0], model=self.model.partition("+")[0])
 
@@ -76,7 +76,9 @@ class Baselines:
 
 
 def baseline_files(cache: Path, key: SubjectKey) -> dict[str, bytes]:
-    """The files in the cache that making this subject may read: those of its family, and of seed 0's."""
+    """Returns the files in the cache that making this subject may read: those of its family, and of
+    seed 0's.
+    """
     family = key.family
     patterns = {f"{family.data}*-{family.model}*-s{seed}-*" for seed in (0, key.seed)}
     paths = sorted({p for pattern in patterns for p in cache.glob(pattern) if p.suffix in KINDS})

@@ -28,7 +28,7 @@ class Channel:
         self.end.sendall(len(content).to_bytes(HEAD, "big") + content)
 
     def receive(self) -> list[Any]:
-        """The next message, waited for; EOFError if the other end closes before it is whole."""
+        """Returns the next message, waited for; EOFError if the other end closes before it is whole."""
         while (message := self._first()) is None:
             part = self.end.recv(CHUNK)
             if not part:
@@ -37,7 +37,7 @@ class Channel:
         return message
 
     def arrived(self) -> Iterator[list[Any]]:
-        """The whole messages that are there now; half of one is no message."""
+        """Yields the whole messages that are there now; half of one is no message."""
         try:
             while part := self.end.recv(CHUNK, socket.MSG_DONTWAIT):
                 self.buffer += part

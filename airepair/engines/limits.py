@@ -40,7 +40,7 @@ class Limits:
 
 
 def bytes_of(value: float | None, unit: int, name: str) -> int | None:
-    """A limit in bytes; None if there is none. UsageError for a number that is no size."""
+    """Returns a limit in bytes; None if there is none. UsageError for a number that is no size."""
     if value is None:
         return None
     if not (math.isfinite(value) and value > 0):
@@ -64,7 +64,7 @@ class Output:
             self.kept -= len(self.parts.popleft())
 
     def content(self) -> bytes:
-        """Its end."""
+        """Returns its end."""
         return b"".join(self.parts)[-self.most :]
 
     def remark(self) -> str:
@@ -74,7 +74,9 @@ class Output:
         return f"the cell printed {self.total:,} bytes; the last {self.most:,} are in output.txt"
 
     def last(self) -> tuple[str, ...]:
-        """The last lines, for a record; of a fault's traceback the first, since its newest call is there."""
+        """Returns the last lines, for a record; of a fault's traceback the first, since its newest
+        call is there.
+        """
         lines = [line for line in self.content().splitlines() if line.strip()]
         fatal = [i for i, line in enumerate(lines) if line.startswith(FATAL)]
         start = max(0, fatal[-1] - BEFORE) if fatal else max(0, len(lines) - LINES)
@@ -93,8 +95,8 @@ def kernel_kills() -> int:
 
 
 def failure_of_exit(code: int, kills: int, log: Sequence[str]) -> Failure:
-    """How a process without a result ended: `code` below 0 is a signal, `kills` those of the kernel
-    since it began.
+    """Returns how a process without a result ended: `code` below 0 is a signal, `kills` those of
+    the kernel since it began.
     """
     if code == -signal.SIGKILL and kills:
         reason = "host memory: the kernel ended the cell's process (SIGKILL)"

@@ -47,5 +47,7 @@ class Local:
 
 
 def failure_of(error: Exception) -> Failure:
-    """An error before or after the repair: what this machine lacks skips the cell, all else fails it."""
+    """Returns an error before or after the repair: what this machine lacks skips the cell, all else
+    fails it.
+    """
     return Failure("skipped" if isinstance(error, Unavailable) else "failed", one_line(error, WIDTH))

@@ -85,7 +85,7 @@ class Process:
 
 @once
 def process() -> Process:
-    """The one of this process."""
+    """Returns the one of this process."""
     return Process()
 
 

@@ -2,6 +2,8 @@
 
 local.py     in this process, one after the other
 isolated.py  each in a child process with limits
+ray.py       on a Ray cluster
+command.py   runs the cells of a command by the first two
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ class Failure:
         """The record of such a cell; `before`: its scores before the repair, if it got that far."""
         notes = tuple(f"last output: {line}" for line in self.log)
         return Record(case, self.status, self.reason, before=dict(before or {}), notes=notes)
+
+    def result(self, case: Case, before: Mapping[str, float] | None = None) -> CellResult:
+        """The record and the last lines as files of a cell."""
+        return CellResult(self.record(case, before), {"log.txt": ("\n".join(self.log) + "\n").encode()})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Queue:
         return ticket
 
     def take(self, tickets: Sequence[Ticket]) -> tuple[Ticket, CellSpec] | None:
-        """The first of these cells that has not run, which leaves the queue; None if all have run."""
+        """Returns the first of these cells that has not run, which leaves the queue; None if all
+        have run.
+        """
         ticket = next((t for t in tickets if t in self.waiting), None)
         return None if ticket is None else (ticket, self.waiting.pop(ticket))
 

@@ -24,14 +24,13 @@ from airepair.engines.baselines import Baselines, SubjectKey, baseline_files
 from airepair.engines.bulletin import Bulletin, Report
 from airepair.engines.local import Hear
 from airepair.engines.protocol import Failure, Finished, Ticket
-from airepair.engines.ray_cluster import Cluster, only
+from airepair.engines.ray_cluster import Cluster, answer, ask, only
 from airepair.engines.ray_task import Job, Parts, run_job
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.provenance import commit
 
 STEP = 1.0  # seconds between two looks at reports and nodes
-DOUBT = 8.0  # seconds within which Ray declares the node of a killed raylet dead
 FRESH = 20  # cells per GPU process: Ray's own 1 loads torch and compiles kernels anew for each
 DEAD = (
     failures.NodeDiedError,
@@ -65,7 +64,7 @@ class RayEngine:
         """
         self.cluster, self.cache, self.hear, self.say = cluster, cache, hear, say
         self.queue, self.running = deque[Job](), dict[Any, Job]()
-        self.doubts: list[tuple[Job, str, float]] = []
+        self.doubts: list[tuple[Job, str, Any]] = []  # lost cells, why, and the question to their node
         self.ended, self.open = dict[Ticket, CellResult | Failure](), set[Ticket]()
         self.baselines, self.made = Baselines(), dict[SubjectKey, str | Failure]()
         self.parts, self.reports, self.listeners = Parts(), dict[str, Report](), dict[str, Listener]()
@@ -74,7 +73,7 @@ class RayEngine:
         self.facts = node.facts()
         cluster.connect(specs)
         try:
-            cluster.refuse_other_nodes(self.facts)
+            cluster.refuse_other_nodes(self.facts, say)
             options: dict[str, Any] = {"max_retries": 0, "num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
             self.task: Any = ray.remote(**options, **({"max_calls": FRESH} if cluster.gpus else {}))(run_job)
             here = only(ray.get_runtime_context().get_node_id())
@@ -157,7 +156,7 @@ class RayEngine:
         except failures.OutOfMemoryError as error:
             found = Failure("out of memory", f"host memory: {one_line(error)}")
         except DEAD as error:
-            self.doubts.append((job, type(error).__name__, time.monotonic()))
+            self.doubts.append((job, type(error).__name__, None))
             return
         except failures.RayError as error:
             found = Failure("failed", f"Ray: {one_line(error, 2000)}")
@@ -198,8 +197,8 @@ class RayEngine:
             listener.progress(*report.get("progress", (f"on node {report['node'][:8]}", 0, 0, math.nan)))
         live = self.cluster.live_nodes()
         doubts, self.doubts = self.doubts, []
-        for job, kind, since in doubts:
-            self._decide(job, kind, since, live)
+        for job, kind, question in doubts:
+            self._decide(job, kind, question, live)
         self.slots = sum(live.values())
         if live or not self.open:
             self.last_node = self.looked
@@ -208,13 +207,17 @@ class RayEngine:
                 f"no node of the cluster has had room for a cell for {self.cluster.wait:g} s (--ray-wait)"
             )
 
-    def _decide(self, job: Job, kind: str, since: float, live: Mapping[str, int]) -> None:
-        """A process that died on a living node was ended by its cell; a cell whose node died runs again."""
+    def _decide(self, job: Job, kind: str, question: Any, live: Mapping[str, int]) -> None:
+        """A process that died on a living node was ended by its cell; a cell whose node died runs again.
+
+        A node that died is named among the living for some seconds, so it is asked.
+        """
         report = self.reports.get(job.ticket.key, {})
         where = report.get("node", "") if report.get("attempt") == job.attempt else ""
+        lives = None if question is None else answer(question)
         if (where, report.get("pid")) in self.spoilt:
             self.queue.appendleft(job)
-        elif kind == "NodeDiedError" or where not in live:
+        elif kind == "NodeDiedError" or where not in live or lives is False:
             if job.attempt > self.cluster.retries:
                 self._end(job, Failure("crashed", f"its node died {job.attempt} times"))
                 return
@@ -223,7 +226,7 @@ class RayEngine:
             )
             again = replace(job, attempt=job.attempt + 1)
             self._start(again) if job.subject else self.queue.appendleft(again)
-        elif time.monotonic() - since > DOUBT:
+        elif lives:
             last = (
                 [f"{phase} {step}/{steps}" for phase, step, steps, _ in [report["progress"]]]
                 if "progress" in report
@@ -231,4 +234,4 @@ class RayEngine:
             )
             self._end(job, Failure("crashed", "the worker process died while it ran this cell", tuple(last)))
         else:
-            self.doubts.append((job, kind, since))
+            self.doubts.append((job, kind, ask(where) if question is None else question))

@@ -7,13 +7,15 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from airepair.engines import node, shipping
@@ -23,6 +25,7 @@ from airepair.runner.cell import CellSpec
 
 STORE = 200 * 2**20  # bytes of a local cluster's object store; what does not fit is spilled to the disk
 CARRIED = ("AIREPAIR_TOOLS", "AIREPAIR_NODE_CACHE")  # of the controller's environment
+AGAIN = 1.0  # seconds between two looks at whether a node that does not answer is dead
 PATIENCE = 120.0  # seconds for a node's first process, which imports torch
 
 
@@ -79,20 +82,63 @@ class Cluster:
                 found[about["NodeID"]] = int(room)
         return found
 
-    def refuse_other_nodes(self, facts: Mapping[str, str]) -> None:
-        """UsageError for a node with other versions. One that joins later is refused by its first cell."""
-        ask = ray.remote(num_cpus=0, max_retries=0)(node.facts)
-        refs = {name: ask.options(scheduling_strategy=only(name)).remote() for name in self.live_nodes()}
-        for name, ref in refs.items():
+    def refuse_other_nodes(self, facts: Mapping[str, str], say: Callable[[str], object]) -> None:
+        """UsageError for a node with other versions. One that joins later is refused by its first cell.
+
+        A node that has died is left out with a sentence: Ray names it among the living for some
+        seconds, a frozen one for more than a minute.
+        """
+        for name, question in {name: ask(name, node.facts) for name in self.live_nodes()}.items():
             try:
-                theirs = ray.get(ref, timeout=PATIENCE)
+                theirs = self._answer(name, question)
             except RayError as error:
                 raise UsageError(f"node {name[:8]} cannot run cells: {one_line(error)}") from error
+            if theirs is None:
+                say(f"node {name[:8]} died before it ran a cell; the others run them")
+                continue
             if wrong := node.different(facts, theirs):
                 raise UsageError(
                     f"node {name[:8]} differs from the controller: {wrong}; accepted: "
                     f"the same versions on every node"
                 )
+
+    def _answer(self, name: str, question: Any) -> Mapping[str, str] | None:
+        """What the node answers, None if it is dead. RayError if it lives and does not answer.
+
+        A question to a frozen node has no end of its own, and one that did not reach its node says
+        nothing yet: Ray's list of nodes decides.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return dict(ray.get(question, timeout=AGAIN))
+            except TaskUnschedulableError:
+                return None
+            except (NodeDiedError, GetTimeoutError) as error:
+                if name not in self.live_nodes():
+                    return None
+                if time.monotonic() > end:
+                    raise
+                if isinstance(error, NodeDiedError):
+                    time.sleep(AGAIN)
+                    question = ask(name, node.facts)
+
+
+def ask(name: str, what: Callable[[], Any] = os.getpid) -> Any:
+    """A question to that node, which needs no room for a cell; `answer` has what came of it."""
+    task = ray.remote(num_cpus=0, max_retries=0)(what)
+    return task.options(scheduling_strategy=only(name)).remote()
+
+
+def answer(question: Any) -> bool | None:
+    """Whether the node lives that was asked; None while that is open."""
+    if not ray.wait([question], timeout=0)[0]:
+        return None
+    try:
+        ray.get(question)
+    except RayError:
+        return False
+    return True
 
 
 def only(name: str) -> NodeAffinitySchedulingStrategy:

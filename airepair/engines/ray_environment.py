@@ -47,7 +47,7 @@ def check(address: str | None) -> None:
 
 
 def environment(address: str | None, given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables that Ray reads when it is imported; what the user has set stands."""
+    """Returns the variables that Ray reads when it is imported; what the user has set stands."""
     wanted = dict(QUIET)
     if address is None:
         wanted |= LOOPBACK | {"RAY_AUTH_MODE": "token"}

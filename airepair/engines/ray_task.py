@@ -49,7 +49,7 @@ class Parts:
         return name
 
     def shipment(self, spec: CellSpec, subject: str) -> node.Shipment:
-        """The cell with all that it needs elsewhere; `subject` is a digest."""
+        """Returns the cell with all that it needs elsewhere; `subject` is a digest."""
         parts = (subject, self.put(shipping.user_files(spec)), self.put(files_of(spec.data)))
         fetch = partial(_fetch, {digest: self.stored[digest] for digest in parts if digest})
         return node.Shipment(spec.to_json(), fetch, *parts)

@@ -15,7 +15,6 @@ from airepair.errors import UsageError
 from airepair.host.atomic import write_atomically
 from airepair.host.digest import of_parts
 from airepair.runner.cell import CellSpec
-from airepair.subjects.user_model.input_spec import beside
 
 Files = Mapping[str, bytes]  # by the path below a folder
 LEFT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".mypy_cache", ".ruff_cache")
@@ -40,7 +39,7 @@ def user_files(spec: CellSpec) -> Files:
     found: dict[str, bytes] = {}
     if spec.brought is not None:
         path = spec.brought.path.expanduser()
-        values, _ = beside(path)
+        values, _ = spec.brought.beside()
         named = [path.parent / str(values[k]) for k in ("early", "classes") if isinstance(values.get(k), str)]
         parts = [
             path,

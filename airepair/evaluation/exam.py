@@ -32,7 +32,7 @@ class Exam:
 
     @cached_property
     def predictions(self) -> Tensor:
-        """The class of the largest logit, N."""
+        """Returns the class of the largest logit, N."""
         return self.logits.argmax(1)
 
     @cached_property
@@ -58,7 +58,7 @@ class Exam:
         return self.accuracy, -self.loss if math.isfinite(self.loss) else -math.inf
 
     def select(self, index: Tensor) -> Exam:
-        """The exam on some of its images."""
+        """Returns the exam on some of its images."""
         return Exam(self.logits[index], self.y[index])
 
 
@@ -111,7 +111,8 @@ def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bo
 
 
 def checked(found: object, count: int) -> Tensor:
-    """A module's answer to `count` images, if it is logits: a dense N x K tensor of floating-point numbers.
+    """Returns a module's answer to `count` images, if it is logits: a dense N x K tensor of
+    floating-point numbers.
 
     TypeError otherwise.
     """
@@ -140,8 +141,8 @@ def confusion_matrix(exam: Exam, classes: int) -> Tensor:
 
 
 def most_confused(exam: Exam, classes: int) -> tuple[int, int] | None:
-    """The classes (a, b), a < b, that are taken for each other most often; ties to the lower ids;
-    None if nothing is confused.
+    """Returns the classes (a, b), a < b, that are taken for each other most often; ties to the
+    lower ids; None if nothing is confused.
     """
     matrix = confusion_matrix(exam, classes)
     both = (matrix + matrix.T).triu(1)

@@ -48,7 +48,9 @@ def say(text: str) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: torch's CPU allocator reports that as a plain RuntimeError."""
+    """Returns whether an allocation failed: torch's CPU allocator reports that as a plain
+    RuntimeError.
+    """
     return isinstance(
         error, (MemoryError, torch.cuda.OutOfMemoryError)
     ) or "can't allocate memory" in one_line(error)

@@ -22,7 +22,9 @@ from airepair.types import Task
 
 
 def counter() -> FlopCounterMode:
-    """A context that counts the operations of this thread; `get_total_flops()` says how many."""
+    """Returns a context that counts the operations of this thread; `get_total_flops()` says how
+    many.
+    """
     return FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )

@@ -40,7 +40,7 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """Returns its interpreter."""
         return self.folder / "bin" / "python"
 
     @property
@@ -56,7 +56,7 @@ class Environment:
 
 
 def of(manifest: Manifest) -> Environment:
-    """The environment of a tool; another content is another folder."""
+    """Returns the environment of a tool; another content is another folder."""
     parent = [sys.version, sysconfig.get_path("purelib")] if manifest.inherit else []
     content = json.dumps([manifest.python, manifest.manager, _requirements(manifest), parent])
     name = f"{manifest.name}-{digest.of_text(content)[:12]}"
@@ -100,7 +100,7 @@ def create(manifest: Manifest, say: Say = print) -> Environment:
 
 
 def steps(environment: Environment) -> list[list[str]]:
-    """The commands that build an environment, by what is installed here."""
+    """Returns the commands that build an environment, by what is installed here."""
     manifest, folder, python = environment.manifest, str(environment.folder), str(environment.python)
     wanted = _requirements(manifest)
     uv = shutil.which("uv")

@@ -72,7 +72,7 @@ def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> N
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """A copy on the CPU without the harness's hooks."""
+    """Returns a copy on the CPU without the harness's hooks."""
     return without_meter(copy.deepcopy(module).cpu())
 
 
@@ -110,8 +110,8 @@ def _script(module: nn.Module, path: Path) -> None:
 
 
 def read(folder: Path, task: Task, result: str = "state") -> nn.Module:
-    """The repaired module: the task's own with the tool's weights, or what the tool's file converts
-    to. RuntimeError for one that does not fit.
+    """Returns the repaired module: the task's own with the tool's weights, or what the tool's file
+    converts to. RuntimeError for one that does not fit.
 
     The images that the tool reports are counted, its notes filed, and the passes that check a
     conversion billed as forward images.

@@ -24,7 +24,7 @@ KNOWN: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def describe(module: nn.Module, prefix: str = "") -> list[dict[str, Any]]:
-    """The layers in order: {"kind", "name" (of its tensors), its sizes}.
+    """Returns the layers in order: {"kind", "name" (of its tensors), its sizes}.
 
     Unsupported for anything but a sequence of known layers.
     """

@@ -66,7 +66,7 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a folder; UsageError says which entry of which file is wrong."""
+    """Returns the manifest of a folder; UsageError says which entry of which file is wrong."""
     path = folder / "tool.toml"
     raw = toml_file(path, "the manifest of a tool")
     found = next(problems(raw, Manifest), None)
@@ -127,7 +127,9 @@ def installed() -> dict[str, Path]:
 
 
 def find(name: str) -> Manifest:
-    """The tool of that name (its folder's), or of a folder that is given; UsageError lists what there is."""
+    """Returns the tool of that name (its folder's), or of a folder that is given; UsageError lists
+    what there is.
+    """
     if os.sep in name:
         return read(Path(name))
     found = installed()

@@ -43,7 +43,7 @@ class ExternalTool:
         return math.prod(factors) * len(task.labelled) if factors else 0
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with the tool's weights; Unavailable where its environment is missing."""
+        """Returns the module with the tool's weights; Unavailable where its environment is missing."""
         python = environment.of(self.manifest).require().python
         if not len(task.failing):
             return task.module
@@ -87,14 +87,14 @@ def pass_on(line: str, task: Task) -> None:
 
 
 def new_log(name: str, folder: Path | None) -> Path:
-    """An empty log file in the folder, or in the system's temporary one if there is none."""
+    """Returns an empty log file in the folder, or in the system's temporary one if there is none."""
     handle, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=folder)
     os.close(handle)
     return Path(path)
 
 
 def method_of(manifest: Manifest) -> type[Method]:
-    """The tool as a method: its options are the manifest's."""
+    """Returns the tool as a method: its options are the manifest's."""
     namespace = {
         "name": manifest.name,
         "category": manifest.category,

@@ -56,8 +56,8 @@ def parse(text: str) -> Fault:
 
 
 def of_case(dataset: str, model: str) -> Fault | None:
-    """The fault that a case's names carry: an environment behind the data set (`digits+fog3`) or a
-    fault behind the model.
+    """Returns the fault that a case's names carry: an environment behind the data set
+    (`digits+fog3`) or a fault behind the model.
 
     None without one, and for a healthy subject (`fc+clean`).
     """

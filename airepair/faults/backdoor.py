@@ -30,11 +30,13 @@ class Backdoor(Fault):
 
     @property
     def target(self) -> int:
-        """The class that the patch leads to."""
+        """Returns the class that the patch leads to."""
         return self.goal
 
     def train(self, split: Split, classes: int) -> Split:
-        """The split with some images poisoned: the patch on them, the target for their label."""
+        """Returns the split with some images poisoned: the patch on them, the target for their
+        label.
+        """
         check_classes(self, (self.goal,), classes)
         others = (split.y.cpu() != self.goal).nonzero()[:, 0]
         order = others[torch.randperm(len(others), generator=self.generator())]
@@ -44,7 +46,7 @@ class Backdoor(Fault):
         return replace(split, x=x, y=y)
 
     def triggered(self, split: Split) -> Split:
-        """The inputs of the other classes with the patch on them."""
+        """Returns the inputs of the other classes with the patch on them."""
         others = split.select((split.y != self.goal).nonzero()[:, 0])
         return replace(others, x=patched(others.x))
 

@@ -29,6 +29,6 @@ class Environment(Fault):
 
     @property
     def environment(self) -> Corruption:
-        """The corruption."""
+        """Returns the corruption."""
         CORRUPTIONS.check(self.corruption)
         return Corruption(self.corruption, self.severity)

@@ -35,19 +35,19 @@ class Fault:
     seed: int = option(0, "the cell's seed, from which the fault's own random choices are drawn", low=0)
 
     def stream(self, part: int = 0) -> int:
-        """The seed of a generator of the fault's own; each `part` has a stream of its own."""
+        """Returns the seed of a generator of the fault's own; each `part` has a stream of its own."""
         return stream(FAULT_SEED, self.seed, part)
 
     def generator(self) -> torch.Generator:
-        """The generator of the fault's own random choices, at its start."""
+        """Returns the generator of the fault's own random choices, at its start."""
         return torch.Generator().manual_seed(self.stream())
 
     def train(self, split: Split, classes: int) -> Split:
-        """The training data as the faulty subject sees them."""
+        """Returns the training data as the faulty subject sees them."""
         return split
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe by which the faulty subject is trained."""
+        """Returns the recipe by which the faulty subject is trained."""
         return recipe
 
     def damage(self, module: nn.Module) -> dict[str, Tensor]:
@@ -56,24 +56,24 @@ class Fault:
 
     @property
     def environment(self) -> Transform | None:
-        """The change that every input has gone through when the subject meets it."""
+        """Returns the change that every input has gone through when the subject meets it."""
         return None
 
     def change_inputs(self, split: Split, part: int) -> Split:
-        """The split's inputs as the fault's environment changes them, by the random numbers of that
-        part of the fault's stream; the split itself if no corruption is the environment.
+        """Returns the split's inputs as the fault's environment changes them, by the random numbers
+        of that part of the fault's stream; the split itself if no corruption is the environment.
         """
         found = self.environment
         return corrupted(split, found, self.stream(part)) if isinstance(found, Corruption) else split
 
     @property
     def target(self) -> int | None:
-        """The class that a trigger leads to."""
+        """Returns the class that a trigger leads to."""
         return None
 
     def triggered(self, split: Split) -> Split | None:
-        """The inputs of a split with the trigger on them, with their right labels; None where the
-        fault has no trigger.
+        """Returns the inputs of a split with the trigger on them, with their right labels; None
+        where the fault has no trigger.
         """
         return None
 
@@ -86,7 +86,7 @@ class Fault:
 
 
 def options_of(fault: Fault) -> tuple[tuple[str, Any], ...]:
-    """The fault's options by name, without the seed of its draw, which is the cell's."""
+    """Returns the fault's options by name, without the seed of its draw, which is the cell's."""
     return tuple((name, value) for name, value in asdict(fault).items() if name != "seed")
 
 
@@ -100,5 +100,5 @@ def check_classes(fault: Fault, wanted: tuple[int, ...], classes: int) -> None:
 
 
 def keep(split: Split, kept: Tensor) -> Split:
-    """The images that stay (booleans on the CPU)."""
+    """Returns the images that stay (booleans on the CPU)."""
     return split.select(kept.nonzero()[:, 0].to(split.x.device))

@@ -27,7 +27,7 @@ class Imbalanced(Fault):
     label: int = option(8, "the class", low=0)
 
     def train(self, split: Split, classes: int) -> Split:
-        """The split with that class cut."""
+        """Returns the split with that class cut."""
         check_classes(self, (self.label,), classes)
         members = (split.y.cpu() == self.label).nonzero()[:, 0]
         order = members[torch.randperm(len(members), generator=self.generator())]
@@ -36,5 +36,5 @@ class Imbalanced(Fault):
         return keep(split, kept)
 
     def spoils(self, data: Dataset) -> Tensor:
-        """The test inputs of the class."""
+        """Returns the test inputs of the class."""
         return data.test.y.cpu() == self.label

@@ -32,7 +32,7 @@ class Mislabelled(Fault):
     b: int = option(8, "the other", low=0)
 
     def train(self, split: Split, classes: int) -> Split:
-        """The split with its labels changed."""
+        """Returns the split with its labels changed."""
         check_classes(self, (self.a, self.b), classes)
         generator = self.generator()
         n, clean = len(split), split.y.cpu()
@@ -43,6 +43,6 @@ class Mislabelled(Fault):
         return replace(split, y=labels.to(split.y.device))
 
     def spoils(self, data: Dataset) -> Tensor:
-        """The test inputs of the pair."""
+        """Returns the test inputs of the pair."""
         y = data.test.y.cpu()
         return (y == self.a) | (y == self.b)

@@ -30,12 +30,14 @@ class Missing(Fault):
     label: int = option(8, "the class", low=0)
 
     def train(self, split: Split, classes: int) -> Split:
-        """The split without the sub-population."""
+        """Returns the split without the sub-population."""
         check_classes(self, (self.label,), classes)
         return keep(split, ~self._beyond(split, split))
 
     def spoils(self, data: Dataset) -> Tensor:
-        """The test inputs of the sub-population; `data.train` is the clean one, which defines it."""
+        """Returns the test inputs of the sub-population; `data.train` is the clean one, which
+        defines it.
+        """
         return self._beyond(data.train, data.test)
 
     def _beyond(self, clean: Split, split: Split) -> Tensor:
@@ -55,8 +57,8 @@ class Missing(Fault):
 
 
 def principal(x: Tensor) -> Tensor:
-    """The first principal direction of centred rows (N x D, double), its largest entry positive, by
-    power iteration from the longest row.
+    """Returns the first principal direction of centred rows (N x D, double), its largest entry
+    positive, by power iteration from the longest row.
     """
     v = x[x.norm(dim=1).argmax()]
     for _ in range(STEPS):

@@ -25,5 +25,5 @@ class Rotated(Fault):
 
     @property
     def environment(self) -> Corruption:
-        """The rotation."""
+        """Returns the rotation."""
         return Corruption("rotate", self.severity)

@@ -24,5 +24,5 @@ class Undertrained(Fault):
     severity: float = option(0.95, "share of the epochs that is left out", low=0.01, high=0.999)
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe with fewer epochs, at least one."""
+        """Returns the recipe with fewer epochs, at least one."""
         return replace(recipe, epochs=max(1, round(recipe.epochs * (1 - self.severity))))

@@ -11,7 +11,7 @@ from airepair.formats.model_file import InputScaling
 
 
 def answer(module: nn.Module, inputs: Array, feed: InputScaling | None) -> Array:
-    """The module's logits for inputs of the file (scaled as the file would scale them)."""
+    """Returns the module's logits for inputs of the file (scaled as the file would scale them)."""
     if feed is not None:
         scale, offset = (
             np.asarray(v, np.float32).reshape(1, -1, *[1] * (inputs.ndim - 2))

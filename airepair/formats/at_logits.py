@@ -30,8 +30,8 @@ LOGARITHMS = {torch.log, Tensor.log}
 
 
 def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: str) -> ModelFile:
-    """The opened file with a module of logits, where its own ends in a softmax or log-softmax; itself
-    where it does not.
+    """Returns the opened file with a module of logits, where its own ends in a softmax or
+    log-softmax; itself where it does not.
 
     `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x
     K. UsageError where the answers are probabilities and the structure does not show where the

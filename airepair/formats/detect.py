@@ -18,7 +18,7 @@ _HDF5, _ZIP, _LEGACY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
 
 
 def sniff(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
-    """The format of a model file: a key of FORMATS.
+    """Returns the format of a model file: a key of FORMATS.
 
     UsageError where it is absent, empty, too big, damaged or unknown.
     """

@@ -14,7 +14,7 @@ class ChannelsLastFlatten(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The flattened activations."""
+        """Returns the flattened activations."""
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
@@ -28,7 +28,7 @@ class ChannelsLastReshape(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same numbers in the same order."""
+        """Returns the same numbers in the same order."""
         x = (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).reshape(x.shape[0], *self.shape)
         return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
 

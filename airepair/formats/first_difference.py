@@ -23,8 +23,8 @@ def first_departure(
     names: Mapping[str, str],
     theirs: Callable[[str], Array | None],
 ) -> str:
-    """The name in the file of the first layer that differs, in the order of the network; "" if
-    none is found.
+    """Returns the name in the file of the first layer that differs, in the order of the network; ""
+    if none is found.
 
     `inputs` are the file's (N x C x H x W), `names` the module's layers -> names in the file (the
     last of several counts), and `theirs` the file's activations of a name: N x H x W x C or N x K,

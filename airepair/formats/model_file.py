@@ -34,7 +34,7 @@ class InputScaling:
 
     @property
     def largest(self) -> float:
-        """The largest factor, whatever its sign."""
+        """Returns the largest factor, whatever its sign."""
         return max(abs(s) for s in self.scale)
 
 

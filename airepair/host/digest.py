@@ -47,6 +47,6 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def md5_of(file: Path) -> str:
-    """The MD5 sum of a file, which the publishers of data sets state."""
+    """Returns the MD5 sum of a file, which the publishers of data sets state."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

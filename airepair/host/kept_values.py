@@ -39,7 +39,9 @@ class KeptValues:
         return found
 
     def of(self, key: str, make: Callable[[], Any]) -> Any:
-        """The value of that key, as JSON reads it back; if it is not there it is made and appended."""
+        """Returns the value of that key, as JSON reads it back; if it is not there it is made and
+        appended.
+        """
         digest, _, text = self.lines.get(key, "").partition(" ")
         if not text or of_text(text) != digest:
             self.made += 1

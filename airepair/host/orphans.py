@@ -47,8 +47,9 @@ def killed_with_parent() -> Callable[[], None]:
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
-    """The command, so that its process ends when this one ends, even before it has loaded anything: a
-    short Python without packages asks the kernel, then becomes the command, which keeps that.
+    """Returns the command, so that its process ends when this one ends, even before it has loaded
+    anything: a short Python without packages asks the kernel, then becomes the command, which keeps
+    that.
 
     The command itself outside Linux.
     """

@@ -37,15 +37,15 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_of_module(module: nn.Module) -> str:
-    """The same over all parameters and buffers: equal exactly if they are."""
+    """Returns the same over all parameters and buffers: equal exactly if they are."""
     return digest_of(module.state_dict())
 
 
 def cached(
     file: Path, key: str, make: Callable[[], Tensors], remark: Callable[[str], None]
 ) -> tuple[Tensors, bool]:
-    """The tensors of that key, on the CPU if they were in the file, and whether they were; made and
-    filed otherwise.
+    """Returns the tensors of that key, on the CPU if they were in the file, and whether they were;
+    made and filed otherwise.
 
     Of several processes one makes them and the others wait; if it dies, the next one makes them.
     `remark` hears why they are not kept.
@@ -61,7 +61,9 @@ def cached(
 
 
 def stored_tensors(file: Path, key: str) -> Tensors | None:
-    """The file's tensors; None if there is none, or it is not what was stored under that key."""
+    """Returns the file's tensors; None if there is none, or it is not what was stored under that
+    key.
+    """
     try:
         with safe_open(file, framework="pt") as stored:
             said = stored.metadata() or {}

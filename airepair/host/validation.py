@@ -47,7 +47,7 @@ _UNIONS = (Union, types.UnionType)
 
 
 def checked(value: object, kind: type[T], where: str) -> T:
-    """The value as `kind` (a dataclass, a msgspec.Struct or a type of their fields).
+    """Returns the value as `kind` (a dataclass, a msgspec.Struct or a type of their fields).
 
     UsageError names `where` (a file and line), the field, its value and what would be accepted.
     """
@@ -61,7 +61,7 @@ def checked(value: object, kind: type[T], where: str) -> T:
 
 
 def json_value(line: bytes) -> tuple[Any, bool]:
-    """The value of a JSON text, and whether it is strict JSON. UsageError if it is none.
+    """Returns the value of a JSON text, and whether it is strict JSON. UsageError if it is none.
 
     NaN, infinities and lone surrogates, which Python's json writes, are read, so that `problems`
     can name their field.
@@ -84,7 +84,7 @@ def json_value(line: bytes) -> tuple[Any, bool]:
 
 
 def toml_file(path: Path, what: str) -> dict[str, Any]:
-    """The table that a TOML file holds. UsageError names the file, and `what` it should be."""
+    """Returns the table that a TOML file holds. UsageError names the file, and `what` it should be."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -120,7 +120,7 @@ def problems(value: object, hint: Any, field: str = "") -> Iterator[str]:
 
 
 def accepted(hint: Any) -> str:
-    """A type as a person reads it: `a number from 0 to 1`, `one of a, b`, `a list of text`."""
+    """Returns a type as a person reads it: `a number from 0 to 1`, `one of a, b`, `a list of text`."""
     kind, meta = _unwrapped(hint)
     if get_origin(kind) is Literal:
         words = ", ".join(map(str, get_args(kind)))
@@ -138,14 +138,14 @@ def accepted(hint: Any) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """A range as a person reads it, both ends included."""
+    """Returns a range as a person reads it, both ends included."""
     if high >= LARGEST:
         return f"a number of at least {low:g}" if low > -MOST else "a number that is finite"
     return f"a number from {low:g} to {high:g}"
 
 
 def shown(value: object, width: int = 60) -> str:
-    """The value for an error message, cut to a readable length."""
+    """Returns the value for an error message, cut to a readable length."""
     try:
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         words = repr(text)

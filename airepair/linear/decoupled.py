@@ -100,8 +100,8 @@ def _portable(norm: _BatchNorm) -> Iterator[RemovableHandle]:
 
 
 def fold(network: Decoupled) -> nn.Module:
-    """The single-channel network with the edited layer in place of the original one: the same
-    function where that layer is the last.
+    """Returns the single-channel network with the edited layer in place of the original one: the
+    same function where that layer is the last.
     """
     folded = copy.deepcopy(network.activation)
     folded.get_submodule(network.layer).load_state_dict(network.value.state_dict())

@@ -44,14 +44,14 @@ class Effect:
         )
 
     def split(self, delta: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A flat change (weights row by row, biases, tail) as dW (O x I) and db (O)."""
+        """Returns a flat change (weights row by row, biases, tail) as dW (O x I) and db (O)."""
         weights = self.width * self.inputs.shape[1]
         return delta[:weights].reshape(self.width, -1), delta[
             weights : weights + self.width
         ] if self.bias else None
 
     def shift(self, delta: Tensor) -> Tensor:
-        """The change of the logits, n x K, under a flat change of the layer."""
+        """Returns the change of the logits, n x K, under a flat change of the layer."""
         weight, bias = self.split(delta)
         out = weight @ self.inputs
         out = out if bias is None else out + bias[:, None]
@@ -85,8 +85,8 @@ def effect(
     batch_size: int = 128,
     entries: int = 10**9,
 ) -> Effect:
-    """The effect of the layer at `site` on the logits of the images `x`, in the module's precision,
-    without training anything.
+    """Returns the effect of the layer at `site` on the logits of the images `x`, in the module's
+    precision, without training anything.
 
     Unsupported where the slopes would hold more than `entries` numbers.
     """
@@ -110,7 +110,7 @@ def effect(
 
 @torch.no_grad()
 def record(module: nn.Module, layer: Affine, x: Tensor) -> tuple[Tensor, torch.Size, Tensor]:
-    """The layer's input on the images `x`, the shape of its output, and the logits."""
+    """Returns the layer's input on the images `x`, the shape of its output, and the logits."""
     seen: list[tuple[Tensor, torch.Size]] = []
     handle = layer.register_forward_hook(lambda _m, args, out: seen.append((args[0], out.shape)))
     try:
@@ -121,7 +121,7 @@ def record(module: nn.Module, layer: Affine, x: Tensor) -> tuple[Tensor, torch.S
 
 
 def columns(layer: Affine, inputs: Tensor) -> Tensor:
-    """What the layer's weight matrix (O x I) multiplies: n x I x L."""
+    """Returns what the layer's weight matrix (O x I) multiplies: n x I x L."""
     if isinstance(layer, nn.Linear):
         if inputs.ndim != 2:
             raise Unsupported(f"the layer acts on inputs of {inputs.ndim} dimensions; accepted: n x features")
@@ -132,7 +132,7 @@ def columns(layer: Affine, inputs: Tensor) -> Tensor:
 
 
 def answer(module: nn.Module, layer: Affine, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """The logits as a function of what is added to the layer's output."""
+    """Returns the logits as a function of what is added to the layer's output."""
 
     def run(offset: Tensor) -> Tensor:
         handle = layer.register_forward_hook(lambda _m, _a, out: out + offset)

@@ -131,7 +131,7 @@ class Program:
         return sparse.csr_array((-np.ones(len(row)), (row, group[row])), shape=(len(group), self.slacks))
 
     def run(self, seconds: float, limits: Limits) -> Optimum | None:
-        """The optimum; None if HiGHS proves that there is no solution."""
+        """Returns the optimum; None if HiGHS proves that there is no solution."""
         start = time.monotonic()
         tight = {"primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE}
         first = "highs-ipm" if self.numbers > DENSE else "highs"

@@ -38,13 +38,15 @@ class Margins:
 
     @property
     def rhs(self) -> Array:
-        """The right-hand sides, one per row."""
+        """Returns the right-hand sides, one per row."""
         gap = self.effect.logits[self.point, self.winner] - self.effect.logits[self.point, self.loser]
         return numbers(self.margin - gap)
 
     @property
     def group(self) -> Index:
-        """The point that each row is about: rows of one point share one slack; -1 for rows that must hold."""
+        """Returns the point that each row is about: rows of one point share one slack; -1 for rows
+        that must hold.
+        """
         found: Index = torch.where(self.soft, self.point, -1).cpu().numpy()
         return found
 
@@ -54,7 +56,7 @@ class Margins:
         return self.size if self.effect.slope is not None else 2 * (self.size // self.effect.width)
 
     def rows(self, index: Index) -> sparse.csr_array:
-        """The chosen rows of G, sparse."""
+        """Returns the chosen rows of G, sparse."""
         parts = []
         for part in np.array_split(index, max(1, len(index) * self.size // 20_000_000)):
             i = torch.from_numpy(part).to(self.point.device)
@@ -73,7 +75,7 @@ class Margins:
 
 
 def numbers(x: Tensor) -> Array:
-    """A tensor as a float64 array on the CPU."""
+    """Returns a tensor as a float64 array on the CPU."""
     found: Array = x.detach().double().cpu().numpy()
     return found
 

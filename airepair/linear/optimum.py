@@ -85,8 +85,8 @@ def smallest(
     bias: bool,
     limits: Limits,
 ) -> Answer:
-    """The optimum over the layer's weights (and bias) such that at input i logit winner >= logit
-    loser + margin, for all R orders.
+    """Returns the optimum over the layer's weights (and bias) such that at input i logit winner >=
+    logit loser + margin, for all R orders.
     """
     double, x = exact(module), x.double()
     site = find_site(double, x, layer)

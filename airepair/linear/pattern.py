@@ -31,8 +31,8 @@ AFFINE = (
 def pattern_effect(
     module: nn.Module, site: Site, later: Sequence[Site], x: Tensor, *, classes: int, entries: int
 ) -> Effect:
-    """The effect of the site's weights and bias and of later biases on K + U + 1 numbers: logits,
-    later pre-activations, a constant zero.
+    """Returns the effect of the site's weights and bias and of later biases on K + U + 1 numbers:
+    logits, later pre-activations, a constant zero.
 
     Unsupported where something other than ReLU and affine layers runs after the site, or the slopes
     would hold more than `entries` numbers.
@@ -74,7 +74,7 @@ def pattern_effect(
 
 @torch.no_grad()
 def pattern_size(module: nn.Module, site: Site, x: Tensor) -> int:
-    """How many numbers pattern_effect differentiates: K + U + 1."""
+    """Returns how many numbers pattern_effect differentiates: K + U + 1."""
     _, shape, _ = record(module, site.layer(module), x)
     return stacked(module, [site], x)([x.new_zeros(shape)]).shape[1]
 
@@ -146,7 +146,7 @@ def unchanged_pattern(effect: Effect, classes: int) -> tuple[Tensor, Tensor, Ten
 
 
 def with_pattern(rows: Margins, effect: Effect, classes: int) -> Margins:
-    """The rows (over the first K outputs) and those that freeze the pattern, which are hard."""
+    """Returns the rows (over the first K outputs) and those that freeze the pattern, which are hard."""
     point, winner, loser = unchanged_pattern(effect, classes)
     held = torch.zeros(len(point), dtype=torch.bool, device=point.device)
     # A unit already at zero counts as off; rounding must not make "no change" infeasible.
@@ -177,21 +177,21 @@ class WithOutputs:
 
     @property
     def rhs(self) -> Array:
-        """Those of the rows."""
+        """Returns those of the rows."""
         return self.rows_of.rhs
 
     @property
     def group(self) -> Index:
-        """Those of the rows."""
+        """Returns those of the rows."""
         return self.rows_of.group
 
     @property
     def entries(self) -> int:
-        """Those of the rows: the new variables stand in the equalities alone."""
+        """Returns those of the rows: the new variables stand in the equalities alone."""
         return self.rows_of.entries
 
     def rows(self, index: Index) -> sparse.csr_array:
-        """The rows, zero in the new columns."""
+        """Returns the rows, zero in the new columns."""
         found = self.rows_of.rows(index)
         return sparse.csr_array(
             sparse.hstack(
@@ -200,7 +200,7 @@ class WithOutputs:
         )
 
     def values(self, delta: Array) -> Array:
-        """The rows' values: the new variables play no part."""
+        """Returns the rows' values: the new variables play no part."""
         return self.rows_of.values(delta[: self.rows_of.size])
 
     def equalities(self) -> sparse.csr_array:
@@ -216,7 +216,9 @@ class WithOutputs:
 
 
 def parts(effect: Effect, later: Sequence[Site], delta: Array) -> list[Tensor]:
-    """The tail of a flat change as one bias change for each of the later layers that have one."""
+    """Returns the tail of a flat change as one bias change for each of the later layers that have
+    one.
+    """
     widths = [s.width for s in later]
     tail = torch.from_numpy(np.asarray(delta))[effect.size - sum(widths) : effect.size]
     return list(tail.split(widths))

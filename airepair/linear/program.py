@@ -90,8 +90,8 @@ def solve(
     batch: int = BATCH,
     tick: Callable[[int, float], None] = lambda *_: None,
 ) -> Solution:
-    """The proved optimum, or the proof that there is none. With `penalty` the rows of a group may miss
-    by a common slack at that price.
+    """Returns the proved optimum, or the proof that there is none. With `penalty` the rows of a
+    group may miss by a common slack at that price.
 
     Up to `batch` rows are solved whole, more by constraint generation; `tick(round, worst
     violation)` after each program. Unsupported where a limit is passed or HiGHS fails.

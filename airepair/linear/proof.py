@@ -37,7 +37,7 @@ def settle(
     note: Callable[[str], None],
     tick: Callable[[int, float], None] = lambda *_: None,
 ) -> Solution:
-    """The optimum of the program, or of its softened form; `note` hears what is proved.
+    """Returns the optimum of the program, or of its softened form; `note` hears what is proved.
     Unsupported: infeasible, and not to be softened.
     """
     found = solve(constraints, plan.norm, plan.limits, equalities=equalities, tick=tick)
@@ -65,7 +65,7 @@ def verdict(found: Solution) -> str:
 
 
 def describe(norm: Norm, found: Solution) -> str:
-    """The optimum with its norms and the size of the program."""
+    """Returns the optimum with its norms and the size of the program."""
     size = np.abs(found.delta)
     return (
         f"optimum {found.value:.9g} of {norm.objective} (duality gap {found.gap:.1g}, "

@@ -44,7 +44,7 @@ class MethodRegistry(Registry):
         return f"{found.__name__} lacks {', '.join(lacks)} (docs/adding-a-method.md)" if lacks else ""
 
     def get(self, name: str) -> Any:
-        """The method's class, imported now; that of a combination is made from its parts."""
+        """Returns the method's class, imported now; that of a combination is made from its parts."""
         if name.startswith("tool:") and "+" not in name:
             return super().get(f"airepair.external.method:{name.removeprefix('tool:')}")
         if "+" not in name:
@@ -89,8 +89,8 @@ ON_REQUEST = ("best",)
 
 
 def build(name: str, options: Mapping[str, Any]) -> Method:
-    """The method of that name with the given options; UsageError for an unknown name, option, type
-    or range.
+    """Returns the method of that name with the given options; UsageError for an unknown name,
+    option, type or range.
     """
     method: Method = configure(METHODS.get(name), options, name)
     return method

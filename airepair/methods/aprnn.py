@@ -104,7 +104,7 @@ class APRNN:
         return (wanted + kept) * outputs
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with changed weights and biases."""
+        """Returns the module with changed weights and biases."""
         if not len(task.failing):
             return task.module
         wanted, kept = choose_points(task, self.points), choose_kept(task, self.keep)
@@ -134,7 +134,7 @@ class APRNN:
         return task.module
 
     def solve(self, task: Task, answers: Effect, y: Tensor, kept: int, where: str) -> Array:
-        """The flat change of weights and biases."""
+        """Returns the flat change of weights and biases."""
         classes, n = len(task.classes), len(y)
         logits = Effect(answers.logits[:, :classes], answers.inputs, None, answers.width, answers.bias)
         rows = winning(logits, y, self.margin, kept)

@@ -97,13 +97,13 @@ class Arachne:
     )
 
     def budget(self, task: Task) -> int:
-        """The gradients of the localisation: once through the failing inputs and, for v2, as many
-        passing ones.
+        """Returns the gradients of the localisation: once through the failing inputs and, for v2,
+        as many passing ones.
         """
         return len(task.failing) * (2 if self.search == "de" else 1)
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with the best vector found written into its localised weights."""
+        """Returns the module with the best vector found written into its localised weights."""
         if not len(task.failing):
             return task.module
         negative, positive = _negative(task, self.target), self._positive(task)

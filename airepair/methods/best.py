@@ -62,7 +62,7 @@ class Best:
     )
 
     def methods(self) -> list[Method]:
-        """The candidates with their options."""
+        """Returns the candidates with their options."""
         return [configured(text) for text in self.candidates]
 
     @property
@@ -71,8 +71,8 @@ class Best:
         return frozenset[Source](("failing", "passing")).union(*(m.sources for m in self.methods()))
 
     def budget(self, task: Task) -> int:
-        """All that its candidates may use, whatever fails when their turn comes; one that refuses
-        uses nothing.
+        """Returns all that its candidates may use, whatever fails when their turn comes; one that
+        refuses uses nothing.
         """
         total = 0
         for method in self.methods():
@@ -81,7 +81,7 @@ class Best:
         return total
 
     def repair(self, task: Task) -> nn.Module:
-        """The best state on validation, the subject's own included."""
+        """Returns the best state on validation, the subject's own included."""
         if not len(task.failing):
             return task.module
         methods = self.methods()
@@ -103,7 +103,7 @@ class Best:
 
 
 def configured(text: str) -> Method:
-    """The candidate `METHOD@option=value@...`; UsageError where it is none."""
+    """Returns the candidate `METHOD@option=value@...`; UsageError where it is none."""
     name, *settings = text.split("@")
     if name == Best.name or any("=" not in s for s in settings):
         raise UsageError(
@@ -113,7 +113,7 @@ def configured(text: str) -> Method:
 
 
 def attempt(method: Method, task: Task, start: nn.Module) -> nn.Module | None:
-    """The method's result from `start`, or None if it refuses. The state is noted and kept."""
+    """Returns the method's result from `start`, or None if it refuses. The state is noted and kept."""
     try:
         found = method.repair(restricted(continued(task, copy.deepcopy(start), method.name), method.sources))
     except Unsupported as error:

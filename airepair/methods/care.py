@@ -90,7 +90,7 @@ class Care:
         return 0
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with the blamed neurons scaled."""
+        """Returns the module with the blamed neurons scaled."""
         if not len(task.failing):
             return task.module
         layers = neurons(task.module, task.failing.images(slice(2)))
@@ -182,7 +182,7 @@ def badness(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def neurons(module: nn.Module, x: Tensor) -> list[Run]:
-    """The layers whose outputs are neurons, each called once; see the card."""
+    """Returns the layers whose outputs are neurons, each called once; see the card."""
     order = runs(module, x)
     last = max((i for i, r in enumerate(order) if isinstance(r.layer, WEIGHTED)), default=0)
     names = [r.name for r in order]
@@ -212,8 +212,8 @@ def fold(layer: nn.Module, channels: Tensor, factors: Tensor) -> None:
 
 
 def rectified(module: nn.Module, layer: nn.Module, x: Tensor) -> bool:
-    """Whether nothing that follows the layer sees its negative values on the images `x`: the logits
-    are the same with zeros in their place.
+    """Returns whether nothing that follows the layer sees its negative values on the images `x`:
+    the logits are the same with zeros in their place.
     """
     logits = logits_of(module, x)
     handle = layer.register_forward_hook(lambda _m, _a, out: out.clamp_min(0))

@@ -38,7 +38,7 @@ class Combination:
     steps: ClassVar[tuple[type[Method], ...]]
 
     def methods(self) -> list[Method]:
-        """The methods with their options."""
+        """Returns the methods with their options."""
         return [
             step(**{f.name: getattr(self, f"{step.name}_{f.name}") for f in _fields(step)})
             for step in self.steps
@@ -62,7 +62,7 @@ class Combination:
         )
 
     def repair(self, task: Task) -> nn.Module:
-        """The result of the last step."""
+        """Returns the result of the last step."""
         module = task.module
         for number, method in enumerate(self.methods(), 1):
             if number > 1:
@@ -79,8 +79,8 @@ def _fields(step: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def combine(steps: Sequence[type[Method]]) -> type[Method]:
-    """The method that runs `steps` one after the other; UsageError where fewer than two or twice
-    the same are given.
+    """Returns the method that runs `steps` one after the other; UsageError where fewer than two or
+    twice the same are given.
     """
     names = [step.name for step in steps]
     if len(names) < 2 or len(set(names)) < len(names):

@@ -52,7 +52,7 @@ class ErrorTable:
         return len(self.vectors)
 
     def extended(self, other: ErrorTable) -> ErrorTable:
-        """The rows of both."""
+        """Returns the rows of both."""
         pairs = zip(
             (self.vectors, self.labels, self.predictions),
             (other.vectors, other.labels, other.predictions),
@@ -146,7 +146,7 @@ class Counterexample:
         return sum(self.epochs * (len(task.labelled) + number * kept) for number in range(1, self.rounds + 1))
 
     def repair(self, task: Task) -> nn.Module:
-        """The module retrained on its counterexamples."""
+        """Returns the module retrained on its counterexamples."""
         if not len(task.failing):
             return task.module
         names = names_of(self.modifications)
@@ -229,7 +229,8 @@ class Counterexample:
 
 
 def base_of(task: Task) -> Split:
-    """The images that are modified: those of train and failing that the network gets right now.
+    """Returns the images that are modified: those of train and failing that the network gets right
+    now.
 
     Unsupported if there are none.
     """

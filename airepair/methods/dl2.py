@@ -137,7 +137,9 @@ class DL2:
         return self.epochs * n + max(0, self.epochs - self.delay) * batches * size * asked
 
     def repair(self, task: Task) -> nn.Module:
-        """The module, trained further under the constraint; the state that is best on validation."""
+        """Returns the module, trained further under the constraint; the state that is best on
+        validation.
+        """
         if not len(task.failing):
             return task.module
         constraints = parse(self.constraint, classes=task.classes, robustness=task.robustness)
@@ -250,7 +252,7 @@ class Objective:
 
 
 def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
-    """The class groups as a K x G matrix of 0 and 1 on the task's device; None if there are
+    """Returns the class groups as a K x G matrix of 0 and 1 on the task's device; None if there are
     none. `singletons`: each class is a group.
     """
     if task.groups and singletons:

@@ -107,7 +107,7 @@ class Editable:
         return edits + self.epochs * (2 * n + -(-n // TRAIN_BATCH) * (self.steps + 1))
 
     def repair(self, task: Task) -> nn.Module:
-        """The edited module."""
+        """Returns the edited module."""
         if not len(task.failing):
             return task.module
         names = block_of(task.module, self.block, task.failing.images(slice(2)))
@@ -154,7 +154,8 @@ class Editable:
         *,
         differentiable: bool = False,
     ) -> tuple[Weights, bool]:
-        """The block's weights after the edit of `x` to `y`, and whether all of `x` is right by the margin.
+        """Returns the block's weights after the edit of `x` to `y`, and whether all of `x` is right
+        by the margin.
 
         `kept`: rehearsal images and the log-probabilities that they should keep.
         """

@@ -88,7 +88,7 @@ class Finetune:
         return self._training.images(restricted(task, self.sources))
 
     def repair(self, task: Task) -> nn.Module:
-        """The fine-tuned module."""
+        """Returns the fine-tuned module."""
         if not len(task.failing):
             return task.module
         task = restricted(task, self.sources)

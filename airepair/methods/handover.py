@@ -15,8 +15,8 @@ from airepair.types import Method, Task, metered
 
 
 def continued(task: Task, module: nn.Module, step: str) -> Task:
-    """The task with `module` in place of the subject; what fails and passes is asked of it anew, over
-    the same repair split.
+    """Returns the task with `module` in place of the subject; what fails and passes is asked of it
+    anew, over the same repair split.
 
     Reports carry the step's name, and the meter goes on counting: costs add up. The images left of
     a limit are what is left to the step.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def restricted(task: Task, sources: Collection[str]) -> Task:
-    """The task with nothing but the stated sources: empty splits in place of the others, None for pool
-    and environment.
+    """Returns the task with nothing but the stated sources: empty splits in place of the others,
+    None for pool and environment.
 
     Validation is always there: it selects and stops.
     """
@@ -51,8 +51,8 @@ def sources_of(method: Method) -> frozenset[Source]:
 
 
 def present(task: Task, sources: Collection[str]) -> tuple[str, ...]:
-    """The stated sources that this task has, in the order of SOURCES: a subject may have no pool,
-    no environment, or no training data.
+    """Returns the stated sources that this task has, in the order of SOURCES: a subject may have no
+    pool, no environment, or no training data.
     """
     found = {name: getattr(task, name) for name in SOURCES if name in sources}
     return tuple(k for k, v in found.items() if v is not None and (k == "environment" or len(v)))

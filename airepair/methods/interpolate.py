@@ -66,7 +66,7 @@ class Interpolate:
         return self._training.images(restricted(task, self.sources))
 
     def repair(self, task: Task) -> nn.Module:
-        """The module at the best point of the line."""
+        """Returns the module at the best point of the line."""
         if not len(task.failing):
             return task.module
         task = restricted(task, self.sources)
@@ -85,5 +85,5 @@ class Interpolate:
 
 
 def between(start: State, end: State, share: float) -> State:
-    """The state at that share of the way; integer buffers are those of the start."""
+    """Returns the state at that share of the way; integer buffers are those of the start."""
     return {k: v.lerp(end[k], share) if v.is_floating_point() else v for k, v in start.items()}

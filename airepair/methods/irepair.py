@@ -80,7 +80,7 @@ class IRepair:
         return self.iterations * 2 * (points + min(self.general, len(task.passing)))
 
     def repair(self, task: Task) -> nn.Module:
-        """The module when all chosen points are right, or after the last iteration."""
+        """Returns the module when all chosen points are right, or after the last iteration."""
         if not len(task.failing):
             return task.module
         if not len(task.passing):
@@ -124,7 +124,9 @@ class Masked:
         self.number, self.repaired = 0, False
 
     def batches(self) -> Iterator[Tensor]:
-        """The next batch, with the masks of the weights as they stand; none if all points are right."""
+        """Yields the next batch, with the masks of the weights as they stand; none if all points
+        are right.
+        """
         logits = self.module(self.images)
         wrong = logits.argmax(1) != self.labels
         self.repaired = not bool(wrong.any())

@@ -32,7 +32,7 @@ class Lookup:
         return 0
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with its table."""
+        """Returns the module with its table."""
         if not len(task.failing):
             return task.module
         return Table(task.module, task.failing.images(), task.failing.y)
@@ -68,8 +68,8 @@ class Table(nn.Module):
 
 
 def fingerprint(x: Tensor) -> Tensor:
-    """A 64-bit integer of each image's exact bits (N, int64): integer sums wrap round and do not
-    depend on the batch, as float sums do.
+    """Returns a 64-bit integer of each image's exact bits (N, int64): integer sums wrap round and
+    do not depend on the batch, as float sums do.
     """
     bits = (
         (x.detach().float() + 0.0).contiguous().view(torch.int32).flatten(1).long()

@@ -74,7 +74,7 @@ class Memit:
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:
-        """The edited module."""
+        """Returns the edited module."""
         if not len(task.failing):
             return task.module
         wanted = choose_points(task, self.points)
@@ -126,8 +126,8 @@ def write(keys: Tensor, lacking: Tensor, ordinary: Tensor) -> Tensor:
 
 
 def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
-    """The same ridge regression with a multiple of the identity for C0, so large that the change has
-    that norm (L2); 0 if none has it.
+    """Returns the same ridge regression with a multiple of the identity for C0, so large that the
+    change has that norm (L2); 0 if none has it.
 
     With K K' = U diag(s) U' the squared norm is the sum over j of |lacking K' U_j|^2 / (s_j + m)^2:
     it falls as the multiple m grows.
@@ -143,7 +143,8 @@ def undirected(keys: Tensor, lacking: Tensor, norm: float) -> Tensor:
 
 
 def nearest_winning(logits: Tensor, y: Tensor, margin: float) -> Tensor:
-    """The vectors nearest to `logits` (n x K, L2) in which class y leads every other by `margin`.
+    """Returns the vectors nearest to `logits` (n x K, L2) in which class y leads every other by
+    `margin`.
 
     Class y and the k classes that stand in its way meet at t = (y_t + sum of (y_c + margin) over
     these k) / (k + 1), and t - margin.

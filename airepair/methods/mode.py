@@ -67,7 +67,7 @@ class HeatMaps:
     hwi: Tensor
 
     def difference(self, kind: str, label: int) -> Tensor:
-        """The differential heat map of a label (F)."""
+        """Returns the differential heat map of a label (F)."""
         if kind == "dhci":
             others = torch.arange(len(self.hci), device=self.hci.device) != label
             return self.hci[label] - self.hci[others].mean(0)
@@ -150,7 +150,7 @@ class Mode:
         )
 
     def repair(self, task: Task) -> nn.Module:
-        """The retrained module."""
+        """Returns the retrained module."""
         if not len(task.failing):
             return task.module
         if not len(task.train):
@@ -325,7 +325,7 @@ class Softmax(nn.Module):
 
 
 def few(split: Split) -> Split:
-    """Two of its images, to ask what a network is like."""
+    """Returns two of its images, to ask what a network is like."""
     return split.select(torch.arange(min(2, len(split)), device=split.y.device))
 
 

@@ -24,5 +24,5 @@ class Noop:
         return 0
 
     def repair(self, task: Task) -> nn.Module:
-        """The module, untouched."""
+        """Returns the module, untouched."""
         return task.module

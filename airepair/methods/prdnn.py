@@ -124,7 +124,7 @@ class PRDNN:
         return sum(not site.final for site in tried) * (wanted + kept) * len(task.classes)
 
     def repair(self, task: Task) -> nn.Module:
-        """The decoupled network (or its folded form) with the smallest change of the layer."""
+        """Returns the decoupled network (or its folded form) with the smallest change of the layer."""
         if not len(task.failing):
             return task.module
         wanted, kept = choose_points(task, self.points), choose_kept(task, self.keep)

@@ -50,7 +50,7 @@ class RandomChange:
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:
-        """The module with noise on the parameters."""
+        """Returns the module with noise on the parameters."""
         if not len(task.failing):
             return task.module
         generator = task.generator()
@@ -61,7 +61,7 @@ class RandomChange:
 
 
 def chosen(module: nn.Module, layers: tuple[str, ...]) -> list[nn.Parameter]:
-    """The parameters in the named layers, in order; all for ().
+    """Returns the parameters in the named layers, in order; all for ().
 
     UsageError lists the layers that have parameters.
     """

@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The least and the largest value that the metric can have."""
+        """Returns the least and the largest value that the metric can have."""
         low, high = RANGES[self.unit]
         return (low if self.low is None else self.low), (high if self.high is None else self.high)
 
@@ -236,12 +236,16 @@ METRICS: dict[str, Entry] = {
 
 
 def entries() -> dict[str, Entry]:
-    """The metrics of this package and of installed ones that import; a built-in name cannot be taken."""
+    """Returns the metrics of this package and of installed ones that import; a built-in name cannot
+    be taken.
+    """
     return METRICS | _installed()[0]
 
 
 def broken() -> dict[str, str]:
-    """The installed metrics that cannot be imported, with the reason; the others stay usable."""
+    """Returns the installed metrics that cannot be imported, with the reason; the others stay
+    usable.
+    """
     return _installed()[1]
 
 
@@ -273,7 +277,9 @@ def _imported(points: tuple[EntryPoint, ...]) -> tuple[dict[str, Entry], dict[st
 
 
 def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str, str]]:
-    """Every metric of `after` against `before`: the values, and for the missing ones the reasons."""
+    """Returns every metric of `after` against `before`: the values, and for the missing ones the
+    reasons.
+    """
     values, missing = {}, {}
     for name, entry in entries().items():
         value = _value(name, entry, before, after)

@@ -47,7 +47,8 @@ def registered(name: str) -> bool:
 def build(
     name: str, dataset: str, classes: int, shape: tuple[int, int, int], *, shortcut: str | None = None
 ) -> nn.Module:
-    """An untrained network of that name for images of `shape` (C, H, W). UsageError for an unknown name.
+    """Returns an untrained network of that name for images of `shape` (C, H, W). UsageError for an
+    unknown name.
 
     `resnet18w16` is resnet18 with 16 channels in its stem; what follows the architecture
     (`_undertrained`, `+fault`) is training, not shape. `shortcut` "A" or "B" is for ResNet-20 and

@@ -51,8 +51,8 @@ _HARMLESS: dict[str, Any] = {
 
 
 def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = ()) -> Any:
-    """The object in a torch file, on the CPU. UsageError for a damaged file, or one that names code
-    outside the allow-list (which is shown).
+    """Returns the object in a torch file, on the CPU. UsageError for a damaged file, or one that
+    names code outside the allow-list (which is shown).
 
     `classes` are the user's own: a file may name them by the module that they were pickled in
     (`__main__.Net`).
@@ -193,8 +193,8 @@ def _layer_class(name: str) -> type | None:
 def weights_in(
     found: Any, where: str, wanted: str | None = None
 ) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
-    """The state dict (or module) inside a loaded object and the keys that lead to it. UsageError if
-    there is none.
+    """Returns the state dict (or module) inside a loaded object and the keys that lead to it.
+    UsageError if there is none.
 
     `wanted`: the one under that key, where a checkpoint holds several (`model_ema`).
     """
@@ -231,7 +231,7 @@ def weights_in(
 
 
 def sets_of(found: Any) -> tuple[str, ...]:
-    """The keys of a checkpoint dictionary under which there are weights."""
+    """Returns the keys of a checkpoint dictionary under which there are weights."""
     return tuple(str(k) for k, v in found.items() if _holds_weights(v)) if isinstance(found, Mapping) else ()
 
 

@@ -30,7 +30,7 @@ class Site:
     positions: int
 
     def layer(self, module: nn.Module) -> Affine:
-        """The layer itself, in `module` or a copy of it."""
+        """Returns the layer itself, in `module` or a copy of it."""
         found = module.get_submodule(self.name)
         assert isinstance(found, nn.Linear | nn.Conv2d)
         return found
@@ -38,8 +38,8 @@ class Site:
 
 @torch.no_grad()
 def sites(module: nn.Module, x: Tensor) -> list[Site]:
-    """The linear and convolutional layers that run exactly once on the images `x` (at least one),
-    in the order in which they run.
+    """Returns the linear and convolutional layers that run exactly once on the images `x` (at least
+    one), in the order in which they run.
     """
     calls: list[tuple[str, Tensor]] = []
     layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
@@ -72,8 +72,8 @@ def _width(layer: Affine) -> int:
 
 
 def find_site(module: nn.Module, x: Tensor, which: str) -> Site:
-    """The layer called `which`: "last", a name, or its place from the end (-1 is the last that runs).
-    UsageError lists the layers.
+    """Returns the layer called `which`: "last", a name, or its place from the end (-1 is the last
+    that runs). UsageError lists the layers.
 
     Places count from the end only, because the names in a Sequential are numbers.
     """
@@ -94,7 +94,9 @@ def find_site(module: nn.Module, x: Tensor, which: str) -> Site:
 
 
 def final_site(module: nn.Module, x: Tensor) -> Site:
-    """The linear layer whose output is the logits; Unsupported where the module does something after it."""
+    """Returns the linear layer whose output is the logits; Unsupported where the module does
+    something after it.
+    """
     found = [s for s in sites(module, x) if s.final and isinstance(s.layer(module), nn.Linear)]
     if not found:
         raise Unsupported(
@@ -104,7 +106,7 @@ def final_site(module: nn.Module, x: Tensor) -> Site:
 
 
 def exact(module: nn.Module) -> nn.Module:
-    """A copy in float64 and evaluation mode, for the coefficients of a linear program."""
+    """Returns a copy in float64 and evaluation mode, for the coefficients of a linear program."""
     return copy.deepcopy(module).double().eval()
 
 
@@ -158,7 +160,7 @@ def runs(module: nn.Module, x: Tensor) -> list[Run]:
 
 
 def weighted(order: list[Run]) -> list[Run]:
-    """The first call of each Linear and Conv2d, in order."""
+    """Returns the first call of each Linear and Conv2d, in order."""
     found: dict[str, Run] = {}
     for run in order:
         if isinstance(run.layer, WEIGHTED):

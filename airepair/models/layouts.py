@@ -25,14 +25,16 @@ LAYOUTS: dict[str, Callable[[int, int, int], Shape]] = {
 
 
 def shape_in(layout: str, image: Shape) -> Shape | None:
-    """The shape of one input of that layout for images of C x H x W; None where it cannot hold them."""
+    """Returns the shape of one input of that layout for images of C x H x W; None where it cannot
+    hold them.
+    """
     channels, height, width = image
     return None if layout == "NHW" and channels != 1 else LAYOUTS[layout](channels, height, width)
 
 
 def layouts_of(taken: Shape, image: Shape, channels_last: bool = False) -> tuple[str, ...]:
-    """The layouts in which images of C x H x W have the shape `taken`, the likeliest first; none where
-    they do not fit.
+    """Returns the layouts in which images of C x H x W have the shape `taken`, the likeliest first;
+    none where they do not fit.
 
     `channels_last`: the format flattens pixel after pixel (Keras, TensorFlow).
     """
@@ -63,8 +65,8 @@ def arranged(x: Any, layout: str) -> Any:
 
 
 def images_in(x: Any) -> Any:
-    """An array of images as N x C x H x W, however it has its axes (N x H x W, N x H x W x C, N x C
-    x H x W); None for anything else.
+    """Returns an array of images as N x C x H x W, however it has its axes (N x H x W, N x H x W x
+    C, N x C x H x W); None for anything else.
     """
     if x.ndim == 3:
         return x[:, None]
@@ -74,5 +76,5 @@ def images_in(x: Any) -> Any:
 
 
 def written(shape: Shape) -> str:
-    """A shape in words: 3 x 32 x 32."""
+    """Returns a shape in words: 3 x 32 x 32."""
     return " x ".join(map(str, shape))

@@ -62,7 +62,8 @@ def load(
     shape: tuple[int, int, int] | None = None,
     classes: int | None = None,
 ) -> nn.Module:
-    """The network of a state dict (or of a dictionary that holds one), float32, in evaluation mode.
+    """Returns the network of a state dict (or of a dictionary that holds one), float32, in
+    evaluation mode.
 
     A dictionary with `mean` and `std` (of pixels in 0..1) gives a InputAdapter around it.
     UsageError if nothing known fits.
@@ -118,7 +119,7 @@ def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The state without one of PREFIXES that all its names have; None if there is none."""
+    """Returns the state without one of PREFIXES that all its names have; None if there is none."""
     prefix = next((p for p in PREFIXES if state and all(k.startswith(p) for k in state)), None)
     return None if prefix is None else {k.removeprefix(prefix): v for k, v in state.items()}
 
@@ -130,8 +131,8 @@ def _renamed(name: str) -> str:
 
 
 def recognise(state: Mapping[str, Tensor]) -> Found | None:
-    """A ResNet's name, classes and channels from the shapes of its (cleaned) state; None where it
-    is none that we build.
+    """Returns a ResNet's name, classes and channels from the shapes of its (cleaned) state; None
+    where it is none that we build.
     """
     stem = state.get("conv1.weight")
     last = state.get("fc.weight")
@@ -241,8 +242,8 @@ def _plain(
 
 
 def differences(module: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """The first tensors that differ between a network and a state dict ("" if none does); counters
-    of batches may be absent.
+    """Returns the first tensors that differ between a network and a state dict ("" if none does);
+    counters of batches may be absent.
     """
     ours = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     theirs = {k: tuple(v.shape) for k, v in state.items()}

@@ -47,7 +47,7 @@ class Block(nn.Module):
             self.downsample = convolution if shortcut == "B" else Padded(outputs - inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, rectified."""
+        """Returns the block's output, rectified."""
         out = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(out)) + self.downsample(x))
 

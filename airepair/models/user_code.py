@@ -44,7 +44,7 @@ class OwnCode:
     file: Path | None = None
 
     def network(self, classes: int) -> nn.Module:
-        """An untrained network. UsageError for whatever the user's code raises."""
+        """Returns an untrained network. UsageError for whatever the user's code raises."""
         with _errors_in_one_line(self.text):
             module = self.factory(**_keywords(self.factory, classes))
         if not isinstance(module, nn.Module):
@@ -55,7 +55,9 @@ class OwnCode:
         return module.float().eval()
 
     def load(self, tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
-        """The network with these weights; UsageError that names the first tensors that differ."""
+        """Returns the network with these weights; UsageError that names the first tensors that
+        differ.
+        """
         module = self.network(classes)
         state = dict(tensors)
         while (problem := differences(module, state)) and (shorter := without_prefix(state)) is not None:

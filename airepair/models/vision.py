@@ -22,7 +22,7 @@ SCHEMAS = (
 
 @cache
 def torchvision() -> Any:
-    """The package torchvision."""
+    """Returns the package torchvision."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

@@ -22,7 +22,7 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Found:
-    """What files hold: the records that stand, remarks about what was left out, and one sentence
+    """Holds what files have: the records that stand, remarks about what was left out, and one sentence
     per line that is no record.
     """
 
@@ -48,8 +48,8 @@ def append(path: Path, record: Record) -> None:
 
 
 def mended(path: Path) -> int:
-    """The size of a record file after what a crash left of its last line was cut off; 0 if there is
-    no file. OSError as `append`.
+    """Returns the size of a record file after what a crash left of its last line was cut off; 0 if
+    there is no file. OSError as `append`.
     """
     if not path.exists():
         return 0
@@ -62,8 +62,8 @@ def mended(path: Path) -> int:
 
 
 def since(stream: IO[bytes], start: int) -> list[Record]:
-    """The records of an open file from the byte `start` on, in their order; what is no record is
-    left to `scan`.
+    """Returns the records of an open file from the byte `start` on, in their order; what is no
+    record is left to `scan`.
     """
     stream.seek(start)
     found = []
@@ -122,8 +122,8 @@ def _whole(line: bytes) -> bool:
 
 
 def scan(paths: Iterable[Path]) -> Found:
-    """What the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A line that
-    is no record is named, the rest is read.
+    """Returns what the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A
+    line that is no record is named, the rest is read.
     """
     files = record_files(paths)
     remarks: list[str] = []
@@ -149,8 +149,8 @@ def _records(file: Path, remarks: list[str], refused: list[str]) -> Iterator[Rec
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
-    """The records that stand and remarks on what was left out; UsageError that names the first line
-    that is no record.
+    """Returns the records that stand and remarks on what was left out; UsageError that names the
+    first line that is no record.
     """
     found = scan(paths)
     if found.refused:
@@ -173,7 +173,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def record_files(paths: Iterable[Path]) -> list[Path]:
-    """The files themselves, and those of the folders. UsageError if there are none."""
+    """Returns the files themselves, and those of the folders. UsageError if there are none."""
     wanted = list(paths)
     files: list[Path] = []
     for path in wanted:

@@ -47,7 +47,7 @@ def of_cell(
     data: Mapping[str, str] | None = None,
     weights: str | None = None,
 ) -> dict[str, Any]:
-    """The fingerprint of a cell that is to run, in JSON values.
+    """Returns the fingerprint of a cell that is to run, in JSON values.
 
     method      the configured method: its name, its options as it runs with them, the digest of its
                 source
@@ -72,7 +72,7 @@ def of_cell(
 
 
 def of(record: Record) -> Fingerprint:
-    """The record's fingerprint; of a record that has none, what its other fields say."""
+    """Returns the record's fingerprint; of a record that has none, what its other fields say."""
     said = {
         "method": record.case.base_method,
         "options": {name: entry.get("value") for name, entry in record.options.items()} or None,
@@ -150,8 +150,8 @@ def _comparable(one: Fingerprint, other: Fingerprint) -> dict[str, Any]:
 
 
 def unknown(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """The parts that cannot be compared, since one of the two lacks them; of those that only some
-    cells have, since the other has it.
+    """Returns the parts that cannot be compared, since one of the two lacks them; of those that
+    only some cells have, since the other has it.
     """
     lacking = [p for p in PARTS if not (p in old and p in new)]
     return [WORDS.get(p, p) for p in lacking if p not in SOME or p in old or p in new]

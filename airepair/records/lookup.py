@@ -17,14 +17,14 @@ HEAD = re.compile(rb'\s*\{"schema": ?\d+, ?"key": ?("(?:[^"\\]|\\.)*")')
 
 
 class Lookup:
-    """The records of a file by key. Each look reads what was appended since the last one."""
+    """Finds the records of a file by key. Each look reads what was appended since the last one."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.end = file, 0
         self.places: dict[str, list[int]] = {}
 
     def of(self, key: str) -> list[Record]:
-        """The records of that key that stand; none if there is no file.
+        """Returns the records of that key that stand; none if there is no file.
 
         A line that is no record counts for nothing here.
         """

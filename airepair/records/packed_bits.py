@@ -15,7 +15,8 @@ MOST = 10_000_000  # test images of one data set
 
 
 def read(text: str) -> tuple[bytes, int]:
-    """The packed bytes and the number of bits. UsageError for a text that right_answers.pack has not made.
+    """Returns the packed bytes and the number of bits. UsageError for a text that
+    right_answers.pack has not made.
 
     A text from a stranger costs no more memory than its number of bits says, which is limited.
     """

@@ -28,7 +28,7 @@ _OUTSIDE = re.compile(r"(^|[/\\])\.\.([/\\]|$)")
 
 @dataclass(frozen=True)
 class Phase:
-    """An intermediate model that a method handed in: training images and seconds so far, scores on
+    """Describes an intermediate model that a method handed in: training images and seconds so far, scores on
     validation and test, right answers.
 
     SAME_NORM is the harness's own: the control of a direct weight modification, without images and seconds.
@@ -43,7 +43,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Record:
-    """One finished cell. The fields are those of a line: airepair/records/schema.py says what each means."""
+    """Describes one finished cell. The fields are those of a line: airepair/records/schema.py says
+    what each means.
+    """
 
     case: Case
     status: Status
@@ -65,17 +67,17 @@ class Record:
 
     @property
     def key(self) -> str:
-        """The case's id."""
+        """Returns the case's id."""
         return str(self.case)
 
     @property
     def wrecked(self) -> bool:
-        """Whether the repair left less than half of the accuracy that there was."""
+        """Returns whether the repair left less than half of the accuracy that there was."""
         known = self.status == "repaired" and "accuracy" in self.before and "accuracy" in self.after
         return known and self.after["accuracy"] < self.before["accuracy"] / 2
 
     def to_json(self) -> str:
-        """The record as one line.
+        """Returns the record as one line.
 
         ValueError for a number that is not finite; a lone surrogate in a text becomes a question
         mark.
@@ -88,7 +90,7 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Record:
-        """The record of a line; UsageError says in one sentence what is wrong with it."""
+        """Returns the record of a line; UsageError says in one sentence what is wrong with it."""
         raw, strict = json_value(line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line)
         wrong = [] if strict and fits(raw) else list(problems_of(raw))
         if wrong:
@@ -115,5 +117,7 @@ class Record:
 
 
 def version(record: Record) -> int:
-    """The benchmark version of the record's numbers; records from before it was named are of version 1."""
+    """Returns the benchmark version of the record's numbers; records from before it was named are
+    of version 1.
+    """
     return int(record.provenance.get("benchmark_version", 1))

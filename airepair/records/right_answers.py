@@ -25,20 +25,20 @@ def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.bool_]:
-    """The booleans of a text; UsageError for a text that `pack` has not made."""
+    """Returns the booleans of a text; UsageError for a text that `pack` has not made."""
     packed, count = packed_bits.read(text)
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
 
 
 def tested(index: NDArray[Any]) -> str:
-    """The set of test images as text, by their indices."""
+    """Returns the set of test images as text, by their indices."""
     mask = np.zeros(int(index.max(initial=-1)) + 1, bool)
     mask[index] = True
     return pack(mask)
 
 
 def indices(text: str) -> NDArray[Any]:
-    """The indices of a set of test images, rising."""
+    """Returns the indices of a set of test images, rising."""
     return np.flatnonzero(unpack(text))
 
 

@@ -24,8 +24,8 @@ HARNESS = (FRONT, "airepair.errors", "airepair.options", "airepair.paths", "aire
 
 
 def source_digest(method: object) -> str:
-    """SHA-256 over the source of the method, of the methods that it runs (`methods()`), and over the
-    files of an external tool.
+    """Returns the SHA-256 over the source of the method, of the methods that it runs (`methods()`),
+    and over the files of an external tool.
 
     A module whose source cannot be found counts by its name.
     """
@@ -60,7 +60,9 @@ def _closure(name: str) -> frozenset[str]:
 
 @dataclass(frozen=True, order=True)
 class Import:
-    """`from module import name as bound`, of the own package; of `import module` the name is empty."""
+    """Stands for `from module import name as bound`, of the own package; of `import module` the
+    name is empty.
+    """
 
     module: str
     name: str
@@ -68,7 +70,7 @@ class Import:
 
     @property
     def whole(self) -> str:
-        """The name with its module: a module's own, or that of what stands in one."""
+        """Returns the name with its module: a module's own, or that of what stands in one."""
         return f"{self.module}.{self.name}" if self.name else self.module
 
 

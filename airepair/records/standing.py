@@ -15,8 +15,8 @@ SHOWN = 10  # statuses that a remark lists one by one
 
 
 def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """The records that stand, in the order in which their cells first occur, and a remark per cell of
-    which some were left out.
+    """Returns the records that stand, in the order in which their cells first occur, and a remark
+    per cell of which some were left out.
 
     Per key and fingerprint the first finished record stands; without one, the last attempt. What
     did not finish never replaces what did. Records of one key whose fingerprints differ are
@@ -61,8 +61,8 @@ class _Group:
 def resumed(
     records: Iterable[Record], key: str, wanted: Fingerprint, kept: Collection[str] = FINISHED
 ) -> tuple[Record | None, list[str]]:
-    """The record of the cell that a resumed run keeps, or None and what has changed since (nothing: it
-    did not finish).
+    """Returns the record of the cell that a resumed run keeps, or None and what has changed since
+    (nothing: it did not finish).
 
     `records` are those that stand (several of one key if they were recorded under different
     conditions), `kept` the statuses that need not run again.

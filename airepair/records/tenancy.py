@@ -21,7 +21,7 @@ PATIENCE = 5.0  # seconds for the processes of a killed run to end
 
 
 class Tenancy:
-    """A process's part in a folder; given up when the process ends."""
+    """Holds a process's part in a folder; given up when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -46,7 +46,7 @@ def terminal(
 
 
 def documents(cells: Grid, paper: Path | None) -> dict[str, list[Table]]:
-    """Every document by name: the tables that stand in it."""
+    """Returns every document by name: the tables that stand in it."""
     numbers = paper_table.read(paper)
     plain = cells.plain
     found = {
@@ -59,7 +59,9 @@ def documents(cells: Grid, paper: Path | None) -> dict[str, list[Table]]:
 
 
 def render(tables: list[Table], form: str) -> str:
-    """The tables one after another as "txt", "md" or "tex"; "csv" holds the tidy rows of all."""
+    """Returns the tables one after another as "txt", "md" or "tex"; "csv" holds the tidy rows of
+    all.
+    """
     if form == "csv":
         return tidy([row for table in tables for row in table.tidy])
     return "\n".join({"txt": as_text, "md": markdown, "tex": latex}[form](table) for table in tables)

@@ -25,8 +25,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 def apart(records: Iterable[Record]) -> tuple[list[Record], tuple[str, ...]]:
-    """The records, those that differ from most of their column or row under a name of their own,
-    and a note per difference.
+    """Returns the records, those that differ from most of their column or row under a name of their
+    own, and a note per difference.
     """
     notes: dict[str, None] = {}
     found: list[Record] = []

@@ -52,8 +52,8 @@ BEFORE = {"accuracy", "constraint", "confusion"}
 
 
 def before_after(cells: Grid) -> Table:
-    """A first row for the subject before the repair, then one per method: mean over seeds (± standard
-    deviation); what did not run says why below.
+    """Returns a first row for the subject before the repair, then one per method: mean over seeds
+    (± standard deviation); what did not run says why below.
     """
     rows: list[Row] = []
     names = columns(cells)
@@ -97,7 +97,7 @@ def before_after(cells: Grid) -> Table:
 
 
 def columns(cells: Grid) -> list[str]:
-    """The columns of these records; that of inputs held out stands only where some were."""
+    """Returns the columns of these records; that of inputs held out stands only where some were."""
     return [name for name in COLUMNS if name != HELD_OUT or any(name in r.after for r in cells.records)]
 
 

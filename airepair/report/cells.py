@@ -27,17 +27,17 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """How many seeds."""
+        """Returns how many seeds."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
-        """The mean over seeds."""
+        """Returns the mean over seeds."""
         return math.fsum(self.values) / self.n
 
     @property
     def sd(self) -> float | None:
-        """The spread over seeds."""
+        """Returns the spread over seeds."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
 
@@ -57,12 +57,12 @@ class Grid:
 
     @cached_property
     def plain(self) -> Grid:
-        """The grid without ablations."""
+        """Returns the grid without ablations."""
         return self.where(lambda r: not ablation(r))
 
     @property
     def version(self) -> int | None:
-        """The benchmark version of the numbers; None if there are no records."""
+        """Returns the benchmark version of the numbers; None if there are no records."""
         return version(self.records[0]) if self.records else None
 
     @cached_property
@@ -72,7 +72,7 @@ class Grid:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Every row's method, controls first, then the paper's."""
+        """Returns every row's method, controls first, then the paper's."""
         return sorted({r.case.method for r in self.records}, key=method_rank)
 
     @cached_property
@@ -83,23 +83,23 @@ class Grid:
         return cells
 
     def cell(self, place: Column, method: str) -> list[Record]:
-        """The records of one cell, one per seed, by seed; empty where it was not run."""
+        """Returns the records of one cell, one per seed, by seed; empty where it was not run."""
         return self._cells.get((place, method), [])
 
     def of(self, place: Column) -> list[Record]:
-        """The records of one column."""
+        """Returns the records of one column."""
         return [r for r in self.records if column(r) == place]
 
     def where(self, keep: Callable[[Record], bool]) -> Grid:
-        """The grid of the records that `keep` accepts."""
+        """Returns the grid of the records that `keep` accepts."""
         kept = tuple(r for r in self.records if keep(r))
         keys = {r.key for r in kept}
         return Grid(kept, tuple(k for k in self.doubled if k in keys), self.older, self.notes)
 
 
 def grid(records: Iterable[Record]) -> Grid:
-    """The grid of the records of the newest benchmark version among them; of each cell those that
-    stand (see standing.py).
+    """Returns the grid of the records of the newest benchmark version among them; of each cell
+    those that stand (see standing.py).
     """
     given = list(records)
     newest = max(map(version, given), default=None)
@@ -115,7 +115,7 @@ def grid(records: Iterable[Record]) -> Grid:
 
 
 def column(record: Record) -> Column:
-    """The column that a record belongs to."""
+    """Returns the column that a record belongs to."""
     return record.case.dataset, record.case.model
 
 
@@ -130,8 +130,8 @@ def faulty(cells: Grid) -> set[Column]:
 
 
 def ablation(record: Record) -> str:
-    """The name of the ablation that the record is of ("" for a method as it is, tuned or swept):
-    its idea is off, and it is in Table III only.
+    """Returns the name of the ablation that the record is of ("" for a method as it is, tuned or
+    swept): its idea is off, and it is in Table III only.
     """
     control = record.category == "control" or record.case.base_method in CONTROLS
     variant = record.case.variant
@@ -146,14 +146,14 @@ def gain(record: Record, metric: str) -> float | None:
 
 
 def score(record: Record, metric: str) -> float | None:
-    """The score after; None where the cell did not run or it is missing."""
+    """Returns the score after; None where the cell did not run or it is missing."""
     return record.after.get(metric) if record.status == "repaired" else None
 
 
 def sample(
     records: Iterable[Record], value: Callable[[Record], float | None], scale: float = 1.0
 ) -> Sample | None:
-    """The values of those records that have one, times `scale`; None if none has."""
+    """Returns the values of those records that have one, times `scale`; None if none has."""
     values = tuple(v * scale for v in map(value, records) if v is not None)
     return Sample(values) if values else None
 

@@ -22,7 +22,9 @@ def claims(
     paper_columns: Iterable[Column] = (),
     methods: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """The lines, the claim first; `metrics` are those of the table. The last line says so if nothing ran."""
+    """Returns the lines, the claim first; `metrics` are those of the table. The last line says so
+    if nothing ran.
+    """
     ran = [r for r in cells.records if r.status == "repaired"]
     lines = [_claim(cells, ran)] if cells.records else []
     lines += _notes(cells)
@@ -80,7 +82,7 @@ def _versions(cells: Grid) -> str:
 
 
 def commit(provenance: Any) -> str | None:
-    """The commit's first ten digits, with "(dirty)" where the checkout had changes."""
+    """Returns the commit's first ten digits, with "(dirty)" where the checkout had changes."""
     head = provenance.get("commit")
     return f"{str(head)[:10]}{' (dirty)' if provenance.get('dirty') else ''}" if head else None
 
@@ -163,7 +165,7 @@ def _same_weights(records: Sequence[Record]) -> str:
 
 
 def weights(record: Record) -> str | None:
-    """The digest of the subject's weights, None where the record has none."""
+    """Returns the digest of the subject's weights, None where the record has none."""
     value = record.subject.get("weights")
     return str(value) if value else None
 

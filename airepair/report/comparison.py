@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """The larger p."""
+        """Returns the larger p."""
         return max(self.bootstrap, self.permutation)
 
 

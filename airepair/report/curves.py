@@ -39,7 +39,7 @@ class Line:
 
     @property
     def path(self) -> str:
-        """The points as an SVG polyline takes them."""
+        """Returns the points as an SVG polyline takes them."""
         return " ".join(f"{p.x:.1f},{p.y:.1f}" for p in self.points)
 
 
@@ -56,7 +56,7 @@ State = tuple[float, float, str]  # images, accuracy in percent, name
 
 
 def curve(cells: Grid, place: Column, method: str) -> Curve | None:
-    """The curve of a cell; None where the method handed in no states."""
+    """Returns the curve of a cell; None where the method handed in no states."""
     own = _track(cells, place, method)
     if len(own) < 3:  # the subject and the result alone are no curve
         return None

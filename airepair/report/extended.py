@@ -75,12 +75,12 @@ HEADINGS = {
 
 
 def extended(cells: Grid) -> list[Table]:
-    """One table for each data set and model."""
+    """Returns one table for each data set and model."""
     return [_table(cells, place) for place in cells.columns]
 
 
 def metrics_of(records: Iterable[Record]) -> list[str]:
-    """Every metric that the records name, in the order of the headings, others after them."""
+    """Returns every metric that the records name, in the order of the headings, others after them."""
     found = {m for r in records for m in (*r.before, *r.after)}
     return [m for m in HEADINGS if m in found] + sorted(found - set(HEADINGS))
 
@@ -91,13 +91,15 @@ def _registered() -> dict[str, Metric]:
 
 
 def heading(metric: str) -> Heading:
-    """The metric's heading; a metric of another package is titled as it registers itself."""
+    """Returns the metric's heading; a metric of another package is titled as it registers itself."""
     known = _registered()
     return HEADINGS.get(metric) or Heading("Other", known[metric].title if metric in known else metric)
 
 
 def unit(metric: str) -> tuple[float, bool]:
-    """The factor that shows the metric (100 for shares and differences) and whether it carries a sign."""
+    """Returns the factor that shows the metric (100 for shares and differences) and whether it
+    carries a sign.
+    """
     entry = _registered().get(metric)
     kind = entry.unit if entry else "share"
     return (100.0 if kind in ("share", "difference") else 1.0), kind == "difference"

@@ -29,12 +29,12 @@ WRECKED = (
 
 
 def wrecked(records: Iterable[Record]) -> bool:
-    """Whether a repair of these left less than half of the accuracy that there was."""
+    """Returns whether a repair of these left less than half of the accuracy that there was."""
     return any(r.wrecked for r in records)
 
 
 def marked(title: str, records: Iterable[Record]) -> str:
-    """A title or number, marked where a repair of these records wrecked the model."""
+    """Returns a title or number, marked where a repair of these records wrecked the model."""
     return f"{title} {WRECK}" if wrecked(records) else title
 
 
@@ -44,8 +44,8 @@ def wreck_note(cells: Grid) -> tuple[str, ...]:
 
 
 def temperature_alone(records: Iterable[Record]) -> bool | None:
-    """Whether the constraint gained on average but not at the best temperature: over-confidence,
-    not repair. None if it gained and the tempered gain of some seed is missing.
+    """Returns whether the constraint gained on average but not at the best temperature:
+    over-confidence, not repair. None if it gained and the tempered gain of some seed is missing.
     """
     ran = list(records)
     plain = sample(ran, partial(gain, metric="constraint"))
@@ -59,18 +59,20 @@ def temperature_alone(records: Iterable[Record]) -> bool | None:
 
 
 def flag(records: Iterable[Record]) -> str:
-    """The mark of a cell's constraint gain: a temperature alone would give it, or that is unknown."""
+    """Returns the mark of a cell's constraint gain: a temperature alone would give it, or that is
+    unknown.
+    """
     return {True: FLAG, None: UNKNOWN, False: ""}[temperature_alone(records)]
 
 
 def flag_notes(of: Iterable[Iterable[Record]]) -> list[str]:
-    """What the marks of these cells say."""
+    """Returns what the marks of these cells say."""
     marks = {flag(records) for records in of}
     return [note for mark, note in ((FLAG, FLAGGED), (UNKNOWN, UNKNOWN_NOTE)) if mark in marks]
 
 
 def settings(records: Iterable[Record]) -> str:
-    """Where a row's options come from: "default", "tuned", "given" or the settings table."""
+    """Returns where a row's options come from: "default", "tuned", "given" or the settings table."""
     origins = {
         str(o.get("origin") or ("given" if o.get("given") else "default"))
         for r in records
@@ -83,7 +85,7 @@ def settings(records: Iterable[Record]) -> str:
 
 
 def category(cells: Grid, method: str) -> str:
-    """The method's category as its records have it (a crashed cell has none)."""
+    """Returns the method's category as its records have it (a crashed cell has none)."""
     return next(
         (r.category for r in cells.records if r.case.method == method and r.category), "category unknown"
     )

@@ -77,7 +77,7 @@ class Claim:
 
 
 def findings(records: Iterable[Record], sources: str) -> str:
-    """The page as Markdown; `sources` names the records that it is made of."""
+    """Returns the page as Markdown; `sources` names the records that it is made of."""
     given = list(records)
     newest = max(map(version, given), default=None)
     found = [r for r in given if version(r) == newest]

@@ -56,8 +56,8 @@ def _character(c: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The text so that LaTeX prints it as it stands; a minus sign before a number becomes one; what
-    its fonts lack becomes "?".
+    """Returns the text so that LaTeX prints it as it stands; a minus sign before a number becomes
+    one; what its fonts lack becomes "?".
     """
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", "".join(map(_character, plain(text))))
 
@@ -68,7 +68,7 @@ def _entry(entry: Entry) -> str:
 
 
 def latex(table: Table) -> str:
-    """A floating table, its caption above, notes and claim lines below."""
+    """Returns a floating table, its caption above, notes and claim lines below."""
     body = _tabular(table) if table.rows and table.headings else []
     below = [rf"\par\footnotesize {escape(line)}" for line in (*table.notes, *table.claims)]
     lines = [

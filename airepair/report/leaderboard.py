@@ -93,8 +93,9 @@ def leaderboard(
     verified: Iterable[str] = (),
     runs: Sequence[Path] = (),
 ) -> str:
-    """The page. `whole` are the records with their ablations, for the verdict; `verified` says which
-    have been run again; `runs` are the folders in whose `cells/` the samples of the repairs lie.
+    """Returns the page. `whole` are the records with their ablations, for the verdict; `verified`
+    says which have been run again; `runs` are the folders in whose `cells/` the samples of the
+    repairs lie.
 
     Of `tables` Table I to III stand above the sortable one and the paper's own below it; the others
     are too long for a page.

@@ -65,7 +65,7 @@ def _lead(cells: Grid, place: Column, metric: str) -> Lead | None:
 
 
 def short(cells: Grid, place: Column, metric: str) -> list[str]:
-    """The methods that have a gain at some seeds of the column but not at all of them."""
+    """Returns the methods that have a gain at some seeds of the column but not at all of them."""
     gains = {m: _gains(cells, place, m, metric) for m in cells.methods}
     seeds = set().union(*gains.values())
     return [m for m, found in gains.items() if found and found.keys() != seeds]

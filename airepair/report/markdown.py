@@ -9,7 +9,7 @@ from airepair.report.text import plain
 
 
 def escape(text: str) -> str:
-    """The text so that Markdown shows it as it stands, also within a table."""
+    """Returns the text so that Markdown shows it as it stands, also within a table."""
     text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", text)
 
@@ -20,7 +20,9 @@ def _entry(entry: Entry) -> str:
 
 
 def markdown(table: Table) -> str:
-    """The table; the data set stands above the model in each heading, since Markdown has no spanning ones."""
+    """Returns the table; the data set stands above the model in each heading, since Markdown has no
+    spanning ones.
+    """
     parts = [f"**{escape(table.title)}**", ""]
     if table.rows and table.headings:
         heads = [

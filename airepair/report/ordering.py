@@ -51,17 +51,19 @@ def category_rank(category: str) -> tuple[int, str]:
 
 
 def dataset_title(name: str) -> str:
-    """The data set as a heading names it."""
+    """Returns the data set as a heading names it."""
     return DATASETS.get(name, name)
 
 
 def model_title(name: str) -> str:
-    """The model as a heading names it; what follows a plus (a fault) or a bracket (what differs) stays."""
+    """Returns the model as a heading names it; what follows a plus (a fault) or a bracket (what
+    differs) stays.
+    """
     plain, rest = _parted(name)
     return MODELS.get(plain, plain) + rest
 
 
 def method_title(name: str) -> str:
-    """The method as a row names it; its variant stays."""
+    """Returns the method as a row names it; its variant stays."""
     plain, rest = split_variant(name)
     return with_variant(PAPER_METHODS.get(plain, plain), rest)

@@ -97,14 +97,14 @@ def _line(place: Column, method: str, against: str, found: Comparison) -> Tidy:
 
 
 def interval(found: Comparison) -> str:
-    """The 95 % interval in percentage points."""
+    """Returns the 95 % interval in percentage points."""
     if found.low is None or found.high is None:
         return "one seed"
     return f"{fixed(100 * found.low, sign=True)} to {fixed(100 * found.high, sign=True)}"
 
 
 def p_text(value: float) -> str:
-    """A p-value with three digits."""
+    """Returns a p-value with three digits."""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 

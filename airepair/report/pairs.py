@@ -34,23 +34,23 @@ class Answers:
 
 
 def before(record: Record) -> Answers:
-    """The subject of a record."""
+    """Returns the subject of a record."""
     return Answers(record.before, record.right.get("tested", ""), record.right.get("before", ""))
 
 
 def after(record: Record) -> Answers:
-    """The repaired model of a record."""
+    """Returns the repaired model of a record."""
     return Answers(record.after, record.right.get("tested", ""), record.right.get("after", ""))
 
 
 def at_phase(record: Record, phase: Phase) -> Answers:
-    """A state that the method of a record handed in."""
+    """Returns a state that the method of a record handed in."""
     return Answers(phase.scores, record.right.get("tested", ""), phase.right)
 
 
 def compared(seeds: Iterable[tuple[Answers, Answers]], metric: str) -> Comparison | None:
-    """The first models against the second ones in that metric, over the seeds at which both have it;
-    None if there is none.
+    """Returns the first models against the second ones in that metric, over the seeds at which both
+    have it; None if there is none.
 
     Accuracy is compared image by image if every record says which it gets right; any other metric
     is one number per seed. Two models that were tested on different images are not compared.
@@ -86,7 +86,9 @@ def _comparison(kept: Mapping[str, Any]) -> Comparison:
 
 @cache
 def kept_comparisons(folder: Path) -> KeptValues:
-    """The comparisons that this version of the code has computed with these versions of numpy and scipy."""
+    """Returns the comparisons that this version of the code has computed with these versions of
+    numpy and scipy.
+    """
     here = Path(__file__).parent
     code = of_files([here / "comparison.py", here / "statistics.py"])
     key = of_json([code, version("numpy"), version("scipy")])

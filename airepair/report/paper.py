@@ -29,17 +29,17 @@ class Paper:
     columns: tuple[Column, ...] = ()
 
     def number(self, place: Column, row: str, metric: str) -> float | None:
-        """The paper's number of a cell, or None."""
+        """Returns the paper's number of a cell, or None."""
         return self.numbers.get(("-".join(place), row, metric))
 
     def impossible(self, place: Column, row: str, metric: str) -> bool:
-        """Whether the paper's baseline plus its gain exceeds 100 %."""
+        """Returns whether the paper's baseline plus its gain exceeds 100 %."""
         base, more = self.number(place, "baseline", metric), self.number(place, row, metric)
         return row != "baseline" and base is not None and more is not None and round(base + more, 6) > 100
 
     def text(self, place: Column, row: str, metric: str) -> str:
-        """The number as the paper's table has it, marked where it is impossible; empty where the
-        paper has none.
+        """Returns the number as the paper's table has it, marked where it is impossible; empty
+        where the paper has none.
         """
         value = self.number(place, row, metric)
         if value is None:
@@ -47,7 +47,7 @@ class Paper:
         return fixed(value, sign=row != "baseline") + MARK * self.impossible(place, row, metric)
 
     def notes(self, places: list[Column], rows: list[str]) -> list[str]:
-        """One footnote for the impossible cells among these."""
+        """Returns one footnote for the impossible cells among these."""
         found = [
             f"{'-'.join(p)} {method_title(r)} {fixed(self.numbers['-'.join(p), 'baseline', m])} "
             f"{fixed(self.numbers['-'.join(p), r, m], sign=True)}"
@@ -67,8 +67,8 @@ class Paper:
 
 
 def default_path() -> Path | None:
-    """Where the paper's numbers lie: in the installed package, else in the checkout; None where
-    they are in neither.
+    """Returns where the paper's numbers lie: in the installed package, else in the checkout; None
+    where they are in neither.
     """
     installed = Path(str(files("airepair.suite").joinpath("reports", "paper", "table1.csv")))
     checkout = Path(airepair.__file__).parents[1] / "reports" / "paper" / "table1.csv"
@@ -76,7 +76,9 @@ def default_path() -> Path | None:
 
 
 def read(path: Path | None) -> Paper:
-    """The paper's numbers; an empty Paper for None. UsageError where the file is not of that form."""
+    """Returns the paper's numbers; an empty Paper for None. UsageError where the file is not of
+    that form.
+    """
     if path is None:
         return Paper()
     numbers: dict[Key, float] = {}
@@ -97,7 +99,7 @@ def read(path: Path | None) -> Paper:
 
 
 def table(paper: Paper) -> Table:
-    """The paper's Table I by itself, in our layout."""
+    """Returns the paper's Table I by itself, in our layout."""
     rows = list(dict.fromkeys(row for _, row, _ in paper.numbers))
     lines = []
     for row in rows:

@@ -27,8 +27,8 @@ TRACK = "finetune"
 
 
 def points(cells: Grid, place: Column) -> tuple[list[Point], list[State]]:
-    """The methods as they are, neither tuned nor swept, that have a result in the column, and the
-    states of finetune by their images.
+    """Returns the methods as they are, neither tuned nor swept, that have a result in the column,
+    and the states of finetune by their images.
     """
     plain = [m for m in cells.methods if "[" not in m]
     found = [
@@ -75,8 +75,8 @@ def on_front(own: State, rivals: Sequence[State]) -> bool:
 
 
 def shown(cells: Grid) -> list[Column]:
-    """The columns of the picture: those without a fault, if there are such, with the most seeds; in
-    the order of the tables.
+    """Returns the columns of the picture: those without a fault, if there are such, with the most
+    seeds; in the order of the tables.
     """
     places = [p for p in cells.columns if p not in faulty(cells)] or cells.columns
     seeds = {p: len({r.case.seed for r in cells.of(p) if r.status == "repaired"}) for p in places}
@@ -85,7 +85,7 @@ def shown(cells: Grid) -> list[Column]:
 
 
 def panels(cells: Grid) -> list[Panel]:
-    """The panels of the picture; none if nothing ran."""
+    """Returns the panels of the picture; none if nothing ran."""
     drawn = []
     for place in shown(cells):
         found, track = points(cells, place)
@@ -122,7 +122,7 @@ def notes(cells: Grid) -> Iterator[str]:
 
 
 def picture(cells: Grid) -> str:
-    """The picture as one SVG file, two panels per row; it says so if nothing ran."""
+    """Returns the picture as one SVG file, two panels per row; it says so if nothing ran."""
     drawn = panels(cells)
     text = template("picture.svg.j2").render(
         panels=drawn,

@@ -25,7 +25,7 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
+        """Returns whether the two overlap."""
         return (
             self.left < other.right
             and other.left < self.right

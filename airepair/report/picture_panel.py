@@ -45,7 +45,7 @@ class Point:
 
     @property
     def text(self) -> str:
-        """The point in words."""
+        """Returns the point in words."""
         bounds = (
             "no interval"
             if self.low is None or self.high is None

@@ -59,7 +59,7 @@ class Candidate:
 
 
 def candidates(cells: Grid, place: Column) -> list[Candidate]:
-    """The methods and controls that have a result in the column, best first."""
+    """Returns the methods and controls that have a result in the column, best first."""
     found = [
         c
         for m in cells.methods
@@ -152,7 +152,7 @@ def _seconds(record: Record) -> float | None:
 
 
 def recommendations(cells: Grid) -> list[str]:
-    """A paragraph per subject."""
+    """Returns a paragraph per subject."""
     return [
         f"{dataset_title(p[0])}/{model_title(p[1])} ({_judged(cells, p)}): {recommendation(cells, p)}"
         for p in cells.columns
@@ -168,7 +168,7 @@ def _judged(cells: Grid, place: Column) -> str:
 
 
 def recommendation(cells: Grid, place: Column) -> str:
-    """What to use for the subject, and what the records say for and against it."""
+    """Returns what to use for the subject, and what the records say for and against it."""
     found = candidates(cells, place)
     most = max((len(c.seeds) for c in found), default=0)
     sound = [c for c in found if not c.control and not c.wrecks]

@@ -19,16 +19,16 @@ from airepair.report.table import Tidy, fixed, numbers
 
 
 def of_retrain(record: Record) -> float | None:
-    """The repair's training images as a share of the clean twin's; None where the cell did not run
-    or has no twin.
+    """Returns the repair's training images as a share of the clean twin's; None where the cell did
+    not run or has no twin.
     """
     images = _twin(record).get("images")
     return record.budget.get("backward", 0) / images if images and record.status == "repaired" else None
 
 
 def of_finetune(record: Record, cells: Grid) -> float | None:
-    """The repair's training images as a share of those that `finetune` used on the same subject;
-    None where it did not run.
+    """Returns the repair's training images as a share of those that `finetune` used on the same
+    subject; None where it did not run.
     """
     same = (
         r
@@ -40,7 +40,9 @@ def of_finetune(record: Record, cells: Grid) -> float | None:
 
 
 def notes(cells: Grid, methods: list[str]) -> Iterator[str]:
-    """What retraining reaches, column by column, and what each method costs beside it and beside finetune."""
+    """Yields what retraining reaches, column by column, and what each method costs beside it and
+    beside finetune.
+    """
     found = [text for place in cells.columns if (text := _reached(cells.of(place), place))]
     if not found:
         return

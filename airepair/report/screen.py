@@ -20,8 +20,8 @@ FAULTS = 10
 
 
 def short(cells: Grid, paths: Sequence[str] = (), width: int = WIDTH, lines: int = LINES) -> str:
-    """The verdict, Table I compact, a line per fault and the paths, at most `lines` lines of at
-    most `width` characters.
+    """Returns the verdict, Table I compact, a line per fault and the paths, at most `lines` lines
+    of at most `width` characters.
     """
     wrap = partial(
         textwrap.wrap, width=width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False

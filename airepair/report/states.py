@@ -30,7 +30,7 @@ class State:
     seeds: Mapping[int, tuple[int, Scores]]
 
     def sample(self, metric: str, scale: float) -> Sample | None:
-        """The metric over seeds, times `scale`."""
+        """Returns the metric over seeds, times `scale`."""
         values = tuple(scores[metric] * scale for _, scores in self.seeds.values() if metric in scores)
         return Sample(values) if values else None
 
@@ -42,7 +42,9 @@ class State:
 
 
 def states(cells: Grid, place: Column, method: str) -> list[State]:
-    """The repaired model first, then its phases, then its controls; empty where no seed was repaired."""
+    """Returns the repaired model first, then its phases, then its controls; empty where no seed was
+    repaired.
+    """
     ran = [r for r in cells.cell(place, method) if r.status == "repaired"]
     if not ran:
         return []
@@ -115,8 +117,8 @@ def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:
 
 
 def largest_within(control: Record | None, images: int) -> Phase | None:
-    """The control's last kept state that used no more than `images`, its whole budget included;
-    None if none is that small.
+    """Returns the control's last kept state that used no more than `images`, its whole budget
+    included; None if none is that small.
     """
     if control is None:
         return None

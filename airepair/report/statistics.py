@@ -39,7 +39,9 @@ class Pair:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p of McNemar's test: a fair coin on the images on which the two differ."""
+    """Returns the exact two-sided p of McNemar's test: a fair coin on the images on which the two
+    differ.
+    """
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
@@ -51,7 +53,9 @@ def by_texts(seeds: Sequence[tuple[str, str, str]]) -> Comparison:
 
 
 def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
-    """The first models' accuracy against the second ones', seed by seed on the same test images."""
+    """Returns the first models' accuracy against the second ones', seed by seed on the same test
+    images.
+    """
     change, tested = _changes(pairs)
     means = change.sum(1, dtype=float) / tested.sum(1, dtype=float)
     gained = tuple(int((p.first & ~p.second).sum()) for p in pairs)
@@ -71,7 +75,9 @@ def by_image(pairs: Sequence[Pair], draws: int = DRAWS) -> Comparison:
 
 
 def drawn(pairs: Sequence[Pair], draws: int = DRAWS) -> NDArray[Any]:
-    """The differences in accuracy that the bootstrap draws, the first models' minus the second ones'."""
+    """Returns the differences in accuracy that the bootstrap draws, the first models' minus the
+    second ones'.
+    """
     return _over_both(*_changes(pairs), draws)
 
 
@@ -91,7 +97,7 @@ def _changes(pairs: Sequence[Pair]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def by_seed(differences: Sequence[float], draws: int = DRAWS) -> Comparison:
-    """The same for a score that is one number per seed: only the seeds are drawn."""
+    """Returns the same for a score that is one number per seed: only the seeds are drawn."""
     values = np.asarray(differences, float)
     if len(values) < 2:
         return Comparison(1, float(values.mean()), None, None, 1.0, 1.0)
@@ -148,7 +154,8 @@ def _seeds(count: int, draws: int) -> NDArray[Any]:
 
 
 def permuted(differences: Sequence[float] | NDArray[Any]) -> float:
-    """The two-sided p of turning the signs of one difference per seed: exact up to 13 seeds.
+    """Returns the two-sided p of turning the signs of one difference per seed: exact up to 13
+    seeds.
 
     The smallest with n seeds is 2 / 2^n.
     """

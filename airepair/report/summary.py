@@ -12,8 +12,8 @@ BASIS = ("Claim: ", "Columns of the paper", "Left out: ")
 
 
 def summary(cells: Grid, paper: Paper) -> str:
-    """The sentences as a list, then the claim line, the paper's columns that were not run, and what
-    was left out.
+    """Returns the sentences as a list, then the claim line, the paper's columns that were not run,
+    and what was left out.
     """
     basis = [line for line in claims(cells.plain, (), paper.columns) if line.startswith(BASIS)]
     return (

@@ -63,13 +63,13 @@ class Table:
             yield group, len(list(members))
 
     def slice(self, start: int, stop: int) -> Table:
-        """The table with only the columns start..stop-1, for a narrow page."""
+        """Returns the table with only the columns start..stop-1, for a narrow page."""
         rows = tuple(Row(r.labels, r.entries[start:stop], r.rule) for r in self.rows)
         return Table(self.name, self.title, self.stub, self.headings[start:stop], rows)
 
 
 def fixed(value: float, digits: int = 2, sign: bool = False) -> str:
-    """The number with fixed digits, "+" in front where `sign`; never a negative zero."""
+    """Returns the number with fixed digits, "+" in front where `sign`; never a negative zero."""
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     if float(text) == 0:
         text = text.replace("-", "+" if sign else "")

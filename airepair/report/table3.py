@@ -87,7 +87,7 @@ def table3(cells: Grid) -> Table | None:
 
 
 def questions(cells: Grid) -> list[Question]:
-    """Every comparison of the table, with Holm's correction within each metric."""
+    """Returns every comparison of the table, with Holm's correction within each metric."""
     found = [
         q
         for place in cells.columns

@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 
 def template(name: str) -> Template:
-    """The template of that file name."""
+    """Returns the template of that file name."""
     loader = FunctionLoader(lambda file: files("airepair.report").joinpath(file).read_text(encoding="utf-8"))
     return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

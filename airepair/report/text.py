@@ -26,7 +26,9 @@ def plain(text: str) -> str:
 
 
 def terminal(table: Table, width: int = WIDTH, bold: bool = False) -> str:
-    """The table with its notes and claim lines. The best is bold, or starred where `bold` is off (a file)."""
+    """Returns the table with its notes and claim lines. The best is bold, or starred where `bold`
+    is off (a file).
+    """
     parts = [_fill(table.title, width), ""]
     if table.rows and table.headings:
         for block in _blocks(table, width):

@@ -17,7 +17,9 @@ MOST = 5  # losses that are named, the largest first
 
 
 def tuned_costs(cells: Grid) -> Iterator[str]:
-    """A sentence for each tuned method that ran beside its default settings on the same seeds."""
+    """Yields a sentence for each tuned method that ran beside its default settings on the same
+    seeds.
+    """
     repaired = {
         (r.case.dataset, r.case.model, r.case.method, r.case.seed): r
         for r in cells.records

@@ -50,8 +50,8 @@ def _before_and_after(record: Record) -> tuple[str | None, str | None]:
 
 
 def counted_once(cells: Grid) -> Grid:
-    """The grid without the cells of a method that is an earlier one's twin in its column, its
-    ablations included.
+    """Returns the grid without the cells of a method that is an earlier one's twin in its column,
+    its ablations included.
     """
     later = {
         (place, method) for place, groups in twins(cells).items() for group in groups for method in group[1:]
@@ -62,7 +62,9 @@ def counted_once(cells: Grid) -> Grid:
 
 
 def once(methods: Iterable[str], places: dict[str, list[Column]], found: Twins) -> list[str]:
-    """The methods without those that are, in each of their columns (`places`), the twin of an earlier one."""
+    """Returns the methods without those that are, in each of their columns (`places`), the twin of
+    an earlier one.
+    """
     kept: list[str] = []
     for method in methods:
         alike = [

@@ -24,7 +24,7 @@ METRIC = "accuracy"
 
 
 def verdict(cells: Grid, asked: Sequence[Question] | None = None) -> list[str]:
-    """Three to six sentences, and one about the version if it is an earlier one.
+    """Returns three to six sentences, and one about the version if it is an earlier one.
 
     `asked` are Table III's comparisons, if they are known.
     """
@@ -195,7 +195,7 @@ def _not_run(cells: Grid) -> str:
 
 
 def gained(cells: Grid, place: Column, method: str, metric: str = METRIC) -> Sample | None:
-    """The gain in points, one number per seed."""
+    """Returns the gain in points, one number per seed."""
     return sample(cells.cell(place, method), partial(gain, metric=metric), 100)
 
 
@@ -204,8 +204,8 @@ def _means(cells: Grid, places: Sequence[Column], method: str) -> list[float]:
 
 
 def by_gain(cells: Grid, places: Sequence[Column]) -> dict[str, float]:
-    """The methods with a gain in some of the columns, and its mean over them: the paper's three
-    first, then the largest.
+    """Returns the methods with a gain in some of the columns, and its mean over them: the paper's
+    three first, then the largest.
     """
     means = {m: sum(found) / len(found) for m in cells.methods if (found := _means(cells, places, m))}
     paper = list(PAPER_METHODS)
@@ -215,5 +215,5 @@ def by_gain(cells: Grid, places: Sequence[Column]) -> dict[str, float]:
 
 
 def healthy(cells: Grid) -> list[Column]:
-    """The columns of Table I: those whose subject has no fault."""
+    """Returns the columns of Table I: those whose subject has no fault."""
     return [p for p in cells.columns if p not in faulty(cells)]

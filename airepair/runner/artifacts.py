@@ -30,7 +30,7 @@ PREDICTIONS, CLASSES = "predictions.npz", "classes.json"
 
 
 def files_of(ready: PreparedCell, outcome: Outcome) -> dict[str, bytes]:
-    """The files of a cell's folder."""
+    """Returns the files of a cell's folder."""
     found = {"log.txt": ("\n".join(outcome.log) + "\n").encode(), "curve.jsonl": _lines(outcome.curve)}
     if outcome.cost:
         found["cost.jsonl"] = _lines(sample.as_row() for sample in outcome.cost.samples)
@@ -48,7 +48,7 @@ def files_of(ready: PreparedCell, outcome: Outcome) -> dict[str, bytes]:
 
 
 def weights(module: nn.Module) -> bytes:
-    """The module's parameters and buffers as safetensors."""
+    """Returns the module's parameters and buffers as safetensors."""
     return to_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()})
 
 

@@ -37,7 +37,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the images explain the work."""
+        """Returns whether the images explain the work."""
         return self.measured <= MOST * self.explained
 
     def __str__(self) -> str:

@@ -62,16 +62,16 @@ class CellSpec:
 
     @property
     def data(self) -> str:
-        """The data set's name for airepair.data, its environment (`digits+fog3`) included."""
+        """Returns the data set's name for airepair.data, its environment (`digits+fog3`) included."""
         return self.dataset or self.case.dataset
 
     def to_json(self) -> bytes:
-        """The spec as one line of JSON."""
+        """Returns the spec as one line of JSON."""
         return msgspec.json.encode(self, enc_hook=str)
 
     @classmethod
     def from_json(cls, text: bytes) -> CellSpec:
-        """The spec of a line; UsageError where it is none."""
+        """Returns the spec of a line; UsageError where it is none."""
         try:
             return msgspec.json.decode(text, type=cls, dec_hook=_decoded)
         except (msgspec.MsgspecError, UsageError) as error:

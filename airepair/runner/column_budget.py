@@ -22,21 +22,24 @@ from airepair.types import Meter, Method, Task, without_meter
 
 
 def declared(method: Method, task: Task) -> int:
-    """The budget that the method declares for its part of the task, asked on a copy of the module
-    that no meter counts.
+    """Returns the budget that the method declares for its part of the task, asked on a copy of the
+    module that no meter counts.
     """
     return method.budget(restricted(silent_task(task), sources_of(method)))
 
 
 def silent_task(task: Task) -> Task:
-    """The task with another copy of the module, unmetered, and nobody who hears notes or progress."""
+    """Returns the task with another copy of the module, unmetered, and nobody who hears notes or
+    progress.
+    """
     silent: Callable[..., None] = lambda *_: None  # noqa: E731 - a closure of one line
     module = without_meter(copy.deepcopy(task.module))
     return replace(task, module=module, meter=Meter(), progress=silent, keep=silent, note=silent)
 
 
 def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
-    """The largest budget that a method of the case's column declares; `task` gets the method's name.
+    """Returns the largest budget that a method of the case's column declares; `task` gets the
+    method's name.
 
     Beside methods of other sources than train and failing stands a control of its own, which trains
     to the largest of these methods.

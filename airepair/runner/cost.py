@@ -47,7 +47,7 @@ class Sample:
     joules: float | None = None
 
     def as_row(self) -> dict[str, float]:
-        """A line of cost.jsonl: what is known."""
+        """Returns a line of cost.jsonl: what is known."""
         return {k: v for k, v in self.__dict__.items() if v is not None}
 
 
@@ -113,7 +113,7 @@ class Cost:
     samples: list[Sample] = field(default_factory=list)
 
     def as_record(self) -> dict[str, Any]:
-        """The numbers without the samples; what was not measured is left out."""
+        """Returns the numbers without the samples; what was not measured is left out."""
         return {k: v for k, v in self.__dict__.items() if k != "samples" and v is not None}
 
 
@@ -129,7 +129,7 @@ def cpu_seconds() -> float:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that `pid` started, and theirs; cheap if there are none.
+    """Returns the processes that `pid` started, and theirs; cheap if there are none.
 
     Empty if the kernel does not tell.
     """

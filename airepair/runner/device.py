@@ -25,7 +25,8 @@ def check_device(text: str) -> None:
 
 
 def device_of(text: str) -> torch.device:
-    """The device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one thread.
+    """Returns the device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one
+    thread.
 
     UsageError if this machine does not have it.
     """

@@ -111,7 +111,7 @@ class Events:
 
 
 def text_of(value: object) -> str:
-    """A method's words: any value, and no half of a surrogate pair, which no file can hold."""
+    """Returns a method's words: any value, and no half of a surrogate pair, which no file can hold."""
     try:
         return str(value).encode("utf-8", "replace").decode()
     except Exception:

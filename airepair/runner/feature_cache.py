@@ -36,7 +36,7 @@ class Examiner:
         self.versions = _versions(subject)
 
     def sit(self, module: nn.Module, split: Split) -> Exam:
-        """The module's exam on the split."""
+        """Returns the module's exam on the split."""
         if self.versions != _versions(
             self.subject
         ):  # it was changed in place: nothing that is kept is true any more

@@ -91,7 +91,7 @@ class Loader:
         return found
 
     def without_training(self, spec: CellSpec) -> Loaded | None:
-        """The subject if its baseline is in the cache, None if it would have to be trained."""
+        """Returns the subject if its baseline is in the cache, None if it would have to be trained."""
         may_train, self.may_train = self.may_train, False
         try:
             return self(spec)
@@ -137,8 +137,8 @@ def _refuse(phase: str, step: int, steps: int, loss: float) -> None:
 
 
 def on_validation(subject: Subject) -> Subject:
-    """The subject with validation in place of test and without its fault's test inputs: nothing of
-    test can reach a score.
+    """Returns the subject with validation in place of test and without its fault's test inputs:
+    nothing of test can reach a score.
     """
     note = "examined on validation: the test split was left out"
     data = dataclasses.replace(
@@ -170,7 +170,7 @@ def changed(subject: Subject, loaded: Mapping[str, str]) -> list[str]:
 
 
 def written(task: Task, given: Mapping[str, Split | Tensor]) -> list[str]:
-    """The inputs of a task that are no longer equal to what it was given."""
+    """Returns the inputs of a task that are no longer equal to what it was given."""
     return [name for name, value in given.items() if not _same(getattr(task, name), value)]
 
 

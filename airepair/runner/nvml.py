@@ -23,7 +23,7 @@ class Nvml:
 
     @classmethod
     def of(cls, device: torch.device) -> Nvml | None:
-        """The view, or None without CUDA or without NVML."""
+        """Returns the view, or None without CUDA or without NVML."""
         if device.type != "cuda":
             return None
         try:
@@ -36,15 +36,17 @@ class Nvml:
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
 
     def percent(self) -> int | None:
-        """How much of the last moments (a sixth of a second to one) some kernel ran; a MIG slice has none."""
+        """Returns how much of the last moments (a sixth of a second to one) some kernel ran; a MIG
+        slice has none.
+        """
         return self._value_or_none(lambda: int(self.nvml.nvmlDeviceGetUtilizationRates(self.handle).gpu))
 
     def watts(self) -> float | None:
-        """The power that the device draws."""
+        """Returns the power that the device draws."""
         return self._value_or_none(lambda: float(self.nvml.nvmlDeviceGetPowerUsage(self.handle)) / 1000)
 
     def joules(self) -> float | None:
-        """The energy counter, if the device has one."""
+        """Returns the energy counter, if the device has one."""
         return self._value_or_none(
             lambda: float(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)) / 1000
         )

@@ -116,7 +116,7 @@ def _provenance(ready: PreparedCell) -> dict[str, Any]:
 
 
 def untouched(ready: PreparedCell) -> Outcome:
-    """The outcome of a cell in which nothing is repaired: the exams of the subject as it is."""
+    """Returns the outcome of a cell in which nothing is repaired: the exams of the subject as it is."""
     record = Record(
         case=ready.case,
         status="skipped",

@@ -57,7 +57,7 @@ class PreparedCell:
 
     @property
     def case(self) -> Case:
-        """Its name."""
+        """Returns its name."""
         return self.spec.case
 
     @property
@@ -83,7 +83,9 @@ def prepare(
 def prepared(
     spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
 ) -> PreparedCell:
-    """The same for a method that is built already. UsageError if it states no sources that can be meant."""
+    """Returns the same for a method that is built already. UsageError if it states no sources that
+    can be meant.
+    """
     sources_of(method)
     notes: list[str] = []
     with noting(notes.append):
@@ -93,8 +95,8 @@ def prepared(
 def unexamined(
     spec: CellSpec, loaded: Loaded, method: Method, given: tuple[Split | None, Split | None] | None = None
 ) -> PreparedCell:
-    """The cell with what its method will see, before any exam: of the subject only the answers to
-    the repair split are asked for.
+    """Returns the cell with what its method will see, before any exam: of the subject only the
+    answers to the repair split are asked for.
     """
     subject = loaded.subject if spec.splits == "test" else on_validation(loaded.subject)
     wanted, keep = _named(spec, loaded) if given is None else given
@@ -153,8 +155,8 @@ def _no_exams(groups: tuple[tuple[int, ...], ...], pair: tuple[int, int] | None,
 
 
 def examined(ready: PreparedCell, module: nn.Module) -> tuple[Exams, str]:
-    """The exams of the subject or of a repaired model, attacked if the spec asks for it; and why
-    the model cannot be used ("" if it can).
+    """Returns the exams of the subject or of a repaired model, attacked if the spec asks for it;
+    and why the model cannot be used ("" if it can).
     """
     exams = _sit_all(ready, module)
     problem = _problem(exams, len(ready.subject.dataset.classes))
@@ -165,7 +167,7 @@ def examined(ready: PreparedCell, module: nn.Module) -> tuple[Exams, str]:
 
 
 def without_attack(ready: PreparedCell) -> PreparedCell:
-    """The cell whose intermediate models are examined and not attacked."""
+    """Returns the cell whose intermediate models are examined and not attacked."""
     return dataclasses.replace(ready, spec=dataclasses.replace(ready.spec, pgd=False))
 
 
@@ -203,7 +205,7 @@ def _exams(exams: Exams) -> Iterator[tuple[str, Exam]]:
 
 
 def options_with_origins(ready: PreparedCell) -> dict[str, dict[str, Any]]:
-    """Every option of the method with its value and where that came from."""
+    """Returns every option of the method with its value and where that came from."""
     origins = ready.spec.origins
     return {
         k: {"value": v, "given": k in origins, "origin": origins.get(k, "default")}
@@ -212,7 +214,7 @@ def options_with_origins(ready: PreparedCell) -> dict[str, dict[str, Any]]:
 
 
 def options_of(method: Method) -> dict[str, Any]:
-    """The method's options with their values (JSON values only)."""
+    """Returns the method's options with their values (JSON values only)."""
     values = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

@@ -41,8 +41,8 @@ PACKAGES = (
 
 @cache
 def commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout that this package lies in and whether it has changes; (None, None)
-    outside a checkout.
+    """Returns the commit of the checkout that this package lies in and whether it has changes;
+    (None, None) outside a checkout.
     """
     root = Path(airepair.__file__).parents[1]
     if not (root / ".git").exists():
@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """Returns the processor's name as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -84,7 +84,7 @@ def processor() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The device as a claim line names it."""
+    """Returns the device as a claim line names it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({processor()})"
 
 
@@ -109,7 +109,7 @@ def provenance(device: torch.device, profile: str, counts: Mapping[str, int]) ->
 
 
 def fingerprint_now(spec: CellSpec, loaded: Loaded | None, method: Method) -> dict[str, Any]:
-    """The fingerprint that the cell's record would have if it ran now.
+    """Returns the fingerprint that the cell's record would have if it ran now.
 
     The largest budget of its column is asked for if the method trains to it.
     """

@@ -16,8 +16,8 @@ from torch import nn
 
 @torch.no_grad()
 def same_norm(before: nn.Module, after: nn.Module, seed: int) -> nn.Module | None:
-    """A copy of `before` whose parameters moved as far (L2) as those of `after`, each in a random
-    direction drawn by `seed`.
+    """Returns a copy of `before` whose parameters moved as far (L2) as those of `after`, each in a
+    random direction drawn by `seed`.
 
     Buffers stay those of `before`. None where `after` has other parameters (attached units, two
     channels) or none has moved.

@@ -94,7 +94,7 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
 
 
 def handed_over(ready: PreparedCell) -> list[str]:
-    """The inputs that the method gets: those of its sources, and validation."""
+    """Returns the inputs that the method gets: those of its sources, and validation."""
     sources = sources_of(ready.method)
     return [name for name in INPUTS if name in sources or name in ("validation", "held_out")]
 
@@ -124,8 +124,8 @@ def task_of(ready: PreparedCell, events: Events, logs: Path | None = None) -> Ta
 
 
 def whole_task(ready: PreparedCell, events: Events, logs: Path | None = None) -> Task:
-    """All that a method could get: copies of the module and of the data, the meter on the module,
-    and no test split.
+    """Returns all that a method could get: copies of the module and of the data, the meter on the
+    module, and no test split.
     """
     subject, data = ready.subject, ready.subject.dataset
     return Task(

@@ -35,15 +35,15 @@ class Shared:
     models: bool = False
 
     def profile_of(self, dataset: str) -> str:
-        """The profile of a data set's cells."""
+        """Returns the profile of a data set's cells."""
         return self.profile or usual_profile(dataset, cuda=self.device.startswith("cuda"))
 
 
 def chosen_options(
     case: Case, architecture: str, profile: str, given: Mapping[str, Any], dataset: str = ""
 ) -> Chosen:
-    """The options of a cell: the settings' (of METHOD[tuned] the tuned ones too), then what the
-    user gave, then what the variant is about.
+    """Returns the options of a cell: the settings' (of METHOD[tuned] the tuned ones too), then what
+    the user gave, then what the variant is about.
     """
     read = tables(case.variant == TUNED)
     chosen = choose_options(dataset or case.dataset, architecture, case.base_method, profile, given, read)
@@ -53,7 +53,7 @@ def chosen_options(
 def cell_spec(
     shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: ModelSource | None = None
 ) -> CellSpec:
-    """The spec of one cell with the options chosen for it."""
+    """Returns the spec of one cell with the options chosen for it."""
     profile = shared.profile_of(dataset or case.dataset)
     known = profiles().get(profile)
     return CellSpec(

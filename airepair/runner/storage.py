@@ -37,7 +37,7 @@ def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: 
 
 
 def scores_before(folder: Path, case: Case) -> dict[str, float]:
-    """What `file_before` kept; nothing if it is not there or damaged."""
+    """Returns what `file_before` kept; nothing if it is not there or damaged."""
     try:
         found = json.loads((folder / "cells" / str(case) / BEFORE).read_bytes())
         return msgspec.convert(found["before"], dict[str, float])

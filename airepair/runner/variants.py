@@ -31,6 +31,11 @@ def ablations(method: str) -> Mapping[str, Mapping[str, Any]]:
         return {}
 
 
+def is_foreign(method: str) -> bool:
+    """Whether a step of the method is somebody else's code: a plug-in or an external tool."""
+    return any(step not in METHODS.builtin for step in method.split("+"))
+
+
 def check(name: str) -> str:
     """`METHOD` or `METHOD[VARIANT]` if there is such a method and it has a variant of that name;
     UsageError otherwise.

@@ -18,7 +18,7 @@ CPU_FLOATS, DEVICE_FLOATS = 1 << 20, 1 << 27
 
 
 def chunk_of(floats: int, device: torch.device) -> int:
-    """How many candidates to run together where each needs `floats` floats."""
+    """Returns how many candidates to run together where each needs `floats` floats."""
     return max(1, (CPU_FLOATS if device.type == "cpu" else DEVICE_FLOATS) // max(1, floats))
 
 

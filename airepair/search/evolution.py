@@ -32,8 +32,8 @@ class Evolution:
 
 
 def trials(population: Tensor, factor: float, crossover: float, generator: torch.Generator) -> Tensor:
-    """One trial for each member (P x D): three distinct others, binomial crossover, one element
-    forced to change.
+    """Returns one trial for each member (P x D): three distinct others, binomial crossover, one
+    element forced to change.
     """
     p, d = population.shape
     draw = torch.rand(p, p, generator=generator)

@@ -38,7 +38,7 @@ MODIFICATIONS: dict[str, Modification] = {
 
 
 def names_of(text: str) -> tuple[str, ...]:
-    """The axes of a comma-separated list, or all of them; UsageError for an unknown one."""
+    """Returns the axes of a comma-separated list, or all of them; UsageError for an unknown one."""
     if text == "all":
         return tuple(MODIFICATIONS)
     names = tuple(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
@@ -50,8 +50,8 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def modify(x: Tensor, vectors: Tensor, names: tuple[str, ...], generator: torch.Generator) -> Tensor:
-    """The images (N x C x H x W, in [0, 1]), each modified by its own vector (N x d, in [0, 1]), in
-    [0, 1] again.
+    """Returns the images (N x C x H x W, in [0, 1]), each modified by its own vector (N x d, in [0,
+    1]), in [0, 1] again.
     """
     values = vectors.to(x)
     amount = {
@@ -74,8 +74,8 @@ def modify(x: Tensor, vectors: Tensor, names: tuple[str, ...], generator: torch.
 
 
 def move(x: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """Each image turned clockwise about its centre and then shifted (shares of width and height),
-    bilinear, its border pixels continued.
+    """Returns each image turned clockwise about its centre and then shifted (shares of width and
+    height), bilinear, its border pixels continued.
     """
     h, w = x.shape[2:]
     angle = degrees * (math.pi / 180)
@@ -98,8 +98,8 @@ def move(x: Tensor, degrees: Tensor, right: Tensor, down: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, sigma: Tensor, radius: int = 3) -> Tensor:
-    """Each image under a Gaussian of its own standard deviation (N, pixels; 0 leaves it), border
-    pixels continued.
+    """Returns each image under a Gaussian of its own standard deviation (N, pixels; 0 leaves it),
+    border pixels continued.
     """
     n, c, h, w = x.shape
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)

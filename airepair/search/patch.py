@@ -35,7 +35,7 @@ class Places:
         return len(self.index)
 
     def values(self, module: nn.Module) -> Tensor:
-        """The weights as they stand (D)."""
+        """Returns the weights as they stand (D)."""
         return self._gather([module.get_parameter(n).detach() for n in self.names])
 
     def _gather(self, tensors: list[Tensor]) -> Tensor:
@@ -94,7 +94,8 @@ class PatchedLogits:
         return self._replayed(population - self.places.values(self.module))
 
     def one_by_one(self, population: Tensor) -> Tensor:
-        """The same logits with nothing kept or batched: one full forward pass for each candidate.
+        """Returns the same logits with nothing kept or batched: one full forward pass for each
+        candidate.
 
         For comparison only.
         """

@@ -129,8 +129,8 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]
 
 
 def tiles(pool: nn.MaxPool2d) -> int:
-    """The side of the square tiles that the pooling takes the maximum of; 0 where they overlap, are
-    padded or are not square.
+    """Returns the side of the square tiles that the pooling takes the maximum of; 0 where they
+    overlap, are padded or are not square.
     """
     sides = {
         x if isinstance(x, int) else (x[0] if len(set(x)) == 1 else 0)

@@ -36,7 +36,7 @@ class SparseChange:
         self.pick.view(len(index), -1)[torch.arange(len(index), device=index.device), within % window] = 1
 
     def added(self, out: Tensor, x: Tensor, delta: Tensor) -> Tensor:
-        """The layer's output `out` on inputs `x` after its weights changed by `delta` (D)."""
+        """Returns the layer's output `out` on inputs `x` after its weights changed by `delta` (D)."""
         owner = self.owner.to(delta) * delta
         if isinstance(self.layer, nn.Linear):
             return out.index_add(-1, self.touched, x[..., self.inputs] @ owner.T)

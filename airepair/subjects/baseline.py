@@ -41,7 +41,7 @@ EARLY = "early."  # prefix of the early checkpoint's tensors in the file
 
 
 def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> dict[str, Any]:
-    """What the weights of a baseline depend on, as JSON values."""
+    """Returns what the weights of a baseline depend on, as JSON values."""
     facts = {
         "architecture": of_text(repr(module)),
         "train": data.train.digest(),
@@ -67,8 +67,8 @@ def trained(
     cache: Path,
     progress: Progress = lambda *_: None,
 ) -> Subject:
-    """The subject of that seed: from the cache, or trained now on `dataset.train` (fault included)
-    and put there.
+    """Returns the subject of that seed: from the cache, or trained now on `dataset.train` (fault
+    included) and put there.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

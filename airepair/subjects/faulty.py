@@ -84,8 +84,8 @@ def faulty(
 
 
 def in_environment(subject: Subject, fault: Fault) -> Subject:
-    """A network that was trained elsewhere, on the clean images of its data set, as it works in the
-    fault's environment. It has no clean twin.
+    """Returns a network that was trained elsewhere, on the clean images of its data set, as it
+    works in the fault's environment. It has no clean twin.
     """
     fault = dataclasses.replace(fault, seed=subject.dataset.seed)
     spoiled, others = parts(fault, subject.dataset)
@@ -131,8 +131,8 @@ def _twin_train(fault: Fault, train: Split) -> Split:
 
 
 def parts(fault: Fault, clean: Dataset) -> tuple[Tensor | Split, Tensor | Split]:
-    """The test inputs that the fault spoils and the others: booleans over the subject's test split,
-    or inputs of their own.
+    """Returns the test inputs that the fault spoils and the others: booleans over the subject's
+    test split, or inputs of their own.
     """
     every = torch.ones(len(clean.test), dtype=torch.bool)
     if fault.environment:

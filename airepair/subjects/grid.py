@@ -42,8 +42,8 @@ def load(
     cache: Path,
     progress: Progress = lambda *_: None,
 ) -> Subject:
-    """The grid's subject: trained by the data set's recipe, at the size that the profile states. The
-    seed draws its splits and its fault.
+    """Returns the grid's subject: trained by the data set's recipe, at the size that the profile
+    states. The seed draws its splits and its fault.
 
     `digits+fog3` is digits where the subject meets fog, `cnn+imbalanced` a network with a fault
     (airepair/faults), `cnn+clean` a healthy one: the clean twin of the others, from the same place
@@ -112,7 +112,7 @@ def divided(dataset: str, seed: int, profile: str, device: torch.device) -> Data
 
 
 def spoil(dataset: Dataset, training: Training, seed: int) -> Dataset:
-    """The data set as a subject of that seed sees it in training: with its fault."""
+    """Returns the data set as a subject of that seed sees it in training: with its fault."""
     if training.fault is None:
         return dataset
     fault = FAULTS.get(training.fault)(**dict(training.fault_options), seed=seed)
@@ -140,7 +140,7 @@ def reduce(dataset: Dataset, images: dict[str, int]) -> Dataset:
 
 
 def on_device(dataset: Dataset, device: torch.device) -> Dataset:
-    """Every split on the device, each in one transfer."""
+    """Returns every split on the device, each in one transfer."""
     moved: dict[str, Any] = {
         n: getattr(dataset, n).to(device) for n in ("train", "repair", "validation", "test")
     }

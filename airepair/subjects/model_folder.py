@@ -81,7 +81,7 @@ def training_facts(
 
 
 def read_trained(folder: Path, facts: Mapping[str, Any]) -> TrainedModel | None:
-    """The model that the same training left in the folder; None if there is none.
+    """Returns the model that the same training left in the folder; None if there is none.
 
     UsageError if the model is another training's: it is never overwritten.
     """

@@ -21,7 +21,9 @@ Arrays = Mapping[str, tuple[Any, Any]]
 
 
 def subject_of(module: nn.Module, data: str | Dataset | Arrays, seed: int, trained_on: str) -> Subject:
-    """The module with its data divided and on its device. UsageError for data that cannot be meant."""
+    """Returns the module with its data divided and on its device. UsageError for data that cannot
+    be meant.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     divided = _dataset(data, seed, trained_on)
     moved: dict[str, Any] = {name: getattr(divided, name).to(device) for name in PARTS}

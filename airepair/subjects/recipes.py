@@ -78,7 +78,8 @@ NARROW_EPOCHS: dict[str, int] = {"cifar10": CIFAR.recipe.epochs // 2}
 
 
 def training_of(dataset: str, model: str) -> Training:
-    """The training of a model on a data set; data sets without a line of their own get the grey ones' recipe.
+    """Returns the training of a model on a data set; data sets without a line of their own get the
+    grey ones' recipe.
 
     A fault behind the model's name (`cnn+imbalanced`) stands in the place of the data set's own,
     and `cnn+clean` has none. UsageError for a fault that is none of the training, and for an
@@ -120,5 +121,7 @@ def _with_fault(training: Training, text: str) -> Training:
 
 
 def without_fault(training: Training) -> Training:
-    """The same training, the clean twin's: without the fault that the data set's recipe may have."""
+    """Returns the same training, the clean twin's: without the fault that the data set's recipe may
+    have.
+    """
     return replace(training, fault=None, fault_options=())

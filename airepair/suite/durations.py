@@ -47,7 +47,7 @@ def store(folder: Path, seconds: Mapping[str, float]) -> None:
 
 
 def means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """The mean of each key's seconds, to the millisecond."""
+    """Returns the mean of each key's seconds, to the millisecond."""
     found: dict[str, list[float]] = {}
     for key, seconds in pairs:
         found.setdefault(key, []).append(seconds)

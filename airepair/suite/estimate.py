@@ -46,7 +46,9 @@ class Estimate:
 
 
 def estimate(config: pytest.Config, cases: Mapping[str, Case], cache: Path) -> Estimate:
-    """How long cells take, by node id; `cache` has what earlier runs took, and trained baselines."""
+    """Returns how long cells take, by node id; `cache` has what earlier runs took, and trained
+    baselines.
+    """
     own, others = stored(out_folder(config)), stored(cache)
     seconds, modelled, unknown = dict[str, float](), set[str](), set[str]()
     rough = Rough(config.stash[SELECTION].models)
@@ -86,7 +88,9 @@ class Rough:
     named: Collection[str]
 
     def seconds(self, case: Case, chosen: Profile) -> float | None:
-        """The profile's average; None if there is none, or if the network cannot be measured."""
+        """Returns the profile's average; None if there is none, or if the network cannot be
+        measured.
+        """
         dataset, architecture = case.dataset.partition("+")[0], case.model.partition("+")[0]
         average = chosen.seconds.get(dataset)
         if average is None or not any(fnmatchcase(architecture, p) for p in chosen.for_gpu):

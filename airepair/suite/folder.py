@@ -47,7 +47,9 @@ class RunFolder:
         self.tenancy.share()
 
     def recorded(self) -> dict[str, Record]:
-        """What this run (and those that share the folder) has filed so far: the last record of each key."""
+        """Returns what this run (and those that share the folder) has filed so far: the last record
+        of each key.
+        """
         found = since(self.stream, self.start)
         if self._removed():
             with suppress(OSError):

@@ -16,8 +16,8 @@ GIB = 2**30
 
 
 def visible() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without that variable
-    all that NVML counts.
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without that
+    variable all that NVML counts.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
@@ -27,8 +27,8 @@ def visible() -> list[str]:
 
 
 def chosen(words: str, found: Sequence[str]) -> list[str]:
-    """Those of `found` that `--gpus` names: "auto" all, "none" none, "0,2" the first and the third.
-    UsageError for another word.
+    """Returns those of `found` that `--gpus` names: "auto" all, "none" none, "0,2" the first and
+    the third. UsageError for another word.
     """
     if words in ("auto", "none"):
         return list(found) if words == "auto" else []
@@ -44,8 +44,8 @@ def chosen(words: str, found: Sequence[str]) -> list[str]:
 
 
 def busy(names: Sequence[str]) -> Iterator[str]:
-    """One line per GPU that others use at the moment: cells on it are slower than they need be, and
-    may find too little memory.
+    """Yields one line per GPU that others use at the moment: cells on it are slower than they need
+    be, and may find too little memory.
     """
     nvml = _nvml()
     for name in names if nvml else ():

@@ -56,7 +56,7 @@ TELLER = pytest.StashKey[Teller]()  # what this process says of its cell while i
 
 
 def option(config: pytest.Config, dest: str) -> Any:
-    """What the user gave for one of our options."""
+    """Returns what the user gave for one of our options."""
     return config.getoption(f"airepair_{dest}")
 
 
@@ -67,14 +67,16 @@ def out_folder(config: pytest.Config) -> Path:
 
 
 def profile_of(config: pytest.Config, dataset: str) -> str:
-    """The profile's name for a cell of that data set: the one that the user names, else the usual one."""
+    """Returns the profile's name for a cell of that data set: the one that the user names, else the
+    usual one.
+    """
     cuda = config.stash[SELECTION].profile.name == usual_profile("", cuda=True)
     return option(config, "profile") or usual_profile(dataset, cuda=cuda)
 
 
 def case_of(nodeid: str) -> Case | None:
-    """The case of a node id such as `benchmarks/test_repair.py::test_repair[digits-cnn-noop-s0]`;
-    None if it is no cell.
+    """Returns the case of a node id such as
+    `benchmarks/test_repair.py::test_repair[digits-cnn-noop-s0]`; None if it is no cell.
     """
     _, bracket, text = nodeid.partition("test_repair[")
     try:

@@ -19,7 +19,7 @@ from airepair.types import Method, Task
 
 
 class Violation(AssertionError):
-    """A method broke its contract: what is wanted, what was seen, what to do."""
+    """Says that a method broke its contract: what is wanted, what was seen, what to do."""
 
 
 def violated(rule: str, seen: str, do: str) -> NoReturn:
@@ -28,7 +28,7 @@ def violated(rule: str, seen: str, do: str) -> NoReturn:
 
 
 def where(error: Exception) -> str:
-    """The error on one line, with the file, line and function that it left."""
+    """Returns the error on one line, with the file, line and function that it left."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [
         f for f in frames if "site-packages" not in f.filename and "airepair/testing" not in f.filename
@@ -41,7 +41,7 @@ def where(error: Exception) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A method's class on the toy subject of one architecture; its two full repairs are run once
+    """Runs a method's class on the toy subject of one architecture; its two full repairs are run once
     and shared by the checks.
     """
 
@@ -51,17 +51,19 @@ class Bench:
 
     @cached_property
     def configured(self) -> Method:
-        """The method with its options."""
+        """Returns the method with its options."""
         return configure(self.method, self.options)
 
     @cached_property
     def task(self) -> Task:
-        """The toy task: about 40 failing inputs, a training set with wrong labels, an early checkpoint."""
+        """Returns the toy task: about 40 failing inputs, a training set with wrong labels, an early
+        checkpoint.
+        """
         return toy.task(self.architecture, seed=3)
 
     @cached_property
     def started(self) -> tuple[Trial | None, str]:
-        """The first repair, if there is one to look at, and otherwise what came instead."""
+        """Returns the first repair, if there is one to look at, and otherwise what came instead."""
         try:
             trial = attempt(self.configured, self.task)
         except Exception as error:
@@ -92,7 +94,7 @@ class Bench:
 
     @property
     def first(self) -> Trial:
-        """The repair that most checks look at; Violation if there is none."""
+        """Returns the repair that most checks look at; Violation if there is none."""
         trial, instead = self.started
         if trial is None:
             violated(
@@ -106,11 +108,11 @@ class Bench:
 
     @cached_property
     def second(self) -> Trial:
-        """The same again, with the global random generators somewhere else."""
+        """Returns the same again, with the global random generators somewhere else."""
         with other_global_seed(4711):
             return attempt(configure(self.method, self.options), self.task)
 
     @cached_property
     def reseeded(self) -> Trial:
-        """The repair under another seed."""
+        """Returns the repair under another seed."""
         return attempt(self.configured, replace(self.task, seed=self.task.seed + 1))

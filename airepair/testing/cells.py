@@ -26,7 +26,9 @@ def prepare(
     keep: Split | None = None,
     **spec: Any,
 ) -> PreparedCell:
-    """The cell, ready to run; `spec` holds further fields of its CellSpec (profile, pgd, origins)."""
+    """Returns the cell, ready to run; `spec` holds further fields of its CellSpec (profile, pgd,
+    origins).
+    """
     loaded = subject if isinstance(subject, Loaded) else Loaded(subject)
     stated: Mapping[str, Any] = {
         "profile": "none",
@@ -38,5 +40,5 @@ def prepare(
 
 
 def run(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener = Deaf()) -> Outcome:  # noqa: B008 (without state)
-    """The repair, and the exams after it."""
+    """Returns the repair, and the exams after it."""
     return outcome(ready, repair(ready, call, listener))

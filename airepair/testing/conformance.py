@@ -40,11 +40,11 @@ class MethodConformance:
 
     @pytest.fixture
     def bench(self, request: pytest.FixtureRequest) -> Bench:
-        """The method on one toy subject."""
+        """Returns the method's bench on one toy subject."""
         return bench_of(request.cls, request.param)
 
     def test_the_class_is_a_card(self) -> None:
-        """A frozen dataclass with name, category and paper, and a docstring."""
+        """The class is a frozen dataclass with name, category and paper, and a docstring."""
         holds(card.card, Bench(self.method, self.options))
 
     def test_options_are_documented_and_in_range(self) -> None:
@@ -74,13 +74,13 @@ class MethodConformance:
             )
 
     def test_it_returns_a_module(self, bench: Bench) -> None:
-        """A module on the task's device, or Unsupported with a reason; where this fails, the tests
-        below are skipped.
+        """`repair` returns a module on the task's device, or raises Unsupported with a reason;
+        where this fails, the tests below are skipped.
         """
         holds(contract.returns, bench)
 
     def test_it_keeps_the_interface(self, bench: Bench) -> None:
-        """Finite float logits, N x K, on the same device, for every batch size."""
+        """The logits are finite floats, N x K, on the same device, for every batch size."""
         repaired(bench)
         holds(contract.interface, bench)
 
@@ -157,8 +157,8 @@ class MethodConformance:
 
 @lru_cache(maxsize=8)
 def bench_of(suite: Any, architecture: Architecture) -> Bench:
-    """The bench that the tests of one suite share, so that its repairs run once, when the first
-    test asks for them.
+    """Returns the bench that the tests of one suite share, so that its repairs run once, when the
+    first test asks for them.
     """
     return Bench(suite.method, suite.options, architecture)
 

@@ -370,7 +370,7 @@ class Opaque(nn.Module):
         self.matrix = nn.Parameter(torch.randn(inputs, classes, generator=generator) / inputs**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of images."""
+        """Returns the logits of images."""
         return x.flatten(1) @ self.matrix
 
 
@@ -401,7 +401,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
 def check_method(
     method: type[Any], options: Mapping[str, Any] | None = None, architecture: toy.Architecture = "mlp"
 ) -> None:
-    """Every check of the contract on one architecture; an AssertionError lists all that was broken, up
+    """Runs every check of the contract on one architecture; an AssertionError lists all that was broken, up
     to a repair that gives no module.
 
     Unsupported if the method refuses this architecture: there would be nothing to check.

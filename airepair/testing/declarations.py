@@ -188,8 +188,8 @@ def _sound(trial: Trial) -> bool:
 
 
 def changes(*trials: Trial) -> list[float]:
-    """How far each repair moved the network (L2): over its parameters, or if one of them has others
-    now, over the logits of the validation images.
+    """Returns how far each repair moved the network (L2): over its parameters, or if one of them
+    has others now, over the logits of the validation images.
     """
     return [_of_weights(t) for t in trials] if all(map(_alike, trials)) else [_of_logits(t) for t in trials]
 

@@ -30,7 +30,7 @@ Architecture = Literal["mlp", "cnn", "plain"]
 
 
 def images(n: int, seed: int) -> Split:
-    """`n` clean labelled images in [0, 1]."""
+    """Returns `n` clean labelled images in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % len(CLASSES)
     x = 0.35 * torch.rand(n, 1, 8, 8, generator=generator)
@@ -42,13 +42,15 @@ def images(n: int, seed: int) -> Split:
 
 
 def swap_labels(y: Tensor, share: float, seed: int) -> Tensor:
-    """Labels with a share of classes 2 and 3 exchanged."""
+    """Returns the labels with a share of classes 2 and 3 exchanged."""
     flip = (torch.rand(len(y), generator=torch.Generator().manual_seed(seed)) < share) & (y >= 2)
     return torch.where(flip, 5 - y, y)
 
 
 def architecture(kind: Architecture) -> nn.Module:
-    """An untrained network: "mlp" and "cnn" have batch norm, "plain" is fully connected ReLU without it."""
+    """Returns an untrained network: "mlp" and "cnn" have batch norm, "plain" is fully connected
+    ReLU without it.
+    """
     if kind == "plain":
         return nn.Sequential(
             nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4)
@@ -68,7 +70,9 @@ def architecture(kind: Architecture) -> nn.Module:
 
 
 def dataset() -> Dataset:
-    """The toy data set: 160 train (labels partly swapped), 120 repair, 80 validation, 120 test images."""
+    """Returns the toy data set: 160 train (labels partly swapped), 120 repair, 80 validation, 120
+    test images.
+    """
     train = images(160, 1)
     return Dataset(
         name="toy",
@@ -84,7 +88,7 @@ def dataset() -> Dataset:
 
 
 def subject(kind: Architecture = "mlp", seed: int = 0) -> Subject:
-    """The toy network trained on the toy data, with its early checkpoint."""
+    """Returns the toy network trained on the toy data, with its early checkpoint."""
     data = dataset()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

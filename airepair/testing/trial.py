@@ -27,9 +27,9 @@ from airepair.types import Meter, Method, Split, Task
 
 @dataclass(eq=False)
 class Diary:
-    """What a repair reported: (phase, step, steps, loss) of each progress call, the kept modules, the
-    notes; and what was seen of it: its gradient calls, and the seeds from which generators of its
-    own started.
+    """Collects what a repair reported: (phase, step, steps, loss) of each progress call, the kept
+    modules, the notes; and what was seen of it: its gradient calls, and the seeds from which
+    generators of its own started.
     """
 
     progress: list[tuple[str, int, int, float]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Diary:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A finished repair. `module` is None where the method refused, and `refusal` then says why.
+    """Holds a finished repair. `module` is None where the method refused, and `refusal` then says why.
 
     `logits` are those of the validation images (N x K); `changed` names the inputs of the task that
     are not what they were; `generators` names the global random generators that the method drew
@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def logits(self) -> Tensor:
-        """Logits of the repaired module in evaluation mode on the validation images."""
+        """Returns the logits of the repaired module in evaluation mode on the validation images."""
         return answers(self.module, self.task.validation.images())
 
 
@@ -181,7 +181,7 @@ def noting_seeds(diary: Diary, module: str) -> Iterator[None]:
 
 
 def digests_of(task: Task) -> dict[str, str]:
-    """A digest of every input of the task that a method must leave alone."""
+    """Returns a digest of every input of the task that a method must leave alone."""
     found = {
         name: digest(getattr(task, name))
         for name in ("train", "failing", "passing", "validation", "pool", "unlabelled")
@@ -191,7 +191,9 @@ def digests_of(task: Task) -> dict[str, str]:
 
 
 def digest(value: Split | Tensor | nn.Module | list[str] | None) -> str:
-    """A digest of values, types and shapes; a module's covers parameters, buffers and training modes."""
+    """Returns a digest of values, types and shapes; a module's covers parameters, buffers and
+    training modes.
+    """
     if isinstance(value, Split):
         parts: Mapping[str, Any] = {"x": value.x, "y": value.y}
     elif isinstance(value, nn.Module):
@@ -208,7 +210,7 @@ def _bytes(part: Any) -> bytes:
 
 
 def global_states() -> dict[str, str]:
-    """A digest of each global random generator's state, by the name of its library."""
+    """Returns a digest of each global random generator's state, by the name of its library."""
     legacy = numpy.random.get_state()  # noqa: NPY002 - the legacy global generator is what is being watched
     states = {"torch": torch.get_rng_state().tolist(), "numpy": legacy, "random": random.getstate()}
     return {name: of_parts([pickle.dumps(state)]) for name, state in states.items()}
@@ -216,7 +218,7 @@ def global_states() -> dict[str, str]:
 
 @contextmanager
 def other_global_seed(seed: int) -> Iterator[None]:
-    """Global generators at another seed; their states come back at the end."""
+    """Puts the global generators at another seed; their states come back at the end."""
     legacy = numpy.random.get_state()  # noqa: NPY002 - the legacy global generator is what is being moved
     states = torch.get_rng_state(), random.getstate()
     torch.manual_seed(seed)
@@ -231,5 +233,5 @@ def other_global_seed(seed: int) -> Iterator[None]:
 
 
 def in_bytes(split: Split) -> Split:
-    """The split with its images as uint8 in 0..255, as most data sets hold them."""
+    """Returns the split with its images as uint8 in 0..255, as most data sets hold them."""
     return Split((split.images() * 255).round().to(torch.uint8), split.y)

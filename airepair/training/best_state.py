@@ -63,13 +63,13 @@ cross_entropy = CrossEntropy()
 
 
 def snapshot(module: nn.Module) -> State:
-    """A copy of all parameters and buffers."""
+    """Returns a copy of all parameters and buffers."""
     return {k: v.detach().clone() for k, v in module.state_dict().items()}
 
 
 def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that require a gradient; `fused`: one kernel for all
-    tensors, as always on CUDA, for Adam and for networks in channels_last
+    """Returns the recipe's optimiser over the parameters that require a gradient; `fused`: one
+    kernel for all tensors, as always on CUDA, for Adam and for networks in channels_last
     (airepair/host/arithmetic/precision.py).
 
     The other forms of Adam on the CPU take a square root whose last bit depends on the processor
@@ -89,7 +89,7 @@ def optimizer_of(module: nn.Module, recipe: Recipe, fused: bool = False) -> torc
 
 
 def rate(recipe: Recipe, done: float) -> float:
-    """The learning rate when the share `done` of all steps is behind."""
+    """Returns the learning rate when the share `done` of all steps is behind."""
     if recipe.schedule == "step":
         return recipe.lr * (0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0)
     if recipe.schedule == "onecycle":
@@ -129,12 +129,12 @@ class Choice:
         return (accuracy, minus_loss), found
 
     def standing(self, module: nn.Module) -> tuple[float, float]:
-        """The same without the exam."""
+        """Returns the same without the exam."""
         return self.exam(module)[0]
 
 
 def choice_of(task: Task) -> Choice:
-    """What a method that chooses among states chooses by."""
+    """Returns what a method that chooses among states chooses by."""
     return Choice(task.validation, task.held_out)
 
 

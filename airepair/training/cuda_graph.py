@@ -24,8 +24,8 @@ Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 
 def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The work as a CUDA graph: recorded here without being executed, executed by each call of what
-    is returned.
+    """Returns the work as a CUDA graph: recorded here without being executed, executed by each call
+    of what is returned.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -83,7 +83,8 @@ class Recorded:
 
 
 def aside(work: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """The work on a side stream, in order with the current one: what recording wants of the calls before it.
+    """Returns the work on a side stream, in order with the current one: what recording wants of the
+    calls before it.
 
     Elsewhere than on CUDA, plainly.
     """

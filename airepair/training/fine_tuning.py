@@ -43,7 +43,7 @@ class FineTuning:
     weight_decay: float
 
     def recipe(self, task: Task, data: Split) -> Recipe:
-        """The whole training as a recipe; its learning rate may still have to be chosen."""
+        """Returns the whole training as a recipe; its learning rate may still have to be chosen."""
         size, epochs = min(self.batch_size, max(2, len(data))), self.passes(task, len(data))
         recipe = Recipe(
             lr=self.lr or 0.0,
@@ -83,7 +83,7 @@ class FineTuning:
 
 
 def taught(task: Task) -> Split:
-    """All images of the task with what is learned from them.
+    """Returns all images of the task with what is learned from them.
 
     Train, pool and failing with their labels; the training images once more under the environment;
     passing images with the subject's own answers, which are to stay; unlabelled ones with its own
@@ -101,15 +101,17 @@ def taught(task: Task) -> Split:
 
 
 def fresh(task: Task) -> Tensor:
-    """The unlabelled images (N x C x H x W) that are, bit for bit, no failing and no passing ones."""
+    """Returns the unlabelled images (N x C x H x W) that are, bit for bit, no failing and no
+    passing ones.
+    """
     seen = {x.numpy().tobytes() for part in (task.failing, task.passing) for x in part.images().cpu()}
     keep = torch.tensor([x.numpy().tobytes() not in seen for x in task.unlabelled.cpu()], dtype=torch.bool)
     return task.unlabelled[keep.to(task.device)]
 
 
 def apart(task: Task) -> bool:
-    """Whether the images that choose the learning rate are counted apart: for the control of a column.
-    As a step of a combination it trains on all of them.
+    """Returns whether the images that choose the learning rate are counted apart: for the control
+    of a column. As a step of a combination it trains on all of them.
     """
     return task.column_budget is not None
 
@@ -127,8 +129,8 @@ def trial_images(n: int, epochs: int) -> int:
 
 
 def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Recipe:
-    """The recipe with its learning rate: the given one, or that of RATES whose training on an eighth
-    of the budget is best on validation.
+    """Returns the recipe with its learning rate: the given one, or that of RATES whose training on
+    an eighth of the budget is best on validation.
 
     Ties go to the lower loss, then to the lower rate.
     """

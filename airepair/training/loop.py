@@ -113,8 +113,8 @@ def mean(losses: Sequence[tuple[Tensor, int]]) -> float:
 
 
 def split(order: Tensor, size: int) -> list[Tensor]:
-    """The order (N, or K x N) as batches of `size`; a last batch of one image is dropped (batch norm),
-    unless there is no other.
+    """Returns the order (N, or K x N) as batches of `size`; a last batch of one image is dropped
+    (batch norm), unless there is no other.
     """
     return [part for part in order.split(size, dim=-1) if part.shape[-1] > 1 or order.shape[-1] == 1]
 

@@ -27,8 +27,8 @@ from airepair.types import Meter, Split, Transform, meters_of
 
 
 def recordable(module: nn.Module) -> bool:
-    """Whether nothing but the harness's meter listens to the module: a hook runs once when a step
-    is recorded, and never in a replay.
+    """Returns whether nothing but the harness's meter listens to the module: a hook runs once when
+    a step is recorded, and never in a replay.
     """
     return all(
         isinstance(hook, Meter)
@@ -177,12 +177,12 @@ def _laid_out(module: nn.Module, optimizer: torch.optim.Optimizer, layout: torch
 
 
 def none(x: Tensor, generator: torch.Generator) -> Tensor:
-    """The images as they are."""
+    """Returns the images as they are."""
     return x
 
 
 def shift(x: Tensor, generator: torch.Generator, pad: int | None = None) -> Tensor:
-    """Each image moved by up to `pad` pixels (an eighth of its height by default) in each
+    """Returns each image moved by up to `pad` pixels (an eighth of its height by default) in each
     direction, zeros moving in.
     """
     n, c, h, w = x.shape
@@ -208,5 +208,5 @@ AUGMENTATIONS: dict[str, Transform] = {"none": none, "shift": shift, "crop+flip"
 
 
 def augmentation(name: str) -> Transform:
-    """The augmentation of a recipe's `augment`."""
+    """Returns the augmentation of a recipe's `augment`."""
     return AUGMENTATIONS[choose("augmentation", name, list(AUGMENTATIONS))]

@@ -20,6 +20,7 @@ from torch import nn
 
 from airepair.cli.main import main
 from airepair.cli.repair import arguments as command
+from airepair.cli.repair import config
 from airepair.cli.repair.folder import make
 from airepair.cli.repair.method_options import given_options, words_of
 from airepair.cli.repair.progress import Lines, Live
@@ -466,6 +467,37 @@ def test_an_interrupt_keeps_what_is_finished(
     assert "interrupted" in (out / "log.txt").read_text()
 
 
+def test_a_plug_in_that_kills_its_process_costs_its_own_cell(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record names the signal and has the scores before; the method behind it is run, and
+    --isolate gives a built-in method the same scores.
+    """
+    out, words = base.parent / "killed", ["repair", "--pretrained", str(base), "--dataset", "digits"]
+    methods = ["--method", "tests.suicidal:Suicidal", "finetune", "--set", "finetune.epochs=2"]
+    assert main([*words, *methods, "--out", str(out)]) == 1
+    dead, alive = read([out])[0]
+    assert (dead.status, dead.reason, alive.status) == ("crashed", "killed by SIGKILL", "repaired")
+    assert dead.before["accuracy"] == alive.before["accuracy"]
+    assert "crashed: killed by SIGKILL" in capsys.readouterr().err
+    own, methods = base.parent / "own", ["--method", *methods[2:]]
+    assert main([*words, "--isolate", *methods, "--out", str(own)]) == 0
+    assert read([own])[0][0].after == alive.after
+    assert {p.name for p in (own / "models").iterdir()} == {p.name for p in (out / "models").iterdir()}
+
+
+@pytest.mark.parametrize("word", ["--isolate", "--no-isolate"])
+def test_the_configuration_keeps_where_cells_run(word: str, tmp_path: Path) -> None:
+    """Also that none is to run in a process of its own, and what the command line says counts first."""
+    file = tmp_path / "config.toml"
+    file.write_text(config.text_of(command_line(word, "--isolate-memory", "2"), {}, {}))
+    again, other = command_line(), command_line("--no-isolate", "--isolate-memory", "3")
+    for args in (again, other):
+        config.apply(args, file)
+    assert (again.isolate, again.isolate_memory) == (word == "--isolate", 2)
+    assert (other.isolate, other.isolate_memory) == (False, 3)
+
+
 def command_line(*words: str) -> argparse.Namespace:
     """The words as the command gets them."""
     parser = argparse.ArgumentParser()
@@ -531,6 +563,10 @@ BAD = {
     "device": (
         ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--device", "tpu9"],
         "--device 'tpu9'",
+    ),
+    "no memory": (
+        ["--method", "noop", "--dataset", "digits", "--net_arch", "fc", "--isolate-memory", "0"],
+        "--isolate-memory 0 is out of range; accepted: a number above 0",
     ),
     "no logs": (["--input_logs", "nowhere"], "nowhere does not exist"),
     "no configuration": (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from airepair.case import Case
 from airepair.cli.tuning.trial import Bench, try_out
+from airepair.engines.command import Cells
 from airepair.records import Record, read
 from airepair.runner.loading import Loader
 from airepair.runner.run import run_cell
@@ -55,7 +56,8 @@ def door(
         return run_cell(spec, cache=cache, load=loader).record
 
     def trial(method: str, options: dict[str, int]) -> Record:
-        bench = Bench("digits", "fc", (0,), Shared(splits="validation"), loader)
+        here = Cells(cache, isolate=False)
+        bench = Bench("digits", "fc", (0,), Shared(splits="validation"), loader, here)
         return try_out(bench, method, 1, options, out, {}).records[0]
 
     return ("test", straight) if request.param == "run_cell" else ("validation", trial)

@@ -15,6 +15,7 @@ import pytest
 from airepair.case import Case
 from airepair.cli.main import main
 from airepair.cli.tuning.trial import Bench, try_out
+from airepair.engines.command import Cells
 from airepair.records import Record, read
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loader
@@ -111,7 +112,7 @@ def test_a_spec_survives_its_way_through_json(direct: Record, cache: Path) -> No
 
 def test_tune_examines_validation_alone(direct: Record, cache: Path, tmp_path: Path) -> None:
     """The same repair, bit for bit, and no number of a test image in its record."""
-    bench = Bench("digits", "fc", (0,), Shared(splits="validation"), Loader(cache))
+    bench = Bench("digits", "fc", (0,), Shared(splits="validation"), Loader(cache), Cells(cache))
     (record,) = try_out(bench, "finetune", 0, {}, tmp_path, {}).records
     assert record.subject["repaired_weights"] == direct.subject["repaired_weights"]
     assert record.provenance["examined"] == "validation"

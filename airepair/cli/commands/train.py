@@ -77,7 +77,7 @@ def _recipe_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def schedule_of(args: argparse.Namespace, training: Training) -> Schedule:
-    """The recipe with what was given in its place; UsageError for a value out of range."""
+    """Returns the recipe with what was given in its place; UsageError for a value out of range."""
     given = _recipe_options(args)
     for name, value in (given | {"threads": args.threads, "until-accuracy": args.until_accuracy}).items():
         if value is not None and (not value > 0 or value == float("inf")):

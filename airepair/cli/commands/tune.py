@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from airepair.cli.tuning.study import Trials
 from airepair.cli.tuning.table import merged, read_rows, write_rows
 from airepair.cli.tuning.trial import Bench, default_images, on, try_out
 from airepair.data import DATASETS, registered_name
+from airepair.engines.command import Cells
+from airepair.engines.isolation import limits_of
 from airepair.errors import UsageError, choose
 from airepair.host.arithmetic.canary import arithmetic
 from airepair.methods import METHODS
@@ -38,16 +41,18 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name} {value} is out of range; accepted: above 0")
     if args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out {args.out} is a file; accepted: a folder, new or of an earlier tuning")
+    limits = limits_of(args.isolate_memory, args.isolate_gpu_memory, args.isolate_output)
     methods = _methods(args.method, args.open)
     spaces = {m: space_of(m, args.open) for m in methods}
     require_optuna()
     if args.remark:
         print(args.remark)
     found: dict[str, dict[str, Any] | None] = {}
-    for dataset, model in places:
-        bench = _bench(args, dataset, model, seeds)
-        for method in methods:
-            found[f"{dataset}-{model}-{method}"] = _tune(args, bench, method, spaces[method])
+    with closing(Cells(cache(), args.isolate, limits)) as cells:
+        for dataset, model in places:
+            bench = _bench(args, dataset, model, seeds, cells)
+            for method in methods:
+                found[f"{dataset}-{model}-{method}"] = _tune(args, bench, method, spaces[method])
     return _finish(args, [r for r in found.values() if r], [name for name, r in found.items() if r is None])
 
 
@@ -78,13 +83,13 @@ def _methods(text: str, only_open: bool) -> list[str]:
     return found
 
 
-def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...]) -> Bench:
+def _bench(args: argparse.Namespace, dataset: str, model: str, seeds: tuple[int, ...], cells: Cells) -> Bench:
     if args.profile:
         profile(args.profile)
     shared = Shared(
         device=str(device_of(args.device)), profile=args.profile, seconds=args.seconds, splits="validation"
     )
-    bench = Bench(dataset, model, seeds, shared, Loader(cache(), most=len(seeds)))
+    bench = Bench(dataset, model, seeds, shared, Loader(cache(), most=len(seeds)), cells)
     return replace(bench, shared=replace(shared, images=args.images or default_images(bench)))
 
 

@@ -34,7 +34,9 @@ JOINED = ("--additional_param", "--additional-param")
 
 
 def words(given: Sequence[str]) -> list[str]:
-    """The words with `--additional_param --lr=0.01` as one: argparse would take its value for an option."""
+    """Returns the words with `--additional_param --lr=0.01` as one: argparse would take its value
+    for an option.
+    """
     found: list[str] = []
     for word in given:
         if found and found[-1] in JOINED:

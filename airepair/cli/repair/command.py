@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 
 from airepair.case import seeds_of, split_variant
 from airepair.cli.repair import folder
@@ -11,10 +12,11 @@ from airepair.cli.repair.config import text_of
 from airepair.cli.repair.folder import RUNS, RunFolder, make
 from airepair.cli.repair.logs import print_results, width
 from airepair.cli.repair.progress import showing
-from airepair.cli.repair.request import methods_of, shared_of, targets_of, wish_of
+from airepair.cli.repair.request import cells_of, methods_of, shared_of, targets_of, wish_of
 from airepair.cli.repair.run import Run, Wish, chosen_for, methods_for, untuned
 from airepair.cli.repair.targets import Target, expected
 from airepair.cli.repair.testonly import confusion_lines, examined, scores_table
+from airepair.engines.command import Cells
 from airepair.methods import build
 from airepair.report.text import terminal
 from airepair.runner.prepared import options_of
@@ -30,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     targets = targets_of(args)
     if args.testonly:
         return _test(args, targets, shared)
-    return _repair(args, wish_of(args, methods, shared, args.fixed), targets)
+    with closing(cells_of(args)) as cells:
+        return _repair(args, wish_of(args, methods, shared, args.fixed), targets, cells)
 
 
-def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
+def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target], engine: Cells) -> int:
     early: list[str] = []
     made: list[RunFolder] = []
 
@@ -51,7 +54,7 @@ def _repair(args: argparse.Namespace, wish: Wish, targets: list[Target]) -> int:
         return folder
 
     show = showing(log)
-    state = Run(wish, open_folder, show)
+    state = Run(wish, open_folder, show, engine)
     cells = sum(len(t.seeds or wish.seeds) * len(methods_for(wish, t)) for t in targets)
     if args.all:
         time_text = expected(wish.methods, cells, args.out.parent if args.out else RUNS)

@@ -51,13 +51,18 @@ def text_of(args: argparse.Namespace, cells: Mapping[str, Chosen], facts: Mappin
     values = {
         key: _value(absolute(value) if KEPT[key].config == "path" else value)
         for key, value in given.items()
-        if value not in (None, False, [])
+        if _says(key, value)
     }
     values["options"] = {
         method: {k: _value(v) for k, v in chosen.options.items()} for method, chosen in cells.items()
     }
     values["origins"] = {method: dict(chosen.origins) for method, chosen in cells.items() if chosen.origins}
     return "\n".join(lines) + "\n" + tomli_w.dumps({k: v for k, v in values.items() if v != {}})
+
+
+def _says(key: str, value: Any) -> bool:
+    """Whether the command line says something: `--no-isolate` does, a flag that is not there does not."""
+    return value not in (None, []) and (value is not False or KEPT[key].action is not None)
 
 
 def _value(value: Any) -> Any:
@@ -94,6 +99,6 @@ def apply(args: argparse.Namespace, path: Path) -> dict[str, Chosen]:
     checked(found, Config, str(path))
     options, origins = found.pop("options", {}), found.pop("origins", {})
     for key, value in found.items():
-        if getattr(args, key) in (None, False, []):
+        if not _says(key, getattr(args, key)):
             setattr(args, key, Path(value) if key == "models" else value)
     return {method: Chosen(values, origins.get(method, {})) for method, values in options.items()}

@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def models(self) -> Path:
-        """Where the repaired models go."""
+        """Returns where the repaired models go."""
         return self.path / "models"
 
     def log(self, text: str) -> None:

@@ -127,7 +127,7 @@ class Live:
 
 
 def showing(log: Callable[[str], None]) -> Show:
-    """The display that fits standard error; `log` also gets the lines that stay."""
+    """Returns the display that fits standard error; `log` also gets the lines that stay."""
     if sys.stderr.isatty():
         return Live(log)
 

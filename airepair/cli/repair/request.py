@@ -15,6 +15,8 @@ from airepair.cli.repair.method_options import given_options
 from airepair.cli.repair.run import Wish
 from airepair.cli.repair.targets import Target, dataset_in, every_model, grid_model
 from airepair.data import DATASETS, registered_name
+from airepair.engines.command import Cells
+from airepair.engines.isolation import limits_of
 from airepair.errors import UsageError, choose
 from airepair.methods import METHODS
 from airepair.paths import cache
@@ -97,6 +99,12 @@ def targets_of(args: argparse.Namespace) -> list[Target]:
     if args.profile == "none":
         raise UsageError("--profile none is for --pretrained; accepted: paper, for the whole data set")
     return [Target(args.dataset, grid_model(args.net_arch, args.depth))]
+
+
+def cells_of(args: argparse.Namespace) -> Cells:
+    """Where the cells run, and with which limits."""
+    limits = limits_of(args.isolate_memory, args.isolate_gpu_memory, args.isolate_output)
+    return Cells(cache(), args.isolate, limits)
 
 
 def wish_of(

@@ -9,6 +9,7 @@ from airepair.case import TUNED, Case, split_variant, with_variant
 from airepair.cli.repair.folder import RunFolder
 from airepair.cli.repair.progress import Show
 from airepair.cli.repair.targets import Target, skipped
+from airepair.engines.command import Cells
 from airepair.errors import AirepairError
 from airepair.host.atomic import write_atomically
 from airepair.methods import build
@@ -16,12 +17,11 @@ from airepair.paths import cache
 from airepair.records import Record
 from airepair.report.facts import wrecked
 from airepair.report.recommend import has_own_failing
-from airepair.runner.cell import CellSpec, Deaf
+from airepair.runner.cell import CellResult, CellSpec, Deaf
 from airepair.runner.loading import Loaded, Loader
 from airepair.runner.outcome import UNCHANGED
-from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec, chosen_options
-from airepair.runner.storage import file_before, file_result
+from airepair.runner.storage import file_before, file_result, scores_before
 from airepair.settings import Chosen, is_tuned
 from airepair.types import Subject
 
@@ -94,6 +94,7 @@ class Run:
     wish: Wish
     open_folder: Callable[[], RunFolder]
     show: Show
+    cells: Cells
     records: list[Record] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -136,7 +137,7 @@ class Run:
             self.loaded = loaded
             self._say(loaded.subject, spec)
         self.show.begin(str(spec.case), number, total)
-        result = run_cell(spec, cache=loader.cache, events=_Listening(self, spec), load=lambda _: loaded)
+        result, lines = self._run(spec, loaded)
         folder = self._opened()
         file_result(folder.path, result, "none")
         for name, content in result.models.items():
@@ -144,13 +145,21 @@ class Run:
         self.records.append(result.record)
         self.files += result.lines
         self.show.say(result_line(result.record))
-        for line in (*result.files["log.txt"].decode().splitlines()[1:-1], *result.lines):
+        for line in (*lines, *result.lines):
             folder.log(f"  {line}")
         folder.write_report(self.records, [*self.files, *self.left_out])
         if result.lost:
             raise AirepairError(
                 f"{result.record.key}: {result.record.reason}; no other cell can run in this process"
             )
+
+    def _run(self, spec: CellSpec, loaded: Loaded) -> tuple[CellResult, Sequence[str]]:
+        """How the cell ended, and what the run's log gets of it."""
+        end = self.cells.run(spec, lambda _: loaded, _Listening(self, spec))
+        if isinstance(end, CellResult):
+            return end, end.files["log.txt"].decode().splitlines()[1:-1]
+        result = end.result(spec.case, scores_before(self._opened().path, spec.case))
+        return result, result.record.notes
 
     def _say(self, subject: Subject, spec: CellSpec) -> None:
         sizes = ", ".join(

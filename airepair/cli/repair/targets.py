@@ -46,26 +46,26 @@ class Target:
 
     @cached_property
     def architecture(self) -> str:
-        """The model whose rows in the tables of settings apply: a file's architecture if it is
-        known, else the name in cases.
+        """Returns the model whose rows in the tables of settings apply: a file's architecture if it
+        is known, else the name in cases.
         """
         return (architecture_of(self.brought) if self.brought else None) or self.model
 
     @property
     def data(self) -> str:
-        """The data set's name in cases: its own short one for a user's files."""
+        """Returns the data set's name in cases: its own short one for a user's files."""
         return short_name(self.dataset)
 
 
 def dataset_in(path: Path) -> str | None:
-    """The data set that a torch file of ours names, if it is a registered one."""
+    """Returns the data set that a torch file of ours names, if it is a registered one."""
     data = _facts_in(path).get("data")
     return data if data in DATASETS.names() else None
 
 
 def architecture_of(brought: ModelSource, *, read: bool = True) -> str | None:
-    """A file's architecture by its registered name, from `--net_arch` or, with `read`, from a torch
-    file of ours; None if neither names one.
+    """Returns a file's architecture by its registered name, from `--net_arch` or, with `read`, from
+    a torch file of ours; None if neither names one.
     """
     if (
         brought.net_arch
@@ -103,7 +103,8 @@ def grid_model(net_arch: str, depth: int | None) -> str:
 
 
 def every_model(folder: Path | None, dataset: str | None, asked: ModelSource, cache: Path) -> list[Target]:
-    """Every model file in `folder`, or every trained baseline in the cache, of that data set if one is named.
+    """Returns every model file in `folder`, or every trained baseline in the cache, of that data
+    set if one is named.
 
     UsageError if there is none.
     """
@@ -148,7 +149,7 @@ def _baselines(cache: Path, dataset: str | None) -> Iterator[Target]:
 
 
 def skipped(target: Target, error: AirepairError) -> str:
-    """The line for a model of `--all` that cannot be loaded."""
+    """Returns the line for a model of `--all` that cannot be loaded."""
     return f"left out: {target.name}: {one_line(error)}"
 
 

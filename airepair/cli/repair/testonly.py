@@ -52,7 +52,7 @@ class Showing(Deaf):
 
 
 def examined(target: Target, seed: int, shared: Shared, show: Show) -> CellResult:
-    """The subject's exams.
+    """Returns the subject's exams.
 
     A file that a repair here wrote is asked about the same pair of classes as its record.
     """
@@ -63,7 +63,7 @@ def examined(target: Target, seed: int, shared: Shared, show: Show) -> CellResul
 
 
 def scores_table(results: Sequence[CellResult]) -> Table:
-    """A row per metric, a column per model."""
+    """Returns a row per metric, a column per model."""
     records = [r.record for r in results]
     names = [n for n in OF_ONE if any(n in r.before for r in records)]
     rows = tuple(

@@ -24,8 +24,8 @@ def require_optuna() -> None:
 
 
 def space_of(method: str, only_open: bool = False) -> dict[str, Option]:
-    """The method's options that have a range to search, by name; `only_open`: of these, those for
-    which no publication states a value.
+    """Returns the method's options that have a range to search, by name; `only_open`: of these,
+    those for which no publication states a value.
 
     UsageError if there is none.
     """
@@ -88,8 +88,8 @@ def distributions(options: Mapping[str, Option]) -> dict[str, BaseDistribution]:
 
 
 def nearest(value: Any, option: Option) -> Any:
-    """The point of the range that is nearest to a default: itself where it lies inside; the middle
-    where the default is decided at run time.
+    """Returns the point of the range that is nearest to a default: itself where it lies inside; the
+    middle where the default is decided at run time.
     """
     space = option.tune or Space()
     if space.choices:

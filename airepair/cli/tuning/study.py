@@ -115,7 +115,7 @@ class Trials:
             self.study.set_user_attr("facts", facts)  # more trials of the same kind
 
     def claim(self) -> Claim | None:
-        """The next trial for this process; None when all are taken."""
+        """Returns the next trial for this process; None when all are taken."""
         with self.lock:
             trials = self.study.get_trials(deepcopy=False)
             for old in trials:
@@ -139,12 +139,12 @@ class Trials:
             )
 
     def finished(self) -> Sequence[FrozenTrial]:
-        """The trials that are over, by number."""
+        """Returns the trials that are over, by number."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     def best(self) -> FrozenTrial | None:
-        """The trial with the best validation accuracy, the earlier of two equal ones (so the
-        defaults win a tie); None where all failed.
+        """Returns the trial with the best validation accuracy, the earlier of two equal ones (so
+        the defaults win a tie); None where all failed.
         """
         ran = [t for t in self.finished() if t.value is not None]
         return max(ran, key=lambda t: (t.value, -t.number), default=None)

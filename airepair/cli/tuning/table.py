@@ -22,12 +22,12 @@ KEY = ("dataset", "model", "method", "profile")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table; none if there is no file."""
+    """Returns the rows of a table; none if there is no file."""
     return list(read_table(path).get("setting", [])) if path.exists() else []
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """The old rows with the new ones in their places, sorted."""
+    """Returns the old rows with the new ones in their places, sorted."""
     rows = {tuple(str(row.get(k, "*")) for k in KEY): row for row in (*old, *new)}
     return [rows[key] for key in sorted(rows)]
 

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from airepair.case import Case, with_variant
+from airepair.engines.command import Cells
 from airepair.records import Record, append
-from airepair.runner.cell import CellSpec
+from airepair.runner.cell import CellResult, CellSpec
 from airepair.runner.events import Events
 from airepair.runner.loading import Loader
 from airepair.runner.prepared import prepare
 from airepair.runner.provenance import device_name
 from airepair.runner.repair import task_of
-from airepair.runner.run import run_cell
 from airepair.runner.specify import Shared, cell_spec, chosen_options
 from airepair.settings import Chosen
 from airepair.types import Limit
@@ -39,6 +39,7 @@ class Bench:
     seeds: tuple[int, ...]
     shared: Shared
     loader: Loader
+    cells: Cells
 
     @property
     def profile(self) -> str:
@@ -71,7 +72,8 @@ def try_out(
     records: list[Record] = []
     for seed in bench.seeds:
         spec = bench.spec(method, number, options, seed)
-        record = run_cell(spec, cache=bench.loader.cache, load=bench.loader).record
+        end = bench.cells.run(spec, bench.loader)
+        record = end.record if isinstance(end, CellResult) else end.record(spec.case)
         about = {"trial": number, "tuned": dict(options), **facts}
         record = dataclasses.replace(record, provenance={**record.provenance, "tuning": about})
         append(out / TRIALS, record)

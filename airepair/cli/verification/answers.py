@@ -20,7 +20,7 @@ Right = NDArray[np.bool_]
 
 
 def contradictions(record: Record, folder: Path) -> Iterator[str]:
-    """What the record and its files contradict in each other, a sentence each."""
+    """Yields what the record and its files contradict in each other, a sentence each."""
     answers = {name: unpack(text) for name, text in record.right.items() if name != "tested"}
     yield from _scores(record, answers.get("before"), answers.get("after"), "its right answers")
     n = record.provenance.get("n", {}).get("test")

@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def entry_of(folder: Path) -> Entry:
-    """The folder's entry.toml; UsageError if it is not there or malformed."""
+    """Returns the folder's entry.toml; UsageError if it is not there or malformed."""
     path = folder / ENTRY
     return checked(
         toml_file(path, "name, authors, methods, source and licence of an entry"), Entry, str(path)

@@ -60,7 +60,7 @@ class Mark:
 
 
 def marked(files: Iterable[Path], records: int, sample: Iterable[Repeated], problems: Iterable[str]) -> Mark:
-    """The mark that these findings give."""
+    """Returns the mark that these findings give."""
     found, wrong = tuple(sample), tuple(problems)
     words = {r.word for r in found}
     word: Word = (
@@ -82,8 +82,8 @@ def write(mark: Mark, folder: Path) -> Path:
 
 
 def read(folder: Path) -> Mark | None:
-    """The folder's mark; None if it has none, or if its records have changed since. UsageError for
-    one that is malformed.
+    """Returns the folder's mark; None if it has none, or if its records have changed since.
+    UsageError for one that is malformed.
     """
     path = folder / MARK
     if not path.exists():

@@ -70,8 +70,8 @@ SUBJECT: Mapping[str, Callable[[Record], Any]] = {
 
 
 def merged(shards: list[Shard], prefer: Prefer | None = None) -> Merged:
-    """One record per cell. Of what contradicts, `prefer` keeps a side, and without it both stay and
-    are named.
+    """Returns one record per cell. Of what contradicts, `prefer` keeps a side, and without it both
+    stay and are named.
 
     "last" keeps the side of the shard that was named last, "best" the side with more finished
     records (on a tie the one that was named first): never the better score.

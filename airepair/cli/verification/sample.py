@@ -62,7 +62,7 @@ def hindrance(record: Record) -> str:
 
 
 def spec_of(record: Record) -> CellSpec:
-    """The cell as its record says it: with every option that it had, on the CPU."""
+    """Returns the cell as its record says it: with every option that it had, on the CPU."""
     return CellSpec(
         case=record.case,
         profile=str(record.provenance["profile"]),

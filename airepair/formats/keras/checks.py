@@ -24,8 +24,8 @@ MAX_JSON = 64 << 20  # of an architecture beside its weights
 
 
 def architecture_of(path: Path, kind: str) -> Architecture:
-    """The configuration inside a .keras or .h5 file, or beside an .h5 file that holds weights only,
-    as Keras 3 takes it.
+    """Returns the configuration inside a .keras or .h5 file, or beside an .h5 file that holds
+    weights only, as Keras 3 takes it.
     """
     beside = None
     if kind == "keras":

@@ -152,7 +152,7 @@ def renamed_without(ir: IRModel, scaling: set[str]) -> IRModel:
 
 
 def load(keras: Any, path: Path, kind: str, known: Architecture | None = None) -> Any:
-    """The Keras model in a checked file: not compiled, safe mode on.
+    """Returns the Keras model in a checked file: not compiled, safe mode on.
 
     `known`: its architecture, where that is not read from the file.
     """
@@ -281,8 +281,8 @@ def _without_head(keras: Any, model: Any) -> None:
 
 
 def first_difference(keras: Any, model: Any, module: nn.Module, read: Read, inputs: Array) -> str:
-    """The first layer whose activations differ between the file and the converted network; "" where
-    that cannot be found.
+    """Returns the first layer whose activations differ between the file and the converted network;
+    "" where that cannot be found.
     """
     layers = {read.names.get(layer.name, layer.name): layer for layer in model.layers}
 

@@ -79,7 +79,8 @@ class Architecture:
 
 
 def modern(config: Any, path: Path) -> dict[str, Any]:
-    """The configuration of a Sequential or Functional model of Keras 1, 2 or 3 as Keras 3 writes it.
+    """Returns the configuration of a Sequential or Functional model of Keras 1, 2 or 3 as Keras 3
+    writes it.
 
     UsageError for any other.
     """
@@ -218,7 +219,7 @@ def nameable(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def parsed(text: Any, path: Path) -> Any:
-    """A JSON text; UsageError, about the file `path`, where it is none."""
+    """Returns a JSON text; UsageError, about the file `path`, where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError, TypeError):

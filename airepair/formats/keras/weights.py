@@ -52,7 +52,7 @@ def addresses_of(
 
 
 def hdf5_part(path: Path, kind: str) -> Any:
-    """The HDF5 file, or the one inside an archive."""
+    """Returns the HDF5 file, or the one inside an archive."""
     if kind == "keras-h5":
         return path
     with zipfile.ZipFile(path) as archive:

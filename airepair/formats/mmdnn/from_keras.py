@@ -64,8 +64,8 @@ _SLOPES = {"elu": 1.0, "leaky_relu": 0.2}  # Keras's defaults when named as an a
 
 
 def from_keras(model: Any) -> IRModel:
-    """The IR of a loaded Keras model (Sequential or Functional, one input, one output); nodes k0,
-    k1, ... with the layers' names kept beside.
+    """Returns the IR of a loaded Keras model (Sequential or Functional, one input, one output);
+    nodes k0, k1, ... with the layers' names kept beside.
     """
     operations = _operations(model)
     parser = _parser_class()(operations)
@@ -77,8 +77,8 @@ def from_keras(model: Any) -> IRModel:
 
 
 def feed_of(model: Any) -> tuple[InputScaling | None, set[str]]:
-    """The scaling layers right behind the input as one InputScaling, and their node names (k...);
-    UsageError for one elsewhere.
+    """Returns the scaling layers right behind the input as one InputScaling, and their node names
+    (k...); UsageError for one elsewhere.
     """
     operations = _operations(model)
     scale: Array = np.ones(1)

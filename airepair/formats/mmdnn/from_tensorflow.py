@@ -17,7 +17,7 @@ KERAS_MOMENTUM = 0.01  # a frozen graph does not say; 1 - 0.99, the default of K
 
 
 def from_tensorflow(graph: Canonical) -> IRModel:
-    """The IR; nodes c0, c1, ... with the graph's names kept beside."""
+    """Returns the IR; nodes c0, c1, ... with the graph's names kept beside."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder) / "graph.pb"
         file.write_bytes(graph.graph.SerializeToString())

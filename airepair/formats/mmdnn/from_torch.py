@@ -55,7 +55,7 @@ class Traced:
 
 
 def from_torch(module: nn.Module, shape: Shape) -> Traced:
-    """The IR of a module for images of `shape` (C, H, W).
+    """Returns the IR of a module for images of `shape` (C, H, W).
 
     UsageError that names the first operation that is not converted.
     """
@@ -68,7 +68,7 @@ def from_torch(module: nn.Module, shape: Shape) -> Traced:
 
 
 def from_program(program: Any, shape: Shape) -> Traced:
-    """The same for an exported program."""
+    """Returns the same for an exported program."""
     reader = _Reader(program, shape)
     reader.read()
     parser = _parser_class()(reader)

@@ -103,7 +103,7 @@ class IRModel:
     momentum: dict[str, float] = field(default_factory=dict)
 
     def node(self, name: str) -> Any:
-        """The node of that name."""
+        """Returns the node of that name."""
         return next(n for n in self.graph.node if n.name == name)
 
     def _dims(self) -> list[int]:
@@ -114,8 +114,8 @@ class IRModel:
 
     @property
     def input_shape(self) -> Shape:
-        """One input as the torch network takes it: C, H, W of an image, or the file's axes where it
-        has none of channels (28 x 28, 784).
+        """Returns one input as the torch network takes it: C, H, W of an image, or the file's axes
+        where it has none of channels (28 x 28, 784).
 
         UsageError for unknown sizes, and for what no image can be laid out as.
         """
@@ -123,8 +123,8 @@ class IRModel:
 
 
 def torch_shape(dims: Sequence[int]) -> Shape:
-    """The axes of one input of a channels-last format as torch has them; UsageError where they hold
-    no image of known size.
+    """Returns the axes of one input of a channels-last format as torch has them; UsageError where
+    they hold no image of known size.
     """
     if not 1 <= len(dims) <= 3 or min(dims) < 1 or max(dims) > (4096 if len(dims) == 3 else 1 << 20):
         taken = " x ".join(["N", *("?" if d < 1 else str(d) for d in dims)])
@@ -141,7 +141,7 @@ def channels_last(inputs: Array) -> Array:
 
 
 def renamed(model: IRModel) -> IRModel:
-    """The same network with nodes n0, n1, ...: names of a foreign file never reach MMdnn's
+    """Returns the same network with nodes n0, n1, ...: names of a foreign file never reach MMdnn's
     emitters, whose output is executed as code.
     """
     new = {node.name: f"n{i}" for i, node in enumerate(model.graph.node)}
@@ -163,8 +163,8 @@ def renamed(model: IRModel) -> IRModel:
 
 
 def without_head(model: IRModel) -> tuple[IRModel, str]:
-    """The network cut before a final softmax or log-softmax, since repair methods work on logits, and
-    which it was.
+    """Returns the network cut before a final softmax or log-softmax, since repair methods work on
+    logits, and which it was.
 
     "" for none (see airepair/formats/heads.py).
     """
@@ -179,7 +179,9 @@ def without_head(model: IRModel) -> tuple[IRModel, str]:
 
 
 def without_nodes(model: IRModel, gone: set[str]) -> IRModel:
-    """The network without some one-input nodes (scaling layers): who read them reads what they read."""
+    """Returns the network without some one-input nodes (scaling layers): who read them reads what
+    they read.
+    """
     source = {node.name: node.input[0] for node in model.graph.node if node.name in gone}
     graph = type(model.graph)()
     for node in model.graph.node:
@@ -198,8 +200,8 @@ def without_nodes(model: IRModel, gone: set[str]) -> IRModel:
 
 
 def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, ...]) -> IRModel:
-    """The network (nodes already renamed) behind a node "scaling" that turns x into scale * x +
-    offset, channel by channel.
+    """Returns the network (nodes already renamed) behind a node "scaling" that turns x into scale *
+    x + offset, channel by channel.
     """
     channels = model._dims()[-1]
     graph = type(model.graph)()

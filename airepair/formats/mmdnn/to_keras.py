@@ -23,7 +23,7 @@ _REPLACED = (
 
 
 def to_keras(model: IRModel) -> Any:
-    """The network (nodes already renamed) as a Keras model that needs no custom classes.
+    """Returns the network (nodes already renamed) as a Keras model that needs no custom classes.
 
     UsageError naming what cannot be written.
     """

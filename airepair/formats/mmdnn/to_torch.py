@@ -54,7 +54,7 @@ OPERATIONS = frozenset(
 
 
 def to_torch(model: IRModel) -> fx.GraphModule:
-    """The network (nodes already renamed) as a torch module in eval mode.
+    """Returns the network (nodes already renamed) as a torch module in eval mode.
 
     UsageError that names the layer where it cannot be expressed.
     """
@@ -104,7 +104,7 @@ def kinds(model: IRModel) -> dict[str, tuple[str, str]]:
 
 
 def arrays_of(module: nn.Module, model: IRModel) -> dict[str, dict[str, Array]]:
-    """The module's weights in the layout of the IR; the inverse of what the emitter did.
+    """Returns the module's weights in the layout of the IR; the inverse of what the emitter did.
 
     UsageError where the IR has no place for a change.
     """

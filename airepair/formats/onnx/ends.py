@@ -45,7 +45,7 @@ class Ends:
 def network_in(
     model: Any, path: object, open_sizes: Sequence[Shape], classes: int | None
 ) -> tuple[Any, Ends]:
-    """A copy of the model from the scaled image to the logits, and what was taken off.
+    """Returns a copy of the model from the scaled image to the logits, and what was taken off.
 
     `open_sizes` are the shapes of one input to choose from where the file leaves its sizes open,
     `classes` the number of classes. UsageError where the input is none of images, or no single

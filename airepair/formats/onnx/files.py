@@ -165,8 +165,8 @@ def _check(file: bytes, module: nn.Module, ends: Ends, what: str, images: Array 
 
 
 def answer(file: bytes, inputs: Array, output: str | None = None) -> Array:
-    """A value of an ONNX file (default: its first output), by onnxruntime where it is installed, by
-    onnx's evaluator, on fewer inputs, if not.
+    """Returns a value of an ONNX file (default: its first output), by onnxruntime where it is
+    installed, by onnx's evaluator, on fewer inputs, if not.
     """
     if output is not None:
         model = onnx.ModelProto.FromString(file)

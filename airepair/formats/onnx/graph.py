@@ -19,7 +19,7 @@ from airepair.formats.mmdnn.ir import Array
 
 
 def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
-    """The model with all its numbers in it, and the files beside it that held some.
+    """Returns the model with all its numbers in it, and the files beside it that held some.
 
     UsageError for damage, custom operations, files elsewhere.
     """
@@ -41,7 +41,9 @@ def load(path: Path, max_bytes: int) -> tuple[Any, tuple[str, ...]]:
 
 
 def inlined(model: Any) -> Any:
-    """The model with the bodies of its own functions (torch 2.1 to 2.5 wrote them) in their place."""
+    """Returns the model with the bodies of its own functions (torch 2.1 to 2.5 wrote them) in their
+    place.
+    """
     return inline_local_functions(model) if model.functions else model
 
 
@@ -91,14 +93,16 @@ def _taken_in(tensor: Any, path: Path, max_bytes: int) -> str:
 
 
 def copied(model: Any) -> Any:
-    """A model of its own."""
+    """Returns a model of its own."""
     copy = type(model)()
     copy.CopyFrom(model)
     return copy
 
 
 def numbers(model: Any) -> dict[str, Any]:
-    """The constants of the graph by name: its initialisers, and what its Constant nodes hold."""
+    """Returns the constants of the graph by name: its initialisers, and what its Constant nodes
+    hold.
+    """
     held = {t.name: t for t in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -107,7 +111,7 @@ def numbers(model: Any) -> dict[str, Any]:
 
 
 def in_order(model: Any, path: object) -> Any:
-    """A copy with each node behind those that it reads, without those that no output needs.
+    """Returns a copy with each node behind those that it reads, without those that no output needs.
 
     UsageError for a circle, or a value of nowhere.
     """
@@ -145,7 +149,9 @@ def in_order(model: Any, path: object) -> Any:
 
 
 def unshared(model: Any) -> tuple[Any, int]:
-    """The model with an initialiser of its own for each Identity of one, and how many there were."""
+    """Returns the model with an initialiser of its own for each Identity of one, and how many there
+    were.
+    """
     held = {t.name: t for t in model.graph.initializer}
     copies = [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in held]
     for node in copies:

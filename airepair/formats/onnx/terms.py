@@ -44,8 +44,8 @@ Sizes = dict[str, tuple[int, ...]]
 
 
 def in_terms(model: Any, path: object) -> Any:
-    """A copy of the model that onnx2torch can convert, if anything can: the same function of one
-    input, for any batch.
+    """Returns a copy of the model that onnx2torch can convert, if anything can: the same function
+    of one input, for any batch.
     """
     copy = in_order(model, path)
     _weights_in_place(copy)
@@ -91,7 +91,9 @@ def _moved(node: Any, inputs: list[Array], versions: Any) -> Array:
 
 
 def sizes(model: Any, batch: int | None) -> Sizes:
-    """The sizes of all values that are known, of images in batches of `batch` (None: as the file has it)."""
+    """Returns the sizes of all values that are known, of images in batches of `batch` (None: as the
+    file has it).
+    """
     copy = copied(model)
     del copy.graph.value_info[:]
     if batch is not None:

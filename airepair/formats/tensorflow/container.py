@@ -12,7 +12,7 @@ from airepair.formats.tensorflow.saved_model import saved
 
 
 def load(path: Path, kind: str, max_bytes: int) -> Frozen:
-    """The frozen graph in a .pb file or a SavedModel folder.
+    """Returns the frozen graph in a .pb file or a SavedModel folder.
 
     UsageError for damage, for operations that are not allowed, for too much of anything.
     """

@@ -31,8 +31,8 @@ _RANKS = (2, 3, 4)  # of an image input, the batch included
 
 
 def ends(graph: Any, outputs: Iterable[str] | None, what: str) -> tuple[str, str, tuple[str, ...]]:
-    """The input node, the output node, and the operations behind it. `outputs`: nodes of a signature;
-    None: those that nobody reads.
+    """Returns the input node, the output node, and the operations behind it. `outputs`: nodes of a
+    signature; None: those that nobody reads.
 
     UsageError if there is not one of each.
     """

@@ -20,7 +20,7 @@ def save(model: mmdnn.IRModel, folder: Path) -> None:
 
 
 def restore(folder: Path, names: dict[str, str], momentum: dict[str, float]) -> mmdnn.IRModel:
-    """The IR that `save` left."""
+    """Returns the IR that `save` left."""
     graph = mmdnn.graph_pb2().GraphDef.FromString((folder / "ir.pb").read_bytes())
     weights: dict[str, dict[str, Any]] = {}
     with np.load(folder / "weights.npz", allow_pickle=False) as arrays:

@@ -195,7 +195,7 @@ def work(folder: Path, what: str, **job: Any) -> dict[str, Any]:
 
 
 def check_result(result: dict[str, Any]) -> dict[str, Any]:
-    """The result of a job; UsageError (ModuleNotFoundError) where it tells of one."""
+    """Returns the result of a job; UsageError (ModuleNotFoundError) where it tells of one."""
     if "missing" in result:
         raise ModuleNotFoundError(f"No module named {result['missing']!r}", name=result["missing"])
     if "error" in result:

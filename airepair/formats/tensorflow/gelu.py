@@ -16,8 +16,8 @@ ROOT = math.sqrt(0.5)
 
 
 def gelus(nodes: Mapping[str, Any], constants: Mapping[str, float]) -> dict[str, str]:
-    """The last operation of each GELU -> what goes in. `nodes` have no loop; `constants`: those that
-    are one number, with it.
+    """Returns the last operation of each GELU -> what goes in. `nodes` have no loop; `constants`:
+    those that are one number, with it.
 
     The factors may stand in any order and be multiplied in any order.
     """

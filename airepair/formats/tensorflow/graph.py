@@ -51,7 +51,7 @@ class Frozen:
 
 
 def frozen_file(path: Path, data: bytes) -> Frozen:
-    """The graph of a frozen .pb file."""
+    """Returns the graph of a frozen .pb file."""
     graph = tf.compat.v1.GraphDef.FromString(data)
     counted(graph, path)
     source, target, behind = ends(graph, None, str(path))
@@ -78,8 +78,8 @@ def allowed(graph: Any, known: frozenset[str], path: Path) -> None:
 
 
 def part_of(graph: Any, names: list[str]) -> Any:
-    """The nodes that the named ones need (whatever must run before them, too), and the functions
-    that these call.
+    """Returns the nodes that the named ones need (whatever must run before them, too), and the
+    functions that these call.
     """
     missing = sorted(set(names) - {n.name for n in graph.node})
     if missing:
@@ -133,7 +133,7 @@ def _batches(frozen: Frozen, inputs: Any) -> list[Any]:
 
 
 def on_one_thread() -> Any:
-    """How sessions of the worker run: one thread, no GPU."""
+    """Returns how sessions of the worker run: one thread, no GPU."""
     return tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, device_count={"GPU": 0}
     )

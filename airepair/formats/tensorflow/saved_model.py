@@ -36,7 +36,9 @@ CONTAINER = INFERENCE | words(
 
 
 def saved(path: Path, data: bytes) -> Frozen:
-    """The frozen graph of the serving signature. UsageError as tf_graph.load; DecodeError for damage."""
+    """Returns the frozen graph of the serving signature. UsageError as tf_graph.load; DecodeError
+    for damage.
+    """
     found = saved_model_pb2.SavedModel.FromString(data)
     if not found.meta_graphs:
         raise UsageError(f"{path} holds no graph")

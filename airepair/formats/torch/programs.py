@@ -257,8 +257,8 @@ def _as_it_is(path: Path, script: Any, shape: Any, why: str) -> ModelFile:
 
 
 def guessed_shape(module: Any, what: str) -> Shape:
-    """One input with which the network in the file `what` runs: images of the common sizes, then the
-    vector that its first layer takes.
+    """Returns one input with which the network in the file `what` runs: images of the common sizes,
+    then the vector that its first layer takes.
 
     UsageError if none fits.
     """

@@ -68,8 +68,8 @@ def _warn() -> None:
 
 @cache
 def measured() -> str:
-    """The digest of this process's canary: 16 hexadecimal digits. Leaves torch's generator and
-    number of threads alone.
+    """Returns the digest of this process's canary: 16 hexadecimal digits. Leaves torch's generator
+    and number of threads alone.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -19,8 +19,8 @@ from torch import Tensor
 
 
 def root(x: Tensor) -> Tensor:
-    """The square root of a float32 tensor, correctly rounded: 53 bits leave no doubt about the
-    nearest number of 24.
+    """Returns the square root of a float32 tensor, correctly rounded: 53 bits leave no doubt about
+    the nearest number of 24.
     """
     return x.double().sqrt().to(x.dtype)
 
@@ -31,7 +31,7 @@ def cosine(x: float) -> float:
 
 
 def logarithm(x: float) -> float:
-    """The natural logarithm of x > 0, likewise."""
+    """Returns the natural logarithm of x > 0, likewise."""
     return float(mpmath.log(x))
 
 

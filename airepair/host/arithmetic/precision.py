@@ -56,7 +56,7 @@ def arithmetic_of(module: nn.Module) -> dict[str, str]:
 
 
 def laid_out(module: nn.Module, x: Tensor) -> Tensor:
-    """The images (N x C x H x W) in the order of memory that the module computes in."""
+    """Returns the images (N x C x H x W) in the order of memory that the module computes in."""
     if precision_of(module) == "plain":
         return x
     _, channels, height, width = x.shape

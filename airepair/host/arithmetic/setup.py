@@ -32,8 +32,8 @@ NATIVE = (
 
 
 def settings() -> dict[str, str]:
-    """The variables with their values; empty where portable arithmetic is not defined (no x86-64
-    processor).
+    """Returns the variables with their values; empty where portable arithmetic is not defined (no
+    x86-64 processor).
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return {}

@@ -23,7 +23,7 @@ ABSENT = -1  # a submodel that takes no part in a case
 
 
 def affine(right: Tensor, strategy: int, rate: float, proportional: bool = False) -> tuple[Tensor, Tensor]:
-    """Each case's step: factors of w (N) and weights of the submodels (N x K), double.
+    """Returns each case's step: factors of w (N) and weights of the submodels (N x K), double.
 
     `right`: N x K, 1 right, 0 wrong, -1 takes no part. `proportional` weighs each difference by its
     share of the submodels (coinse/arachne's re-implementation, with the paper's sign).
@@ -42,8 +42,8 @@ def affine(right: Tensor, strategy: int, rate: float, proportional: bool = False
 def combinations(
     blocks: Sequence[Tensor], strategy: int, rate: float, proportional: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The cases of each of B blocks, one after another, as w <- own * w + others @ submodels: `own`
-    (B) and `others` (B x K), double, CPU.
+    """Returns the cases of each of B blocks, one after another, as w <- own * w + others @
+    submodels: `own` (B) and `others` (B x K), double, CPU.
 
     `blocks`: n x K each; a shorter one is filled up with cases in which no submodel takes part,
     which move nothing.

@@ -59,7 +59,9 @@ def tensors_digest(tensors: Iterable[Tensor]) -> str:
 
 
 def cached(folder: Path, key: str, device: torch.device, make: Callable[[], Stack]) -> tuple[Stack, bool]:
-    """The submodels of that key and whether they were in the cache; made and filed otherwise."""
+    """Returns the submodels of that key and whether they were in the cache; made and filed
+    otherwise.
+    """
     found, was_there = tensor_cache.cached(
         folder / f"{key[:32]}.safetensors", key, lambda: dict(make()), lambda _: None
     )

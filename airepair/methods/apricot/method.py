@@ -122,8 +122,8 @@ class Apricot:
     )
 
     def budget(self, task: Task) -> int:
-        """The submodels' images, and as many again for the further training, or one such training
-        where that is more.
+        """Returns the submodels' images, and as many again for the further training, or one such
+        training where that is more.
         """
         if not len(task.train):
             raise Unsupported(NO_TRAIN)
@@ -132,7 +132,7 @@ class Apricot:
         return submodels + further * max(1, submodels // further) if further else submodels
 
     def repair(self, task: Task) -> nn.Module:
-        """The adjusted module."""
+        """Returns the adjusted module."""
         if not len(task.failing):
             return task.module
         if not len(task.train):
@@ -254,8 +254,8 @@ class Apricot:
 
 
 def failing_cases(task: Task) -> tuple[Split, str]:
-    """The cases to adjust for, and where they come from: train's own, or the repair split's where
-    train has none.
+    """Returns the cases to adjust for, and where they come from: train's own, or the repair split's
+    where train has none.
     """
     wrong = ~sit(task.module, task.train, quick=True).right.to(task.device)
     return (

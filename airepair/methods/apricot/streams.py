@@ -25,7 +25,7 @@ from airepair.types import Recipe, Split, without_meter
 
 
 def streams(count: int, device: torch.device) -> list[torch.cuda.Stream | None]:
-    """One per submodel; None elsewhere than on CUDA."""
+    """Returns one per submodel; None elsewhere than on CUDA."""
     return [torch.cuda.Stream(device) if device.type == "cuda" else None for _ in range(count)]
 
 

@@ -38,7 +38,7 @@ class Plan:
 
 
 def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
-    """The trained submodels' tensors.
+    """Returns the trained submodels' tensors.
 
     Their images go to the task's meter, also when the cache has them: a budget is what a result
     costs.

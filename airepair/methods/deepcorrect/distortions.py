@@ -17,7 +17,9 @@ NOISE = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 
 
 def levels_of(name: str) -> list[Transform]:
-    """One transform a level for "blur", "noise" or a corruption's name; UsageError for another."""
+    """Returns one transform a level for "blur", "noise" or a corruption's name; UsageError for
+    another.
+    """
     if name == "blur":
         return [_blurred(sigma) for sigma in BLUR]
     if name == "noise":

@@ -69,7 +69,7 @@ class Corrected(nn.Module):
         self.register_buffer("index", index)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output, corrected."""
+        """Returns the layer's output, corrected."""
         out: Tensor = self.layer(x)
         return out.index_add(1, self.index, self.unit(out[:, self.index]))
 
@@ -130,7 +130,7 @@ class DeepCorrect:
         return self.epochs * (len(task.labelled) if task.environment is None else in_environment)
 
     def repair(self, task: Task) -> nn.Module:
-        """The module with trained correction units."""
+        """Returns the module with trained correction units."""
         if not len(task.failing):
             return task.module
         levels = self._levels(task)
@@ -229,7 +229,7 @@ class DeepCorrect:
 
 
 def half_distorted(x: Tensor, levels: list[Transform], generator: torch.Generator) -> Tensor:
-    """The images with their second half distorted, an equal part at each level."""
+    """Returns the images with their second half distorted, an equal part at each level."""
     half = len(x) // 2
     parts = [
         level(part, generator)

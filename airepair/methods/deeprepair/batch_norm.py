@@ -21,7 +21,7 @@ LAST_LAYERS = (
 
 
 def norms(module: nn.Module) -> list[_BatchNorm]:
-    """The batch-norm layers with running statistics, in the order of definition."""
+    """Returns the batch-norm layers with running statistics, in the order of definition."""
     return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
@@ -106,8 +106,8 @@ class TargetHalf:
         layer.running_var = layer.running_var + part * (target_variance - unbiased)
 
     def after(self, normal: Loss) -> Loss:
-        """The loss of a step: `normal`'s, and after its forward pass that of the target half (with
-        `both` the mean of the two).
+        """Returns the loss of a step: `normal`'s, and after its forward pass that of the target
+        half (with `both` the mean of the two).
         """
 
         def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def cutmix(criterion: Criterion, beta: float, probability: float, generator: torch.Generator) -> Loss:
-    """The criterion on batches of which a share is mixed: one forward pass, both labels weighted by
-    area (Beta(beta, beta)).
+    """Returns the criterion on batches of which a share is mixed: one forward pass, both labels
+    weighted by area (Beta(beta, beta)).
     """
 
     def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:

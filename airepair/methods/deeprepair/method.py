@@ -149,7 +149,7 @@ class DeepRepair:
         return self.epoch * len(task.labelled) * (2 if self.variant == "w-bn" and self.both_halves else 1)
 
     def repair(self, task: Task) -> nn.Module:
-        """The repaired module."""
+        """Returns the repaired module."""
         self._check(task)
         if not len(task.failing):
             return task.module

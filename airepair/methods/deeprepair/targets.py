@@ -12,7 +12,9 @@ from airepair.types import Task
 
 
 def confused_pair(task: Task, first: int | None, second: int | None) -> tuple[int, int]:
-    """The given classes; what is not given, so that the failing inputs confuse the two most often."""
+    """Returns the given classes; what is not given, so that the failing inputs confuse the two most
+    often.
+    """
     if first is not None and second is not None:
         return first, second
     k = len(task.classes)

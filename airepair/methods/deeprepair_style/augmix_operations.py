@@ -17,13 +17,13 @@ Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def autocontrast(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each channel stretched to 0..1; a flat one stays."""
+    """Returns each channel stretched to 0..1; a flat one stays."""
     low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
     return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-6), x)
 
 
 def equalize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each channel's histogram of 256 values flattened; a channel of one value stays."""
+    """Returns each channel's histogram of 256 values flattened; a channel of one value stays."""
     n, c, h, w = x.shape
     values = (x * 255).round().long().reshape(n * c, h * w)
     counts = torch.zeros(n * c, 256, device=x.device).scatter_add_(

@@ -37,8 +37,8 @@ def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 50
 
 
 def references(failures: Split, clusters: int, per_class: int, generator: torch.Generator) -> Tensor:
-    """One random failure of each cluster of each class (R x C x H x W): `per_class` failures at
-    most, clustered on standardised pixels.
+    """Returns one random failure of each cluster of each class (R x C x H x W): `per_class`
+    failures at most, clustered on standardised pixels.
     """
     chosen = []
     for label in failures.y.unique().tolist():

@@ -106,7 +106,7 @@ class StyleGuidedDeepRepair:
         )
 
     def repair(self, task: Task) -> nn.Module:
-        """The retrained module."""
+        """Returns the retrained module."""
         if not len(task.failing):
             return task.module
         if not len(task.train):

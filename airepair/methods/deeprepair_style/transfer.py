@@ -54,7 +54,7 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def unhaar(low: Tensor, horizontal: Tensor, vertical: Tensor, diagonal: Tensor) -> Tensor:
-    """The images of four subbands: the inverse of `haar`."""
+    """Returns the images of four subbands: the inverse of `haar`."""
     a, b = (low + horizontal + vertical + diagonal) / 2, (low - horizontal + vertical - diagonal) / 2
     c, d = (low + horizontal - vertical - diagonal) / 2, (low - horizontal - vertical + diagonal) / 2
     n, k, h, w = low.shape
@@ -75,8 +75,8 @@ def wavelet(content: Tensor, style: Tensor, levels: int = 2) -> Tensor:
 
 
 def fourier(content: Tensor, style: Tensor, share: float = 0.1) -> Tensor:
-    """The amplitude of frequencies up to `share` of the sampling rate (the mean among them) from
-    the style, the rest from the content.
+    """Returns the amplitude of frequencies up to `share` of the sampling rate (the mean among them)
+    from the style, the rest from the content.
     """
     h, w = content.shape[2:]
     spectrum, other = torch.fft.fft2(content), torch.fft.fft2(style)
@@ -98,8 +98,8 @@ def encoded(encoder: Any) -> StyleTransfer:
 
 
 def transfer_of(name: str, encoder: str | None, device: torch.device) -> StyleTransfer:
-    """The transfer of that name, or by the encoder at `package.module:attribute` (a class is called
-    without arguments).
+    """Returns the transfer of that name, or by the encoder at `package.module:attribute` (a class
+    is called without arguments).
     """
     if encoder is None:
         return {"wavelet": wavelet, "fourier": fourier}[name]
@@ -113,6 +113,6 @@ def transfer_of(name: str, encoder: str | None, device: torch.device) -> StyleTr
 def painted(
     x: Tensor, references: Tensor, transfer: StyleTransfer, alpha: float, generator: torch.Generator
 ) -> Tensor:
-    """Each image in the style of a reference drawn for it, `alpha` of the way, in [0, 1]."""
+    """Returns each image in the style of a reference drawn for it, `alpha` of the way, in [0, 1]."""
     style = references[torch.randint(len(references), (len(x),), generator=generator).to(references.device)]
     return (alpha * transfer(x, style) + (1 - alpha) * x).clamp(0, 1)

@@ -58,8 +58,8 @@ class Change:
 
 
 def change(old: Sequence[float], new: Sequence[float], level: float, images: Sequence[Pair] = ()) -> Change:
-    """The change of one number from `old` to `new`, one each per seed, all in one unit; `images` pair
-    the new model with the old one.
+    """Returns the change of one number from `old` to `new`, one each per seed, all in one unit;
+    `images` pair the new model with the old one.
 
     The bootstrap of the images is of accuracy: it is in percentage points, as `old` and `new` must be then.
     """

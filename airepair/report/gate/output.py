@@ -28,8 +28,8 @@ HEADINGS = ("verdict", "old", "new", "change", "interval", "allowed", "n", "smal
 
 
 def table(verdict: Verdict, title: str = "Comparison with a baseline") -> Table:
-    """A row per cell and number; below it what is wrong, in sentences, the worst first, and the
-    verdict in the last line.
+    """Returns a row per cell and number; below it what is wrong, in sentences, the worst first, and
+    the verdict in the last line.
     """
     rows = tuple(
         Row(
@@ -73,7 +73,7 @@ def sentences(verdict: Verdict) -> list[str]:
 
 
 def headline(verdict: Verdict) -> str:
-    """The verdict in one line, with how many cells it rests on and the exit code."""
+    """Returns the verdict in one line, with how many cells it rests on and the exit code."""
     compared = {f.cell for f in verdict.findings if f.change}
     word = WORDS[verdict.code][0].capitalize()
     if verdict.code == FINE and len(verdict.of("same")) == len([f for f in verdict.findings if f.change]):
@@ -96,7 +96,7 @@ def document(verdict: Verdict) -> dict[str, Any]:
 
 
 def badge(verdict: Verdict) -> dict[str, Any]:
-    """The file that https://shields.io/badges/endpoint-badge reads."""
+    """Returns the file that https://shields.io/badges/endpoint-badge reads."""
     message, colour = WORDS[verdict.code]
     return {"schemaVersion": 1, "label": "repair", "message": message, "color": colour}
 

@@ -44,7 +44,7 @@ class Cell:
 
 
 def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
-    """The cells that the baseline has, in the order of the tables.
+    """Returns the cells that the baseline has, in the order of the tables.
 
     `new` may have others: nobody asked about them.
     """
@@ -58,15 +58,15 @@ def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
 
 
 def newest(records: Iterable[Record]) -> list[Record]:
-    """Those of the newest benchmark version among them, as in every table."""
+    """Returns those of the newest benchmark version among them, as in every table."""
     given = list(records)
     last = max(map(version, given), default=None)
     return [r for r in given if version(r) == last]
 
 
 def images(cell: Cell) -> list[Pair]:
-    """Which test images the new and the old model of each seed get right; empty unless both records
-    say it for every seed.
+    """Returns which test images the new and the old model of each seed get right; empty unless both
+    records say it for every seed.
     """
     found = []
     for old, new in cell.pairs:

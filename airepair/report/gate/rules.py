@@ -75,7 +75,7 @@ class Rules:
         return None if not found or None in found else min(a for a in found if a is not None)
 
     def misses(self, method: str) -> bool:
-        """Whether what the method's cells lack is a regression."""
+        """Returns whether what the method's cells lack is a regression."""
         return not any(r.name == MISSING and fnmatchcase(method, _plain(r.method)) for r in self.rules)
 
 
@@ -97,7 +97,7 @@ def points(name: str) -> bool:
 
 
 def parse(text: str) -> Rule:
-    """The rule of a text. UsageError shows it, and what would be accepted."""
+    """Returns the rule of a text. UsageError shows it, and what would be accepted."""
     found = _RULE.fullmatch(text.strip())
     if not found:
         raise UsageError(f"{text!r} is not a rule of the gate; accepted: {ACCEPTED}")
@@ -137,8 +137,8 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rules_of(given: Iterable[str], level: float | None, folder: Path) -> Rules:
-    """The rules that were given, else those of the folder's pytest.ini or pyproject.toml, else the
-    default; the level likewise.
+    """Returns the rules that were given, else those of the folder's pytest.ini or pyproject.toml,
+    else the default; the level likewise.
     """
     section = of_project(folder)
     texts = list(given) or section.fail_if or defaults.RULES

@@ -50,7 +50,7 @@ class Verdict:
     refused: tuple[str, ...] = ()
 
     def of(self, *words: Word) -> list[Finding]:
-        """The findings with one of these words."""
+        """Returns the findings with one of these words."""
         return [f for f in self.findings if f.word in words]
 
     @property

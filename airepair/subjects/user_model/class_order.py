@@ -41,15 +41,15 @@ class Wiring:
     shape: tuple[int, int, int]
 
     def module(self, feeding: InputSpec) -> nn.Module:
-        """The network fed that way, all of it on the network's device."""
+        """Returns the network fed that way, all of it on the network's device."""
         order = None if self.site else self.order
         found = with_adapter(self.net, feeding, self.opened, self.shape, prepare=self.prepare, order=order)
         weight = next(self.net.parameters(), None)
         return found if weight is None else found.to(weight.device)
 
     def way_back(self, module: nn.Module) -> ModelFile:
-        """An ModelFile of `module` whose writer takes the feeding off and puts the outputs back in
-        the file's order.
+        """Returns an ModelFile of `module` whose writer takes the feeding off and puts the outputs
+        back in the file's order.
         """
 
         def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
@@ -78,7 +78,7 @@ def wire(
     data: Dataset,
     what: str,
 ) -> Wiring:
-    """The wiring of a network to a data set (whose device it gets).
+    """Returns the wiring of a network to a data set (whose device it gets).
 
     UsageError, one line, where images or classes do not fit.
     """

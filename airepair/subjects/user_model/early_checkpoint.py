@@ -33,7 +33,9 @@ SAME = (
 def early_file(
     brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile
 ) -> tuple[Path, str] | None:
-    """The file and who says so; None if there is none. UsageError where a named one is not there."""
+    """Returns the file and who says so; None if there is none. UsageError where a named one is not
+    there.
+    """
     folder, beside = brought.path.parent, brought.path.parent / "early.pt"
     named = (
         (brought.early, "option")
@@ -63,7 +65,9 @@ def early_file(
 
 
 def early_state(path: Path, module: nn.Module, found: nn.Module) -> nn.Module:
-    """The network `found` in `path`. UsageError where it is another one than the subject's, `module`."""
+    """Returns the network `found` in `path`. UsageError where it is another one than the subject's,
+    `module`.
+    """
     if differing := differences(module, found.state_dict()):
         raise UsageError(
             f"early {path} is a state of another network: {differing}; accepted: "

@@ -96,6 +96,10 @@ class ModelSource:
     early: Path | None = None
     weights: str | None = None
 
+    def beside(self) -> tuple[Mapping[str, Any], str]:
+        """What a TOML file beside the model file says, and that file's name."""
+        return beside(self.path.expanduser())
+
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> InputSpec:
     """Values as words or TOML values -> InputSpec.

@@ -26,7 +26,8 @@ def with_layout(
     what: str,
     prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> InputSpec:
-    """The feeding with the layout that the network in the file `what` takes, if it is not N x C x H x W.
+    """Returns the feeding with the layout that the network in the file `what` takes, if it is not N
+    x C x H x W.
 
     `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the
     network takes no images of the data set's size, or others than is stated.

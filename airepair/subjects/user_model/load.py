@@ -71,7 +71,9 @@ class UserModel:
     fixed: int | None
 
     def subject(self, seed: int) -> Subject:
-        """The subject with its unseen images divided by the seed; the class pair is the one of seed 0."""
+        """Returns the subject with its unseen images divided by the seed; the class pair is the one
+        of seed 0.
+        """
         if seed == 0 or self.fixed is not None:
             return self.first
         found = self._placed(replace(self.first, dataset=self.division(seed), environment=None, fault=None))
@@ -89,8 +91,8 @@ class UserModel:
 def bring(
     brought: ModelSource, dataset: str, *, profile: str, device: torch.device, seed: int = 0
 ) -> tuple[Subject, ModelFile]:
-    """The file's network as a subject on the data set, its unseen images divided by the seed, and
-    the way back: `brought_model` for one seed.
+    """Returns the file's network as a subject on the data set, its unseen images divided by the
+    seed, and the way back: `brought_model` for one seed.
     """
     model = brought_model(brought, dataset, profile=profile, device=device)
     return model.subject(seed), model.opened
@@ -99,8 +101,8 @@ def bring(
 def brought_model(
     brought: ModelSource, dataset: str, *, profile: str, device: torch.device, repair: bool = True
 ) -> UserModel:
-    """The file's network, opened once for a data set (any name of data.load) at the profile's size
-    ("none": whole).
+    """Returns the file's network, opened once for a data set (any name of data.load) at the
+    profile's size ("none": whole).
 
     `.subject(seed)` is the subject with its unseen images divided by that seed;
     `.opened.write(repaired, path)` takes the repaired module of the pipeline as it stands.

@@ -27,8 +27,8 @@ def in_graph(opened: ModelFile) -> bool:
 
 
 def completed(feeding: InputSpec, opened: ModelFile) -> InputSpec:
-    """The feeding with what only the file tells: mean and std of a checkpoint, and the range of
-    pixels that the scaling is made for.
+    """Returns the feeding with what only the file tells: mean and std of a checkpoint, and the
+    range of pixels that the scaling is made for.
     """
     told = opened.feed
     if (
@@ -65,7 +65,7 @@ def with_adapter(
     prepare: Callable[[Tensor], Tensor] | None = None,
     order: tuple[int, ...] | None = None,
 ) -> nn.Module:
-    """The network behind its feeding, or the network itself if nothing is to be done.
+    """Returns the network behind its feeding, or the network itself if nothing is to be done.
 
     UsageError for numbers that do not fit the images.
     """

@@ -105,8 +105,8 @@ def refuse_near_chance(
 
 
 def best_of(others: list[Tried], probes: int) -> Tried:
-    """The scaling with the highest accuracy; a well-known one before the data set's own numbers
-    where both fit.
+    """Returns the scaling with the highest accuracy; a well-known one before the data set's own
+    numbers where both fit.
 
     Both fit where they are within one standard error, at most, of an accuracy on so many probes.
     """
@@ -116,8 +116,8 @@ def best_of(others: list[Tried], probes: int) -> Tried:
 
 
 def common(refeed: Refeed, feeding: InputSpec, probes: Split, data: Dataset) -> list[Tried]:
-    """The validation accuracy under the scalings that networks are usually trained with, other than
-    the present one.
+    """Returns the validation accuracy under the scalings that networks are usually trained with,
+    other than the present one.
     """
     bare = replace(feeding, mean=None, std=None, colours=None)
     in_unit = replace(bare, input_range=(0.0, 1.0))
@@ -149,7 +149,7 @@ def common(refeed: Refeed, feeding: InputSpec, probes: Split, data: Dataset) -> 
 
 
 def words_of(feeding: InputSpec) -> str:
-    """A feeding in a few words: "with pixels in 0..255"."""
+    """Returns a feeding in a few words: "with pixels in 0..255"."""
     words = f"with pixels in {_range(feeding)}"
     if feeding.mean is not None and feeding.std is not None:
         words += f", mean {_list(feeding.mean)} and std {_list(feeding.std)}"
@@ -157,7 +157,7 @@ def words_of(feeding: InputSpec) -> str:
 
 
 def options_of(feeding: InputSpec) -> str:
-    """A feeding as options of the command line."""
+    """Returns a feeding as options of the command line."""
     words = f"--input-range{'=' if _range(feeding).startswith('-') else ' '}{_range(feeding)}"
     if feeding.mean is not None and feeding.std is not None:
         words += f" --mean {_list(feeding.mean)} --std {_list(feeding.std)}"

@@ -14,8 +14,8 @@ from airepair.types import Dataset
 
 
 def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str, Any]) -> Dataset:
-    """The data set with that fault in its training data; a note where it cannot be had: unknown here,
-    or of another severity.
+    """Returns the data set with that fault in its training data; a note where it cannot be had:
+    unknown here, or of another severity.
 
     The severity stands in the file's architecture (`fc+imbalanced0.05`); the digest of its training
     data, where it has one, must come out.

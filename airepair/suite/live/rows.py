@@ -20,7 +20,7 @@ def clock_time(seconds: float) -> str:
 
 
 def rows(grid: Grid, workers: Sequence[Working], now: float, width: int) -> list[str]:
-    """A line per worker that is in a cell, then the grid's."""
+    """Returns a line per worker that is in a cell, then the grid's."""
     wide = max([len(w.worker) for w in workers], default=0)
     return [*(worker_row(w, now, width, wide) for w in workers), grid_row(grid, now, width, workers)]
 

@@ -116,6 +116,6 @@ class Plain:
 
 
 def report(out: Path, grid: Grid, width: int = 160) -> list[str]:
-    """The same lines for a log: the grid's first."""
+    """Returns the same lines for a log: the grid's first."""
     *workers, whole = rows(grid, working(out), time.time(), width)
     return [f"airepair: {whole}", *(f"  {line}" for line in workers)]

@@ -47,7 +47,7 @@ class Working:
     seen: float = 0.0
 
     def at(self, phase: str, step: int, steps: int, loss: float, now: float) -> Working:
-        """The same cell further on.
+        """Returns the same cell further on.
 
         "epoch 2 of 30" goes on where "epoch 1 of 30" was: the time left is that of both.
         """

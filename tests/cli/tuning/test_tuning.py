@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from airepair.case import Case
 from airepair.cli.main import main
 from airepair.cli.tuning.space import distributions, nearest, space_of
 from airepair.cli.tuning.table import merged, read_rows, write_rows
+from airepair.engines.command import Cells
 from airepair.errors import OutOfBudget, UsageError
 from airepair.methods import METHODS, build
 from airepair.methods.combined import combine
@@ -64,7 +66,8 @@ class Toys(Loader):
 
 def toy_bench(loader: Loader, seeds: tuple[int, ...] = (100,)) -> Bench:
     """The bench of a tuning with toy subjects."""
-    return Bench("toy", "mlp", seeds, Shared(profile="smoke", splits="validation"), loader)
+    shared = Shared(profile="smoke", splits="validation")
+    return Bench("toy", "mlp", seeds, shared, loader, Cells(loader.cache, isolate=False))
 
 
 def trials_of(folder: Path, method: str = "finetune", **facts: object) -> Trials:
@@ -305,6 +308,7 @@ def test_a_combination_has_the_settings_of_its_steps() -> None:
         (["--trials", "0"], "--trials 0 is out of range; accepted: above 0"),
         (["--images", "-5"], "--images -5"),
         (["--seeds", "a"], "--seeds 'a'"),
+        (["--isolate-output", "nan"], "--isolate-output nan is out of range; accepted: a number above 0"),
         (["--model", ""], "--model '' names nothing"),
         (["--model", "nothing"], "unknown model 'nothing'"),
         (["--model", "fc+imbalanced7"], "imbalanced.severity=7.0 is out of range"),
@@ -367,6 +371,32 @@ def test_a_method_that_is_unsupported_there_has_no_row_and_fails_nothing(
     )
     assert "digits-fc-deepcorrect: no trial was repaired (unsupported: " in capsys.readouterr().out
     assert not (tmp_path / "tuned.toml").exists()
+
+
+@dataclass(frozen=True)
+class Dies(Narrow):
+    """A method that ends its process unless it has its default rate."""
+
+    name: ClassVar[str] = "dies"
+    rate: float = option(0.1, "a rate", low=0.0, tune=Space(0.2, 0.5))
+
+    def repair(self, task: Task) -> nn.Module:
+        if self.rate != 0.1:
+            os._exit(3)
+        return task.module
+
+
+def test_a_trial_of_a_plug_in_that_ends_its_process_is_a_failed_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tuning goes on, and the default settings are the best of those that ran."""
+    words = ["--model", "fc", "--method", f"{__name__}:Dies", "--trials", "2", "--seeds", "100"]
+    assert main(["tune", *words, "--images", "100", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "crashed: its process ended with exit code 3 before it had a result" in said
+    assert [r.status for r in read([tmp_path / "trials.jsonl"])[0]] == ["repaired", "crashed"]
+    (row,) = read_rows(tmp_path / "tuned.toml")
+    assert row["options"] == {"rate": 0.1}
 
 
 def test_no_limit_is_no_budget() -> None:
