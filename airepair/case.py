@@ -105,7 +105,7 @@ def label(option: str, value: str) -> str:
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
-    """Returns the seeds of `--seeds 0,1,2`; UsageError where the text is no list of different whole
+    """Returns the seeds of `--seeds 0,1,2`; UsageError if the text is no list of different whole
     numbers.
     """
     words = [w.strip() for w in text.split(",") if w.strip()]

@@ -60,7 +60,7 @@ class Registry:
         return name if ":" in name else choose(self.kind, name, self.names())
 
     def get(self, name: str) -> Any:
-        """Returns the thing of that name, imported now; UsageError where it is unknown or its
+        """Returns the thing of that name, imported now; UsageError if it is unknown or its
         import fails.
         """
         place = name if ":" in name else self.places()[self.check(name)]

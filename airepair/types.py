@@ -418,7 +418,7 @@ class Method(Protocol):
         """Returns the most images that its repair of this task sends through forward and backward,
         known before; 0 if it trains nothing.
 
-        The task's module may be asked (no hook counts that), never changed. Unsupported where the
+        The task's module may be asked (no hook counts that), never changed. Unsupported if the
         method refuses the task.
         """
         ...

@@ -119,7 +119,7 @@ def _examined(words: list[str]) -> float:
 
 
 def _output_of(words: list[str]) -> str:
-    """What a command prints. UsageError where it ends badly, or lets a warning of a library through."""
+    """What a command prints. UsageError if it ends badly, or lets a warning of a library through."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = airepair(words)

@@ -37,7 +37,7 @@ class Epochs:
         print(("\r\033[K" if self.moving else "") + text, flush=True)
 
     def inside(self, epoch: int, done: int, total: int, loss: float) -> None:
-        """A line that is overwritten; nothing where the output is no terminal."""
+        """A line that is overwritten; nothing if the output is no terminal."""
         self.first = self.first or epoch - 1
         if self.moving:
             left = self._left(epoch - 1 + done / total)

@@ -33,7 +33,7 @@ class Formula(Protocol):
     """A property of each sample of a batch."""
 
     def loss(self, scope: Scope) -> Tensor:
-        """N numbers >= 0, 0 where the formula holds; differentiable almost everywhere."""
+        """N numbers >= 0, 0 if the formula holds; differentiable almost everywhere."""
         ...
 
     def satisfied(self, scope: Scope) -> Tensor:

@@ -148,7 +148,7 @@ def _labels(y: Any) -> Any:
 
 
 def check(arrays: Arrays, ends: tuple[str, str] = ("_train", "_test")) -> None:
-    """UsageError where images or labels are of a kind that cannot be meant; `ends`: what the
+    """Raises UsageError if images or labels are of a kind that cannot be meant; `ends`: what the
     arrays' names have behind x and y.
     """
     twice = [c for k, c in enumerate(arrays.classes) if c in arrays.classes[:k]]

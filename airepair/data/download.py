@@ -63,7 +63,7 @@ def fetch(
 
 
 def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int], None]) -> None:
-    """Appends to `part` what is missing; ConnectionError where the transfer ends too early."""
+    """Appends to `part` what is missing; ConnectionError if the transfer ends too early."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(
         url, headers={"User-Agent": "airepair", **({"Range": f"bytes={have}-"} if have else {})}

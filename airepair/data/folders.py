@@ -92,7 +92,7 @@ def parts_of(path: Path) -> dict[str, Path]:
 
 
 def _refuse_wrapped(path: Path, first: Path) -> None:
-    """UsageError where the class folders are one step further down, or divided one by one."""
+    """Raises UsageError if the class folders are one step further down, or divided one by one."""
     classes = _folders(first)
     inside = classes[0]
     if len(classes) == 1 and len(_folders(inside)) > 1 and not any(_images(inside, deep=False)):

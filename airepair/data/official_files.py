@@ -59,7 +59,7 @@ def place(name: str, root: Path) -> Path | None:
 
 
 def partial(name: str, root: Path) -> str:
-    """Which files of torchvision's layout are missing where some of them are there: "" where all
+    """Which files of torchvision's layout are missing where some of them are there: "" if all
     are, or none.
     """
     official = OFFICIAL[name]
@@ -106,7 +106,7 @@ def get(name: str, root: Path, progress: Progress = lambda *_: None) -> Arrays:
 
 
 def note(name: str, arrays: Arrays) -> str:
-    """What a record must say of these files: "" where every image and label is official."""
+    """What a record must say of these files: "" if every image and label is official."""
     official = OFFICIAL[name]
     if official.members and Path(arrays.where).is_dir():  # unpickled after their md5 sums matched
         return ""

@@ -83,7 +83,8 @@ class Cluster:
         return found
 
     def refuse_other_nodes(self, facts: Mapping[str, str], say: Callable[[str], object]) -> None:
-        """UsageError for a node with other versions. One that joins later is refused by its first cell.
+        """Raises UsageError for a node with other versions. One that joins later is refused by its
+        first cell.
 
         A node that has died is left out with a sentence: Ray names it among the living for some
         seconds, a frozen one for more than a minute.
@@ -125,7 +126,7 @@ class Cluster:
 
 
 def ask(name: str, what: Callable[[], Any] = os.getpid) -> Any:
-    """A question to that node, which needs no room for a cell; `answer` has what came of it."""
+    """Asks that node a question, which takes no room from a cell; `answer` reads how it ended."""
     task = ray.remote(num_cpus=0, max_retries=0)(what)
     return task.options(scheduling_strategy=only(name)).remote()
 

@@ -93,7 +93,7 @@ def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: i
 
 def sit_fault(subject: Subject, module: nn.Module, test: Exam) -> FaultExams | None:
     """The module's exams about the subject's fault (`test` is its exam on the test split); None
-    where no fault is known.
+    if no fault is known.
     """
     known = subject.fault
     if known is None:

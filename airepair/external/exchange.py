@@ -47,7 +47,7 @@ from airepair.types import Task, without_meter
 
 
 def write(folder: Path, task: Task, model: str, options: Mapping[str, Any]) -> None:
-    """Writes the job; Unsupported where the module has no such form."""
+    """Writes the job; Unsupported if the module has no such form."""
     splits = {name: getattr(task, name) for name in ("train", "failing", "passing", "validation")}
     arrays = {f"{name}_x": split.images().cpu().numpy() for name, split in splits.items()}
     arrays |= {f"{name}_y": split.y.cpu().numpy() for name, split in splits.items()}
@@ -171,7 +171,7 @@ def _state(result: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torc
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """What the tool says of its work, checked; nothing where it says nothing."""
+    """What the tool says of its work, checked; nothing if it says nothing."""
     if not path.exists():
         return {}
     try:

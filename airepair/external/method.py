@@ -38,12 +38,12 @@ class ExternalTool:
     manifest: ClassVar[Manifest]
 
     def budget(self, task: Task) -> int:
-        """The manifest's passes over train and failing; 0 where it states none."""
+        """The manifest's passes over train and failing; 0 if it states none."""
         factors = [f if isinstance(f, int) else int(getattr(self, f)) for f in self.manifest.passes]
         return math.prod(factors) * len(task.labelled) if factors else 0
 
     def repair(self, task: Task) -> nn.Module:
-        """Returns the module with the tool's weights; Unavailable where its environment is missing."""
+        """Returns the module with the tool's weights; Unavailable if its environment is missing."""
         python = environment.of(self.manifest).require().python
         if not len(task.failing):
             return task.module

@@ -73,7 +73,7 @@ class Fault:
 
     def triggered(self, split: Split) -> Split | None:
         """Returns the inputs of a split with the trigger on them, with their right labels; None
-        where the fault has no trigger.
+        if the fault has no trigger.
         """
         return None
 
@@ -91,7 +91,7 @@ def options_of(fault: Fault) -> tuple[tuple[str, Any], ...]:
 
 
 def check_classes(fault: Fault, wanted: tuple[int, ...], classes: int) -> None:
-    """UsageError where the data set lacks a class that the fault is about."""
+    """Raises UsageError if the data set lacks a class that the fault is about."""
     for label in wanted:
         if not 0 <= label < classes:
             raise UsageError(

@@ -34,7 +34,7 @@ def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: s
     log-softmax; itself where it does not.
 
     `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x
-    K. UsageError where the answers are probabilities and the structure does not show where the
+    K. UsageError if the answers are probabilities and the structure does not show where the
     logits are.
     """
     with torch.no_grad():

@@ -20,7 +20,7 @@ _HDF5, _ZIP, _LEGACY = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
 def sniff(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
     """Returns the format of a model file: a key of FORMATS.
 
-    UsageError where it is absent, empty, too big, damaged or unknown.
+    UsageError if it is absent, empty, too big, damaged or unknown.
     """
     path = Path(path)
     if path.is_dir():
@@ -100,7 +100,7 @@ def _archive(path: Path, max_bytes: int) -> str:
 
 
 def _intact(path: Path) -> None:
-    """UsageError where a part's checksum is wrong: not every reader looks."""
+    """Raises UsageError if a part's checksum is wrong: not every reader looks."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -134,7 +134,7 @@ def _safetensors(path: Path, head: bytes, size: int) -> bool:
 
 
 def _protobuf(path: Path, size: int) -> str:
-    """The kind of a protobuf message by the numbers and types of its outermost fields; "" where
+    """The kind of a protobuf message by the numbers and types of its outermost fields; "" if
     they fit none (or run past the end).
     """
     fields: dict[int, int] = {}

@@ -39,7 +39,7 @@ TARGETS = {
 
 
 def refuse_target(out: Path) -> None:
-    """UsageError where `out` has an ending that is not written, or is there already."""
+    """Raises UsageError if `out` has an ending that is not written, or is there already."""
     if out.suffix not in TARGETS:
         raise UsageError(
             f"{out}: unknown ending {out.suffix!r}; accepted: "

@@ -28,7 +28,7 @@ def first_departure(
 
     `inputs` are the file's (N x C x H x W), `names` the module's layers -> names in the file (the
     last of several counts), and `theirs` the file's activations of a name: N x H x W x C or N x K,
-    None where it cannot tell.
+    None if it cannot tell.
     """
     if not isinstance(module, fx.GraphModule):
         return ""

@@ -72,7 +72,7 @@ class ModelFile:
         """Writes `module` as a copy of the user's own file with the weights replaced; the fidelity of
         the written file where it was converted.
 
-        UsageError where `module` has other weights than the file can hold, or `out` is the user's own file.
+        UsageError if `module` has other weights than the file can hold, or `out` is the user's own file.
         """
         out = Path(out)
         if out.exists() and os.path.samefile(out, self.source):
@@ -83,7 +83,7 @@ class ModelFile:
 
 
 def same_structure(original: nn.Module, repaired: nn.Module) -> None:
-    """UsageError where the two modules differ in the names or shapes of their weights: the file's
+    """Raises UsageError if the two modules differ in the names or shapes of their weights: the file's
     format cannot hold the change.
     """
     before = {k: tuple(v.shape) for k, v in original.state_dict().items()}

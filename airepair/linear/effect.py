@@ -88,7 +88,7 @@ def effect(
     """Returns the effect of the layer at `site` on the logits of the images `x`, in the module's
     precision, without training anything.
 
-    Unsupported where the slopes would hold more than `entries` numbers.
+    Unsupported if the slopes would hold more than `entries` numbers.
     """
     layer = site.layer(module)
     inputs, logits, slopes = [], [], []

@@ -34,7 +34,7 @@ def pattern_effect(
     """Returns the effect of the site's weights and bias and of later biases on K + U + 1 numbers:
     logits, later pre-activations, a constant zero.
 
-    Unsupported where something other than ReLU and affine layers runs after the site, or the slopes
+    Unsupported if something other than ReLU and affine layers runs after the site, or the slopes
     would hold more than `entries` numbers.
     """
     layers = [site, *(s for s in later if s.layer(module).bias is not None)]
@@ -80,7 +80,7 @@ def pattern_size(module: nn.Module, site: Site, x: Tensor) -> int:
 
 
 def check_layers(module: nn.Module, site: Site, x: Tensor) -> None:
-    """Unsupported if a module that runs after the site is neither affine nor ReLU."""
+    """Raises Unsupported if a module that runs after the site is neither affine nor ReLU."""
     order: list[nn.Module] = []
     leaves = [m for m in module.modules() if not any(True for _ in m.children())]
     handles = [m.register_forward_hook(lambda m, _a, _o: order.append(m)) for m in leaves]

@@ -94,7 +94,7 @@ def solve(
     group may miss by a common slack at that price.
 
     Up to `batch` rows are solved whole, more by constraint generation; `tick(round, worst
-    violation)` after each program. Unsupported where a limit is passed or HiGHS fails.
+    violation)` after each program. Unsupported if a limit is passed or HiGHS fails.
     """
     start, rhs, group = time.monotonic(), constraints.rhs, constraints.group
     slacks = int(group.max(initial=-1)) + 1 if penalty is not None else 0
@@ -156,7 +156,7 @@ def to_fit(rows: int, hardest: int) -> int:
 
 
 def check_size(rows: int, weights: int, entries: int, limits: Limits) -> None:
-    """Unsupported where a program of so many rows, with up to `entries` numbers in a row, is over
+    """Raises Unsupported if a program of so many rows, with up to `entries` numbers in a row, is over
     the size limit.
     """
     # Each number stands twice: for the positive and for the negative part of the change.

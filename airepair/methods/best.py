@@ -103,7 +103,7 @@ class Best:
 
 
 def configured(text: str) -> Method:
-    """Returns the candidate `METHOD@option=value@...`; UsageError where it is none."""
+    """Returns the candidate `METHOD@option=value@...`; UsageError if it is none."""
     name, *settings = text.split("@")
     if name == Best.name or any("=" not in s for s in settings):
         raise UsageError(

@@ -79,7 +79,7 @@ def _fields(step: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def combine(steps: Sequence[type[Method]]) -> type[Method]:
-    """Returns the method that runs `steps` one after the other; UsageError where fewer than two or
+    """Returns the method that runs `steps` one after the other; UsageError if fewer than two or
     twice the same are given.
     """
     names = [step.name for step in steps]

@@ -266,7 +266,7 @@ def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
 
 
 def start_afresh(module: nn.Module, generator: torch.Generator) -> None:
-    """Re-initialises every layer by its own rule, from the generator's seed; Unsupported where a
+    """Re-initialises every layer by its own rule, from the generator's seed; Unsupported if a
     layer has none.
     """
     ruleless = [

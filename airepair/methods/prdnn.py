@@ -171,7 +171,7 @@ class PRDNN:
         self, task: Task, module: nn.Module, site: Site, wanted: Split, kept: Split, seconds: float
     ) -> nn.Module:
         """The decoupled network (or its folded form) with the smallest change of one layer;
-        Unsupported where that cannot be solved.
+        Unsupported if that cannot be solved.
         """
         both, limits, classes = wanted + kept, Limits(seconds, self.entries), len(task.classes)
         if (

@@ -137,7 +137,7 @@ def pickled_as(names: Mapping[str, type]) -> Iterator[None]:
 
 
 def _put(owner: Any, name: str, value: Any) -> None:
-    """An attribute as it was; None where there was none."""
+    """An attribute as it was; None if there was none."""
     if value is None:
         delattr(owner, name)
     else:
@@ -252,7 +252,7 @@ def _holds_weights(value: Any) -> bool:
 
 
 def sound(tensors: Mapping[str, Tensor], where: str) -> None:
-    """UsageError where a tensor is not finite, claims more elements than it stores, or is of a kind
+    """Raises UsageError if a tensor is not finite, claims more elements than it stores, or is of a kind
     that is not read.
     """
     for name, tensor in tensors.items():

@@ -94,7 +94,7 @@ def find_site(module: nn.Module, x: Tensor, which: str) -> Site:
 
 
 def final_site(module: nn.Module, x: Tensor) -> Site:
-    """Returns the linear layer whose output is the logits; Unsupported where the module does
+    """Returns the linear layer whose output is the logits; Unsupported if the module does
     something after it.
     """
     found = [s for s in sites(module, x) if s.final and isinstance(s.layer(module), nn.Linear)]

@@ -25,7 +25,7 @@ LAYOUTS: dict[str, Callable[[int, int, int], Shape]] = {
 
 
 def shape_in(layout: str, image: Shape) -> Shape | None:
-    """Returns the shape of one input of that layout for images of C x H x W; None where it cannot
+    """Returns the shape of one input of that layout for images of C x H x W; None if it cannot
     hold them.
     """
     channels, height, width = image

@@ -132,7 +132,7 @@ def _renamed(name: str) -> str:
 
 def recognise(state: Mapping[str, Tensor]) -> Found | None:
     """Returns a ResNet's name, classes and channels from the shapes of its (cleaned) state; None
-    where it is none that we build.
+    if it is none that we build.
     """
     stem = state.get("conv1.weight")
     last = state.get("fc.weight")

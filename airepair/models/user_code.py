@@ -74,7 +74,7 @@ def is_own_code(text: str | None) -> bool:
 
 
 def own_code(text: str) -> OwnCode:
-    """Imports what the text names. UsageError where it is not there or its code raises."""
+    """Imports what the text names. UsageError if it is not there or its code raises."""
     place, _, name = text.rpartition(":")
     if not place or not name.isidentifier():
         raise UsageError(f"--net_arch {text!r} is not understood; accepted: {ACCEPTED}")

@@ -32,7 +32,7 @@ class Found:
 
 
 def append(path: Path, record: Record) -> None:
-    """Appends the record: one whole line under a lock, then fsync. OSError where the disk is full
+    """Appends the record: one whole line under a lock, then fsync. OSError if the disk is full
     or read-only.
 
     What an earlier crash left of a line is cut off first and kept beside the file: joined to ours

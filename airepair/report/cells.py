@@ -83,7 +83,7 @@ class Grid:
         return cells
 
     def cell(self, place: Column, method: str) -> list[Record]:
-        """Returns the records of one cell, one per seed, by seed; empty where it was not run."""
+        """Returns the records of one cell, one per seed, by seed; empty if it was not run."""
         return self._cells.get((place, method), [])
 
     def of(self, place: Column) -> list[Record]:
@@ -139,14 +139,14 @@ def ablation(record: Record) -> str:
 
 
 def gain(record: Record, metric: str) -> float | None:
-    """After minus before; None where the cell did not run or either score is missing."""
+    """After minus before; None if the cell did not run or either score is missing."""
     if record.status != "repaired" or metric not in record.after or metric not in record.before:
         return None
     return record.after[metric] - record.before[metric]
 
 
 def score(record: Record, metric: str) -> float | None:
-    """Returns the score after; None where the cell did not run or it is missing."""
+    """Returns the score after; None if the cell did not run or it is missing."""
     return record.after.get(metric) if record.status == "repaired" else None
 
 

@@ -165,7 +165,7 @@ def _same_weights(records: Sequence[Record]) -> str:
 
 
 def weights(record: Record) -> str | None:
-    """Returns the digest of the subject's weights, None where the record has none."""
+    """Returns the digest of the subject's weights, None if the record has none."""
     value = record.subject.get("weights")
     return str(value) if value else None
 

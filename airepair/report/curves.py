@@ -56,7 +56,7 @@ State = tuple[float, float, str]  # images, accuracy in percent, name
 
 
 def curve(cells: Grid, place: Column, method: str) -> Curve | None:
-    """Returns the curve of a cell; None where the method handed in no states."""
+    """Returns the curve of a cell; None if the method handed in no states."""
     own = _track(cells, place, method)
     if len(own) < 3:  # the subject and the result alone are no curve
         return None

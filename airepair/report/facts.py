@@ -93,7 +93,7 @@ def category(cells: Grid, method: str) -> str:
 
 def conditions(records: Iterable[Record]) -> str:
     """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; ""
-    where all is float32.
+    if all is float32.
     """
     found = list(records)
     if not any(r.provenance.get("arithmetic") == "bf16" for r in found):

@@ -21,7 +21,7 @@ Key = tuple[str, str, str]  # "mnist-cnn", row, metric
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper's numbers in percent (baseline) and percentage points (gains); empty where its file
+    """The paper's numbers in percent (baseline) and percentage points (gains); empty if its file
     is not found.
     """
 
@@ -39,7 +39,7 @@ class Paper:
 
     def text(self, place: Column, row: str, metric: str) -> str:
         """Returns the number as the paper's table has it, marked where it is impossible; empty
-        where the paper has none.
+        if the paper has none.
         """
         value = self.number(place, row, metric)
         if value is None:
@@ -68,7 +68,7 @@ class Paper:
 
 def default_path() -> Path | None:
     """Returns where the paper's numbers lie: in the installed package, else in the checkout; None
-    where they are in neither.
+    if they are in neither.
     """
     installed = Path(str(files("airepair.suite").joinpath("reports", "paper", "table1.csv")))
     checkout = Path(airepair.__file__).parents[1] / "reports" / "paper" / "table1.csv"
@@ -76,7 +76,7 @@ def default_path() -> Path | None:
 
 
 def read(path: Path | None) -> Paper:
-    """Returns the paper's numbers; an empty Paper for None. UsageError where the file is not of
+    """Returns the paper's numbers; an empty Paper for None. UsageError if the file is not of
     that form.
     """
     if path is None:

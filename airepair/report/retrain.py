@@ -19,7 +19,7 @@ from airepair.report.table import Tidy, fixed, numbers
 
 
 def of_retrain(record: Record) -> float | None:
-    """Returns the repair's training images as a share of the clean twin's; None where the cell did
+    """Returns the repair's training images as a share of the clean twin's; None if the cell did
     not run or has no twin.
     """
     images = _twin(record).get("images")
@@ -28,7 +28,7 @@ def of_retrain(record: Record) -> float | None:
 
 def of_finetune(record: Record, cells: Grid) -> float | None:
     """Returns the repair's training images as a share of those that `finetune` used on the same
-    subject; None where it did not run.
+    subject; None if it did not run.
     """
     same = (
         r

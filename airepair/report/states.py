@@ -42,7 +42,7 @@ class State:
 
 
 def states(cells: Grid, place: Column, method: str) -> list[State]:
-    """Returns the repaired model first, then its phases, then its controls; empty where no seed was
+    """Returns the repaired model first, then its phases, then its controls; empty if no seed was
     repaired.
     """
     ran = [r for r in cells.cell(place, method) if r.status == "repaired"]

@@ -32,7 +32,7 @@ def twins(cells: Grid) -> Twins:
 
 
 def _result(records: Iterable[Record]) -> tuple[tuple[int, str], ...]:
-    """Seed and result of each repaired cell; empty where one is unknown, or nothing was changed at
+    """Seed and result of each repaired cell; empty if one is unknown, or nothing was changed at
     any seed.
     """
     ran = [r for r in records if r.status == "repaired"]

@@ -71,7 +71,7 @@ class CellSpec:
 
     @classmethod
     def from_json(cls, text: bytes) -> CellSpec:
-        """Returns the spec of a line; UsageError where it is none."""
+        """Returns the spec of a line; UsageError if it is none."""
         try:
             return msgspec.json.decode(text, type=cls, dec_hook=_decoded)
         except (msgspec.MsgspecError, UsageError) as error:

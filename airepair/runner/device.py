@@ -18,7 +18,7 @@ WORDS = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def check_device(text: str) -> None:
-    """UsageError for a word that names no device, with the one that was probably meant."""
+    """Raises UsageError for a word that names no device, with the one that was probably meant."""
     if not WORDS.fullmatch(text):
         hint = " (did you mean 'cuda'?)" if text.lower().startswith(("gpu", "nvidia", "cud")) else ""
         raise UsageError(f"--device {text!r} is not known{hint}; accepted: auto, cpu, cuda, cuda:N")

@@ -56,7 +56,7 @@ class Events:
         self.sources: tuple[str, ...] = ()  # what the method learns from here
         self.column: int | None = None  # the largest budget of the column, for a control that trains to it
         self.declared: int | None = (
-            None  # training images that it declared before; None where it refused the task
+            None  # training images that it declared before; None if it refused the task
         )
 
     def spent(self) -> dict[str, int]:

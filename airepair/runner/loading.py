@@ -72,7 +72,7 @@ class Loader:
     def __call__(self, spec: CellSpec) -> Loaded:
         """The subject of a cell.
 
-        UsageError for what cannot be meant, Unavailable where something is missing on this machine.
+        UsageError for what cannot be meant, Unavailable if something is missing on this machine.
         """
         key = repr(
             (spec.data, spec.case.model, spec.profile, spec.device, spec.brought, spec.case.seed, spec.repair)

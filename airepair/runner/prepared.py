@@ -183,7 +183,7 @@ def _sit_all(ready: PreparedCell, module: nn.Module) -> Exams:
 
 
 def _problem(exams: Exams, classes: int) -> str:
-    """On which exam the logits are not finite or not `classes` per image; "" where all are."""
+    """On which exam the logits are not finite or not `classes` per image; "" if all are."""
     for name, exam in _exams(exams):
         if not len(exam.y):
             continue

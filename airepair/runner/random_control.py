@@ -19,7 +19,7 @@ def same_norm(before: nn.Module, after: nn.Module, seed: int) -> nn.Module | Non
     """Returns a copy of `before` whose parameters moved as far (L2) as those of `after`, each in a
     random direction drawn by `seed`.
 
-    Buffers stay those of `before`. None where `after` has other parameters (attached units, two
+    Buffers stay those of `before`. None if `after` has other parameters (attached units, two
     channels) or none has moved.
     """
     moved, old, new = copy.deepcopy(before), dict(before.named_parameters()), dict(after.named_parameters())

@@ -27,7 +27,7 @@ def run_cell(
 ) -> CellResult:
     """Runs one cell.
 
-    UsageError for what cannot be meant (options, a file, images), Unavailable where something is
+    UsageError for what cannot be meant (options, a file, images), Unavailable if something is
     missing on this machine: both before any repair. Whatever the method then does is in the record.
     `cache` holds trained baselines; `call` wraps the repair alone; `load` gives the subject
     (default: a loader without memory of earlier cells).

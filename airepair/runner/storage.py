@@ -48,7 +48,7 @@ def scores_before(folder: Path, case: Case) -> dict[str, float]:
 def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
     """Writes the cell's folder, then appends its record; the folder.
 
-    OSError where the disk is full or read-only.
+    OSError if the disk is full or read-only.
     """
     record = result.record
     cell = folder / "cells" / record.key

@@ -57,7 +57,7 @@ def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[R
     """Writes the repaired model of a cell: its record, which says what became of a user's own file,
     and a line per written file.
 
-    OSError where the disk is full.
+    OSError if the disk is full.
     """
     net_arch = ready.spec.brought.net_arch if ready.spec.brought else None
     written = _written(folder, ready.subject, outcome, ready.loaded.opened, net_arch)

@@ -129,7 +129,7 @@ def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Callable[[Tensor], Tensor]
 
 
 def tiles(pool: nn.MaxPool2d) -> int:
-    """Returns the side of the square tiles that the pooling takes the maximum of; 0 where they
+    """Returns the side of the square tiles that the pooling takes the maximum of; 0 if they
     overlap, are padded or are not square.
     """
     sides = {

@@ -38,7 +38,7 @@ def stored(folder: Path) -> dict[str, float]:
 
 
 def store(folder: Path, seconds: Mapping[str, float]) -> None:
-    """Adds to what is there; nothing where that is refused."""
+    """Adds to what is there; nothing if that is refused."""
     with suppress(OSError, Timeout):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder / FILE}.lock", timeout=WAIT):

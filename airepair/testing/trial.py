@@ -41,7 +41,7 @@ class Diary:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Holds a finished repair. `module` is None where the method refused, and `refusal` then says why.
+    """Holds a finished repair. `module` is None if the method refused, and `refusal` then says why.
 
     `logits` are those of the validation images (N x K); `changed` names the inputs of the task that
     are not what they were; `generators` names the global random generators that the method drew

@@ -279,7 +279,7 @@ def _begin(given: argparse.Namespace, state: Path) -> list[str]:
 
 
 def _waits(stage: str, given: argparse.Namespace, state: Path) -> str:
-    """Which processor a listed stage waits for; "" where it can run here."""
+    """Which processor a listed stage waits for; "" if it can run here."""
     if not given.listed:
         return ""
     here = device_name(torch.device("cpu")), torch.backends.cpu.get_cpu_capability()

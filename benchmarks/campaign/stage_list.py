@@ -126,7 +126,7 @@ def processor_of(record: Record) -> tuple[str, str]:
 
 
 def waits_for(row: Row, records: Sequence[Record], here: tuple[str, str]) -> str:
-    """The processor that the row's column waits for; "" where it is this one, nobody has begun, or
+    """The processor that the row's column waits for; "" if it is this one, nobody has begun, or
     its bits are those of any processor.
     """
     column = [r for r in records if f"{r.case.dataset}-{r.case.model}" == row.column]

@@ -160,7 +160,7 @@ def _answers(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _same(opened: ModelFile, again: ModelFile, shape: tuple[int, ...]) -> None:
-    """UsageError where what was written is not the repaired network in the format, layout and names
+    """Raises UsageError if what was written is not the repaired network in the format, layout and names
     of the original.
     """
     before, after = ((o.kind, o.shape, sorted(o.layers.values()), o.feed) for o in (opened, again))

@@ -233,7 +233,7 @@ def kinds_table() -> Table:
 def into(page: Path, lines: list[str], table: Table) -> None:
     """Puts the lines into the page's table, in place of those with the same first two cells.
 
-    UsageError where the page has no marks.
+    UsageError if the page has no marks.
     """
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(table.marks[0])

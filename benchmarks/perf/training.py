@@ -102,7 +102,7 @@ def bare_steps(net: Net, steps: int, device: torch.device, compile: bool = False
 
 def share_of_peak(net: Net, rate: float, device: torch.device) -> dict[str, float]:
     """The achieved share of the card's bf16 peak, counting three forward passes an image; nothing
-    where the peak is not known.
+    if the peak is not known.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     peak = next((p for card, p in PEAK.items() if card in name), None)

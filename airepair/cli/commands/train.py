@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipe_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What may stand in the recipe's place; None where it was not given."""
+    """What may stand in the recipe's place; None if it was not given."""
     return {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size}
 
 

@@ -66,7 +66,7 @@ class RunFolder:
 
 
 def check(out: Path | None) -> None:
-    """UsageError where `--out` names something that is there already, before any work is done."""
+    """Raises UsageError if `--out` names something that is there already, before any work is done."""
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(
             f"--out {out} holds something already; accepted: a folder that is new or empty (an earlier "
@@ -77,7 +77,7 @@ def check(out: Path | None) -> None:
 def make(out: Path | None, subject: str) -> RunFolder:
     """The folder `out`, or a new one `runs/<date-time>-<subject>`.
 
-    UsageError where it cannot be made; two runs never get the same.
+    UsageError if it cannot be made; two runs never get the same.
     """
     check(out)
     wanted = out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{subject}"

@@ -144,7 +144,7 @@ class Trials:
 
     def best(self) -> FrozenTrial | None:
         """Returns the trial with the best validation accuracy, the earlier of two equal ones (so
-        the defaults win a tie); None where all failed.
+        the defaults win a tie); None if all failed.
         """
         ran = [t for t in self.finished() if t.value is not None]
         return max(ran, key=lambda t: (t.value, -t.number), default=None)

@@ -56,7 +56,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's records, one per seed; `value`: mean validation accuracy, None where a seed was not
+    """A trial's records, one per seed; `value`: mean validation accuracy, None if a seed was not
     repaired, and `reason` then.
     """
 

@@ -75,7 +75,7 @@ def marked(files: Iterable[Path], records: int, sample: Iterable[Repeated], prob
 
 
 def write(mark: Mark, folder: Path) -> Path:
-    """verification.json beside the records. OSError where it cannot be written."""
+    """verification.json beside the records. OSError if it cannot be written."""
     path = folder / MARK
     write_atomically(path, (json.dumps(asdict(mark), indent=1) + "\n").encode())
     return path

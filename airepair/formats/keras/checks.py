@@ -79,7 +79,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path, kind: str, config: Any, options: OpenOptions) -> None:
-    """UsageError where the file holds links, too much, numbers that are not finite, or layers that
+    """Raises UsageError if the file holds links, too much, numbers that are not finite, or layers that
     are not Keras's own.
     """
     with _readable(path), h5py.File(hdf5_part(path, kind), "r") as file:

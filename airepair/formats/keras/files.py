@@ -282,7 +282,7 @@ def _without_head(keras: Any, model: Any) -> None:
 
 def first_difference(keras: Any, model: Any, module: nn.Module, read: Read, inputs: Array) -> str:
     """Returns the first layer whose activations differ between the file and the converted network;
-    "" where that cannot be found.
+    "" if that cannot be found.
     """
     layers = {read.names.get(layer.name, layer.name): layer for layer in model.layers}
 

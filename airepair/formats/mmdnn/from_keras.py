@@ -256,7 +256,7 @@ def _refuse_options(layer: Any, kind: str) -> None:
 
 
 def _activation(layer: Any) -> tuple[str, float | None] | None:
-    """The operation of MMdnn's that a layer's activation is, and its slope; None where it has none.
+    """The operation of MMdnn's that a layer's activation is, and its slope; None if it has none.
     UsageError for one that is not converted.
 
     The layer is one with an `activation` (a name, or a layer again), or an activation layer itself.

@@ -123,7 +123,7 @@ class IRModel:
 
 
 def torch_shape(dims: Sequence[int]) -> Shape:
-    """Returns the axes of one input of a channels-last format as torch has them; UsageError where
+    """Returns the axes of one input of a channels-last format as torch has them; UsageError if
     they hold no image of known size.
     """
     if not 1 <= len(dims) <= 3 or min(dims) < 1 or max(dims) > (4096 if len(dims) == 3 else 1 << 20):

@@ -106,7 +106,7 @@ def kinds(model: IRModel) -> dict[str, tuple[str, str]]:
 def arrays_of(module: nn.Module, model: IRModel) -> dict[str, dict[str, Array]]:
     """Returns the module's weights in the layout of the IR; the inverse of what the emitter did.
 
-    UsageError where the IR has no place for a change.
+    UsageError if the IR has no place for a change.
     """
     state = module.state_dict()
     known = kinds(model)

@@ -48,7 +48,7 @@ def network_in(
     """Returns a copy of the model from the scaled image to the logits, and what was taken off.
 
     `open_sizes` are the shapes of one input to choose from where the file leaves its sizes open,
-    `classes` the number of classes. UsageError where the input is none of images, or no single
+    `classes` the number of classes. UsageError if the input is none of images, or no single
     output is one of classes.
     """
     copy = copied(model)
@@ -186,7 +186,7 @@ def _begun(model: Any, taken: Shape) -> tuple[Shape, bool, InputScaling | None]:
 
 
 def _reader(model: Any, value: str) -> Any:
-    """The one node that reads a value; None where several do."""
+    """The one node that reads a value; None if several do."""
     readers = [n for n in model.graph.node if value in n.input]
     return readers[0] if len(readers) == 1 else None
 

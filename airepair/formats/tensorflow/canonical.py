@@ -30,7 +30,7 @@ GELU = "Erf"
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """A constant of the graph: its array and the node that holds it (None where it was made up here)."""
+    """A constant of the graph: its array and the node that holds it (None if it was made up here)."""
 
     array: Any
     node: str | None
@@ -504,7 +504,7 @@ class _Writer:
         return found
 
     def _plain(self, value: Any, where: str) -> Act:
-        """The activation, with a scaling at the input taken out; UsageError where a factor was
+        """The activation, with a scaling at the input taken out; UsageError if a factor was
         never completed.
         """
         if not isinstance(value, Act) or value.factor is not None:
@@ -539,7 +539,7 @@ def _trace(value: Any) -> Leaf | None:
 
 
 def _value(value: Any) -> Any:
-    """The number behind a constant expression, for the few operations that scaling uses; None where
+    """The number behind a constant expression, for the few operations that scaling uses; None if
     it is none.
     """
     if isinstance(value, Leaf):

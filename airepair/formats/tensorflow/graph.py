@@ -61,7 +61,7 @@ def frozen_file(path: Path, data: bytes) -> Frozen:
 
 
 def counted(graph: Any, path: Path) -> None:
-    """UsageError where a graph holds nothing, or more than any network."""
+    """Raises UsageError if a graph holds nothing, or more than any network."""
     number = len(graph.node) + sum(len(f.node_def) for f in graph.library.function)
     if not 0 < number <= MAX_NODES:
         raise UsageError(f"{path} holds {number} operations; between 1 and {MAX_NODES} are read")

@@ -141,7 +141,9 @@ def _of_the_loader(meta: Any, path: Path, calls: list[str]) -> dict[str, str]:
 
 
 def _one_network(path: Path, places: dict[str, list[str]]) -> None:
-    """UsageError where the two places of a weight hold different numbers: the file would be two networks."""
+    """Raises UsageError if the two places of a weight hold different numbers: the file would be two
+    networks.
+    """
     reader, _ = _checkpoint(path)
     for name, keys in places.items():
         if len(keys) > 1 and not np.array_equal(*(reader.get_tensor(k) for k in keys)):

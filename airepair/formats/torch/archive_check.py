@@ -19,7 +19,7 @@ from airepair.errors import UsageError, one_line
 
 
 def check_records(path: Path) -> None:
-    """UsageError where a storage of data.pkl or constants.pkl is absent from the archive, or
+    """Raises UsageError if a storage of data.pkl or constants.pkl is absent from the archive, or
     shorter there than it should be.
     """
     with zipfile.ZipFile(path) as archive:
@@ -37,7 +37,7 @@ def check_records(path: Path) -> None:
 
 
 def check_program(path: Path, program: Any) -> None:
-    """UsageError where an exported program's weights are less than its tensors: torch.export.load
+    """Raises UsageError if an exported program's weights are less than its tensors: torch.export.load
     makes up what an empty part lacks.
     """
     with zipfile.ZipFile(path) as archive:

@@ -32,7 +32,7 @@ NATIVE = (
 
 
 def settings() -> dict[str, str]:
-    """Returns the variables with their values; empty where portable arithmetic is not defined (no
+    """Returns the variables with their values; empty if portable arithmetic is not defined (no
     x86-64 processor).
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):

@@ -73,7 +73,7 @@ def quickest(start: nn.Module, train: Split, part: slice, recipe: Recipe) -> Qui
 def _together(
     start: nn.Module, train: Split, index: Tensor, recipe: Recipe, stack: ExitStack
 ) -> Callable[[], object] | None:
-    """A step of four models in one call; None where that does not work."""
+    """A step of four models in one call; None if that does not work."""
     same = index.expand(MODELS, -1)
     try:
         group = stack.enter_context(

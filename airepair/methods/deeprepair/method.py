@@ -179,7 +179,7 @@ class DeepRepair:
         return task.module
 
     def _check(self, task: Task) -> None:
-        """UsageError for options that exclude each other or name no class; Unsupported for a model
+        """Raises UsageError for options that exclude each other or name no class; Unsupported for a model
         that the form cannot take.
         """
         if self.variant == "w-dbr" and self.lam == 0:
@@ -243,7 +243,7 @@ class DeepRepair:
 
 
 def scaled_outputs(task: Task, targets: tuple[int, ...], eta: float) -> nn.Module:
-    """w-os: log(eta) on the target classes' biases of the last linear layer; Unsupported where that
+    """w-os: log(eta) on the target classes' biases of the last linear layer; Unsupported if that
     is not what makes the logits.
     """
     module, k = copy.deepcopy(task.module), len(task.classes)

@@ -104,7 +104,7 @@ def badge(verdict: Verdict) -> dict[str, Any]:
 def write(verdict: Verdict, folder: Path) -> list[Path]:
     """gate.json, gate.md (a GitHub step summary) and gate-badge.json, each whole or not at all.
 
-    OSError where they cannot be written.
+    OSError if they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {

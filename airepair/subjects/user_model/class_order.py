@@ -100,7 +100,7 @@ def wire(
 
 
 def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> None:
-    """UsageError where the network does not answer images of the data set with finite logits, one
+    """Raises UsageError if the network does not answer images of the data set with finite logits, one
     for each class.
     """
     try:
@@ -124,8 +124,8 @@ def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> Non
 
 
 def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tuple[int, ...] | None:
-    """Output of the network for each class of the data set; None where the order is the same.
-    UsageError where the names are others.
+    """Output of the network for each class of the data set; None if the order is the same.
+    UsageError if the names are others.
     """
     if classes is None:
         return None

@@ -33,7 +33,7 @@ SAME = (
 def early_file(
     brought: ModelSource, values: Mapping[str, Any], file: str, opened: ModelFile
 ) -> tuple[Path, str] | None:
-    """Returns the file and who says so; None if there is none. UsageError where a named one is not
+    """Returns the file and who says so; None if there is none. UsageError if a named one is not
     there.
     """
     folder, beside = brought.path.parent, brought.path.parent / "early.pt"
@@ -65,7 +65,7 @@ def early_file(
 
 
 def early_state(path: Path, module: nn.Module, found: nn.Module) -> nn.Module:
-    """Returns the network `found` in `path`. UsageError where it is another one than the subject's,
+    """Returns the network `found` in `path`. UsageError if it is another one than the subject's,
     `module`.
     """
     if differing := differences(module, found.state_dict()):

@@ -29,7 +29,7 @@ def with_layout(
     """Returns the feeding with the layout that the network in the file `what` takes, if it is not N
     x C x H x W.
 
-    `prepare`: the user's own code lays the images out, and nothing is tried. UsageError where the
+    `prepare`: the user's own code lays the images out, and nothing is tried. UsageError if the
     network takes no images of the data set's size, or others than is stated.
     """
     stated, taken, image = feeding.layout, opened.shape, _image(data)

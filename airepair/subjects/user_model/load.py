@@ -196,7 +196,7 @@ def _at_logits(
 def _named(values: Mapping[str, Any], file: str) -> str | None:
     """The architecture of a TOML file.
 
-    UsageError where it is code: a file that came with a model must not say what is run.
+    UsageError if it is code: a file that came with a model must not say what is run.
     """
     found = values.get("net_arch")
     if is_own_code(found):
@@ -353,9 +353,9 @@ def _digest(path: Path) -> str:
 
 
 def user_inputs(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
-    """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None where not given.
+    """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None if not given.
 
-    The labels of `keep` do not count: its answers are the subject's own. UsageError where a wanted
+    The labels of `keep` do not count: its answers are the subject's own. UsageError if a wanted
     label is what the subject says already.
     """
     dataset, device = subject.dataset, subject.dataset.validation.x.device

@@ -60,7 +60,7 @@ class Tried:
 def refuse_near_chance(
     what: str, module: nn.Module, refeed: Refeed | None, feeding: InputSpec, data: Dataset
 ) -> None:
-    """UsageError where `module` is near chance on validation, or if nothing states its scaling and
+    """Raises UsageError if `module` is near chance on validation, or if nothing states its scaling and
     another one is clearly better.
 
     `refeed` None: the pre-processing is the user's own code, and no other is tried.

@@ -131,7 +131,7 @@ class Teller:
 
 
 def write(file: Path, content: Working | Grid) -> None:
-    """Puts the file in place in one step; nothing where that is refused."""
+    """Puts the file in place in one step; nothing if that is refused."""
     with suppress(OSError):
         write_atomically(file, json.dumps(asdict(content)).encode())
 
