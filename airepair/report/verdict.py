@@ -178,8 +178,8 @@ def _damage(cells: Grid) -> str:
     worst = min(losses, key=lambda m: losses[m])
     names = ", ".join(method_title(m) for m in sorted(losses, key=lambda m: losses[m]))
     return (
-        f"These methods lose accuracy on every subject: {names}. Largest loss: {method_title(worst)}, "
-        f"{fixed(losses[worst], 2, True)} points."
+        f"On average over the seeds, significantly or not, these methods lose accuracy on every subject: "
+        f"{names}. Largest mean loss: {method_title(worst)}, {fixed(losses[worst], 2, True)} points."
     )
 
 

@@ -73,3 +73,41 @@ def test_the_readme_shows_the_verdict() -> None:
     (path,) = (m[2] for m in SHOWN.finditer(text))
     same(README, SHOWN.sub(lambda m: f"{m[1]}{(ROOT / path).read_text()}{m[4]}", text))
     assert "](reports/picture.svg)" in text
+
+
+def claimed(section: str) -> dict[tuple[str, str, str], float]:
+    """(Column, method, compared with) -> points of the accuracy claims of a section of the findings."""
+    text = (ROOT / "docs" / "findings.md").read_text()
+    part = text.partition(f"## {section}")[2].partition("\n## ")[0].partition("\nConstraint accuracy: ")[0]
+    rows = [
+        [cell.strip().replace("\\", "") for cell in line.strip("|").split("|")]
+        for line in part.splitlines()
+        if line.startswith("| ") and "<br>" not in line and ":--" not in line
+    ]
+    return {(row[0].lower().replace(" ", "-"), row[1], row[2]): float(row[3]) for row in rows}
+
+
+def test_the_verdict_says_nothing_that_the_findings_do_not_claim() -> None:
+    """The verdict is of the portable records alone; each difference that it calls one, and each idea
+    that helps, holds in native arithmetic too.
+    """
+    text = (REPORTS / "verdict.md").read_text().replace("\\", "")
+    pairs = claimed("Beyond fine-tuning?")
+    said = re.findall(r"(Better|Worse|better)( than[^:]*)?: ((?:[\w\[\]]+ \([^)]*\)(?:, )?)+)", text)
+    assert len(said) >= 2
+    for word, than, names in said:
+        for method, places in re.findall(r"([\w\[\]]+) \(([^)]*)\)", names):
+            for place in places.split(", "):
+                found = [
+                    points
+                    for (column, name, against), points in pairs.items()
+                    if (column, name) == (place, method) and ("random" in than) == ("random" in against)
+                ]
+                assert found, (word, than, method, place)
+                assert all((points < 0) == (word == "Worse") for points in found), (method, place)
+    ideas = re.search(r"improves the repair significantly for (\d+) of \d+ methods(?:: ([^\n]*))?\.", text)
+    assert ideas
+    better = {method for (_, method, _), points in claimed("Is it the idea?").items() if points > 0}
+    names = ideas[2].split(", ") if ideas[2] else []
+    assert len(names) == int(ideas[1])
+    assert set(names) <= better
