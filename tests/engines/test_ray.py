@@ -102,6 +102,16 @@ def nodes(cluster: Nodes) -> Nodes:
     return cluster
 
 
+@pytest.fixture(autouse=True)
+def no_run_is_left() -> Iterator[None]:
+    """A test that fails before its run has ended takes no node away from the next one."""
+    yield
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if str(ROOT / "benchmarks") in process.cmdline():
+                process.kill()
+
+
 def surroundings(**more: str) -> dict[str, str]:
     """The environment of a process that uses Ray."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "RAY_"))}
@@ -171,6 +181,22 @@ def waiting(seconds: float, seeds: str = "0,1,2,3,4,5") -> list[str]:
     return ["--method", "mine:Waits", "--set", f"mine:Waits.seconds={seconds}", "--seeds", seeds]
 
 
+def holding(folder: Path) -> list[str]:
+    """Cells of which two end at once, and the others when `go_on` is called."""
+    (folder / "hold").mkdir()
+    return [*waiting(1), "--set", f"mine:Waits.hold={folder / 'hold'}"]
+
+
+def both_hold(run: Run, folder: Path) -> bool:
+    """Waits until two cells are filed and both nodes run one that does not end."""
+    return until(lambda: (folder / "hold" / "began-3").exists() and len(lines(run.out)) >= 2, 600)
+
+
+def go_on(folder: Path) -> None:
+    """Every cell may end."""
+    (folder / "hold" / "go").touch()
+
+
 def each_once(run: Run, keys: list[str]) -> None:
     """One line per cell, all of them repaired."""
     assert lines(run.out) == dict.fromkeys(keys, 1)
@@ -189,9 +215,10 @@ def test_a_killed_node_costs_its_cells_another_attempt(nodes: Nodes, tmp_path: P
     """SIGKILL of one of two nodes while both run a cell: each of six cells has one record, and the
     run says which ran again.
     """
-    run = Run(tmp_path, *waiting(4), address=nodes.address)
-    assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
+    run = Run(tmp_path, *holding(tmp_path), address=nodes.address)
+    assert both_hold(run, tmp_path)
     nodes.kill(nodes.live[0])
+    go_on(tmp_path)
     code, text = run.end()
     assert code == 0, text
     each_once(run, SIX)
@@ -205,10 +232,11 @@ def test_a_frozen_node_loses_and_doubles_nothing(nodes: Nodes, tmp_path: Path, s
     """SIGSTOP of a whole node in mid-run, SIGCONT later: each cell has one record, whether Ray has
     given the node up or not.
     """
-    run = Run(tmp_path, *waiting(8), address=nodes.address)
-    assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 1, 200)
+    run = Run(tmp_path, *holding(tmp_path), address=nodes.address)
+    assert both_hold(run, tmp_path)
     frozen = nodes.live[0]
     nodes.send(frozen, signal.SIGSTOP)
+    go_on(tmp_path)
     time.sleep(seconds)
     nodes.send(frozen, signal.SIGCONT)
     code, text = run.end()
@@ -254,13 +282,15 @@ def test_a_process_that_a_method_changed_for_good_runs_no_other_cell(nodes: Node
 
 def test_a_killed_controller_leaves_no_cell_and_is_resumed(nodes: Nodes, tmp_path: Path) -> None:
     """SIGKILL: soon no process of a cell is there, and --resume runs the other cells, each once."""
-    run = Run(tmp_path, *waiting(4), address=nodes.address)
-    assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
+    words = holding(tmp_path)
+    run = Run(tmp_path, *words, address=nodes.address)
+    assert both_hold(run, tmp_path)
     run.process.kill()
     run.process.communicate()
     assert until(lambda: not tasks(), 60), tasks()
     kept = lines(run.out)
-    again = Run(tmp_path, *waiting(4), "--resume", address=nodes.address)
+    go_on(tmp_path)
+    again = Run(tmp_path, *words, "--resume", address=nodes.address)
     code, text = again.end()
     assert code == 0, text
     assert f"{6 - len(kept)} passed, {len(kept)} skipped" in text
@@ -269,8 +299,8 @@ def test_a_killed_controller_leaves_no_cell_and_is_resumed(nodes: Nodes, tmp_pat
 
 def test_ctrl_c_prints_the_tables_and_how_to_resume(nodes: Nodes, tmp_path: Path) -> None:
     """Exit code 2; finished cells are kept, the others are named, no cell goes on."""
-    run = Run(tmp_path, *waiting(4), address=nodes.address)
-    assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
+    run = Run(tmp_path, *holding(tmp_path), address=nodes.address)
+    assert both_hold(run, tmp_path)
     run.process.send_signal(signal.SIGINT)
     code, text = run.end()
     assert code == 2, text
@@ -295,8 +325,9 @@ def test_without_any_node_the_run_ends_and_says_how_to_resume(nodes: Nodes, tmp_
     """Both nodes die, --ray-wait 10: exit code 2 soon after, with tables; with a new node --resume
     does the rest, each cell once.
     """
-    run = Run(tmp_path, *waiting(4), "--ray-wait", "10", address=nodes.address)
-    assert until(lambda: len(run.working()) == 2 and len(lines(run.out)) >= 2, 200)
+    words = holding(tmp_path)
+    run = Run(tmp_path, *words, "--ray-wait", "10", address=nodes.address)
+    assert both_hold(run, tmp_path)
     for raylet in list(nodes.live):
         nodes.kill(raylet)
     code, text = run.end()
@@ -307,7 +338,8 @@ def test_without_any_node_the_run_ends_and_says_how_to_resume(nodes: Nodes, tmp_
     kept = list(lines(run.out))
     each_once(run, kept)
     nodes.add()
-    again = Run(tmp_path, *waiting(4), "--resume", address=nodes.address)
+    go_on(tmp_path)
+    again = Run(tmp_path, *words, "--resume", address=nodes.address)
     code, text = again.end()
     assert code == 0, text
     each_once(again, SIX)
@@ -376,7 +408,7 @@ def test_equal_records_here_and_on_a_cluster_of_this_machine(tmp_path: Path) -> 
     words = ["--method", "noop,random,finetune", "--set", "finetune.epochs=2", "--seeds", "0"]
     before = listening()
     afar = Run(tmp_path, *words, "--keep-models", "all", address=None)
-    assert until(lambda: bool(afar.working()), 200)
+    assert until(lambda: bool(afar.working()), 600)
     opened = listening() - before
     code, text = afar.end()
     assert code == 0, text
