@@ -1,5 +1,5 @@
-"""How often two models that are equally good are told apart: the tests of
-airepair/report/statistics.py under a known truth.
+"""How often a test of airepair/report/statistics.py finds a difference between two models that are
+equally good: simulated, with a known truth.
 
     python -m benchmarks.false_positives --out reports/statistics/false_positives.md
 

@@ -43,7 +43,11 @@ PAGES = [
     *(ROOT / "changelog.d").glob("*.md"),
     ROOT / "examples" / "README.md",
 ]
-FILES = [f for room in ("airepair", "fixtures", "reports", "docs/hooks") for f in (ROOT / room).rglob("*.py")]
+FILES = [
+    f
+    for room in ("airepair", "fixtures", "reports", "benchmarks", "examples", "docs/hooks")
+    for f in (ROOT / room).rglob("*.py")
+]
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 

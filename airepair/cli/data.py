@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     lines: dict[str, Callable[[str, Path], bool]] = {
         "list": _listed,
         "get": _got,
-        "check": partial(_checked, asked=bool(given)),
+        "check": partial(_checked, named=bool(given)),
     }
     good = [lines[args.what](name, paths.data()) for name in names]
     return 0 if all(good) else 1
@@ -67,13 +67,13 @@ def _place(name: str, root: Path) -> str:
 
 
 def _got(name: str, root: Path) -> bool:
-    moving, told = sys.stderr.isatty(), {"at": float("-inf")}
+    moving, last = sys.stderr.isatty(), {"at": float("-inf")}
 
     def show(file: str, done: int, total: int) -> None:
         """A line that moves on a terminal, one every ten seconds elsewhere."""
-        if not moving and time.monotonic() - told["at"] < 10:
+        if not moving and time.monotonic() - last["at"] < 10:
             return
-        told["at"] = time.monotonic()
+        last["at"] = time.monotonic()
         text = f"{file}  {done / 1e6:,.1f}" + (f" of {total / 1e6:,.1f}" if total else "") + " MB"
         print(f"\r\033[K{text}" if moving else text, end="" if moving else "\n", file=sys.stderr, flush=True)
 
@@ -88,12 +88,12 @@ def _got(name: str, root: Path) -> bool:
     return True
 
 
-def _checked(name: str, root: Path, *, asked: bool) -> bool:
+def _checked(name: str, root: Path, *, named: bool) -> bool:
     """Whether a set is whole and official; one that is absent is no fault if nobody named it."""
     try:
         found = data.load(name)
     except Unavailable as error:
-        if not asked and not lacking(name, root):
+        if not named and not lacking(name, root):
             print(f"{name}: not found")
             return True
         print(f"airepair: {error}", file=sys.stderr)
@@ -105,9 +105,9 @@ def _checked(name: str, root: Path, *, asked: bool) -> bool:
         f"{part} {len(getattr(found, part)):,}" for part in ("train", "repair", "validation", "test")
     )
     official = name in OFFICIAL
-    said = "; ".join(found.notes) or ("official, every image and label" if official else "as it comes")
+    remark = "; ".join(found.notes) or ("official, every image and label" if official else "as it comes")
     print(
-        f"{found.name}: {said}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; "
+        f"{found.name}: {remark}; {len(found.classes)} classes, {'x'.join(map(str, found.shape))}; "
         f"{sizes}; test {found.digests['test'][:16]}"
     )
     return not (official and found.notes)

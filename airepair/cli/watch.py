@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         _move(args.folder)
     else:
         _print(args.folder)
-    return _ended(args.folder, said=args.once or over)
+    return _ended(args.folder, shown=args.once or over)
 
 
 def _grid(folder: Path) -> Grid:
@@ -78,15 +78,15 @@ def _move(folder: Path) -> None:
 
 
 def _print(folder: Path) -> None:
-    said = 0.0
+    shown = 0.0
     while not _over(folder):
-        if time.monotonic() - said >= PACE or not said:
-            said = time.monotonic()
+        if time.monotonic() - shown >= PACE or not shown:
+            shown = time.monotonic()
             print("\n".join(report(folder, _grid(folder))), flush=True)
         time.sleep(LOOK)
 
 
-def _ended(folder: Path, *, said: bool) -> int:
+def _ended(folder: Path, *, shown: bool) -> int:
     grid = _grid(folder)
     if grid.ended is None and _gone(grid):
         print(
@@ -94,6 +94,6 @@ def _ended(folder: Path, *, said: bool) -> int:
             file=sys.stderr,
         )
         return 1
-    if not said:
+    if not shown:
         print(grid_row(grid, time.time()))
     return 0

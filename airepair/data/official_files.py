@@ -19,6 +19,7 @@ from airepair.data.arrays import Array, Arrays, check, read_npz
 from airepair.data.catalogue import IDX, OFFICIAL, Official
 from airepair.data.download import Progress, fetch
 from airepair.errors import Unavailable, UsageError
+from airepair.host.atomic import write_atomically
 from airepair.host.digest import md5_of
 
 
@@ -186,20 +187,17 @@ def _pickles_at(official: Official, root: Path) -> Path | None:
 
 
 def _unpack(official: Official, archive: Path, root: Path) -> None:
-    """The known members of a verified archive, each to a temporary name first."""
+    """Unpacks the known members of a verified archive, each whole."""
     if md5_of(archive) != official.files[0].md5:
         raise UsageError(
             f"{archive} has md5 {md5_of(archive)}, the official one {official.files[0].md5}; "
             f"delete it and fetch it again"
         )
-    (root / official.folder).mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for name, _ in official.members:
             member = tar.extractfile(f"{official.folder}/{name}")
             assert member is not None  # the md5 sum matched
-            part = root / official.folder / f"{name}.part"
-            part.write_bytes(member.read())
-            part.replace(root / official.folder / name)
+            write_atomically(root / official.folder / name, member.read())
 
 
 def _read_pickles(official: Official, folder: Path) -> Arrays:

@@ -35,3 +35,8 @@ class Bulletin:
         """The cell has ended."""
         self.reports.pop(key, None)
         self.news.discard(key)
+
+
+def lives() -> bool:
+    """What a node is asked: that it answers is the answer."""
+    return True

@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnsched
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from airepair.engines import node, shipping
+from airepair.engines.bulletin import lives
 from airepair.errors import UsageError, one_line
 from airepair.host.arithmetic.setup import is_set, settings
 from airepair.runner.cell import CellSpec
@@ -125,7 +126,7 @@ class Cluster:
                     question = ask(name, node.facts)
 
 
-def ask(name: str, what: Callable[[], Any] = os.getpid) -> Any:
+def ask(name: str, what: Callable[[], Any] = lives) -> Any:
     """Asks that node a question, which takes no room from a cell; `answer` reads how it ended."""
     task = ray.remote(num_cpus=0, max_retries=0)(what)
     return task.options(scheduling_strategy=only(name)).remote()

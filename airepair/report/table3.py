@@ -62,8 +62,8 @@ def table3(cells: Grid) -> Table | None:
     """Table III of the records; None if no method has an ablation among them."""
     if not any(map(ablation, cells.records)):
         return None
-    asked = questions(cells)
-    rows = tuple(_rows(cells, asked))
+    comparisons = questions(cells)
+    rows = tuple(_rows(cells, comparisons))
     headings = (
         Heading("", "gain"),
         Heading("Minus the gain with the idea off", "which"),
@@ -79,10 +79,10 @@ def table3(cells: Grid) -> Table | None:
         f" permutation test over seeds, with Holm's correction over all comparisons of a metric in this "
         f"table; bold: below {LEVEL:g}.",
         *wreck_note(cells),
-        *summary(asked, twins(cells)),
+        *summary(comparisons, twins(cells)),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
-    stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(asked))
+    stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(comparisons))
     return Table("table3", title, stub, headings, rows, notes, lines, tidy, "significant differences")
 
 
@@ -153,10 +153,10 @@ def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, 
         yield SAME_NORM, at_phase(record, random)
 
 
-def _rows(cells: Grid, asked: list[Question]) -> Iterator[Row]:
+def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:
     """One row for each ablation of a method and metric; the gain and the control stand in the first."""
     groups: dict[tuple[Column, str, str], list[Question]] = {}
-    for q in asked:
+    for q in comparisons:
         groups.setdefault((q.place, q.method, q.metric), []).append(q)
     last = ""
     for (place, method, metric), found in groups.items():
@@ -188,13 +188,13 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
     )
 
 
-def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
+def summary(comparisons: list[Question], alike: Twins) -> tuple[str, ...]:
     """For how many methods the idea helps significantly: the method is better than every ablation
     of it in some column. Twins count once.
     """
     lines = []
     for metric, title in METRICS.items():
-        ideas = [q for q in asked if q.metric == metric and q.kind == IDEA]
+        ideas = [q for q in comparisons if q.metric == metric and q.kind == IDEA]
         places = {q.method: [p.place for p in ideas if p.method == q.method] for q in ideas}
         methods = once(places, places, alike)
         if not methods:
@@ -207,8 +207,8 @@ def summary(asked: list[Question], alike: Twins) -> tuple[str, ...]:
             f"methods{_listed(helped)}"
         )
         lines.append(f"{line}; for {len(lost)} it makes the repair worse{_listed(lost)}.")
-    family = max((sum(q.metric == m for q in asked) for m in METRICS), default=0)
-    seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(family)
+    family = max((sum(q.metric == m for q in comparisons) for m in METRICS), default=0)
+    seeds, needed = max((q.found.n for q in comparisons), default=0), fewest_seeds(family)
     if seeds < needed:
         lines.append(
             f"With {seeds} seeds the permutation test cannot reach significance here; "
@@ -231,8 +231,8 @@ def _listed(names: list[str]) -> str:
     return f": {', '.join(names)}" if names else ""
 
 
-def _tidy(asked: list[Question]) -> Iterator[Tidy]:
-    for q in asked:
+def _tidy(comparisons: list[Question]) -> Iterator[Tidy]:
+    for q in comparisons:
         yield {
             "dataset": q.place[0],
             "model": q.place[1],

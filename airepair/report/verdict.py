@@ -23,15 +23,15 @@ from airepair.report.table3 import CONTROL, IDEA, Question, questions
 METRIC = "accuracy"
 
 
-def verdict(cells: Grid, asked: Sequence[Question] | None = None) -> list[str]:
+def verdict(cells: Grid, comparisons: Sequence[Question] | None = None) -> list[str]:
     """Returns three to six sentences, and one about the version if it is an earlier one.
 
-    `asked` are Table III's comparisons, if they are known.
+    `comparisons` are those of Table III, if they are known.
     """
     if not cells.records:
         return ["Nothing ran."]
-    asked = questions(cells) if asked is None else asked
-    about = [q for q in asked if q.metric == METRIC]
+    comparisons = questions(cells) if comparisons is None else comparisons
+    about = [q for q in comparisons if q.metric == METRIC]
     found = [
         of_version(cells),
         _what_ran(cells),
@@ -73,22 +73,22 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + "s" * (n != 1)
 
 
-def _beside_control(asked: Sequence[Question]) -> str:
-    compared = [q for q in asked if q.kind == CONTROL]
+def _beside_control(comparisons: Sequence[Question]) -> str:
+    compared = [q for q in comparisons if q.kind == CONTROL]
     if not compared:
         return "No method was compared with fine-tuning on the same sources: plain training may do as well."
     if not any(q.sign for q in compared):
-        return f"No method differs significantly from fine-tuning on the same sources{_power(asked)}."
+        return f"No method differs significantly from fine-tuning on the same sources{_power(comparisons)}."
     beside = [q for q in compared if q.beside_random]
-    said = (
+    text = (
         f"Better than fine-tuning on the same sources: {_sides([q for q in compared if not q.beside_random])}"
     )
     if any(q.sign for q in beside):
-        said += (
+        text += (
             " With fewer training images than fine-tuning's first state, better than a random change of "
             f"the same norm: {_sides(beside)}"
         )
-    return said
+    return text
 
 
 def _sides(compared: Sequence[Question]) -> str:
@@ -96,8 +96,8 @@ def _sides(compared: Sequence[Question]) -> str:
     return f"{better or 'none'}." + (f" Worse: {worse}." if worse else "")
 
 
-def _ideas(asked: Sequence[Question]) -> str:
-    ideas = [q for q in asked if q.kind == IDEA]
+def _ideas(comparisons: Sequence[Question]) -> str:
+    ideas = [q for q in comparisons if q.kind == IDEA]
     methods = list(dict.fromkeys(q.method for q in ideas))
     if not methods:
         return ""
@@ -114,9 +114,9 @@ def _ideas(asked: Sequence[Question]) -> str:
     )
 
 
-def _power(asked: Sequence[Question]) -> str:
-    seeds, needed = max((q.found.n for q in asked), default=0), fewest_seeds(len(asked))
-    return f" ({seeds} seeds; {len(asked)} comparisons need {needed})" if seeds < needed else ""
+def _power(comparisons: Sequence[Question]) -> str:
+    seeds, needed = max((q.found.n for q in comparisons), default=0), fewest_seeds(len(comparisons))
+    return f" ({seeds} seeds; {len(comparisons)} comparisons need {needed})" if seeds < needed else ""
 
 
 def _named(found: Sequence[Question]) -> str:
@@ -126,12 +126,12 @@ def _named(found: Sequence[Question]) -> str:
     return ", ".join(f"{m} ({', '.join(p)})" for m, p in names.items())
 
 
-def _cost(cells: Grid, asked: Sequence[Question]) -> str:
+def _cost(cells: Grid, comparisons: Sequence[Question]) -> str:
     """What the methods that beat their control cost and break; if there are none, what the repair
     method with the largest mean gain does, of those with the most seeds.
     """
     places = healthy(cells) or cells.columns
-    won = sorted((q for q in asked if q.kind == CONTROL and q.sign == 1), key=lambda q: q.beside_random)
+    won = sorted((q for q in comparisons if q.kind == CONTROL and q.sign == 1), key=lambda q: q.beside_random)
     better = list(dict.fromkeys(q.method for q in won))[:3]
     if better:
         return f"The cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."

@@ -158,7 +158,7 @@ def step_back(by: int) -> None:
 
 
 def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float, nice: int = 0) -> bool:
-    """Runs a stage for at most `seconds`, in a session of its own; whether it came to its end."""
+    """Runs a stage for at most `seconds`, in a session of its own; returns whether it ended by itself."""
     surroundings = {
         **os.environ,
         "AIREPAIR_CACHE": str(state / "cache"),

@@ -58,9 +58,9 @@ def _cut(stream: BinaryIO, out: Path, name: str, size: int) -> Iterator[dict[str
 
 
 def join(listed: Path, out: Path) -> Path:
-    """Puts the pieces of a list together in the folder `out`; what came of it.
+    """Puts the pieces of a list together in the folder `out` and returns the file or folder.
 
-    UsageError for a missing or changed piece, or where it exists.
+    UsageError for a missing or changed piece, or if it exists.
     """
     name, folder, wanted, pieces = _read(listed)
     target = out / name

@@ -17,7 +17,7 @@ from .timing import Measure, compared
 
 
 def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator[Measure]:
-    """Two lines a network."""
+    """Two lines per network."""
     nets = (
         ((MNIST_CNN, 10_000), (RESNETS[0], 10_000))
         if device.type == "cuda"

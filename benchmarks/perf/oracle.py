@@ -22,7 +22,7 @@ STEPS = 7
 
 
 def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator[Measure]:
-    """One line a network."""
+    """One line per network."""
     nets = (
         ((MNIST_FC, 128), (MNIST_CNN, 128))
         if device.type == "cuda"

@@ -20,7 +20,7 @@ ON_CPU = ((DIGITS_FC, 6400), (DIGITS_CNN, 1920), (MNIST_FC, 12_800), (MNIST_CNN,
 
 
 def measures(device: torch.device, repeats: int, share: float = 1.0) -> Iterator[Measure]:
-    """One line a network; `share` of the images for a quick look."""
+    """One line per network; `share` of the images for a quick look."""
     nets = [(net, 50_000) for net in (MNIST_CNN, *RESNETS)] if device.type == "cuda" else list(ON_CPU)
     for net, n in nets:
         yield measure(net, max(net.batch, int(n * share) // net.batch * net.batch), device, repeats)

@@ -59,9 +59,9 @@ def _bits(reported: Record, again: Record) -> str:
             texts = ("missing" if v is None else str(v)[:12] for v in (first, second))
             found.append(f"{name.replace('_', ' ')} {' and '.join(texts)}")
     for when in ("before", "after"):
-        said, here = getattr(reported, when), getattr(again, when)
-        differ = [name for name, value in said.items() if name in here and here[name] != value]
-        found += [f"{when} {name} {said[name]:.6g} and {here[name]:.6g}" for name in differ[:2]]
+        theirs, here = getattr(reported, when), getattr(again, when)
+        differ = [name for name, value in theirs.items() if name in here and here[name] != value]
+        found += [f"{when} {name} {theirs[name]:.6g} and {here[name]:.6g}" for name in differ[:2]]
     return ", ".join(found)
 
 
@@ -72,13 +72,13 @@ def _portable(record: Record) -> bool:
 def _unlike(reported: Record, again: Record) -> Iterator[str]:
     """Where the two models are less alike than the test images can explain."""
     for when in ("before", "after"):
-        said, here = reported.right.get(when), again.right.get(when)
+        theirs, here = reported.right.get(when), again.right.get(when)
         first, second = getattr(reported, when).get("accuracy"), getattr(again, when).get("accuracy")
         if first is None or second is None:
             continue
         words = f"accuracy {when} {100 * first:.2f} % reported, {100 * second:.2f} % here"
-        if said and here and reported.right["tested"] == again.right["tested"]:
-            one, two = unpack(said), unpack(here)
+        if theirs and here and reported.right["tested"] == again.right["tested"]:
+            one, two = unpack(theirs), unpack(here)
             p = mcnemar(int((one & ~two).sum()), int((two & ~one).sum()))
             if p < LEAST:
                 yield f"{words} (McNemar's p = {p:.1g})"

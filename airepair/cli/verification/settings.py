@@ -28,24 +28,24 @@ def wrong_options(record: Record) -> tuple[list[str], str]:
         method = METHODS.get(record.case.base_method)
     except UsageError as error:
         return [], f"options not compared: {error}"
-    said = of(record).get("source")
+    stated = of(record).get("source")
     values = {name: entry["value"] for name, entry in record.options.items()}
     try:
         built = configure(method, values, record.case.base_method)
     except UsageError as error:
         # Without a configured method its source is that of its defaults: right for all but those
         # whose options name other methods.
-        return ([str(error)], "") if said == source_digest(method()) else ([], _another(record, said))
-    if said != source_digest(built):
-        return [], _another(record, said)
+        return ([str(error)], "") if stated == source_digest(method()) else ([], _another(record, stated))
+    if stated != source_digest(built):
+        return [], _another(record, stated)
     return list(_not_defaults(record, method)), ""
 
 
-def _another(record: Record, said: str | None) -> str:
+def _another(record: Record, stated: str | None) -> str:
     name = record.case.base_method
     return (
         f"options not compared: {name} has another source here"
-        if said
+        if stated
         else "options not compared: no digest of the method's source"
     )
 

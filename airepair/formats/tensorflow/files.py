@@ -38,18 +38,18 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _hand_over(options, folder)
-        told = work(
+        reply = work(
             folder, str(path), do="read", path=str(path.resolve()), kind=kind, bytes=options.max_bytes
         )
-        read = restore(folder, told["names"], told["momentum"])
+        read = restore(folder, reply["names"], reply["momentum"])
         outputs = _outputs(folder)
     whole = renamed(read)
     ir, head = without_head(whole)
     old = dict(zip((n.name for n in whole.graph.node), (n.name for n in read.graph.node), strict=True))
     module = to_torch(ir)
     feed = (
-        InputScaling(tuple(told["feed"][0]), tuple(told["feed"][1]), "scaling at the input of the graph")
-        if told["feed"]
+        InputScaling(tuple(reply["feed"][0]), tuple(reply["feed"][1]), "scaling at the input of the graph")
+        if reply["feed"]
         else None
     )
     try:
@@ -58,7 +58,7 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
         name = _departure(path, kind, module, ir, feed, options)
         raise UsageError(f"{error}; the first layer that differs: {name!r}") if name else error from None
     places = {
-        (node, k): told["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds
+        (node, k): reply["places"][f"{old[node]}|{k}"] for node, kinds in ir.weights.items() for k in kinds
     }
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity:
@@ -82,8 +82,8 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
         else []
     )
     notes += (
-        [f"what stands behind its output ({', '.join(told['behind'])}) is left as it is, and not run"]
-        if told["behind"]
+        [f"what stands behind its output ({', '.join(reply['behind'])}) is left as it is, and not run"]
+        if reply["behind"]
         else []
     )
     notes += [
@@ -119,21 +119,21 @@ def _departure(
         if "bias" not in ir.weights.get(n.name, {}) or "mean" in ir.weights[n.name]
     }
     with tempfile.TemporaryDirectory() as temporary:
-        folder, said = (
+        folder, facts = (
             Path(temporary),
             {"shape": list(ir.input_shape), "names": list(names.values()), "n": INPUTS},
         )
-        told = work(
+        reply = work(
             folder,
             str(path),
             do="layers",
             path=str(path.resolve()),
             kind=kind,
             bytes=options.max_bytes,
-            **said,
+            **facts,
         )
         with np.load(folder / "layers.npz", allow_pickle=False) as arrays:
-            found = {name: arrays[f"a{i}"] for i, name in enumerate(told["names"])}
+            found = {name: arrays[f"a{i}"] for i, name in enumerate(reply["names"])}
     return first_departure(module, check_inputs(ir.input_shape), feed, names, found.get)
 
 

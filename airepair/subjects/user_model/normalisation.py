@@ -30,22 +30,22 @@ def completed(feeding: InputSpec, opened: ModelFile) -> InputSpec:
     """Returns the feeding with what only the file tells: mean and std of a checkpoint, and the
     range of pixels that the scaling is made for.
     """
-    told = opened.feed
+    scaling = opened.feed
     if (
-        told is not None
+        scaling is not None
         and not in_graph(opened)
         and feeding.mean is None
         and not isinstance(opened.module, InputAdapter)
     ):
-        mean = tuple(-o / s for s, o in zip(told.scale, told.offset, strict=True))
-        origins = {**feeding.origins, "mean": told.source, "std": told.source}
-        feeding = replace(feeding, mean=mean, std=tuple(1 / s for s in told.scale), origins=origins)
+        mean = tuple(-o / s for s, o in zip(scaling.scale, scaling.offset, strict=True))
+        origins = {**feeding.origins, "mean": scaling.source, "std": scaling.source}
+        feeding = replace(feeding, mean=mean, std=tuple(1 / s for s in scaling.scale), origins=origins)
     if feeding.input_range is not None:
         return feeding
     factors = [1 / s for s in feeding.std or ()]
     source = feeding.origins.get("std", "stated")
-    if told is not None and in_graph(opened):
-        factors, source = [abs(s) / min(feeding.std or (1.0,)) for s in told.scale], told.source
+    if scaling is not None and in_graph(opened):
+        factors, source = [abs(s) / min(feeding.std or (1.0,)) for s in scaling.scale], scaling.source
     if not factors:
         return replace(feeding, input_range=(0.0, 1.0), origins={**feeding.origins, "input_range": "default"})
     high = 1.0 if 255 * max(factors) > WIDEST else 255.0
