@@ -17,6 +17,11 @@ import airepair
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 TYPES = {kind["directory"] for kind in PROJECT["tool"]["towncrier"]["type"]}
+HOOKS = [
+    hook
+    for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    for hook in repo["hooks"]
+]
 FRAGMENTS = sorted(f for f in (ROOT / "changelog.d").iterdir() if f.name != "README.md")
 
 
@@ -57,8 +62,16 @@ def test_the_hooks_of_git_run_what_ci_runs_before_the_tests() -> None:
     tox = ConfigParser()
     tox.read(ROOT / "tox.ini")
     checks = [line for line in tox["testenv:tests"]["commands"].split("\n") if line]
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    assert [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]] == checks[:4]
+    assert [hook["entry"] for hook in HOOKS if "stages" not in hook] == checks[:4]
+
+
+def test_a_long_subject_of_a_commit_is_refused() -> None:
+    """By a hook that fails if its pattern is found; lines of the body may be longer."""
+    (hook,) = [hook for hook in HOOKS if hook.get("stages") == ["commit-msg"]]
+    assert (hook["language"], hook["args"]) == ("pygrep", ["--multiline"])
+    pattern = re.compile(hook["entry"], re.MULTILINE | re.DOTALL)
+    assert pattern.search("x" * 73)
+    assert not pattern.search(f"{'x' * 72}\n\n{'y' * 100}\n")
 
 
 def test_the_workflow_runs_what_ci_runs() -> None:

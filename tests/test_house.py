@@ -34,7 +34,7 @@ IN_FUNCTIONS = 50  # import statements within functions (122 of 1,011 at first)
 # Files that one fc/finetune cell enters beside metrics/, report/ and what these call: as a worker runs
 # it, whose subject is loaded and whose column's budgets are known (88 before, the aim is 35), and with
 # the subject read from the cache first.
-ENTERED, ENTERED_WITH_ITS_SUBJECT = 35, 49
+ENTERED, ENTERED_WITH_ITS_SUBJECT = 35, 48
 
 
 # Libraries that are imported where they are used: extras, which need not be installed, and what a

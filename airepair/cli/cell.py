@@ -22,7 +22,7 @@ from airepair.settings import wants_portable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SPEC, --out, --device, --keep-models, --native."""
+    """Declares SPEC, --out, --device, --keep-models, --native."""
     parser.set_defaults(body="airepair.cli.commands.cell")
     parser.add_argument("spec", type=Path, help="a spec file that `airepair plan` wrote")
     add_flags(parser, "cell")

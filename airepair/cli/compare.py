@@ -26,7 +26,7 @@ from airepair.report.text import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """OLD, NEW, --fail-if, --level, --format, --out."""
+    """Declares OLD, NEW, --fail-if, --level, --format, --out."""
     parser.add_argument("old", type=Path, help="the baseline: a record file (.jsonl) or a folder of a run")
     parser.add_argument("new", type=Path, help="the records to judge")
     add_flags(parser, "compare")

@@ -16,7 +16,7 @@ from airepair.cli.flags import add_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The two paths, and what IN does not say of itself."""
+    """Declares the two paths, and what IN does not say of itself."""
     parser.set_defaults(body="airepair.cli.commands.convert")
     parser.add_argument("source", metavar="IN", type=Path, help="the model file to read")
     parser.add_argument(

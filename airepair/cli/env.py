@@ -17,7 +17,7 @@ from airepair.external.manifest import find, folders, installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The action and the tool."""
+    """Declares the action and the tool."""
     parser.add_argument(
         "action",
         choices=["list", "create", "lock", "remove"],

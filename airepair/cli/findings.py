@@ -16,7 +16,7 @@ from airepair.report.findings import findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECORDS..., --out."""
+    """Declares RECORDS..., --out."""
     parser.add_argument(
         "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
     )

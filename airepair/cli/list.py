@@ -39,7 +39,7 @@ WHAT = ("methods", "models", "datasets", "metrics", "faults")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`what`, optionally one name, and JSON instead of text."""
+    """Declares `what`, optionally one name, and JSON instead of text."""
     parser.add_argument("what", choices=WHAT, help="what to list")
     parser.add_argument("name", nargs="?", help="only this one; for methods also MODULE:CLASS or a+b")
     add_flags(parser, "list")

@@ -30,7 +30,7 @@ SHOWN = 20  # sentences of a kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FOLDER..., --out, --plan, --prefer, --keep-models."""
+    """Declares FOLDER..., --out, --plan, --prefer, --keep-models."""
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="DIR", help="folders that hold records.jsonl and cells/"
     )

@@ -16,7 +16,7 @@ from airepair.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--out, and what pytest takes."""
+    """Declares --out, and what pytest takes."""
     parser.prefix_chars = "\0"  # as for `airepair bench`: no word is an option of ours
     parser.add_argument(
         "options",

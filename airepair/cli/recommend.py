@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which records, and which of their subjects."""
+    """Declares which records, and which of their subjects."""
     parser.set_defaults(body="airepair.cli.commands.recommend")
     parser.add_argument(
         "records", nargs="+", type=Path, metavar="DIR|FILE", help="records (.jsonl) or folders of them"

@@ -20,7 +20,7 @@ NEEDS = {"wins": "y", "second-best": "", "orders": "orders"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The question."""
+    """Declares the question."""
     parser.set_defaults(body="airepair.cli.commands.solve")
     parser.add_argument("model", type=Path, help="a model file of any supported format")
     parser.add_argument("inputs", type=Path, help="an .npz with x, and y or orders")

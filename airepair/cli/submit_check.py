@@ -16,7 +16,7 @@ from airepair.records import scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FOLDER, --print."""
+    """Declares FOLDER, --print."""
     parser.add_argument(
         "folder", type=Path, help="the entry: a folder with entry.toml and the records of a run"
     )

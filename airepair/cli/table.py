@@ -32,7 +32,7 @@ TABLES = ("table1", "extended", "cost", "paired", "table2", "table3", *TEXTS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECORDS..., --table, --format, --out, --paper."""
+    """Declares RECORDS..., --table, --format, --out, --paper."""
     parser.add_argument(
         "records", nargs="+", type=Path, help="record files (.jsonl) or folders that hold them"
     )

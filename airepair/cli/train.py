@@ -17,7 +17,7 @@ from airepair.settings import wants_portable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The paper's flags, the recipe's, and where to."""
+    """Declares the paper's flags, the recipe's, and where to."""
     parser.set_defaults(body="airepair.cli.commands.train")
     add_flags(parser, "train")
     parser.add_argument(

@@ -31,7 +31,7 @@ from airepair.records.files import record_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECORDS, --reproduce, --sample-seed."""
+    """Declares RECORDS, --reproduce, --sample-seed."""
     parser.add_argument(
         "records", type=Path, help="a record file (.jsonl), or a folder of a run with its cells/"
     )

@@ -23,7 +23,7 @@ LOOK = 0.5  # seconds between two looks at whether the run has ended
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder, and whether to stay."""
+    """Declares the folder, and whether to stay."""
     parser.add_argument("folder", metavar="DIR", type=Path, help="the --out folder of the run")
     parser.add_argument("--once", action="store_true", help="print the progress once and exit")
 

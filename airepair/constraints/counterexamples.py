@@ -233,8 +233,8 @@ def counterexamples(
     labels: Mapping[str, Tensor],
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """For each quantified point of the constraint, N images in its region that minimise the loss of
-    the constraint's negation.
+    """Returns, for each quantified point of the constraint, N images in its region that minimise the
+    loss of the constraint's negation.
 
     All N at once; where memory does not suffice, half as many at a time (airepair/evaluation/memory.py).
     """

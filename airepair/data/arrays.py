@@ -46,7 +46,7 @@ class Arrays:
     notes: tuple[str, ...] = ()
 
     def contents(self) -> str:
-        """SHA-256 over images and labels (as uint8), training set first."""
+        """Returns the SHA-256 over images and labels (as uint8), training set first."""
         parts = (self.x_train, self.y_train, self.x_test, self.y_test)
         return of_parts(
             np.ascontiguousarray(part if part.ndim > 1 else part.astype(np.uint8)).tobytes()

@@ -32,7 +32,7 @@ def fetch(
     attempts: int = 6,
     timeout: float = 30.0,
 ) -> Path:
-    """`target` with that md5 sum, transferred only where it is not there yet.
+    """Returns `target` with that md5 sum, transferred only where it is not there yet.
 
     Unavailable, with the last reason, when every attempt failed.
     """

@@ -176,7 +176,7 @@ def _of_pool(source: Source, text: str, ranges: dict[str, Tensor], rest: Tensor,
 
 
 def parse(text: str, n: int) -> dict[str, Tensor]:
-    """Split name -> indices; a range without a name is the training set's."""
+    """Maps each split name to its indices; a range without a name is the training set's."""
     found: dict[str, Tensor] = {}
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())

@@ -21,7 +21,8 @@ SHARES = (0.8, 0.1, 0.1)  # train, repair, validation of an official training se
 
 
 def stratified(y: Tensor, sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
-    """Disjoint sorted indices of the given sizes with the classes in the proportions of `y`.
+    """Returns disjoint sorted indices of the given sizes with the classes in the proportions of
+    `y`.
 
     Every image gets its rank within its (shuffled) class divided by the class's size; cutting the
     images in that order at any place gives each class its share to within one image.
@@ -46,7 +47,9 @@ def divide(source: Source, seed: int) -> Dataset:
 
 
 def divided(source: Source, generator: torch.Generator) -> tuple[Split, Split, Split, Split]:
-    """Train, repair, validation and test as the generator draws them; an official test set stays as it is."""
+    """Returns train, repair, validation and test as the generator draws them; an official test set
+    stays as it is.
+    """
     sizes = sizes_of(source)
     parts = [source.train.select(i) for i in stratified(source.train.y, sizes, generator)]
     train, repair, validation, test = (*parts, source.test) if source.test is not None else parts
@@ -54,7 +57,7 @@ def divided(source: Source, generator: torch.Generator) -> tuple[Split, Split, S
 
 
 def sizes_of(source: Source) -> tuple[int, ...]:
-    """Images of train, repair, validation and, if there is no official test set, test."""
+    """Returns the images of train, repair, validation and, if there is no official test set, test."""
     if source.test is not None:
         return _shares(len(source.train), SHARES)
     return source.sizes or _shares(len(source.train), (0.6, 0.15, 0.1, 0.15))

@@ -66,7 +66,8 @@ class Engine(Protocol):
         """Accepts a cell and returns at once. UsageError if the engine cannot run such a cell."""
 
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
-        """Those of the cells that have ended: one at least, or none once `timeout` seconds have passed.
+        """Returns those of the cells that have ended: one at least, or none once `timeout` seconds
+        have passed.
 
         A cell is returned once. What goes wrong in a cell is its Failure; only an engine that
         cannot go on raises.

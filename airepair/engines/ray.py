@@ -92,7 +92,7 @@ class RayEngine:
         return ticket
 
     def wait(self, tickets: Sequence[Ticket], timeout: float | None = None) -> list[Finished]:
-        """Those of the cells that have ended.
+        """Returns those of the cells that have ended.
 
         NoNodes if the cluster has had no node for them for too long.
         """

@@ -27,7 +27,7 @@ class Exam:
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """Softmax of the logits, N x K."""
+        """Returns the softmax of the logits, N x K."""
         return self.logits.softmax(1)
 
     @cached_property
@@ -47,7 +47,7 @@ class Exam:
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy."""
+        """Returns the mean cross-entropy."""
         return float(nn.functional.cross_entropy(self.logits, self.y))
 
     @property
@@ -87,7 +87,8 @@ def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool 
 
 @torch.no_grad()
 def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bool = False) -> Tensor:
-    """Logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0, 1].
+    """Returns the logits (N x K, on the device of x) of images that are uint8 in 0..255 or float in [0,
+    1].
 
     `quick`: in the precision that the module trains in (airepair/host/arithmetic/precision.py): for
     selection while a repair runs, never for what a record reports.

@@ -76,8 +76,8 @@ class Exams:
 
 
 def draw_pairs(split: Split, constants: Robustness, count: int = PAIRS, chunk: int = 1000) -> Pairs:
-    """`count` pairs of different images, the same for every model and seed (PAIR_SEED); none if
-    there are no two images.
+    """Returns `count` pairs of different images, the same for every model and seed (PAIR_SEED);
+    none if there are no two images.
     """
     n, generator = len(split), torch.Generator().manual_seed(PAIR_SEED)
     count = count if n > 1 else 0

@@ -118,7 +118,7 @@ def folders() -> list[Path]:
 
 
 def installed() -> dict[str, Path]:
-    """Name of each tool's folder -> the folder; the first of a name counts."""
+    """Maps the name of each tool's folder to the folder; the first of a name counts."""
     found: dict[str, Path] = {}
     for place in folders():
         for manifest in sorted(place.glob("*/tool.toml")) if place.is_dir() else ():

@@ -9,8 +9,8 @@ from airepair.errors import UsageError
 
 
 def weights_of(module: nn.Module, layer: int) -> tuple[str, Tensor]:
-    """Name and weight of the layer-th of the module's linear and convolutional layers (negative:
-    from the end); UsageError without one.
+    """Returns the name and weight of the layer-th of the module's linear and convolutional layers
+    (negative: from the end); UsageError without one.
     """
     found = [
         (f"{name}.weight".lstrip("."), part.weight)
@@ -23,6 +23,8 @@ def weights_of(module: nn.Module, layer: int) -> tuple[str, Tensor]:
 
 
 def struck(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Flat indices of the weights that are struck: that share of them, at least one, without repetition."""
+    """Returns the flat indices of the weights that are struck: that share of them, at least one,
+    without repetition.
+    """
     count = max(1, round(share * weight.numel()))
     return torch.randperm(weight.numel(), generator=generator)[:count]

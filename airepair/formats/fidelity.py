@@ -51,7 +51,7 @@ class Fidelity:
 def compare(
     source: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], tolerance: float = TOLERANCE
 ) -> Fidelity:
-    """Two N x K outputs of the same inputs.
+    """Returns two N x K outputs of the same inputs.
 
     The limit is `tolerance` x max(1, std of `source`); arg-max may differ where the top two are
     closer.
@@ -80,8 +80,8 @@ def check_inputs(
     *,
     channels_last: bool = False,
 ) -> np.ndarray[Any, Any]:
-    """Seeded N(0, 1) inputs of `shape` (C, H, W, or the axes of a network without channels), float32,
-    and behind them the data set's images.
+    """Returns seeded N(0, 1) inputs of `shape` (C, H, W, or the axes of a network without
+    channels), float32, and behind them the data set's images.
 
     `images` are N x C x H x W in [0, 1], and are laid out as the network takes them; where they do
     not fit, they are left out. `scale` is the largest factor of the file's own scaling: where that

@@ -28,7 +28,7 @@ class KeptValues:
 
     @cached_property
     def lines(self) -> dict[str, str]:
-        """Key -> digest and text of the value, as the file has them."""
+        """Maps each key to the digest and the text of the value, as the file has them."""
         found: dict[str, str] = {}
         with suppress(OSError):
             if self.file.stat().st_size > MOST:

@@ -38,7 +38,7 @@ class Effect:
 
     @property
     def size(self) -> int:
-        """Free parameters: O x I, O more with a bias, and the tail's."""
+        """Returns the free parameters: O x I, O more with a bias, and the tail's."""
         return self.width * (self.inputs.shape[1] + int(self.bias)) + (
             0 if self.tail is None else self.tail.shape[2]
         )

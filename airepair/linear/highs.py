@@ -167,7 +167,7 @@ class Program:
 
     @property
     def numbers(self) -> int:
-        """Non-zero numbers in the program."""
+        """Returns the non-zero numbers in the program."""
         return int(self.upper.nnz) + (0 if self.equal is None else int(self.equal.nnz))
 
     def _highs(self, method: str, options: dict[str, object]) -> optimize.OptimizeResult:

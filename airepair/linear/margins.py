@@ -52,7 +52,7 @@ class Margins:
 
     @property
     def entries(self) -> int:
-        """Numbers in one row, at most."""
+        """Returns the numbers in one row, at most."""
         return self.size if self.effect.slope is not None else 2 * (self.size // self.effect.width)
 
     def rows(self, index: Index) -> sparse.csr_array:
@@ -99,7 +99,7 @@ def winning(effect: Effect, y: Tensor, margin: float, kept: int = 0) -> Margins:
 
 
 def orders(effect: Effect, triples: Tensor, margin: float) -> Margins:
-    """Rows from R x 3 integers: at point a logit b must beat logit c by `margin`; all hard."""
+    """Builds rows from R x 3 integers: at point a logit b must beat logit c by `margin`; all hard."""
     point, winner, loser = triples.T
     margins = torch.full((len(triples),), margin, dtype=effect.logits.dtype, device=triples.device)
     return Margins(

@@ -134,8 +134,8 @@ def stacked(module: nn.Module, layers: Sequence[Site], x: Tensor) -> Callable[[S
 
 
 def unchanged_pattern(effect: Effect, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Point, winner and loser of "no later unit switches": its pre-activation stays on its side of
-    the constant zero in the last place.
+    """Returns point, winner and loser of "no later unit switches": its pre-activation stays on its
+    side of the constant zero in the last place.
     """
     units = torch.arange(classes, effect.logits.shape[1] - 1, device=effect.logits.device)
     point = torch.arange(len(effect.logits), device=units.device).repeat_interleave(len(units))

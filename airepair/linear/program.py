@@ -40,21 +40,21 @@ class Constraints(Protocol):
 
     @property
     def rhs(self) -> Array:
-        """Right-hand sides."""
+        """Returns the right-hand sides."""
         ...
 
     @property
     def group(self) -> Index:
-        """Slack groups."""
+        """Returns the slack groups."""
         ...
 
     @property
     def entries(self) -> int:
-        """Numbers in one row."""
+        """Returns the numbers in one row."""
         ...
 
     def rows(self, index: Index) -> sparse.csr_array:
-        """Some rows of G."""
+        """Returns some rows of G."""
         ...
 
     def values(self, delta: Array) -> Array:

@@ -21,7 +21,7 @@ class MethodRegistry(Registry):
     """
 
     def check(self, name: str) -> str:
-        """`name` if each of its parts is a method; UsageError otherwise."""
+        """Returns `name` if each of its parts is a method; UsageError otherwise."""
         for part in name.split("+"):
             super().check(part)
         return name

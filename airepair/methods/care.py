@@ -176,7 +176,7 @@ class Care:
 
 
 def badness(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean of 1 - probability of the label, for each of M candidates' logits (M x N x K)."""
+    """Returns the mean of 1 - probability of the label, for each of M candidates' logits (M x N x K)."""
     p = logits.softmax(2).gather(2, y.expand(len(logits), -1)[..., None])
     return 1 - p[..., 0].mean(1)
 

@@ -61,8 +61,8 @@ class ErrorTable:
         return ErrorTable(*(torch.cat(p) for p in pairs))
 
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (d), principal directions (rows, d x d) and standard deviations along them (d,
-        largest first) of the vectors.
+        """Returns the mean (d), principal directions (rows, d x d) and standard deviations along them
+        (d, largest first) of the vectors.
         """
         mean = self.vectors.mean(0)
         _, sizes, directions = torch.linalg.svd(self.vectors - mean, full_matrices=False)
@@ -78,8 +78,8 @@ class ErrorTable:
         ]
 
     def like(self, labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """`n` indices into `labels`, drawn so that each label is as frequent as in the table
-        (indices of other labels where it has none of them).
+        """Returns `n` indices into `labels`, drawn so that each label is as frequent as in the
+        table (indices of other labels where it has none of them).
         """
         classes = int(max(labels.max(), self.labels.max())) + 1
         wanted, there = (torch.bincount(y.cpu(), minlength=classes).double() for y in (self.labels, labels))
@@ -92,8 +92,8 @@ class ErrorTable:
         )
 
     def near(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` new vectors where the failures lie: a Gaussian along the principal directions,
-        clipped to the cube.
+        """Returns `n` new vectors where the failures lie: a Gaussian along the principal
+        directions, clipped to the cube.
         """
         mean, directions, spread = self.components()
         return (mean + torch.randn(n, len(spread), generator=generator) * spread @ directions).clamp(0, 1)

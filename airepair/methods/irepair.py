@@ -159,7 +159,7 @@ def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def balanced(split: Split, most: int, generator: torch.Generator) -> Split:
-    """Up to `most` of the inputs, drawn class by class in turn."""
+    """Returns up to `most` of the inputs, drawn class by class in turn."""
     order = torch.randperm(len(split), generator=generator)
     y = split.y.cpu()[order]
     turn = torch.zeros(len(y), dtype=torch.int64)

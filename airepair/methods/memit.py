@@ -112,7 +112,7 @@ class Memit:
 
 
 def with_one(inputs: Tensor, one: bool) -> Tensor:
-    """Inputs n x d x 1 as keys d x n, with a row of ones below for the bias."""
+    """Returns the inputs n x d x 1 as keys d x n, with a row of ones below for the bias."""
     keys = inputs.squeeze(2).T
     return torch.cat([keys, torch.ones_like(keys[:1])]) if one else keys
 

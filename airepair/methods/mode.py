@@ -287,8 +287,8 @@ def heat_maps(vectors: Tensor, labels: Tensor, predictions: Tensor, classes: int
 
 @torch.no_grad()
 def features(module: nn.Module, layers: list[nn.Module], split: Split, most: int = 1024) -> list[Tensor]:
-    """For each layer its inputs (N x F) on the split: flattened, pooled over space where they are
-    more than `most`.
+    """Returns, for each layer its inputs (N x F) on the split: flattened, pooled over space where
+    they are more than `most`.
     """
     found: list[list[Tensor]] = [[] for _ in layers]
 
@@ -319,7 +319,7 @@ class Softmax(nn.Module):
         self.weight = nn.Parameter(torch.zeros(features + 1, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N x K) of features (N x F, or N x F x 1 x 1)."""
+        """Returns the logits (N x K) of features (N x F, or N x F x 1 x 1)."""
         logits: Tensor = x.flatten(1) @ self.weight[1:] + self.weight[0]
         return logits
 
@@ -332,8 +332,8 @@ def few(split: Split) -> Split:
 def probe(
     x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, classes: int, steps: int = PROBE_STEPS
 ) -> float:
-    """Accuracy on the second set of a softmax layer trained on the first (Adam on standardised
-    features, whole batch).
+    """Returns the accuracy on the second set of a softmax layer trained on the first (Adam on
+    standardised features, whole batch).
     """
     mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
     data, layer = Split(((x - mean) / std)[:, :, None, None], y), Softmax(x.shape[1], classes).to(x.device)

@@ -10,7 +10,9 @@ from airepair.types import Split, Task
 
 
 def choose_points(task: Task, points: int | None) -> Split:
-    """At most `points` of the failing inputs, drawn by the task's seed; what was left out is noted."""
+    """Returns at most `points` of the failing inputs, drawn by the task's seed; what was left out
+    is noted.
+    """
     chosen = draw(task.failing, points, task.generator(1))
     if len(chosen) < len(task.failing):
         left = len(task.failing) - len(chosen)
@@ -22,13 +24,13 @@ def choose_points(task: Task, points: int | None) -> Split:
 
 
 def choose_kept(task: Task, keep: int | None) -> Split:
-    """At most `keep` of the passing inputs (None: all), drawn by the task's seed."""
+    """Returns at most `keep` of the passing inputs (None: all), drawn by the task's seed."""
     return draw(task.passing, keep, task.generator(2))
 
 
 def draw(split: Split, most: int | None, generator: torch.Generator) -> Split:
-    """`most` of the split's inputs without replacement, in their order; all of them for None or
-    if there are no more.
+    """Returns `most` of the split's inputs without replacement, in their order; all of them for
+    None or if there are no more.
     """
     if most is None or most >= len(split):
         return split

@@ -110,8 +110,8 @@ class PRDNN:
     entries: int = option(20_000_000, "size limit of the program, in numbers", low=1, source="budget")
 
     def budget(self, task: Task) -> int:
-        """For each layer that it may try, one reverse pass per class through each point; the last
-        layer's answers need none.
+        """Returns, for each layer that it may try, one reverse pass per class through each point;
+        the last layer's answers need none.
         """
         if not len(task.failing):
             return 0

@@ -55,7 +55,7 @@ class InputAdapter(nn.Module):
         self.register_buffer("order", None if order is None else torch.tensor(list(order)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the network, in the data set's order of classes."""
+        """Returns the logits of the network, in the data set's order of classes."""
         if self.mean.numel() not in (1, x.shape[1]):
             raise UsageError(f"mean and std have {self.mean.numel()} channels, the images {x.shape[1]}")
         if self.bgr:

@@ -52,7 +52,7 @@ def layouts_of(taken: Shape, image: Shape, channels_last: bool = False) -> tuple
 
 
 def arranged(x: Any, layout: str) -> Any:
-    """Images N x C x H x W (a numpy array or a torch tensor) in that layout."""
+    """Returns the images N x C x H x W (a numpy array or a torch tensor) in that layout."""
     if layout.endswith("NHWC"):
         x = x.permute(0, 2, 3, 1) if hasattr(x, "permute") else x.transpose(0, 2, 3, 1)  # torch's, numpy's
     if layout == "NHW":

@@ -115,8 +115,8 @@ def reading(origin: Mapping[str, Any]) -> dict[str, Any] | None:
 
 @cache
 def moved_sources() -> Mapping[str, str]:
-    """Digest of a method's source in records before the move of files -> that of the same code now
-    (moved_sources.toml).
+    """Maps the digest of a method's source in records before the move of files to that of the same
+    code now (moved_sources.toml).
     """
     table: dict[str, str] = tomllib.loads(
         files("airepair.records").joinpath("moved_sources.toml").read_text(encoding="utf-8")

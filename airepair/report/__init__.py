@@ -34,7 +34,8 @@ FORMS = ("txt", "md", "tex", "csv")
 def terminal(
     records: Iterable[Record], paper: Path | None = None, *, width: int = 140, bold: bool = False
 ) -> str:
-    """Table I, Table II if there are faults, and Table III if there are ablations, as a terminal shows them.
+    """Returns Table I, Table II if there are faults, and Table III if there are ablations, as a
+    terminal shows them.
 
     `bold` writes the best in bold (escape sequences), else it is starred. If nothing ran the last
     line says so.

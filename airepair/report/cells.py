@@ -67,7 +67,7 @@ class Grid:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """Data set and model of every column, in the paper's order."""
+        """Returns the data set and model of every column, in the paper's order."""
         return sorted({column(r) for r in self.records}, key=column_rank)
 
     @cached_property

@@ -200,6 +200,8 @@ def _missing(cells: Grid, metrics: Iterable[str]) -> list[str]:
 
 
 def missing_cells(cells: Grid, methods: Sequence[str] | None = None) -> dict[Column, list[str]]:
-    """Rows of the table (`methods`, else every method of the cells) that a column has no record of."""
+    """Returns the rows of the table (`methods`, else every method of the cells) that a column has no
+    record of.
+    """
     holes = {p: [m for m in methods or cells.methods if not cells.cell(p, m)] for p in cells.columns}
     return {p: m for p, m in holes.items() if m}

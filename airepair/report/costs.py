@@ -48,7 +48,7 @@ OPTIONAL = ("joules", "cpu_seconds")  # a column only where some record has it
 
 
 def costs(cells: Grid) -> Table:
-    """Mean and spread over seeds; a cell that did not run shows its status."""
+    """Returns the mean and spread over seeds; a cell that did not run shows its status."""
     names = [n for n, (_, number, _) in COLUMNS.items() if n not in OPTIONAL or sample(cells.records, number)]
     rows: list[Row] = []
     for place in cells.columns:

@@ -109,7 +109,7 @@ def p_text(value: float) -> str:
 
 
 def bounds(found: Comparison) -> Tidy:
-    """Interval and p-values as a CSV has them."""
+    """Returns the interval and p-values as a CSV has them."""
 
     def points(value: float | None) -> float | None:
         return None if value is None else round(100 * value, 6) + 0.0

@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """`finetune (+23.00, 95 % interval +21.10..+24.90)`."""
+        """Returns `finetune (+23.00, 95 % interval +21.10..+24.90)`."""
         return (
             f"{method_title(self.method)} ({fixed(self.gain, 2, True)}, "
             f"95 % interval {fixed(self.low, 2, True)}..{fixed(self.high, 2, True)})"

@@ -62,7 +62,7 @@ def notes(cells: Grid, methods: list[str]) -> Iterator[str]:
 
 
 def tidy(cells: Grid, methods: list[str], fault: Mapping[Column, str]) -> Iterator[Tidy]:
-    """Cost of every cell, and the row of `retrain` itself."""
+    """Yields the cost of every cell, and the row of `retrain` itself."""
     for place in cells.columns:
         start: Tidy = {"dataset": place[0], "model": place[1], "fault": fault[place]}
         for method in methods:

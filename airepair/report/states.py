@@ -36,7 +36,7 @@ class State:
 
     @property
     def images(self) -> Sample | None:
-        """Training images (forward and backward) over seeds."""
+        """Returns the training images (forward and backward) over seeds."""
         values = tuple(float(n) for n, _ in self.seeds.values())
         return Sample(values) if values else None
 
@@ -64,7 +64,7 @@ def states(cells: Grid, place: Column, method: str) -> list[State]:
 
 
 def trained(record: Record) -> int:
-    """Images through forward and backward."""
+    """Returns the images through forward and backward."""
     return int(record.budget.get("backward", 0))
 
 
@@ -94,8 +94,8 @@ def _control(cells: Grid, place: Column, record: Record) -> str:
 
 
 def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
-    """Name and record of the control that belongs to a method's record: the same seed; None if it
-    was not repaired.
+    """Returns the name and record of the control that belongs to a method's record: the same seed; None
+    if it was not repaired.
     """
     name = _control(cells, place, record)
     return name, next(

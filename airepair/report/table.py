@@ -58,7 +58,7 @@ class Table:
     bold: str = "the best"  # what a bold entry is, for a text that has stars instead
 
     def spans(self) -> Iterator[tuple[str, int]]:
-        """Spanning headings from left to right with the number of columns under each."""
+        """Yields the spanning headings from left to right with the number of columns under each."""
         for group, members in groupby(self.headings, key=lambda h: h.group):
             yield group, len(list(members))
 
@@ -83,8 +83,8 @@ def spread(
     usual: int | None = None,
     others: Mapping[str, int] | None = None,
 ) -> str:
-    """Mean ± standard deviation; n where it is not the table's usual one, and how many seeds ended
-    otherwise ("1 crashed").
+    """Returns the mean ± standard deviation; n where it is not the table's usual one, and how many
+    seeds ended otherwise ("1 crashed").
     """
     text = fixed(found.mean, digits, sign)
     if found.sd is not None:

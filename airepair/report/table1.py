@@ -35,7 +35,7 @@ SHORT = "Not bold, because seeds of its column are missing: {}."
 
 
 def table1(cells: Grid, paper: Paper) -> Table:
-    """Table I of the records, faults left to Table II."""
+    """Returns Table I of the records, faults left to Table II."""
     others = faulty(cells)
     cells = cells.where(lambda r: column(r) not in others)
     gains = {

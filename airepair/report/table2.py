@@ -40,7 +40,7 @@ ALWAYS = (
 
 
 def table2(cells: Grid) -> Table | None:
-    """Table II of the records whose subjects have a fault; None if there is none."""
+    """Returns Table II of the records whose subjects have a fault; None if there is none."""
     places = {column(r) for r in cells.records if r.subject.get("fault")}
     if not places:
         return None
@@ -82,8 +82,8 @@ def table2(cells: Grid) -> Table | None:
 
 
 def fault(cells: Grid, place: Column) -> str:
-    """Name and severity of the column's fault (an environment's with its corruption), from the
-    first record that has them: a crashed one has none.
+    """Returns the name and severity of the column's fault (an environment's with its corruption), from
+    the first record that has them: a crashed one has none.
     """
     found = next(r.subject["fault"] for r in cells.of(place) if r.subject.get("fault"))
     name, severity = str(found.get("name", "unnamed")), found.get("severity")

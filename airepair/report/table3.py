@@ -59,7 +59,7 @@ class Question:
 
 
 def table3(cells: Grid) -> Table | None:
-    """Table III of the records; None if no method has an ablation among them."""
+    """Returns Table III of the records; None if no method has an ablation among them."""
     if not any(map(ablation, cells.records)):
         return None
     comparisons = questions(cells)
@@ -189,8 +189,8 @@ def _entries(found: list[Question]) -> tuple[Entry, ...]:
 
 
 def summary(comparisons: list[Question], alike: Twins) -> tuple[str, ...]:
-    """For how many methods the idea helps significantly: the method is better than every ablation
-    of it in some column. Twins count once.
+    """Returns for how many methods the idea helps significantly: the method is better than every
+    ablation of it in some column. Twins count once.
     """
     lines = []
     for metric, title in METRICS.items():

@@ -17,8 +17,8 @@ Twins = dict[Column, tuple[tuple[str, ...], ...]]
 
 
 def twins(cells: Grid) -> Twins:
-    """For each column the groups of two or more methods with one result per seed, in the order of
-    the rows; ablations are left out.
+    """Returns, for each column the groups of two or more methods with one result per seed, in the
+    order of the rows; ablations are left out.
     """
     found: Twins = {}
     for place in cells.columns:

@@ -60,7 +60,7 @@ class Events:
         )
 
     def spent(self) -> dict[str, int]:
-        """Images for the record; a method that used more than it declared is noted."""
+        """Returns the images for the record; a method that used more than it declared is noted."""
         spent = {"backward": self.meter.backward, "forward": self.meter.forward}
         spent |= {"selection": self.meter.selection} if self.meter.selection else {}
         spent |= {"taken_back": self.meter.taken_back} if self.meter.taken_back else {}

@@ -220,7 +220,7 @@ def options_of(method: Method) -> dict[str, Any]:
 
 
 def counts(ready: PreparedCell) -> dict[str, int]:
-    """Images of each split, and how many failing inputs the method got."""
+    """Returns the images of each split, and how many failing inputs the method got."""
     data = ready.subject.dataset
     held = {"held_out": len(ready.held_out)} if ready.held_out is not None else {}
     return (

@@ -22,8 +22,8 @@ from airepair.settings import Chosen
 
 
 def ablations(method: str) -> Mapping[str, Mapping[str, Any]]:
-    """Name -> options of a method's ablations; none for a class that cannot be imported: its own
-    cell says why.
+    """Maps each name to the options of a method's ablations; none for a class that cannot be imported:
+    its own cell says why.
     """
     try:
         return dict(METHODS.get(method).ablations)

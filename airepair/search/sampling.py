@@ -15,7 +15,7 @@ SamplerName = Literal["uniform", "halton", "crossentropy"]
 
 
 def drawn(split: Split, most: int, generator: torch.Generator) -> Split:
-    """At most `most` of the split's images without replacement, in their order."""
+    """Returns at most `most` of the split's images without replacement, in their order."""
     return split.select(
         torch.randperm(len(split), generator=generator)[:most].sort().values.to(split.y.device)
     )
@@ -42,7 +42,7 @@ class Cube:
         self.mean, self.std = torch.full((self.dimension,), 0.5), torch.full((self.dimension,), 0.5)
 
     def draw(self, n: int) -> Tensor:
-        """`n` points (n x d, float32, on the CPU)."""
+        """Returns `n` points (n x d, float32, on the CPU)."""
         if self.kind == "halton":
             return torch.from_numpy(self._halton.random(n)).float()
         if self.kind == "uniform":

@@ -213,5 +213,7 @@ def _accuracy(module: nn.Module, part: Tensor | Split, test: Split) -> float | N
 
 
 def images_of(recipe: Recipe, train: int) -> int:
-    """Images through forward and backward in a whole training; a last batch of one image is dropped."""
+    """Returns the images through forward and backward in a whole training; a last batch of one image is
+    dropped.
+    """
     return recipe.epochs * (train - (1 if train > 1 and train % recipe.batch_size == 1 else 0))

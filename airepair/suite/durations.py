@@ -29,7 +29,7 @@ def training_key(case: Case, profile: str) -> str:
 
 
 def stored(folder: Path) -> dict[str, float]:
-    """Seconds by key; what cannot be read is not known."""
+    """Returns the seconds by key; what cannot be read is not known."""
     try:
         found = json.loads((folder / FILE).read_text())
         return {str(k): float(v) for k, v in found.items()}

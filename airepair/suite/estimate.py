@@ -41,7 +41,7 @@ class Estimate:
     training: float = 0.0
 
     def total(self, ids: Iterable[str], workers: int = 1) -> float:
-        """Seconds of these cells and of all training, divided among the workers."""
+        """Returns the seconds of these cells and of all training, divided among the workers."""
         return (sum(self.seconds.get(i, 0.0) for i in ids) + self.training) / max(1, workers)
 
 

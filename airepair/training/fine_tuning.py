@@ -64,8 +64,8 @@ class FineTuning:
         return max(1, min(known) // max(1, n))
 
     def images(self, task: Task) -> int:
-        """Images of the whole training, with those that choose the learning rate where they count
-        as training.
+        """Returns the images of the whole training, with those that choose the learning rate where they
+        count as training.
         """
         n = sum(
             len(part)

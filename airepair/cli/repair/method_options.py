@@ -30,8 +30,8 @@ Options = dict[str, dict[str, str]]
 
 
 def given_options(methods: Sequence[str], additional: Iterable[str], assignments: Iterable[str]) -> Options:
-    """Method -> option -> value as text; `--set` counts last. UsageError for an option that no method
-    of the run has, listing theirs.
+    """Maps method -> option -> value as text; `--set` counts last. UsageError for an option that
+    no method of the run has, listing theirs.
 
     A variant of a method gets what the method gets.
     """

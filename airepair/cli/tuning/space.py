@@ -72,7 +72,7 @@ def whole(option: Option) -> bool:
 
 
 def distributions(options: Mapping[str, Option]) -> dict[str, BaseDistribution]:
-    """Optuna's form of the ranges."""
+    """Returns Optuna's form of the ranges."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, BaseDistribution] = {}

@@ -15,7 +15,7 @@ from airepair.records import Record, scan
 
 
 def repeated(records: Sequence[Record]) -> dict[str, Record]:
-    """Key -> the new record of each cell; a cell that is not there ended its process."""
+    """Maps each key to the new record of each cell; a cell that is not there ended its process."""
     found: dict[str, Record] = {}
     for arithmetic in ("portable", "native"):
         chosen = [r for r in records if r.provenance.get("arithmetic", "native") == arithmetic]

@@ -22,8 +22,8 @@ _ORDER = ("scale", "weights", "bias", "mean", "var")  # the order of get_weights
 def addresses_of(
     path: Path, kind: str, model: Any, ir: IRModel, names: Mapping[str, str]
 ) -> dict[tuple[str, str], str]:
-    """(IR node, kind of weight) -> dataset in the file's HDF5 part; every one is checked to hold the
-    weight that was read.
+    """Maps (IR node, kind of weight) to the dataset in the file's HDF5 part; every one is checked to
+    hold the weight that was read.
 
     `names`: layers of the loaded model -> their names in the file, where these differ.
     """

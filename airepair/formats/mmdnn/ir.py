@@ -227,7 +227,9 @@ def with_scaling(model: IRModel, scale: tuple[float, ...], offset: tuple[float, 
 
 
 def scaling_of(node: Any) -> tuple[list[float], list[float]]:
-    """Scale and offset of a "Rescaling" node of `with_scaling`, without the noise of float32."""
+    """Returns the scale and offset of a "Rescaling" node of `with_scaling`, without the noise of
+    float32.
+    """
     return tuple([float(f"{v:.7g}") for v in node.layer.attr[key].list.f] for key in ("scale", "offset"))  # type: ignore[return-value]
 
 

@@ -94,7 +94,7 @@ def to_torch(model: IRModel) -> fx.GraphModule:
 
 
 def kinds(model: IRModel) -> dict[str, tuple[str, str]]:
-    """State-dict key of the torch module -> (IR node, kind of weight)."""
+    """Maps each state-dict key of the torch module to its (IR node, kind of weight)."""
     batch_norm = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     found = {}
     for name, arrays in model.weights.items():

@@ -101,7 +101,8 @@ def part_of(graph: Any, names: list[str]) -> Any:
 
 
 def run(frozen: Frozen, inputs: Any, fetches: list[str]) -> list[Any]:
-    """Outputs of some nodes for inputs as the graph takes them, in its batches where it has a fixed one.
+    """Returns the outputs of some nodes for inputs as the graph takes them, in its batches where it has
+    a fixed one.
 
     Other placeholders get 1 (keep probabilities) or False (training flags).
     """

@@ -27,7 +27,7 @@ VERSION = 3  # raise it where a change of the training would give other weights
 def key_of(
     start: nn.Module, train: Split, parts: Sequence[slice], recipe: Recipe, seed: int, way: str
 ) -> str:
-    """Hexadecimal digest of what the submodels depend on."""
+    """Returns the hexadecimal digest of what the submodels depend on."""
     facts = {
         "version": VERSION,
         "architecture": repr(start),
@@ -47,7 +47,7 @@ def key_of(
 
 
 def tensors_digest(tensors: Iterable[Tensor]) -> str:
-    """Digest of the tensors' types, shapes and bytes, in order."""
+    """Returns the digest of the tensors' types, shapes and bytes, in order."""
     return of_parts(
         part
         for tensor in tensors

@@ -121,8 +121,8 @@ def multiplications(module: nn.Module, x: Tensor) -> int:
 
 
 def fastest(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = 0.1) -> list[float]:
-    """Seconds of the fastest run of each call, measured in turn: at least twice, up to 20 times
-    within `budget` seconds.
+    """Returns the seconds of the fastest run of each call, measured in turn: at least twice, up to 20
+    times within `budget` seconds.
     """
     seconds, begin, runs = [float("inf")] * len(calls), time.perf_counter(), 0
     while runs < 2 or (runs < 20 and time.perf_counter() - begin < budget):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def windows(n: int, count: int, share: float) -> list[slice]:
-    """`count` sliding windows over n images, all of the size n * share (two images at least), step (n
-    - size) / count.
+    """Returns `count` sliding windows over n images, all of the size n * share (two images at
+    least), step (n - size) / count.
 
     Authors' code: 20 windows of 10,000 over 40,000 images, step 1,500.
     """

@@ -241,8 +241,8 @@ def half_distorted(x: Tensor, levels: list[Transform], generator: torch.Generato
 
 @torch.no_grad()
 def rank(task: Task, run: Run, sample: Split, level: Transform, salt: int) -> Tensor:
-    """For each filter of the layer the share of errors on the distorted sample that its clean
-    feature map removes.
+    """Returns, for each filter of the layer the share of errors on the distorted sample that its
+    clean feature map removes.
     """
     clean = sample.images()
     clean_maps: list[Tensor] = []

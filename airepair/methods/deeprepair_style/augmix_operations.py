@@ -57,7 +57,7 @@ def rotate(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def shear_x(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Rows pushed along by level * .03 of their height."""
+    """Returns the rows pushed along by level * .03 of their height."""
     return _affine(x, b=sign * level * 0.03)
 
 

@@ -11,8 +11,8 @@ from airepair.types import Split
 
 
 def k_means(points: Tensor, k: int, generator: torch.Generator, rounds: int = 50) -> Tensor:
-    """Cluster (0..k-1) of each point (N x D): Lloyd's rounds from k-means++ centres, until nothing
-    changes. With N <= k each is its own.
+    """Returns the cluster (0..k-1) of each point (N x D): Lloyd's rounds from k-means++ centres, until
+    nothing changes. With N <= k each is its own.
     """
     if len(points) <= k:
         return torch.arange(len(points), device=points.device)

@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Data set, model and method."""
+        """Returns the data set, model and method."""
         return f"{self.case.dataset}-{self.case.model}-{self.case.method}"
 
 

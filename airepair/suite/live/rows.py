@@ -55,7 +55,7 @@ def _fitted(start: str, middle: str, end: str, width: int) -> str:
 
 
 def phase_left(at: Working, now: float) -> float | None:
-    """Seconds that the phase still takes at its pace so far; None before it has one."""
+    """Returns the seconds that the phase still takes at its pace so far; None before it has one."""
     done = at.step - at.first
     if done <= 0 or at.steps <= 0:
         return None
