@@ -7,6 +7,9 @@ drawn. Then runs are started with `--resume`, and in each one SIGKILL hits the c
 or all of them at once, until the grid of that folder is complete and its tables are compared; the
 next folder begins. The exit code is 1 if a finished record vanished, a cell has two finished
 records, a line is no record, a process was still there two seconds later, or a table differs.
+
+With `--starting` only controllers are killed, within seconds of the start of their first worker, and
+what is counted is how many processes were still there two seconds later.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ CELLS = (
     "--device cpu -n 2 -q -p no:cacheprovider"
 )
 TABLES = ("table1.csv", "extended.csv")
+STARTING = 5.0  # seconds in which a worker loads pytest and torch
 GRACE = 2.0  # seconds in which the processes of a killed controller must end
 
 
@@ -64,6 +68,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of what is killed")
+    parser.add_argument("--starting", action="store_true", help="kill controllers whose workers are starting")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "words", nargs="*", default=CELLS.split(), help="what pytest is given; default: six cells of digits"
@@ -71,6 +76,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"--out {args.out} is there; accepted: a new folder")
+    if args.starting:
+        tally = while_starting(args.words, args.out, args.kills, random.Random(args.seed))
+        print(json.dumps(asdict(tally)))
+        return 1 if tally.faults else 0
     start = time.monotonic()
     finish(args.words, args.out / "reference")
     span = time.monotonic() - start
@@ -100,6 +109,32 @@ def command(words: list[str], folder: Path) -> list[str]:
 def finish(words: list[str], folder: Path) -> None:
     """A run that is left alone."""
     subprocess.run(command(words, folder), stdout=subprocess.DEVNULL, check=False)
+
+
+def while_starting(words: list[str], out: Path, kills: int, chance: random.Random) -> Tally:
+    """Kills so many controllers within STARTING seconds of the start of their first worker."""
+    tally = Tally()
+    while tally.kills < kills:
+        process = subprocess.Popen(
+            command(words, out / "starting"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not has_worker(process.pid):
+            time.sleep(0.02)
+        if process.poll() is not None:
+            raise SystemExit(f"{' '.join(words)}: exit code {process.returncode}, and no worker was started")
+        moment = chance.uniform(0, STARTING)
+        time.sleep(moment)
+        tally.left_running += kill(process, "controller", chance)
+        tally.kills += 1
+        print(f"{tally.kills}: {moment:.1f} s after its first worker; faults {tally.faults}", flush=True)
+    return tally
+
+
+def has_worker(controller: int) -> bool:
+    """Whether xdist has started one: execnet's processes read what they are to do from their input."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any("stdin.readline" in " ".join(p.cmdline()) for p in psutil.Process(controller).children())
+    return False
 
 
 def until_complete(
