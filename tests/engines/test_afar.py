@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from airepair import paths
@@ -17,6 +19,7 @@ from airepair.data.transport import files_of, is_here, read_from
 from airepair.engines import node, ray_environment
 from airepair.engines.baselines import Baselines, SubjectKey, baseline_files
 from airepair.engines.bulletin import Bulletin
+from airepair.engines.protocol import Failure
 from airepair.engines.ray_environment import check, environment
 from airepair.engines.shipping import lay, relocated, stage_code, user_files
 from airepair.errors import UsageError
@@ -163,6 +166,26 @@ def test_a_shipment_is_fetched_and_written_once_per_node(
         assert paths.data() == tmp_path / "node" / "data"
     assert paths.data() == tmp_path / "nothing"
     assert (tmp_path / "node" / "cache" / "a.safetensors").read_bytes() == b"a"
+
+
+def test_a_node_trains_on_the_data_set_that_came_with_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node lacks the data set; it reads the shipped one and leaves its environment as it is."""
+    generator, packed = np.random.default_rng(0), BytesIO()
+    y = np.arange(800, dtype=np.uint8) % 10
+    x = generator.integers(0, 255, (800, 28, 28), dtype=np.uint8)
+    np.savez(packed, x_train=x, y_train=y, x_test=x[:200], y_test=y[:200])
+    monkeypatch.setenv("AIREPAIR_DATA", str(tmp_path / "nothing"))
+    spec = cell("mnist-fc-noop-s0").to_json()
+    ended = node.train(node.Shipment(spec, lambda _: {}), tmp_path / "node")
+    assert isinstance(ended, Failure)
+    assert (ended.status, ended.reason.partition(":")[0]) == ("skipped", "mnist not found")
+    files = {"mnist.npz": packed.getvalue()}
+    made = node.train(node.Shipment(spec, lambda _: files, data="data"), tmp_path / "node")
+    assert not isinstance(made, Failure), made
+    assert any(name.startswith("mnist-fc-s0-") and name.endswith(".safetensors") for name in made)
+    assert os.environ["AIREPAIR_DATA"] == str(tmp_path / "nothing")
 
 
 def test_of_an_official_data_set_its_own_files_travel(
