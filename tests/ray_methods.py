@@ -68,11 +68,13 @@ class Ends(Waits):
 
 @dataclass(frozen=True)
 class Spoils(Waits):
-    """Changes its process for good: inference mode, which nobody but who entered it can leave."""
+    """Changes its process for good: inference mode, which ends only with the object that began it."""
 
     name: ClassVar[str] = "spoils"
+    held: ClassVar[list[torch.inference_mode]] = []
 
     def repair(self, task: Task) -> nn.Module:
         """The same module."""
-        torch.inference_mode().__enter__()
+        self.held.append(torch.inference_mode())
+        self.held[-1].__enter__()
         return task.module
