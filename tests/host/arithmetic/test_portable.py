@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "portable.json"
 EMULATOR, PROCESSOR = "qemu-x86_64", "EPYC-Rome"
 NO_EMULATOR = f"{EMULATOR} is not here; Debian has it in qemu-user"
+# 7.2 ends in a segmentation fault in the methods that resample images or edit many inputs.
+SINCE = (10, 0)
 
 pytestmark = pytest.mark.skipif(not settings(), reason="portable arithmetic is defined for x86-64")
 
@@ -42,6 +45,15 @@ def command(*words: str, emulated: bool = False, timeout: int) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout
+
+
+def emulator_version() -> tuple[int, ...]:
+    """The version of the emulator that is installed; () if there is none."""
+    if not shutil.which(EMULATOR):
+        return ()
+    words = subprocess.run([EMULATOR, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"version (\d+)\.(\d+)", words)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +114,11 @@ def test_another_processor_has_the_canarys_digest(committed: dict[str, Any]):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which(EMULATOR), reason=NO_EMULATOR)
+@pytest.mark.skipif(
+    emulator_version() < SINCE,
+    reason=f"version {'.'.join(map(str, SINCE))} or later of {EMULATOR} is needed, "
+    f"here: {'.'.join(map(str, emulator_version())) or 'none'}; Debian's backports have it",
+)
 def test_another_processor_gives_the_same_digests(committed: dict[str, Any], tmp_path: Path):
     """Every method's short cells under an emulated AMD EPYC; where one differs, the operations that
     made it differ are named.
