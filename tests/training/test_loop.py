@@ -83,7 +83,7 @@ def test_nothing_trains_beside_the_loop() -> None:
     callers = {
         f"{file.relative_to(SOURCE)}: {ast.unparse(node)}"
         for file in SOURCE.rglob("*.py")
-        if file != SOURCE / "arithmetic" / "canary.py"
+        if file != SOURCE / "host" / "arithmetic" / "canary.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "backward"
