@@ -50,11 +50,13 @@ def test_rows_are_put_into_a_page_one_by_one(tmp_path: Path, capsys: pytest.Capt
         kinds.Row(*names[3], "keras", "784", good, 16, good),
         kinds.Row(*names[0], "keras", "784", unfaithful, 12, None),
     ]
-    fidelity_table.into(page, [kinds.line(r, fidelity_table.shown) for r in rows], fidelity_table.brought())
+    fidelity_table.into(
+        page, [kinds.line(r, fidelity_table.shown) for r in rows], fidelity_table.kinds_table()
+    )
     fidelity_table.into(
         page,
         [kinds.line(kinds.Row(*names[3], error="no such file"), fidelity_table.shown)],
-        fidelity_table.brought(),
+        fidelity_table.kinds_table(),
     )
     lines = [line for line in page.read_text().splitlines() if line.startswith(f"| {names[0][0]}")]
     assert lines == [
