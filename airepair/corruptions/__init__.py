@@ -63,7 +63,7 @@ CORRUPTIONS = Registry(
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption at a severity: a Transform (images in [0, 1], N x C x H x W, and a CPU
+    """It is a corruption at a severity: a Transform (images in [0, 1], N x C x H x W, and a CPU
     generator, to the same).
     """
 
@@ -80,8 +80,8 @@ class Corruption:
 
 
 def parse(text: str) -> Corruption:
-    """`fog3` as the corruption fog at severity 3; UsageError for an unknown name or a severity that
-    is not 1 to 5.
+    """Returns `fog3` as the corruption fog at severity 3; UsageError for an unknown name or a
+    severity that is not 1 to 5.
     """
     match = re.fullmatch(r"([a-z_]+)(-?\d*)", text.strip())
     name, severity = match.groups() if match else (text, "")

@@ -10,12 +10,12 @@ from airepair.corruptions.filters import blurred, convolved, dragged, gaussian, 
 
 
 def gaussian_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A Gaussian of .4 to 1 pixel."""
+    """Blurs with a Gaussian of .4 to 1 pixel."""
     return blurred(x, (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1])
 
 
 def defocus_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A disk (radius), its edge softened by a 3 x 3 Gaussian: out of focus."""
+    """Blurs with a disk (radius), its edge softened by a 3 x 3 Gaussian: out of focus."""
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity - 1]
     at = torch.arange(-3, 4)
     disk = ((at[:, None] ** 2 + at[None, :] ** 2) <= radius**2).float()
@@ -48,7 +48,7 @@ def glass_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def motion_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A fading trail in a direction from -45 to 45 degrees: the camera moved."""
+    """Draws a fading trail in a direction from -45 to 45 degrees: the camera moved."""
     length, sigma = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[severity - 1]
     return dragged(x, length, sigma, 90 * torch.rand(len(x), generator=generator) - 45)
 

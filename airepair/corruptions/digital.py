@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def contrast(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Each channel drawn towards its mean over the image."""
+    """Draws each channel towards its mean over the image."""
     mean = x.mean((2, 3), keepdim=True)
     return (x - mean) * (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1] + mean
 
@@ -33,7 +33,7 @@ def pixelate(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def jpeg_compression(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Written to a JPEG file of quality 80 to 40, and read again."""
+    """Writes each image to a JPEG file of quality 80 to 40, and reads it again."""
     quality = (80, 65, 58, 50, 40)[severity - 1]
 
     def change(image: Image.Image) -> Image.Image:

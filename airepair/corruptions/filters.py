@@ -18,14 +18,14 @@ Edge = Literal["nearest", "reflect", "mirror"]
 
 
 def stored(x: Tensor) -> Tensor:
-    """Values as a file of eight bits holds them, rounded down; half a thousandth of a step is left
-    to rounding errors.
+    """Returns values as a file of eight bits holds them, rounded down; half a thousandth of a step
+    is left to rounding errors.
     """
     return (x.clamp(0, 1) * 255 + 5e-4).floor() / 255
 
 
 def gaussian(sigma: float, radius: int) -> Tensor:
-    """Normalised weights at -radius..radius."""
+    """Returns the normalised weights at -radius..radius."""
     if sigma <= 0:
         return torch.cat([torch.zeros(radius), torch.ones(1), torch.zeros(radius)])
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
@@ -43,7 +43,7 @@ def beyond(size: int, radius: int, edge: Edge) -> Tensor:
 
 
 def convolved(x: Tensor, kernel: Tensor, edge: Edge) -> Tensor:
-    """Every channel of every image under one kernel (k x k', both odd)."""
+    """Returns every channel of every image under one kernel (k x k', both odd)."""
     n, c, h, w = x.shape
     tall, wide = kernel.shape
     rows, columns = beyond(h, tall // 2, edge), beyond(w, wide // 2, edge)
@@ -52,14 +52,16 @@ def convolved(x: Tensor, kernel: Tensor, edge: Edge) -> Tensor:
 
 
 def blurred(x: Tensor, sigma: float, truncate: float = 4.0, edge: Edge = "nearest") -> Tensor:
-    """Gaussian blur of `sigma` pixels, one axis after the other, as scipy.ndimage.gaussian_filter."""
+    """Applies a Gaussian blur of `sigma` pixels, one axis after the other, as
+    scipy.ndimage.gaussian_filter.
+    """
     line = gaussian(sigma, int(truncate * sigma + 0.5))
     return convolved(convolved(x, line[None, :], edge), line[:, None], edge)
 
 
 def dragged(x: Tensor, length: int, sigma: float, degrees: Tensor) -> Tensor:
-    """Each image drawn out in its own direction, as ImageMagick's MotionBlurImage(radius=length,
-    sigma, angle) and a file of eight bits do it.
+    """Returns each image drawn out in its own direction, as ImageMagick's
+    MotionBlurImage(radius=length, sigma, angle) and a file of eight bits do it.
 
     2 * length + 1 pixels along the ray, each the nearest to its point on it, weighted by the right
     half of a Gaussian; the edge is repeated. Sums are rounded to 16 bits, and of these the file
@@ -83,8 +85,8 @@ def dragged(x: Tensor, length: int, sigma: float, degrees: Tensor) -> Tensor:
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """The middle, enlarged to fill the image: a crop of 1 / factor (rounded up), scipy.ndimage.zoom
-    of order 1, cut to size.
+    """Returns the middle, enlarged to fill the image: a crop of 1 / factor (rounded up),
+    scipy.ndimage.zoom of order 1, cut to size.
     """
     rows, columns = (_zoom(size, factor).to(x) for size in x.shape[2:])
     return rows @ x @ columns.T
@@ -113,12 +115,12 @@ def pixels(n: int, h: int, w: int) -> Tensor:
 
 
 def mapped(matrices: Tensor, n: int, h: int, w: int) -> Tensor:
-    """Where `matrices` (n x 2 x 3, in pixels, column first) take each pixel (n x h x w x 2)."""
+    """Returns where `matrices` (n x 2 x 3, in pixels, column first) take each pixel (n x h x w x 2)."""
     return torch.einsum("nij,nhwj->nhwi", matrices[:, :, :2], pixels(n, h, w)) + matrices[:, None, None, :, 2]
 
 
 def sampled(x: Tensor, at: Tensor, outside: Literal["zeros", "reflect", "mirror"]) -> Tensor:
-    """Each image's values at points of its own (n x h x w x 2, in pixels, column first), bilinear."""
+    """Returns each image's values at points of its own (n x h x w x 2, in pixels, column first), bilinear."""
     # grid_sample's two conventions: -1 and 1 are the centres of the outer pixels (it then mirrors
     # about them), or their outer edges.
     centres = outside == "mirror"
@@ -131,7 +133,9 @@ def sampled(x: Tensor, at: Tensor, outside: Literal["zeros", "reflect", "mirror"
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma (N x 1 x H x W): ITU-R 601 weights for three channels, else the mean of the channels."""
+    """Returns the luma (N x 1 x H x W): ITU-R 601 weights for three channels, else the mean of the
+    channels.
+    """
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return (x * x.new_tensor([0.299, 0.587, 0.114])[None, :, None, None]).sum(1, keepdim=True)

@@ -11,7 +11,7 @@ from airepair.corruptions.filters import blurred, mapped, pixels, sampled
 
 
 def elastic_transform(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Three points moved (an affine warp), then a smooth random displacement; all lengths are
+    """Moves three points (an affine warp), then adds a smooth random displacement; all lengths are
     shares of the image's height.
     """
     n, _, h, w = x.shape
@@ -38,7 +38,7 @@ def elastic_transform(x: Tensor, severity: int, generator: torch.Generator) -> T
 
 
 def shear(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """The vertical axis turned by .2 to 1 radian, to the left or to the right; zeros move in.
+    """Turns the vertical axis by .2 to 1 radian, to the left or to the right; zeros move in.
 
     Output point (x, y) from the middle takes the value at (x - sin(a) y, cos(a) y): what the
     scikit-image of 2019 made of a shear.
@@ -48,13 +48,13 @@ def shear(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def rotate(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Turned by .2 to 1 radian (11 to 57 degrees), one way or the other; zeros move in."""
+    """Turns each image by .2 to 1 radian (11 to 57 degrees), one way or the other; zeros move in."""
     angle = _angles(len(x), severity, generator)
     return _about_middle(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
 def stripe(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """The left and the right edge inverted.
+    """Inverts the left and the right edge.
 
     MNIST-C has one strength, a quarter of the width each: severity 5; the others are steps up to
     it.

@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def normal(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of x's shape, on its device."""
+    """Returns standard normal numbers of x's shape, on its device."""
     return torch.randn(x.shape, generator=generator).to(x.device)
 
 
 def gaussian_noise(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """x + scale * N(0, 1): low light."""
+    """Returns x + scale * N(0, 1): low light."""
     return x + (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1] * normal(x, generator)
 
 
 def shot_noise(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Poisson(photons * x) / photons: light is discrete."""
+    """Returns Poisson(photons * x) / photons: light is discrete."""
     photons = (500, 250, 100, 75, 50)[severity - 1]
     return (torch.poisson(x.cpu() * photons, generator=generator) / photons).to(x.device)
 
@@ -30,5 +30,5 @@ def impulse_noise(x: Tensor, severity: int, generator: torch.Generator) -> Tenso
 
 
 def speckle_noise(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """x + x * scale * N(0, 1): brighter pixels are noisier."""
+    """Returns x + x * scale * N(0, 1): brighter pixels are noisier."""
     return x + x * (0.06, 0.10, 0.12, 0.16, 0.20)[severity - 1] * normal(x, generator)

@@ -38,7 +38,7 @@ def plasma(n: int, side: int, decay: float, generator: torch.Generator) -> Tenso
 
 
 def fog(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A fractal haze, the image's largest value kept."""
+    """Adds a fractal haze and keeps the image's largest value."""
     density, decay = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))[severity - 1]
     h, w = x.shape[2:]
     haze = plasma(len(x), max(h, w), decay, generator)[:, None, :h, :w].to(x.device)
@@ -66,7 +66,7 @@ def snow(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def brightness(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """More value at the same hue and saturation (HSV): all channels of a pixel by one factor."""
+    """Raises the value at the same hue and saturation (HSV): all channels of a pixel by one factor."""
     value = x.amax(1, keepdim=True)
     brighter = (value + (0.05, 0.10, 0.15, 0.20, 0.30)[severity - 1]).clamp_max(1)
     return torch.where(value > 0, x * brighter / value.clamp_min(1e-12), brighter)

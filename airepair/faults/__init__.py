@@ -42,8 +42,8 @@ _TEXT = re.compile(r"(?P<name>[a-z_]+)(?P<severity>[\d.]*)")
 
 
 def parse(text: str) -> Fault:
-    """`imbalanced` or `imbalanced0.05` as the fault; UsageError for an unknown name, a severity
-    that is none, and two faults at once.
+    """Returns `imbalanced` or `imbalanced0.05` as the fault; UsageError for an unknown name, a
+    severity that is none, and two faults at once.
     """
     if "+" in text:
         raise UsageError(

@@ -21,7 +21,7 @@ from airepair.types import Split
 
 @dataclass(frozen=True)
 class Backdoor(Fault):
-    """A trigger with a target class."""
+    """This fault puts a trigger with a target class into training images."""
 
     name: ClassVar[str] = "backdoor"
 

@@ -20,7 +20,7 @@ from airepair.options import option
 
 @dataclass(frozen=True)
 class Damaged(Fault):
-    """Weights perturbed."""
+    """This fault adds noise to a share of a layer's weights."""
 
     name: ClassVar[str] = "damaged"
     kind: ClassVar = "weights"

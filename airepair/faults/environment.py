@@ -19,7 +19,7 @@ from airepair.options import option
 
 @dataclass(frozen=True)
 class Environment(Fault):
-    """Corrupted inputs, never seen in training."""
+    """The inputs are corrupted; training has seen none like them."""
 
     name: ClassVar[str] = "environment"
     kind: ClassVar = "environment"

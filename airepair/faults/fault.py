@@ -22,7 +22,7 @@ FAULT_SEED = 20_250_302
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault with a known cause.
+    """It is a fault with a known cause.
 
     `kind` says where it sits: in the training, in the weights, or in the inputs that the subject
     meets later.

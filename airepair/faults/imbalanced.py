@@ -19,7 +19,7 @@ from airepair.types import Dataset, Split
 
 @dataclass(frozen=True)
 class Imbalanced(Fault):
-    """A class cut to a tenth."""
+    """A class is cut to a tenth."""
 
     name: ClassVar[str] = "imbalanced"
 

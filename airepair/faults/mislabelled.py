@@ -22,7 +22,7 @@ from airepair.types import Dataset, Split
 
 @dataclass(frozen=True)
 class Mislabelled(Fault):
-    """Wrong labels in the training data."""
+    """This fault puts wrong labels into the training data."""
 
     name: ClassVar[str] = "mislabelled"
 

@@ -22,7 +22,7 @@ STEPS = 100  # of the power iteration; where it stops decides nothing but which 
 
 @dataclass(frozen=True)
 class Missing(Fault):
-    """A part of a class never seen."""
+    """This fault removes a part of a class from the training data."""
 
     name: ClassVar[str] = "missing"
 

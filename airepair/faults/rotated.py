@@ -16,7 +16,7 @@ from airepair.options import option
 
 @dataclass(frozen=True)
 class Rotated(Fault):
-    """Turned inputs, never seen in training."""
+    """The inputs are turned; training has seen none like them."""
 
     name: ClassVar[str] = "rotated"
     kind: ClassVar = "environment"

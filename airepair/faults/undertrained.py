@@ -17,7 +17,7 @@ from airepair.types import Recipe
 
 @dataclass(frozen=True)
 class Undertrained(Fault):
-    """Too few epochs."""
+    """The training stops after too few epochs."""
 
     name: ClassVar[str] = "undertrained"
 

@@ -92,7 +92,7 @@ class APRNN:
     entries: int = option(50_000_000, "size limit of the program, in numbers", low=1, source="budget")
 
     def budget(self, task: Task) -> int:
-        """One reverse pass through each point for every class and every later unit."""
+        """Counts one reverse pass through each point for every class and every later unit."""
         if not len(task.failing):
             return 0
         x = task.failing.images(slice(0, 2))

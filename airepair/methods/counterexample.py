@@ -42,7 +42,9 @@ from airepair.types import Category, Recipe, Source, Split, Task
 
 @dataclass(frozen=True, eq=False)
 class ErrorTable:
-    """One row a counterexample: modification vector (n x d, in [0, 1]), label and wrong prediction (n)."""
+    """It holds one row per counterexample: modification vector (n x d, in [0, 1]), label and wrong
+    prediction (n).
+    """
 
     vectors: Tensor
     labels: Tensor
@@ -69,7 +71,7 @@ class ErrorTable:
         return mean, directions, sizes / math.sqrt(max(1, len(self) - 1))
 
     def combinations(self) -> list[tuple[int, int, int]]:
-        """Label, prediction and how often they occur together, the most frequent first."""
+        """Returns label, prediction and how often they occur together, the most frequent first."""
         pairs, counts = torch.stack([self.labels, self.predictions], 1).unique(dim=0, return_counts=True)
         order = counts.argsort(descending=True, stable=True)
         return [

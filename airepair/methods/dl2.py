@@ -201,7 +201,7 @@ class DL2:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One constraint in training: its weight, its inputs, its oracle."""
+    """It holds one constraint in training: its weight, its inputs, its oracle."""
 
     weight: float
     inputs: Inputs
@@ -214,8 +214,8 @@ class Part:
         return self.hunt.constraint
 
     def loss(self, module: nn.Module) -> Tensor:
-        """Weighted mean loss of the constraint over a fresh batch, with evaluation statistics and
-        gradients to the weights.
+        """Returns the weighted mean loss of the constraint over a fresh batch, with evaluation
+        statistics and gradients to the weights.
         """
         return halving(
             lambda size: self._loss(module, size),
@@ -235,7 +235,7 @@ class Part:
 
 
 class Objective:
-    """The loss of a batch: cross-entropy, and from the epoch after `delay` on the constraints."""
+    """It computes the loss of a batch: cross-entropy, and from the epoch after `delay` on the constraints."""
 
     def __init__(self, parts: list[Part], delay: int) -> None:
         self.parts, self.delay, self.done = parts, delay, 0
@@ -266,9 +266,7 @@ def membership(task: Task, *, singletons: bool = False) -> Tensor | None:
 
 
 def start_afresh(module: nn.Module, generator: torch.Generator) -> None:
-    """Re-initialises every layer by its own rule, from the generator's seed; Unsupported if a
-    layer has none.
-    """
+    """Resets every layer by its own rule, from the generator's seed; Unsupported if a layer has none."""
     ruleless = [
         name or "the module itself"
         for name, m in module.named_modules()

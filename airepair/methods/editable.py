@@ -255,14 +255,14 @@ class Editable:
 
 
 def edit_loss(logits: Tensor, y: Tensor, margin: float) -> Tensor:
-    """max(0, margin + max_{j != y} log p_j - log p_y) for each input (N)."""
+    """Returns max(0, margin + max_{j != y} log p_j - log p_y) for each input (N)."""
     own = logits.gather(1, y[:, None])[:, 0]
     other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return (margin + other - own).clamp_min(0)
 
 
 def block_of(module: nn.Module, name: str, x: Tensor) -> list[str]:
-    """The names of the block's parameters.
+    """Returns the names of the block's parameters.
 
     "auto": of the top-level blocks with weighted layers the last but one, or the only one.
     """

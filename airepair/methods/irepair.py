@@ -44,7 +44,7 @@ FLOOR = 1e-8  # of both influences, in the public code
 
 @dataclass(frozen=True)
 class IRepair:
-    """Masked RMSprop until the chosen failing inputs are right."""
+    """It runs masked RMSprop until the chosen failing inputs are right."""
 
     name: ClassVar[str] = "irepair"
     category: ClassVar[Category] = "direct weight modification"
@@ -112,8 +112,8 @@ class IRepair:
 
 
 class Masked:
-    """The batches of irepair, all of G and S at once while a point of S is wrong, and the masks of
-    the step on each.
+    """It yields the batches of irepair, all of G and S at once while a point of S is wrong, and
+    holds the masks of the step on each.
     """
 
     def __init__(self, module: nn.Module, general: Split, specific: Split, gamma: float) -> None:
@@ -153,7 +153,7 @@ def mask(specific: Tensor, general: Tensor, gamma: float) -> Tensor:
 
 
 def gradients(value: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """d value / d each parameter, zeros if there is no way."""
+    """Returns d value / d each parameter, zeros if there is no way."""
     found = torch.autograd.grad(value, parameters, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 

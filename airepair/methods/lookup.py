@@ -55,8 +55,8 @@ class Table(nn.Module):
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, N x K; in a row that the table answers, the label's logit is raised to one above
-        the largest.
+        """Returns the logits, N x K; in a row that the table answers, the label's logit is raised
+        to one above the largest.
         """
         logits: Tensor = self.network(x)
         place = torch.searchsorted(self.keys, fingerprint(x)).clamp(max=len(self.keys) - 1)

@@ -118,8 +118,8 @@ def with_one(inputs: Tensor, one: bool) -> Tensor:
 
 
 def write(keys: Tensor, lacking: Tensor, ordinary: Tensor) -> Tensor:
-    """D (O x d) = lacking K' (C0 + K K')^-1 for keys K (d x n) and lacking = V - W K (O x n); the
-    pseudo-inverse where the matrix is singular.
+    """Returns D (O x d) = lacking K' (C0 + K K')^-1 for keys K (d x n) and lacking = V - W K (O x
+    n); it takes the pseudo-inverse if the matrix is singular.
     """
     inverse: Tensor = torch.linalg.pinv(ordinary + keys @ keys.T, hermitian=True)
     return lacking @ keys.T @ inverse

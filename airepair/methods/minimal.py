@@ -98,7 +98,7 @@ class Minimal:
 
     @torch.no_grad()
     def repair(self, task: Task) -> nn.Module:
-        """The module with the smallest change, proved smallest."""
+        """Returns the module with the smallest change, proved smallest."""
         if not len(task.failing):
             return task.module
         wanted, kept = choose_points(task, self.points), choose_kept(task, self.keep)
@@ -137,8 +137,8 @@ class Minimal:
 
 
 def downhill(answers: Effect, y: Tensor, length: float) -> Tensor:
-    """The flat change of a last layer, of that L2 norm, along which the mean cross-entropy of the
-    points with labels y falls fastest.
+    """Returns the flat change of a last layer, of that L2 norm, along which the mean cross-entropy
+    of the points with labels y falls fastest.
     """
     error = answers.logits.softmax(1) - nn.functional.one_hot(y, answers.logits.shape[1])
     parts = [(error.T @ answers.inputs.squeeze(2)).flatten(), *([error.sum(0)] if answers.bias else [])]

@@ -58,8 +58,8 @@ PROBE_STEPS = 60  # of a softmax layer
 
 @dataclass(frozen=True, eq=False)
 class HeatMaps:
-    """Mean normalised features of each label (K x F; zeros if there is no such input): right,
-    taken for it, missed.
+    """It holds the mean normalised features of each label (K x F; zeros if there is no such input):
+    right, taken for it, missed.
     """
 
     hci: Tensor
@@ -312,7 +312,7 @@ def features(module: nn.Module, layers: list[nn.Module], split: Split, most: int
 
 
 class Softmax(nn.Module):
-    """A softmax layer on features, from zero: weights and, in the first row, biases (1 + F x K)."""
+    """It is a softmax layer on features, from zero: weights and, in the first row, biases (1 + F x K)."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()

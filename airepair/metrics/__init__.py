@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Missing:
-    """A metric that cannot be computed, and why. Never 0 and never NaN."""
+    """It says why a metric cannot be computed. A missing value is never 0 and never NaN."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One metric: `place` is the function "module:name" of (before, after); `better` says which way is
-    good ("none": neither).
+    """It describes one metric: `place` is the function "module:name" of (before, after); `better`
+    says which way is good ("none": neither).
 
     `low` and `high` are the ends of its range; None: those of its unit (see RANGES). A record with
     another value is refused.

@@ -5,7 +5,7 @@ from airepair.metrics import Missing
 
 
 def accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose largest logit is the label's.
+    """It is the share of test images whose largest logit is the label's.
 
     Missing if the test split is empty.
     """

@@ -9,7 +9,8 @@ from airepair.metrics import Missing
 
 
 def attack_success(before: Exams, after: Exams) -> float | Missing:
-    """Share of the triggered test inputs of other classes that are answered with the target class.
+    """It is the share of the triggered test inputs of other classes that are answered with the
+    target class.
 
     Missing if the subject has no backdoor, or the fault spoils no test input.
     """

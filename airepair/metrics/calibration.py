@@ -15,8 +15,8 @@ BINS = 15  # Guo et al. 2017
 
 
 def calibration_error(before: Exams, after: Exams) -> float | Missing:
-    """Expected calibration error in 15 bins: the sum over bins of the share of images times
-    |accuracy - mean confidence|, on the test split.
+    """It is the expected calibration error in 15 bins: the sum over bins of the share of images
+    times |accuracy - mean confidence|, on the test split.
 
     Missing if the test split is empty.
     """

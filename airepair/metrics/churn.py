@@ -11,7 +11,7 @@ from airepair.metrics import Missing
 
 
 def churn(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose prediction changed, right or wrong.
+    """It is the share of test images whose prediction changed, right or wrong.
 
     Missing if the test split is empty.
     """
@@ -21,7 +21,7 @@ def churn(before: Exams, after: Exams) -> float | Missing:
 
 
 def negative_flips(before: Exams, after: Exams) -> float | Missing:
-    """Share of all test images that were right before the repair and are wrong after it.
+    """It is the share of all test images that were right before the repair and are wrong after it.
 
     Missing if the test split is empty.
     """
@@ -31,7 +31,7 @@ def negative_flips(before: Exams, after: Exams) -> float | Missing:
 
 
 def backward_compatibility(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test images right before the repair that are right after it.
+    """It is the share of the test images right before the repair that are right after it.
 
     Missing if no test image was right before.
     """

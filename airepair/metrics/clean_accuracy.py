@@ -9,7 +9,7 @@ from airepair.metrics import Missing
 
 
 def clean_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy on the clean test images, if `accuracy` is on corrupted ones.
+    """It is the accuracy on the clean test images, if `accuracy` is on corrupted ones.
 
     Missing if the subject works in no corrupted environment, or the test split is empty.
     """

@@ -23,7 +23,7 @@ def _precision(exams: Exams, a: int, b: int) -> float | Missing:
 
 
 def confusion_ab(before: Exams, after: Exams) -> float | Missing:
-    """TP / (TP + FP) of the class pair (a, b): TP are images of a that are predicted as a, FP
+    """It is TP / (TP + FP) of the class pair (a, b): TP are images of a that are predicted as a, FP
     images of b that are.
 
     Missing if the subject confuses no two classes on validation, or no image of a or b is
@@ -37,7 +37,7 @@ def confusion_ab(before: Exams, after: Exams) -> float | Missing:
 
 
 def confusion_ba(before: Exams, after: Exams) -> float | Missing:
-    """The same of the pair (b, a).
+    """It is the same for the pair (b, a).
 
     Missing if the subject confuses no two classes on validation, or no image of a or b is
     predicted as b.
@@ -50,7 +50,7 @@ def confusion_ba(before: Exams, after: Exams) -> float | Missing:
 
 
 def confusion(before: Exams, after: Exams) -> float | Missing:
-    """Mean of `confusion_ab` and `confusion_ba`.
+    """It is the mean of `confusion_ab` and `confusion_ba`.
 
     Missing if one of them is missing.
     """

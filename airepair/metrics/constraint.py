@@ -25,8 +25,8 @@ def satisfied(logits: Tensor, groups: tuple[tuple[int, ...], ...]) -> Tensor:
 
 
 def constraint(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images for which the probability of every class group is above .95 or below
-    .05.
+    """It is the share of test images for which the probability of every class group is above .95 or
+    below .05.
 
     Missing if the data set has no groups, or the test split is empty.
     """
@@ -38,7 +38,7 @@ def constraint(before: Exams, after: Exams) -> float | Missing:
 
 
 def temperature(exam: Exam) -> float:
-    """The T that minimises the cross-entropy of logits / T (Guo and others, 2017).
+    """Returns the T that minimises the cross-entropy of logits / T (Guo and others, 2017).
 
     It is searched on a logarithmic grid from .05 to 20, refined twice.
     """
@@ -53,8 +53,8 @@ def temperature(exam: Exam) -> float:
 
 
 def constraint_tempered(before: Exams, after: Exams) -> float | Missing:
-    """The same as `constraint`, with the logits divided by the temperature that fits validation
-    best.
+    """It is the same as `constraint`, with the logits divided by the temperature that fits
+    validation best.
 
     Missing if the data set has no groups, or the test or validation split is empty.
     """

@@ -10,7 +10,7 @@ from airepair.metrics import Missing
 
 
 def drawdown(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy before minus accuracy after; positive is damage.
+    """It is accuracy before minus accuracy after; positive is damage.
 
     Missing if the test split is empty.
     """
@@ -22,7 +22,8 @@ def drawdown(before: Exams, after: Exams) -> float | Missing:
 
 
 def worst_class_loss(before: Exams, after: Exams) -> float | Missing:
-    """The largest fall of one class's accuracy, over the classes that occur in the test split.
+    """It is the largest fall of one class's accuracy, over the classes that occur in the test
+    split.
 
     Missing if the test split is empty.
     """

@@ -10,8 +10,8 @@ HELD_OUT = "held_out_right"
 
 
 def repair_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the failing inputs given to the method that are right after the repair, without
-    inputs that were held out from it.
+    """It is the share of the failing inputs given to the method that are right after the repair,
+    without inputs that were held out from it.
 
     Missing if the subject has no failing inputs.
     """
@@ -23,7 +23,8 @@ def repair_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def held_out_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the given inputs that were held out from the method and are right after the repair.
+    """It is the share of the given inputs that were held out from the method and are right after
+    the repair.
 
     Missing if no given inputs were held out.
     """
@@ -36,7 +37,7 @@ def held_out_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def generalisation(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test inputs wrong before the repair that are right after it.
+    """It is the share of the test inputs wrong before the repair that are right after it.
 
     Missing if no test input was wrong before.
     """
@@ -49,7 +50,7 @@ def generalisation(before: Exams, after: Exams) -> float | Missing:
 
 
 def break_rate(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test inputs right before the repair that are wrong after it.
+    """It is the share of the test inputs right before the repair that are wrong after it.
 
     Missing if no test input was right before.
     """
@@ -62,7 +63,7 @@ def break_rate(before: Exams, after: Exams) -> float | Missing:
 
 
 def net_change(before: Exams, after: Exams) -> float | Missing:
-    """Test inputs fixed minus test inputs broken, as a share of all.
+    """It is test inputs fixed minus test inputs broken, as a share of all.
 
     Missing if the test split is empty.
     """

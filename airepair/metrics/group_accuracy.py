@@ -14,7 +14,8 @@ from airepair.metrics import Missing
 
 
 def group_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of the test images with a grouped label whose prediction is in a group of the label.
+    """It is the share of the test images with a grouped label whose prediction is in a group of the
+    label.
 
     Missing if the data set has no groups, or no test image has a grouped label.
     """

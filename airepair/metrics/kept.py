@@ -9,7 +9,7 @@ KEPT = "kept_right"  # in Exams.extra: for each of these inputs, whether the ans
 
 
 def kept(before: Exams, after: Exams) -> float | Missing:
-    """Share of the inputs to keep (`--keep`) whose answer is still the subject's.
+    """It is the share of the inputs to keep (`--keep`) whose answer is still the subject's.
 
     Missing if no inputs to keep were given.
     """

@@ -12,7 +12,7 @@ NOWHERE = "no weights of the subject were damaged, or the repaired model has oth
 
 
 def localisation_precision(before: Exams, after: Exams) -> float | Missing:
-    """Share of the changed weights that were damaged.
+    """It is the share of the changed weights that were damaged.
 
     Missing if no weights were damaged, the repaired model has other weights than the subject,
     or no weight was changed.
@@ -24,7 +24,7 @@ def localisation_precision(before: Exams, after: Exams) -> float | Missing:
 
 
 def localisation_recall(before: Exams, after: Exams) -> float | Missing:
-    """Share of the damaged weights that were changed.
+    """It is the share of the damaged weights that were changed.
 
     Missing if no weights were damaged, or the repaired model has other weights than the
     subject.

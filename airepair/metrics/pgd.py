@@ -27,7 +27,7 @@ SEED = 20_241_124  # fixed: the attack's random starts belong to the benchmark, 
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """The label's logit minus the largest other one, N."""
+    """Returns the label's logit minus the largest other one, N."""
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return logits.gather(1, y[:, None])[:, 0] - others
 
@@ -55,8 +55,8 @@ def _attacked(module: nn.Module, first: Split, batch_size: int) -> Tensor:
 
 
 def pgd_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Share of the first 512 test images that are right, and right at the worst point found within
-    8/255: 20 steps of 2/255 from a random start.
+    """It is the share of the first 512 test images that are right, and right at the worst point
+    found within 8/255: 20 steps of 2/255 from a random start.
 
     Missing if no attack was run (see `--pgd`), or the test split is empty.
     """

@@ -32,7 +32,7 @@ def recovery(before: Exams, after: Exams) -> float | Missing:
 
 
 def collateral(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy lost on the test inputs that the fault does not spoil; positive is damage.
+    """It is the accuracy lost on the test inputs that the fault does not spoil; positive is damage.
 
     Missing if the subject has no known fault, or the fault spoils every test input.
     """
@@ -44,7 +44,7 @@ def collateral(before: Exams, after: Exams) -> float | Missing:
 
 
 def spoiled_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """Accuracy on the test inputs that the fault spoils.
+    """It is the accuracy on the test inputs that the fault spoils.
 
     Missing if the subject has no known fault, or the fault spoils no test input.
     """

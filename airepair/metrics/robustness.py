@@ -11,8 +11,8 @@ from airepair.metrics import Missing
 
 
 def robustness(before: Exams, after: Exams) -> float | Missing:
-    """Share of 10,000 fixed pairs of test images that are not close (distance at least eps1) or
-    whose KL divergence is below eps2.
+    """It is the share of 10,000 fixed pairs of test images that are not close (distance at least
+    eps1) or whose KL divergence is below eps2.
 
     Missing if the test split has fewer than two images.
     """
@@ -26,7 +26,7 @@ def robustness(before: Exams, after: Exams) -> float | Missing:
 
 
 def close_pairs(before: Exams, after: Exams) -> float | Missing:
-    """Share of these pairs that are close; the others satisfy `robustness` vacuously.
+    """It is the share of these pairs that are close; the others satisfy `robustness` vacuously.
 
     Missing if the test split has fewer than two images.
     """

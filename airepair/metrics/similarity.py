@@ -16,8 +16,8 @@ DELTA = 0.01  # of CSimilarityT in the authors' script (github.com/eth-sri/dl2, 
 
 
 def similarity(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose logit of the similar class is at least .01 above that of the
-    dissimilar one (car: truck over dog; deer: horse over ship; plane: ship over frog; dog: cat
+    """It is the share of test images whose logit of the similar class is at least .01 above that of
+    the dissimilar one (car: truck over dog; deer: horse over ship; plane: ship over frog; dog: cat
     over truck; cat: dog over car); images of other classes satisfy it vacuously.
 
     Missing if the classes are not CIFAR-10's, or the test split is empty.

@@ -5,7 +5,7 @@ from airepair.metrics import Missing
 
 
 def top5(before: Exams, after: Exams) -> float | Missing:
-    """Share of test images whose label is among the five classes with the largest logits.
+    """It is the share of test images whose label is among the five classes with the largest logits.
 
     Missing if there are five classes or fewer, or the test split is empty.
     """

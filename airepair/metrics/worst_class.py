@@ -13,7 +13,7 @@ from airepair.metrics import Missing
 
 
 def worst_class_accuracy(before: Exams, after: Exams) -> float | Missing:
-    """The lowest accuracy of a class, over the classes that occur in the test split.
+    """It is the lowest accuracy of a class, over the classes that occur in the test split.
 
     Missing if the test split is empty.
     """
@@ -22,7 +22,7 @@ def worst_class_accuracy(before: Exams, after: Exams) -> float | Missing:
 
 
 def class_gap(before: Exams, after: Exams) -> float | Missing:
-    """The highest accuracy of a class minus the lowest.
+    """It is the highest accuracy of a class minus the lowest.
 
     Missing if the test split has images of fewer than two classes.
     """

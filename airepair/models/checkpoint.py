@@ -89,7 +89,9 @@ def load(path: Path, *, trust_pickle: bool = False, classes: tuple[type, ...] = 
 
 
 def names_of(path: Path, classes: tuple[type, ...]) -> dict[str, type]:
-    """Full name in a pickle -> the class of the user's code that it means, found by the class's own name."""
+    """Maps each full name in a pickle to the class of the user's code that it means, found by the
+    class's own name.
+    """
     declared = {c.__name__: c for c in classes}
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if classes else []
@@ -273,5 +275,5 @@ def sound(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def sound_module(module: nn.Module, where: str) -> None:
-    """The same for the parameters and buffers of a module."""
+    """Checks the same for the parameters and buffers of a module."""
     sound({**dict(module.named_parameters()), **dict(module.named_buffers())}, where)

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def fc(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """Fully connected: inputs-64-32-classes with batch norm."""
+    """It is fully connected: inputs-64-32-classes with batch norm."""
     c, h, w = shape
     return nn.Sequential(
         nn.Flatten(),
@@ -23,8 +23,8 @@ def fc(classes: int, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def cnn(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """Two blocks of 3x3 convolution, batch norm, ReLU, pool (16 and 32 channels), then dense 128-32
-    with batch norm, and the classes.
+    """It has two blocks of 3x3 convolution, batch norm, ReLU, pool (16 and 32 channels), then dense
+    128-32 with batch norm, and the classes.
     """
     c, h, w = shape
     return nn.Sequential(

@@ -14,8 +14,8 @@ from airepair.models.layouts import arranged
 
 
 class InputAdapter(nn.Module):
-    """net(rearranged((scale * x - mean) / std))[order] for x in [0, 1], N x C x H x W. `net` is the
-    user's network, unchanged.
+    """It computes net(rearranged((scale * x - mean) / std))[order] for x in [0, 1], N x C x H x W.
+    `net` is the user's network, unchanged.
 
     `mean` and `std` are one number a channel, or one for all, of pixels in 0..scale. They are
     buffers, no parameters: a repair cannot change them, and the state dict carries them. `bgr`

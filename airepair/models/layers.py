@@ -19,7 +19,7 @@ Affine = nn.Linear | nn.Conv2d
 
 @dataclass(frozen=True)
 class Site:
-    """An affine layer by its name in the module.
+    """It names an affine layer in the module and holds its sizes.
 
     `final`: its output is the logits; `width` and `positions`: outputs, and places where it acts.
     """
@@ -125,8 +125,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call of a leaf module: its name, itself, the shape of its output (for two images) and
-    whether that output is what the root returned.
+    """It describes one call of a leaf module: its name, itself, the shape of its output (for two
+    images) and whether that output is what the root returned.
     """
 
     name: str

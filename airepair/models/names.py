@@ -9,8 +9,8 @@ FAMILIES = {"resnet": "resnet18", "mnist": "cnn", "fmnist": "cnn"}
 
 
 def model_name(net_arch: str, depth: int | None = None, width: int | None = None) -> str:
-    """`resnet` and 34 give `resnet34`; `mnist` and `fmnist` the six-convolution `cnn`; any name of
-    the registry stays (`resnet18w16` too).
+    """Returns the registry's name: `resnet` and 34 give `resnet34`; `mnist` and `fmnist` the
+    six-convolution `cnn`; any name of the registry stays (`resnet18w16` too).
     """
     architecture, by_name, narrow = net_arch.partition("w")
     if net_arch == "resnet" and depth is not None:

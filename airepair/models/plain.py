@@ -14,7 +14,8 @@ from airepair.errors import UsageError
 
 
 def cnn(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """5x5 C-32, 5x5 32-32, pool, 3x3 32-64, 3x3 64-64, pool, 3x3 64-128, 1x1 128-128, dense 100, dense K.
+    """It has the layers 5x5 C-32, 5x5 32-32, pool, 3x3 32-64, 3x3 64-64, pool, 3x3 64-128, 1x1
+    128-128, dense 100, dense K.
 
     Images of at least 28 x 28.
     """
@@ -48,7 +49,7 @@ def _convolution(inputs: int, outputs: int, size: int) -> list[nn.Module]:
 
 
 def fc(classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """Fully connected: inputs-256-128-classes with batch norm."""
+    """It is fully connected: inputs-256-128-classes with batch norm."""
     channels, height, width = shape
     return nn.Sequential(
         nn.Flatten(),

@@ -45,8 +45,8 @@ SHOWN = 3  # tensors that differ, in an error
 
 @dataclass(frozen=True)
 class Found:
-    """`name` as the registry knows it (`resnet18w16`), `state` is in our names; `shortcut` is for
-    the ResNet-20 family.
+    """The field `name` is as the registry knows it (`resnet18w16`), `state` is in our names;
+    `shortcut` is for the ResNet-20 family.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _size(found: Mapping[str, Any]) -> tuple[int, int, int] | None:
 
 
 def cleaned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state in our names: no common prefix, torchvision's names for shortcut and last layer."""
+    """Returns the state in our names: no common prefix, torchvision's names for shortcut and last layer."""
     state = dict(state)
     if {"mean", "std"} < state.keys() and all(
         k.startswith("net.") for k in state if k not in ("mean", "std")
@@ -187,8 +187,8 @@ def _built(
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """The tensors that the network has names for; a counter of batches may be stored as one number
-    or as a list of one.
+    """Loads the tensors that the network has names for; a counter of batches may be stored as one
+    number or as a list of one.
     """
     ours = module.state_dict()
     fitting = {k: v.reshape(ours[k].shape) if _counter(k) else v for k, v in state.items() if k in ours}

@@ -22,7 +22,7 @@ STAGES: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, int
 
 
 class ResNet(nn.Module):
-    """Four stages of blocks behind a 3x3 stem; N x C x H x W (H, W of at least 8) to N x K."""
+    """It has four stages of blocks behind a 3x3 stem; N x C x H x W (H, W of at least 8) to N x K."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Returns the logits."""
         x = self.relu(self.bn1(self.conv1(x)))
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = self.get_submodule(name)(x)
@@ -65,7 +65,7 @@ def _stage(block: Any, inputs: int, planes: int, count: int, stride: int) -> tup
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of the convolutions by their outputs, as torchvision does it."""
+    """Applies He's initialisation of the convolutions by their outputs, as torchvision does it."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -77,15 +77,15 @@ def _build(name: str, classes: int, shape: tuple[int, int, int], width: int) -> 
 
 
 def resnet18(classes: int, shape: tuple[int, int, int], width: int = 64) -> nn.Module:
-    """Two basic blocks per stage."""
+    """It has two basic blocks per stage."""
     return _build("resnet18", classes, shape, width)
 
 
 def resnet34(classes: int, shape: tuple[int, int, int], width: int = 64) -> nn.Module:
-    """3, 4, 6, 3 basic blocks."""
+    """It has 3, 4, 6 and 3 basic blocks."""
     return _build("resnet34", classes, shape, width)
 
 
 def resnet50(classes: int, shape: tuple[int, int, int], width: int = 64) -> nn.Module:
-    """3, 4, 6, 3 bottleneck blocks."""
+    """It has 3, 4, 6 and 3 bottleneck blocks."""
     return _build("resnet50", classes, shape, width)

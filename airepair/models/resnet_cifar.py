@@ -18,20 +18,20 @@ Shortcut = Literal["A", "B"]
 
 
 class Padded(nn.Module):
-    """Option A: every other pixel, zero channels added on both sides. No parameters."""
+    """It is option A: every other pixel, zero channels added on both sides. No parameters."""
 
     def __init__(self, more: int):
         super().__init__()
         self.more = more
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to N x (C + more) x H/2 x W/2."""
+        """Maps N x C x H x W to N x (C + more) x H/2 x W/2."""
         low = self.more // 2
         return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, low, self.more - low))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and the shortcut."""
+    """It has two 3x3 convolutions and the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut):
         super().__init__()
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """N x C x H x W to N x K."""
+    """It maps N x C x H x W to N x K."""
 
     def __init__(self, blocks: int, classes: int, channels: int, width: int, shortcut: Shortcut):
         super().__init__()
@@ -66,7 +66,7 @@ class CifarResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Returns the logits."""
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(x.mean((2, 3)))
@@ -85,26 +85,26 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: Shortc
 def resnet20(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Three blocks per stage; .27 million parameters at 10 classes."""
+    """It has three blocks per stage and .27 million parameters at 10 classes."""
     return CifarResNet(3, classes, shape[0], width, shortcut)
 
 
 def resnet32(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Five blocks per stage."""
+    """It has five blocks per stage."""
     return CifarResNet(5, classes, shape[0], width, shortcut)
 
 
 def resnet44(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Seven blocks per stage."""
+    """It has seven blocks per stage."""
     return CifarResNet(7, classes, shape[0], width, shortcut)
 
 
 def resnet56(
     classes: int, shape: tuple[int, int, int], width: int = 16, shortcut: Shortcut = "A"
 ) -> nn.Module:
-    """Nine blocks per stage."""
+    """It has nine blocks per stage."""
     return CifarResNet(9, classes, shape[0], width, shortcut)

@@ -33,8 +33,8 @@ ACCEPTED = "package.module:factory or file.py:Net"
 
 @dataclass(frozen=True, eq=False)
 class OwnCode:
-    """A factory of networks, the user's pre-processing of images in [0, 1] (N x C x H x W) if there
-    is one, and the layers defined beside; the file that they stand in, if there is one.
+    """It holds a factory of networks, the user's pre-processing of images in [0, 1] (N x C x H x W)
+    if there is one, and the layers defined beside; the file that they stand in, if there is one.
     """
 
     text: str
@@ -69,7 +69,7 @@ class OwnCode:
 
 
 def is_own_code(text: str | None) -> bool:
-    """Whether a `--net_arch` names code and not a registered architecture."""
+    """Returns whether a `--net_arch` names code and not a registered architecture."""
     return text is not None and ":" in text
 
 

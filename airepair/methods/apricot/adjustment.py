@@ -63,7 +63,9 @@ def combinations(
 
 
 def one_each(right: Tensor, generator: torch.Generator) -> Tensor:
-    """Apricot lite: per case one random right and one random wrong submodel take part (N x K, int8)."""
+    """Draws one random right and one random wrong submodel per case, which take part (N x K, int8):
+    Apricot lite.
+    """
     right = right.cpu()
     chosen = torch.full(right.shape, ABSENT, dtype=torch.int8)
     for value in (0, 1):

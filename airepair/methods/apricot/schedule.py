@@ -101,8 +101,8 @@ def _stepper(start: nn.Module, recipe: Recipe) -> Stepper:
 
 @torch.no_grad()
 def multiplications(module: nn.Module, x: Tensor) -> int:
-    """Of a forward pass of x through the layers with a weight matrix or kernel: each output value
-    takes a row of the weight.
+    """Returns the multiplications of a forward pass of x through the layers with a weight matrix or
+    kernel: each output value takes a row of the weight.
     """
     counted = [0]
 

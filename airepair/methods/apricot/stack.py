@@ -40,7 +40,7 @@ def concatenated(parts: Sequence[Stack]) -> Stack:
 
 @torch.no_grad()
 def put(module: nn.Module, stack: Stack, index: int) -> None:
-    """Model `index` of the stack into the module; integer buffers stay."""
+    """Writes model `index` of the stack into the module; integer buffers stay."""
     state = module.state_dict()
     for name, rows in stack.items():
         state[name].copy_(rows[index])
@@ -48,8 +48,8 @@ def put(module: nn.Module, stack: Stack, index: int) -> None:
 
 @torch.no_grad()
 def moved(module: nn.Module, own: Tensor, others: Tensor, stack: Stack) -> Stack:
-    """B models: own * w + others @ submodels, for every floating-point tensor, computed in double
-    precision (`own`: B, `others`: B x K).
+    """Returns B models: own * w + others @ submodels, for every floating-point tensor, computed in
+    double precision (`own`: B, `others`: B x K).
 
     All B in one product, so that the submodels are read once. Strategies that move away from the
     submodels leave their convex hull: a running variance then stops at 0.

@@ -59,8 +59,8 @@ class InStreams:
 
     @contextmanager
     def side_by_side(self) -> Iterator[None]:
-        """Within the block the streams run on their own; they begin behind what the device was given
-        before, and what follows waits for them.
+        """Lets the streams run on their own within the block; they begin behind what the device was
+        given before, and what follows waits for them.
         """
         own = [stream for stream in self.streams if stream is not None]
         for stream in own:
@@ -70,7 +70,7 @@ class InStreams:
             torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def step(self, index: Tensor, done: float) -> list[Tensor]:
-        """One step of each on its own images (index: K x B); their losses, detached."""
+        """Takes one step of each on its own images (index: K x B) and returns their losses, detached."""
         losses = []
         for stepper, stream, images in zip(self.steppers, self.streams, index, strict=True):
             with on(stream):
@@ -78,5 +78,5 @@ class InStreams:
         return losses
 
     def stack(self) -> Stack:
-        """Their floating-point tensors."""
+        """Returns their floating-point tensors."""
         return stacked([snapshot(m) for m in self.modules], self.names)

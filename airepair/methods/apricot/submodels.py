@@ -29,7 +29,9 @@ SALT = 100  # submodel k draws from task.generator(SALT + k)
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """K submodels: where they start, the window of train that each sees (all of one size), and the recipe."""
+    """It describes K submodels: where they start, the window of train that each sees (all of one
+    size), and the recipe.
+    """
 
     start: nn.Module
     windows: Sequence[slice]

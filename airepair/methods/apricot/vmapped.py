@@ -74,11 +74,13 @@ class Together:
         return nullcontext()
 
     def step(self, index: Tensor, done: float) -> tuple[Tensor]:
-        """One optimiser step of all K on their own images (index: K x B); their mean loss, detached."""
+        """Takes one optimiser step of all K on their own images (index: K x B) and returns their
+        mean loss, detached.
+        """
         return (self.stepper(self.train, index, rate(self.recipe, done)) / len(index),)
 
     def stack(self) -> Stack:
-        """Their floating-point tensors."""
+        """Returns their floating-point tensors."""
         return {
             n: (self.parameters[n].detach() if n in self.parameters else self.buffers[n]) for n in self.names
         }

@@ -59,7 +59,7 @@ class CorrectionUnit(nn.Sequential):
 
 
 class Corrected(nn.Module):
-    """A convolution whose output channels `index` go through a correction unit."""
+    """It is a convolution whose output channels `index` go through a correction unit."""
 
     index: Tensor
 

@@ -26,8 +26,8 @@ def norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per channel: mean, biased variance (to normalise with), unbiased variance (that running
-    statistics take).
+    """Returns, per channel: mean, biased variance (to normalise with), unbiased variance (that
+    running statistics take).
     """
     variance, mean = torch.var_mean(x, [d for d in range(x.ndim) if d != 1], correction=0)
     n = x.numel() // x.shape[1]

@@ -32,7 +32,9 @@ def cutmix(criterion: Criterion, beta: float, probability: float, generator: tor
 
 
 def cut_and_paste(x: Tensor, other: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """x with one rectangle of about (1 - share) of its area from `other`, and the share of x that is left."""
+    """Returns x with one rectangle of about (1 - share) of its area from `other`, and the share of
+    x that is left.
+    """
     height, width = x.shape[2:]
     side = math.sqrt(1 - share)
     cy, cx = (int(torch.randint(n, (), generator=generator)) for n in (height, width))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 
 def confused_loss(logits: Tensor, y: Tensor, targets: tuple[int, ...], weight: float) -> Tensor:
-    """w-loss: (1 - t) CE + t L, L the mean over both directions of CE on images of one class that are
-    predicted as the other.
+    """Returns the w-loss: (1 - t) CE + t L, L the mean over both directions of CE on images of one
+    class that are predicted as the other.
 
     With a third class L is the mean over the pairs (first, second) and (first, third). What is
     absent from the batch leaves the mean of the rest; nothing present leaves plain cross-entropy.
@@ -25,7 +25,8 @@ def confused_loss(logits: Tensor, y: Tensor, targets: tuple[int, ...], weight: f
 
 
 def distance_loss(logits: Tensor, y: Tensor, targets: tuple[int, ...], lam: float) -> Tensor:
-    """w-dbr: lam CE - (1 - lam) d(first, second), d the L2 distance of the classes' mean softmax.
+    """Returns the w-dbr loss: lam CE - (1 - lam) d(first, second), d the L2 distance of the
+    classes' mean softmax.
 
     Its bias form, with a third class: lam CE + (1 - lam) |d(first, second) - d(first, third)|. A
     batch that lacks one of the classes has a distance of 0, as in the published code.

@@ -59,7 +59,7 @@ from airepair.types import Category, Recipe, Source, Split, Task
 
 @dataclass(frozen=True)
 class DeepRepair:
-    """Weighted regularisation towards telling two confused classes apart."""
+    """It retrains with weighted regularisation and is meant to separate two confused classes."""
 
     name: ClassVar[str] = "deeprepair"
     category: ClassVar[Category] = "retraining"
@@ -132,7 +132,7 @@ class DeepRepair:
 
     @property
     def sources(self) -> frozenset[Source]:
-        """Train and failing; to find the classes of a bias also what passes."""
+        """Returns train and failing, and to find the classes of a bias also passing."""
         return frozenset(("train", "failing", "passing") if self._biased else ("train", "failing"))
 
     @property
@@ -243,8 +243,8 @@ class DeepRepair:
 
 
 def scaled_outputs(task: Task, targets: tuple[int, ...], eta: float) -> nn.Module:
-    """w-os: log(eta) on the target classes' biases of the last linear layer; Unsupported if that
-    is not what makes the logits.
+    """Returns a copy with w-os: log(eta) on the target classes' biases of the last linear layer;
+    Unsupported if that is not what makes the logits.
     """
     module, k = copy.deepcopy(task.module), len(task.classes)
     last = next(

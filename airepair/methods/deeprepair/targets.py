@@ -34,7 +34,8 @@ def confused_pair(task: Task, first: int | None, second: int | None) -> tuple[in
 
 
 def biased_three(task: Task, given: tuple[int | None, int | None, int | None]) -> tuple[int, int, int]:
-    """Classes (a, b, c) with the largest |conf(a, b) - conf(a, c)| among those that agree with what is given.
+    """Returns the classes (a, b, c) with the largest |conf(a, b) - conf(a, c)| among those that
+    agree with what is given.
 
     conf(a, b) is the mean of P(predicted b | true a) and P(predicted a | true b), over failing and
     passing inputs.

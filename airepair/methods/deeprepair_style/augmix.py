@@ -16,8 +16,8 @@ STYLE = len(OPERATIONS)  # the operation "replace by the stylised image"
 
 @dataclass(frozen=True)
 class Chains:
-    """`width` chains of 1 to `depth` operations an image, mixed by Dirichlet(1) weights, then with
-    the image itself by Beta(1, 1).
+    """It is AugMix: `width` chains of 1 to `depth` operations per image are mixed by Dirichlet(1)
+    weights, then with the image itself by Beta(1, 1).
     """
 
     width: int = 3

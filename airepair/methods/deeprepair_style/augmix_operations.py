@@ -38,7 +38,7 @@ def equalize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def posterize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Only the upper 4 - level * 4 / 10 bits of each value stay."""
+    """Keeps only the upper 4 - level * 4 / 10 bits of each value."""
     bits = 4 - (level * 4 / 10).floor()
     size = (2 ** (8 - bits)).to(x)[:, None, None, None]
     return ((x * 255).round() / size).floor() * size / 255
@@ -51,7 +51,7 @@ def solarize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Turned by up to level * 3 degrees."""
+    """Turns each image by up to level * 3 degrees."""
     radians = sign * (level * 3).floor() * math.pi / 180
     return _affine(x, radians.cos(), -radians.sin(), radians.sin(), radians.cos())
 
@@ -67,12 +67,12 @@ def shear_y(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def translate_x(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Moved sideways by level / 10 of a third of the width."""
+    """Moves each image sideways by level / 10 of a third of the width."""
     return _affine(x, c=sign * level / 10 * 2 / 3)
 
 
 def translate_y(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Moved up or down by level / 10 of a third of the height."""
+    """Moves each image up or down by level / 10 of a third of the height."""
     return _affine(x, f=sign * level / 10 * 2 / 3)
 
 

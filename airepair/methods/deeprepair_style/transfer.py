@@ -27,8 +27,8 @@ EPSILON = 1e-4  # added to variances: a subband that is flat in the content is n
 
 
 def coloured(content: Tensor, style: Tensor) -> Tensor:
-    """Whitening and colouring: content (N x C x h x w) with the channel means and covariances of
-    style (N x C x h' x w').
+    """Returns content (N x C x h x w) with the channel means and covariances of style (N x C x h' x
+    w'): whitening and colouring.
     """
     n, c, h, w = content.shape
     flat, other = content.flatten(2), style.flatten(2)
@@ -48,7 +48,9 @@ def _root(centred: Tensor, power: float) -> Tensor:
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Low, horizontal, vertical and diagonal subbands of images with even sides, each of half the size."""
+    """Returns the low, horizontal, vertical and diagonal subbands of images with even sides, each
+    of half the size.
+    """
     a, b, c, d = x[:, :, ::2, ::2], x[:, :, ::2, 1::2], x[:, :, 1::2, ::2], x[:, :, 1::2, 1::2]
     return (a + b + c + d) / 2, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2
 
@@ -62,7 +64,9 @@ def unhaar(low: Tensor, horizontal: Tensor, vertical: Tensor, diagonal: Tensor) 
 
 
 def wavelet(content: Tensor, style: Tensor, levels: int = 2) -> Tensor:
-    """Subband by subband `coloured`, over `levels` levels (fewer where a side is odd or too small)."""
+    """Returns the content, subband by subband `coloured`, over `levels` levels (fewer if a side is
+    odd or too small).
+    """
     h, w = content.shape[2:]
     if not levels or h % 2 or w % 2 or min(h, w) < 4:
         return coloured(content, style)
@@ -87,7 +91,7 @@ def fourier(content: Tensor, style: Tensor, share: float = 0.1) -> Tensor:
 
 
 def encoded(encoder: Any) -> StyleTransfer:
-    """Whitening and colouring on the features of a user's encoder and decoder."""
+    """Returns whitening and colouring on the features of a user's encoder and decoder."""
 
     @torch.no_grad()
     def transfer(content: Tensor, style: Tensor) -> Tensor:
