@@ -70,8 +70,8 @@ def compare(
     fail_if: Sequence[str] = (),
     level: float | None = None,
 ) -> Verdict:
-    """The gate: new records against a baseline's, as `airepair compare` judges them; each a folder, a
-    .jsonl file, or records.
+    """Judges new records against a baseline's, as `airepair compare` judges them (the gate); each
+    is a folder, a .jsonl file, or records.
 
     fail_if     rules as `accuracy:-0.5pp` (docs/reports.md); without any those of pyproject.toml or
                 pytest.ini here, else the default

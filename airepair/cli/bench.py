@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """pytest's exit code."""
+    """Returns pytest's exit code."""
     if args.options in (["-h"], ["--help"]):
         print(f"usage: airepair bench [pytest options]\n\n{__doc__}\n{options_help()}")
         return 0
@@ -78,8 +78,8 @@ def _is_checkout(root: Path) -> bool:
 
 
 def long_form(word: str, short: Sequence[str]) -> str:
-    """`--seeds=0` as the installed plugin has it, `--airepair-seeds=0`, and `--no-ablations` as
-    `--no-airepair-ablations`; pytest's own words as they stand.
+    """Returns `--seeds=0` as the installed plugin has it, `--airepair-seeds=0`, and
+    `--no-ablations` as `--no-airepair-ablations`; pytest's own words as they stand.
     """
     name, equals, value = word.partition("=")
     if name.startswith("--no-") and f"--{name[5:]}" in short:

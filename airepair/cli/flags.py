@@ -61,20 +61,20 @@ WHAT, HOW, INSTEAD, FILES, ISOLATED, FEEDING = SECTIONS
 
 @dataclass(frozen=True)
 class Use:
-    """An option at one door: its group there, and the arguments of argparse that differ there."""
+    """It is an option at one door: its group there, and the arguments of argparse that differ there."""
 
     group: str
     differs: Mapping[str, Any]
 
 
 def at(group: str = "", **differs: Any) -> Use:
-    """An option at a door; `differs`: arguments of argparse that are others there."""
+    """Returns an option at a door; `differs`: arguments of argparse that are others there."""
     return Use(group, differs)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One option.
+    """It is one option.
 
     name     as it is written, with both dashes; `also` are other spellings on the command line
     kind     the type of its value; bool is a flag without a value
@@ -99,11 +99,11 @@ class Flag:
 
     @property
     def key(self) -> str:
-        """Its name in a namespace and in config.toml."""
+        """Returns its name in a namespace and in config.toml."""
         return self.dest or self.name.removeprefix("--").replace("-", "_")
 
     def about(self, door: Door) -> dict[str, Any]:
-        """The arguments of argparse, and of pytest's `addoption`, at that door.
+        """Returns the arguments of argparse, and of pytest's `addoption`, at that door.
 
         `airepair repair` has no defaults: what the command line leaves open config.toml may say.
         """
@@ -628,7 +628,7 @@ TABLE: tuple[Flag, ...] = (
 
 
 def flags_of(door: Door) -> Iterator[Flag]:
-    """The options of a door, in the order of the table."""
+    """Yields the options of a door, in the order of the table."""
     return (flag for flag in TABLE if door in flag.doors)
 
 

@@ -82,10 +82,10 @@ def overview() -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the nearest accepted word."""
+    """It is a parser whose errors are one line that names the nearest accepted word."""
 
     def error(self, message: str) -> NoReturn:
-        """UsageError with argparse's own message, and a hint where a word is close to one of ours."""
+        """Raises a UsageError with argparse's own message, and a hint if a word is close to one of ours."""
         raise UsageError(
             f"{self.prog.removeprefix('airepair ')}: {message}{self._hint(message)}; see {self.prog} --help"
         )

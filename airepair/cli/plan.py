@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """pytest's exit code; 2 without --out."""
+    """Returns pytest's exit code; 2 without --out."""
     words = [
         part
         for word in args.options

@@ -27,7 +27,7 @@ class Epochs:
         return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02}:{int(seconds % 60):02}"
 
     def epoch(self, epoch: Epoch) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         self.first = self.first or epoch.number - 1
         accuracy = f"  validation {epoch.accuracy:.4f}" if epoch.accuracy is not None else ""
         text = (
@@ -37,7 +37,7 @@ class Epochs:
         print(("\r\033[K" if self.moving else "") + text, flush=True)
 
     def inside(self, epoch: int, done: int, total: int, loss: float) -> None:
-        """A line that is overwritten; nothing if the output is no terminal."""
+        """Prints a line that is overwritten; nothing if the output is no terminal."""
         self.first = self.first or epoch - 1
         if self.moving:
             left = self._left(epoch - 1 + done / total)

@@ -29,8 +29,8 @@ Objective = Callable[[Sequence[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Search:
-    """How long and how often the oracle looks: published is one restart, steps of .01, 5 to 50
-    steps by constraint.
+    """It says how long and how often the oracle looks: published is one restart, steps of .01, 5 to
+    50 steps by constraint.
     """
 
     steps: int = 7
@@ -39,7 +39,7 @@ class Search:
 
 
 class Ground(Protocol):
-    """The points of a region, one region a sample."""
+    """It holds the points of a region, one region per sample."""
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Returns a random point of each sample's region."""
@@ -52,7 +52,7 @@ class Ground(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BoxGround:
-    """Within `eps` of each image (M x C x H x W) and in [0, 1]."""
+    """Its points are within `eps` of each image (M x C x H x W) and in [0, 1]."""
 
     x: Tensor
     eps: float
@@ -70,7 +70,7 @@ class BoxGround:
 
 @dataclass(frozen=True, eq=False)
 class SegmentGround:
-    """On the line from a to b (each M x C x H x W)."""
+    """Its points are on the line from a to b (each M x C x H x W)."""
 
     a: Tensor
     b: Tensor
@@ -153,7 +153,7 @@ def best_of_restarts(
 
 @dataclass(frozen=True, eq=False)
 class Hunt:
-    """How points that break a constraint are looked for.
+    """It says how points that break a constraint are looked for.
 
     A call is work of fixed shapes: nothing is drawn, nothing waits for the device.
     """
@@ -204,7 +204,7 @@ class Hunt:
 
 
 class Searches(Protocol):
-    """A Hunt, or one that does the same faster (airepair/constraints/counterexamples_graph.py)."""
+    """It is a Hunt, or one that does the same faster (airepair/constraints/counterexamples_graph.py)."""
 
     @property
     def constraint(self) -> Constraint:
@@ -212,7 +212,7 @@ class Searches(Protocol):
         ...
 
     def grounds(self, points: Mapping[str, Tensor]) -> list[Ground]:
-        """As Hunt's."""
+        """Returns the same as Hunt's."""
         ...
 
     def __call__(

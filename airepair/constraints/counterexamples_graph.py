@@ -22,8 +22,8 @@ from airepair.types import Meter, meters_of
 
 
 class RecordedHunt:
-    """A Hunt with its call recorded; `record` makes the replay (by default a CUDA graph on CUDA,
-    and none elsewhere).
+    """It is a Hunt with its call recorded; `record` makes the replay (by default a CUDA graph on
+    CUDA, and none elsewhere).
     """
 
     def __init__(self, hunt: Hunt, record: Record | None = None) -> None:

@@ -30,14 +30,14 @@ from airepair.constraints.terms import Scope, Term
 
 
 class Formula(Protocol):
-    """A property of each sample of a batch."""
+    """It is a property of each sample of a batch."""
 
     def loss(self, scope: Scope) -> Tensor:
-        """N numbers >= 0, 0 if the formula holds; differentiable almost everywhere."""
+        """Returns N numbers >= 0, 0 if the formula holds; differentiable almost everywhere."""
         ...
 
     def satisfied(self, scope: Scope) -> Tensor:
-        """N booleans, by exact comparison."""
+        """Returns N booleans, by exact comparison."""
         ...
 
     def negated(self) -> Formula:
@@ -62,7 +62,7 @@ class _Comparison:
 
 
 class LE(_Comparison):
-    """a <= b."""
+    """It holds if a <= b."""
 
     def loss(self, scope: Scope) -> Tensor:
         a, b = self._values(scope)
@@ -77,7 +77,7 @@ class LE(_Comparison):
 
 
 class LT(_Comparison):
-    """a < b."""
+    """It holds if a < b."""
 
     def loss(self, scope: Scope) -> Tensor:
         a, b = self._values(scope)
@@ -92,7 +92,7 @@ class LT(_Comparison):
 
 
 class EQ(_Comparison):
-    """a == b."""
+    """It holds if a == b."""
 
     def loss(self, scope: Scope) -> Tensor:
         a, b = self._values(scope)
@@ -107,7 +107,7 @@ class EQ(_Comparison):
 
 
 class NE(_Comparison):
-    """a != b. Its loss has no gradient."""
+    """It holds if a != b. Its loss has no gradient."""
 
     def loss(self, scope: Scope) -> Tensor:
         a, b = self._values(scope)
@@ -123,7 +123,7 @@ class NE(_Comparison):
 
 @dataclass(frozen=True)
 class Truth:
-    """True or false."""
+    """It is true or false."""
 
     holds: bool
 
@@ -142,7 +142,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Given:
-    """A fact about the data, no matter of degree (DL2's BoolConst): loss 0 where it holds and 1
+    """It is a fact about the data, no matter of degree (DL2's BoolConst): loss 0 if it holds and 1
     elsewhere, without a gradient.
     """
 
@@ -171,7 +171,7 @@ class _Junction:
 
 
 class And(_Junction):
-    """All of the members."""
+    """It holds if all of the members hold."""
 
     def loss(self, scope: Scope) -> Tensor:
         first, *rest = (m.loss(scope) for m in self.members)
@@ -188,7 +188,7 @@ class And(_Junction):
 
 
 class Or(_Junction):
-    """At least one of the members."""
+    """It holds if at least one of the members holds."""
 
     def loss(self, scope: Scope) -> Tensor:
         first, *rest = (m.loss(scope) for m in self.members)
@@ -208,7 +208,7 @@ class Or(_Junction):
 
 @dataclass(frozen=True)
 class Every:
-    """The member for every group of a term over groups (N x G): the conjunction over the last axis."""
+    """It is the member for every group of a term over groups (N x G): the conjunction over the last axis."""
 
     member: Formula
 
@@ -227,7 +227,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Some:
-    """The member for at least one group: the disjunction over the last axis."""
+    """It is the member for at least one group: the disjunction over the last axis."""
 
     member: Formula
 
@@ -246,7 +246,7 @@ class Some:
 
 
 def implies(a: Formula, b: Formula) -> Formula:
-    """a => b, that is (not a) or b."""
+    """Returns a => b, that is (not a) or b."""
     return Or((a.negated(), b))
 
 

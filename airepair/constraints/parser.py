@@ -66,7 +66,7 @@ _DEPTH = 60
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the text: its kind, its letters, and the column of the first (from 1)."""
+    """It is a piece of the text: its kind, its letters, and the column of the first (from 1)."""
 
     kind: str
     text: str

@@ -40,7 +40,7 @@ RATE = 1e-4  # Adam's, in the supervised experiments
 
 @dataclass(frozen=True)
 class Box:
-    """All images within `eps` of the point, each pixel, and in [0, 1]."""
+    """It holds all images within `eps` of the point, each pixel, and in [0, 1]."""
 
     around: str
     eps: float
@@ -48,7 +48,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Segment:
-    """All images on the straight line from a to b."""
+    """It holds all images on the straight line from a to b."""
 
     a: str
     b: str
@@ -59,7 +59,7 @@ Region = Box | Segment
 
 @dataclass(frozen=True)
 class Constraint:
-    """A formula for all points of its regions.
+    """It is a formula for all points of its regions.
 
     `regions`: the quantified points by name; `weight` of its loss; `steps` of the oracle; `radius`:
     partners x2 nearer than this are the ones it is about (None: the data set's own); `rate`: the
@@ -127,8 +127,8 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Named:
-    """A published constraint: its parameters with their defaults (None: the data set's own constant),
-    expression, weight, steps and rate.
+    """It is a published constraint: its parameters with their defaults (None: the data set's own
+    constant), expression, weight, steps and rate.
 
     `on`: by the data set's classes, what the authors chose otherwise there (parameters, "weight", "steps").
     """

@@ -21,8 +21,8 @@ Disjunction = Literal["product", "min"]
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """The points by name, their logits (N x K) and labels (N), the class groups (K x G, 0/1), and
-    how `or` translates.
+    """It holds the points by name, their logits (N x K) and labels (N), the class groups (K x G,
+    0/1), and how `or` translates.
     """
 
     points: Mapping[str, Tensor] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class Scope:
 
 
 class Term(Protocol):
-    """A number a sample."""
+    """It is one number per sample."""
 
     def value(self, scope: Scope) -> Tensor:
-        """N numbers (N x G for a term over groups)."""
+        """Returns N numbers (N x G for a term over groups)."""
         ...
 
     def parts(self) -> Iterator[Term]:
@@ -53,7 +53,7 @@ class Term(Protocol):
 
 
 class Leaf:
-    """A term without parts that mentions nothing, unless a subclass says more."""
+    """It is a term without parts that mentions nothing, unless a subclass says more."""
 
     def parts(self) -> Iterator[Term]:
         return iter(())
@@ -67,7 +67,7 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Value(Leaf):
-    """A number, or a batch of numbers computed elsewhere."""
+    """It is a number, or a batch of numbers computed elsewhere."""
 
     tensor: Tensor | float
 
@@ -77,7 +77,7 @@ class Value(Leaf):
 
 @dataclass(frozen=True)
 class Apply(Leaf):
-    """Arithmetic on terms: `symbol` names it (+ - * / and log exp abs)."""
+    """It is arithmetic on terms: `symbol` names it (+ - * / and log exp abs)."""
 
     symbol: str
     arguments: tuple[Term, ...]
@@ -103,7 +103,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class Label(Leaf):
-    """The label `y` of x or `y2` of x2, as a number."""
+    """It is the label `y` of x or `y2` of x2, as a number."""
 
     name: str
 
@@ -122,8 +122,8 @@ def _label(scope: Scope, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Output(Leaf):
-    """`logit`, `logp` (log-probability) or `p` (probability) of classes at a point: a class id, the
-    label's class, or a set (p is summed).
+    """It is `logit`, `logp` (log-probability) or `p` (probability) of classes at a point: a class
+    id, the label's class, or a set (p is summed).
     """
 
     kind: Literal["logit", "logp", "p"]
@@ -155,7 +155,7 @@ class Output(Leaf):
 
 @dataclass(frozen=True)
 class Groups(Leaf):
-    """The probability of each of the data set's class groups at a point: N x G."""
+    """It is the probability of each of the data set's class groups at a point: N x G."""
 
     point: str
 
@@ -175,7 +175,7 @@ def _norm(difference: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Distance(Leaf):
-    """||a - b||_2 of two points, over all pixels."""
+    """It is ||a - b||_2 of two points, over all pixels."""
 
     a: str
     b: str
@@ -189,7 +189,7 @@ class Distance(Leaf):
 
 @dataclass(frozen=True)
 class Change(Leaf):
-    """||f(a) - f(b)||_2 of the logits at two points."""
+    """It is ||f(a) - f(b)||_2 of the logits at two points."""
 
     a: str
     b: str
@@ -203,7 +203,7 @@ class Change(Leaf):
 
 @dataclass(frozen=True)
 class Divergence(Leaf):
-    """KL(p(a) || p(b)) of the probabilities at two points."""
+    """It is KL(p(a) || p(b)) of the probabilities at two points."""
 
     a: str
     b: str
@@ -218,8 +218,8 @@ class Divergence(Leaf):
 
 @dataclass(frozen=True)
 class Blend(Leaf):
-    """Cross-entropy at z, a point between x and x2, against their labels weighted by closeness
-    (DL2's SegmentG).
+    """It is the cross-entropy at z, a point between x and x2, against their labels weighted by
+    closeness (DL2's SegmentG).
 
     The weight of y is ||z - x2|| / (||z - x|| + ||z - x2||), that of y2 the rest.
     """

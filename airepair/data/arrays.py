@@ -33,8 +33,8 @@ LISTED = 12  # arrays of a file, in an error
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """x: N x H x W or N x H x W x C (uint8, or float in [0, 1]); y: N integers; the test set may be
-    absent. `where` is the file or folder.
+    """It holds x: N x H x W or N x H x W x C (uint8, or float in [0, 1]); y: N integers; the test
+    set may be absent. `where` is the file or folder.
     """
 
     x_train: Array
@@ -56,7 +56,7 @@ class Arrays:
 
 
 def read_npz(path: Path) -> Arrays:
-    """`x_train y_train [x_test y_test] [classes]` of an npz file, or MedMNIST's `train_images
+    """Reads `x_train y_train [x_test y_test] [classes]` of an npz file, or MedMNIST's `train_images
     train_labels ...`.
 
     UsageError, one line, for anything else; objects are never unpickled.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """A file to fetch: its place below the data folder, its addresses, its md5 sum."""
+    """It is a file to fetch: its place below the data folder, its addresses, its md5 sum."""
 
     path: str
     urls: tuple[str, ...]

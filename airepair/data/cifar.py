@@ -55,7 +55,7 @@ SUPERCLASSES: dict[str, tuple[int, ...]] = {
 
 
 def cifar10() -> Source:
-    """CIFAR-10: 50,000 + 10,000 images of 3 x 32 x 32.
+    """CIFAR-10 has 50,000 + 10,000 images of 3 x 32 x 32.
 
     Unavailable if its files are not found.
     """
@@ -68,7 +68,7 @@ def cifar10() -> Source:
 
 
 def cifar100() -> Source:
-    """CIFAR-100: 50,000 + 10,000 images of 3 x 32 x 32, in 20 superclasses.
+    """CIFAR-100 has 50,000 + 10,000 images of 3 x 32 x 32, in 20 superclasses.
 
     Unavailable if its files are not found.
     """

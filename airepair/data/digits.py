@@ -17,7 +17,7 @@ SIZES = (600, 400, 300, 497)  # train, repair, validation, test (protocol: "Digi
 
 
 def source() -> Source:
-    """Handwritten digits of scikit-learn: 1,797 images of 1 x 8 x 8, without an official test set."""
+    """The handwritten digits of scikit-learn are 1,797 images of 1 x 8 x 8, without an official test set."""
     x, y = load_digits(return_X_y=True)
     images = torch.tensor(x, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     pool = Split(images, torch.tensor(y, dtype=torch.int64))

@@ -44,8 +44,8 @@ class _ReadFile:
 
 
 def read_folder(path: Path) -> Arrays:
-    """Every image of a folder, in the order of the names. UsageError that names the file or folder
-    which does not fit.
+    """Reads every image of a folder, in the order of the names. UsageError that names the file or
+    folder which does not fit.
 
     A class is a folder; images in folders below it are its own. What becomes of a `val` beside
     `train`: see arrays.assembled.

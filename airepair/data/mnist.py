@@ -30,7 +30,7 @@ ROBUSTNESS = Robustness(7.8, 2.9, 0.2, "DL2, run.sh, MNIST and Fashion-MNIST")
 
 
 def mnist() -> Source:
-    """MNIST: 60,000 + 10,000 images of 1 x 28 x 28.
+    """MNIST has 60,000 + 10,000 images of 1 x 28 x 28.
 
     Unavailable if its files are not found.
     """
@@ -38,7 +38,7 @@ def mnist() -> Source:
 
 
 def fashion_mnist() -> Source:
-    """Fashion-MNIST: 60,000 + 10,000 images of 1 x 28 x 28.
+    """Fashion-MNIST has 60,000 + 10,000 images of 1 x 28 x 28.
 
     Unavailable if its files are not found.
     """

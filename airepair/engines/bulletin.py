@@ -12,7 +12,7 @@ Report = Mapping[str, Any]
 
 
 class Bulletin:
-    """Per cell the newest report: where it runs, its scores before the repair, its progress."""
+    """It holds the newest report per cell: where it runs, its scores before the repair, its progress."""
 
     def __init__(self) -> None:
         self.reports: dict[str, dict[str, Any]] = {}

@@ -28,7 +28,7 @@ EVERY = 0.2  # seconds between two reports of progress
 
 
 def load() -> None:
-    """In the fork server: what every cell would do first. On one thread, since threads do not
+    """Does in the fork server what every cell would do first. On one thread, since threads do not
     survive a fork; nothing on a machine with CUDA, where a backward pass starts some.
     """
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ CHUNK = 1 << 18
 
 
 class Channel:
-    """One end of the socket; `closed` once the other end is."""
+    """It is one end of the socket; `closed` once the other end is."""
 
     def __init__(self, end: socket.socket) -> None:
         self.end, self.buffer, self.closed = end, bytearray(), False

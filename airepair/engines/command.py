@@ -23,8 +23,8 @@ class Cells:
     def run(
         self, spec: CellSpec, load: Load | None = None, events: Listener | None = None
     ) -> CellResult | Failure:
-        """How the cell ended. `load` gives its subject if it runs in this process, where an error
-        before or after the repair is raised; a Failure is of a process of its own.
+        """Returns how the cell ended. `load` gives its subject if it runs in this process, where an
+        error before or after the repair is raised; a Failure is of a process of its own.
         """
         heard = events or Deaf()
         if not isolates(self.isolate, spec.case.base_method):

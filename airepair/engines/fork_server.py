@@ -34,8 +34,8 @@ PATIENCE = 10.0  # seconds for the processes that a cell left behind to go after
 
 
 class Server:
-    """The fork server, as its parent sees it. `preload`: it loads torch; else each cell does, as CUDA
-    needs it.
+    """It is the fork server, as its parent sees it. `preload`: it loads torch; else each cell does,
+    as CUDA needs it.
     """
 
     def __init__(self, *, preload: bool) -> None:

@@ -28,7 +28,8 @@ KILLS = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of host memory, of GPU memory, and of the output that is kept (its end); None is no limit.
+    """It holds bytes of host memory, of GPU memory, and of the output that is kept (its end); None
+    is no limit.
 
     `grace`: seconds that a method has after its time limit to end by itself.
     """
@@ -56,7 +57,7 @@ class Output:
         self.parts: deque[bytes] = deque()
 
     def add(self, part: bytes) -> None:
-        """More of it."""
+        """Adds more of it."""
         self.parts.append(part)
         self.total += len(part)
         self.kept += len(part)

@@ -13,7 +13,8 @@ from airepair.runner.cost import descendants
 
 
 def too_much(pid: int, most: int | None) -> int:
-    """Bytes of the process and all that it started, if they pass `most`; 0 if not, or without a limit.
+    """Returns the bytes of the process and all that it started, if they pass `most`; 0 if not, or
+    without a limit.
 
     Resident memory counts a shared page for each process, and is cheap to read; only if it passes
     the limit are shared pages divided among those who share them.

@@ -20,7 +20,9 @@ from airepair.runner.cell import CellResult, CellSpec
 
 @dataclass(frozen=True)
 class Ticket:
-    """A cell that an engine has accepted. `number` counts the engine's cells, `key` is the id of the case."""
+    """It is a cell that an engine has accepted. `number` counts the engine's cells, `key` is the id
+    of the case.
+    """
 
     number: int
     key: str
@@ -28,8 +30,8 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Failure:
-    """How a cell ended that left no result: its process died or was ended, or an error came before or
-    after the repair.
+    """It says how a cell ended that left no result: its process died or was ended, or an error came
+    before or after the repair.
 
     status   "crashed", "timeout", "out of memory", "failed" (bad input included), or "skipped" if
              this machine lacks something
@@ -42,18 +44,18 @@ class Failure:
     log: tuple[str, ...] = ()
 
     def record(self, case: Case, before: Mapping[str, float] | None = None) -> Record:
-        """The record of such a cell; `before`: its scores before the repair, if it got that far."""
+        """Returns the record of such a cell; `before`: its scores before the repair, if it got that far."""
         notes = tuple(f"last output: {line}" for line in self.log)
         return Record(case, self.status, self.reason, before=dict(before or {}), notes=notes)
 
     def result(self, case: Case, before: Mapping[str, float] | None = None) -> CellResult:
-        """The record and the last lines as files of a cell."""
+        """Returns the record and the last lines as files of a cell."""
         return CellResult(self.record(case, before), {"log.txt": ("\n".join(self.log) + "\n").encode()})
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell that has ended."""
+    """It is a cell that has ended."""
 
     ticket: Ticket
     end: CellResult | Failure

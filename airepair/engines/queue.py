@@ -9,7 +9,7 @@ from airepair.runner.cell import CellSpec
 
 
 class Queue:
-    """Cells in the order in which they came, each under its ticket."""
+    """It holds cells in the order in which they came, each under its ticket."""
 
     def __init__(self) -> None:
         self.waiting: dict[Ticket, CellSpec] = {}

@@ -32,7 +32,8 @@ PATIENCE = 120.0  # seconds for a node's first process, which imports torch
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster (None: one of this machine, for this run), and what a cell takes of it.
+    """It says which cluster is used (None: one of this machine, for this run), and what a cell
+    takes of it.
 
     At most `most` cells run at once. `wait`: seconds without any node for cells after which the run
     stops. `retries` of a cell whose node died.
@@ -133,7 +134,7 @@ def ask(name: str, what: Callable[[], Any] = lives) -> Any:
 
 
 def answer(question: Any) -> bool | None:
-    """Whether the node lives that was asked; None while that is open."""
+    """Returns whether the node lives that was asked; None while that is open."""
     if not ray.wait([question], timeout=0)[0]:
         return None
     try:
@@ -144,7 +145,7 @@ def answer(question: Any) -> bool | None:
 
 
 def only(name: str) -> NodeAffinitySchedulingStrategy:
-    """On that node and no other."""
+    """Returns the strategy that runs a task on that node and no other."""
     return NodeAffinitySchedulingStrategy(name, soft=False)
 
 

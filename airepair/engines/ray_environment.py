@@ -24,7 +24,7 @@ LOOPBACK = {
 
 
 def check(address: str | None) -> None:
-    """UsageError without Ray, for a word that is no address, and if nobody listens there."""
+    """Raises UsageError without Ray, for a word that is no address, and if nobody listens there."""
     if find_spec("ray") is None:
         raise UsageError(
             "--engine ray: Ray is not installed; accepted: pip install 'airepair[ray]', or --engine local"

@@ -25,7 +25,7 @@ from airepair.runner.cell import CellSpec
 
 @dataclass(frozen=True)
 class Job:
-    """A cell, or the training of a subject if `subject` is given."""
+    """It is a cell, or the training of a subject if `subject` is given."""
 
     spec: CellSpec
     ticket: Ticket
@@ -34,7 +34,7 @@ class Job:
 
 
 class Parts:
-    """The files of jobs in the object store, by their digest."""
+    """It holds the files of jobs in the object store, by their digest."""
 
     def __init__(self) -> None:
         self.stored: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def _fetch(stored: Mapping[str, Any], digest: str) -> Any:
 
 
 def run_job(job: Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[str, str]) -> Any:
-    """On a node: reports where it runs, then trains or runs the cell.
+    """Runs on a node: reports where it runs, then trains or runs the cell.
 
     UsageError on a node that differs from the controller.
     """

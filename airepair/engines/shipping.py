@@ -21,7 +21,7 @@ LEFT = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".mypy_cache", ".r
 
 
 def digest(files: Files) -> str:
-    """SHA-256 over names and contents."""
+    """Returns the SHA-256 over names and contents."""
     return of_parts(f"{name}:{len(content)};".encode() + content for name, content in sorted(files.items()))
 
 
@@ -33,8 +33,8 @@ def lay(files: Files, folder: Path) -> None:
 
 
 def user_files(spec: CellSpec) -> Files:
-    """A brought model with what lies beside it and is read with it, and the images of --failing and
-    --keep.
+    """Returns a brought model with what lies beside it and is read with it, and the images of
+    --failing and --keep.
     """
     found: dict[str, bytes] = {}
     if spec.brought is not None:
@@ -59,7 +59,7 @@ def user_files(spec: CellSpec) -> Files:
 
 
 def relocated(spec: CellSpec, folder: Path) -> CellSpec:
-    """The cell with the paths that `user_files` have below `folder`."""
+    """Returns the cell with the paths that `user_files` have below `folder`."""
     if spec.brought is not None:
         early = spec.brought.early and folder / "early" / spec.brought.early.name
         spec = replace(

@@ -20,7 +20,7 @@ from airepair.types import Split
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """Logits (N x K, float32, on the CPU) and labels (N) of one model on one split."""
+    """It holds the logits (N x K, float32, on the CPU) and labels (N) of one model on one split."""
 
     logits: Tensor
     y: Tensor
@@ -42,7 +42,7 @@ class Exam:
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions; NaN-free only on a split that is not empty."""
+        """Returns the share of right predictions; NaN-free only on a split that is not empty."""
         return float(self.right.double().mean())
 
     @property
@@ -67,7 +67,7 @@ NONE = Exam(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))  # of no image
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[nn.Module]:
-    """Every submodule in evaluation mode; the modes come back at the end."""
+    """Puts every submodule in evaluation mode; the modes come back at the end."""
     modes = {m: m.training for m in module.modules()}
     module.eval()
     try:
@@ -78,8 +78,8 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def sit(module: nn.Module, split: Split, batch_size: int = 1024, *, quick: bool = False) -> Exam:
-    """One forward pass of `module` over `split`, without gradients and in evaluation mode; `quick`
-    as in logits_of.
+    """Runs one forward pass of `module` over `split`, without gradients and in evaluation mode;
+    `quick` as in logits_of.
     """
     logits = logits_of(module, split.x, batch_size, quick=quick)
     return Exam(logits.float().cpu(), split.y.cpu())

@@ -29,7 +29,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Weights of the subject, counted: changed by the repair, damaged by the fault, both."""
+    """It counts weights of the subject: changed by the repair, damaged by the fault, both."""
 
     changed: int
     damaged: int
@@ -56,8 +56,8 @@ class FaultExams:
 
 @dataclass(frozen=True, eq=False)
 class Exams:
-    """One model's exams on test, on the failing inputs given to the method and on validation; the
-    groups, the class pair, the image pairs.
+    """It holds one model's exams on test, on the failing inputs given to the method and on
+    validation; the groups, the class pair, the image pairs.
 
     `extra`: what no forward pass tells, by name, where it was asked for ("pgd_right": see
     airepair/metrics/pgd.py). `classes`: their names. `fault`: exams about the fault that the

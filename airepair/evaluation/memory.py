@@ -57,8 +57,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def halving(call: Callable[[int], T], size: int, what: str) -> T:
-    """call(size), or with half the size as often as memory does not suffice; what even size 1 raises
-    passes through.
+    """Returns call(size), or with half the size as often as memory does not suffice; what even size
+    1 raises passes through.
 
     `what` names the parts: "images at once in an evaluation".
     """

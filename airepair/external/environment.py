@@ -49,7 +49,7 @@ class Environment:
         return (self.folder / DONE).exists() and self.python.exists()
 
     def require(self) -> Environment:
-        """Itself, or Unavailable with the command that builds it."""
+        """Returns itself, or raises Unavailable with the command that builds it."""
         if not self.ready:
             raise Unavailable(f"environment missing: airepair env create {self.manifest.folder.name}")
         return self

@@ -26,7 +26,7 @@ RESULTS = ("state", *CONVERTED)
 
 @dataclass(frozen=True)
 class Manifest:
-    """One tool.
+    """It describes one tool.
 
     command       the words of its command line; {python} {folder} {job} {seed} and {OPTION} are
                   filled in

@@ -85,7 +85,7 @@ def _same(answers: Callable[[nn.Module], Tensor], bare: nn.Module, ends: Tensor,
 
 
 class BeforeSoftmax(nn.Module):
-    """A network that applies a softmax as its last step, by a call: what it applied it to.
+    """It returns what a network that applies a softmax as its last step, by a call, applied it to.
 
     If it applies none, its answer.
     """
@@ -95,7 +95,7 @@ class BeforeSoftmax(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x K."""
+        """Maps the images to logits, N x K."""
         calls = _Calls()
         with calls:
             answer: Tensor = self.net(x)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ChannelsLastFlatten(nn.Module):
-    """N x C x H x W -> N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten.
+    """It maps N x C x H x W to N x (H W C): the order in which Keras, TensorFlow and MMdnn flatten.
 
     Without channels: as it stands.
     """
@@ -19,8 +19,8 @@ class ChannelsLastFlatten(nn.Module):
 
 
 class ChannelsLastReshape(nn.Module):
-    """N x ... -> N x `shape`, as Keras and TensorFlow reshape: images are channels last before and
-    after (here N x C x H x W).
+    """It maps N x ... to N x `shape`, as Keras and TensorFlow reshape: images are channels last
+    before and after (here N x C x H x W).
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -34,7 +34,9 @@ class ChannelsLastReshape(nn.Module):
 
 
 class SamePadAverage(nn.Module):
-    """Average pooling with padding "same", asymmetric where TensorFlow's is: padded places do not count."""
+    """It is average pooling with padding "same", asymmetric if TensorFlow's is: padded places do
+    not count.
+    """
 
     def __init__(
         self, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
@@ -43,15 +45,15 @@ class SamePadAverage(nn.Module):
         self.kernel, self.stride, self.pads = kernel, stride, pads
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x H' x W'."""
+        """Returns the pooled images, N x C x H' x W'."""
         inside = F.pad(x.new_ones(1, 1, *x.shape[2:]), self.pads)
         share = F.avg_pool2d(inside, self.kernel, self.stride)
         return F.avg_pool2d(F.pad(x, self.pads), self.kernel, self.stride) / share
 
 
 class Scaled(nn.Module):
-    """net(scale * x + offset), channel by channel: a network behind the scaling that its file did
-    itself. Buffers, no parameters.
+    """It computes net(scale * x + offset), channel by channel: a network behind the scaling that
+    its file did itself. Buffers, no parameters.
 
     `axes` is how many axes one input has: 3 for C x H x W, 1 for a vector.
     """
@@ -65,7 +67,7 @@ class Scaled(nn.Module):
         self.register_buffer("offset", torch.tensor(offset).reshape(-1, *[1] * (axes - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x K."""
+        """Returns the network's outputs, N x K."""
         scale, offset = self.scale, self.offset  # declared on the class, TorchScript could not read them
         assert isinstance(scale, Tensor)
         assert isinstance(offset, Tensor)

@@ -23,7 +23,7 @@ TOLERANCE = (
 
 @dataclass(frozen=True)
 class Fidelity:
-    """`difference`: largest absolute difference of the outputs; `limit`: what was allowed;
+    """It holds `difference`: largest absolute difference of the outputs; `limit`: what was allowed;
     `agreement`: share of equal arg-max (near-ties aside).
     """
 
@@ -38,7 +38,7 @@ class Fidelity:
         return self.difference <= self.limit and self.agreement == 1.0
 
     def facts(self) -> dict[str, float | int]:
-        """For the record."""
+        """Returns them for the record."""
         return {"difference": self.difference, "agreement": self.agreement, "n": self.n, "limit": self.limit}
 
     def __str__(self) -> str:
@@ -98,8 +98,8 @@ def check_inputs(
 
 
 def require(fidelity: Fidelity, what: str, where: str = "") -> Fidelity:
-    """`fidelity`, or a UsageError that names `what` was converted and the first layer that differs
-    (`where`), if known.
+    """Returns `fidelity`; it raises a UsageError that names `what` was converted and the first
+    layer that differs (`where`), if known.
     """
     if fidelity.faithful:
         return fidelity

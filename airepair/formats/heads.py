@@ -26,7 +26,7 @@ def headed(logits: Array, head: str) -> Array:
 
 
 def head_note(head: str) -> str:
-    """For the record."""
+    """Returns the sentence for the record."""
     return (
         f"the final {HEADS[head]} stays in the file; the network, and what it is converted to, "
         f"answers with logits"

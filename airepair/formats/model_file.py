@@ -24,8 +24,8 @@ Writer = Callable[[nn.Module, Path], "Fidelity | None"]
 
 @dataclass(frozen=True)
 class InputScaling:
-    """Scaling that the file itself carries: network input = scale * file input + offset, one number
-    for each channel (or one for all).
+    """It is the scaling that the file itself carries: network input = scale * file input + offset,
+    one number for each channel (or one for all).
     """
 
     scale: tuple[float, ...]
@@ -40,7 +40,7 @@ class InputScaling:
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """An opened model file.
+    """It is an opened model file.
 
     module    the network, raw (without the file's own scaling): float N x shape -> logits N x K, on
     the CPU, in eval mode

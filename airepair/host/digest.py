@@ -15,7 +15,7 @@ BLOCK = 1 << 20  # bytes that are read at once
 
 
 def of_parts(parts: Iterable[bytes | memoryview]) -> str:
-    """Of the parts, one after the other."""
+    """Returns the digest of the parts, one after the other."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)
@@ -23,17 +23,18 @@ def of_parts(parts: Iterable[bytes | memoryview]) -> str:
 
 
 def of_text(text: str) -> str:
-    """Of the text in UTF-8."""
+    """Returns the digest of the text in UTF-8."""
     return of_parts([text.encode()])
 
 
 def of_json(value: Any) -> str:
-    """Of a JSON value; the order of keys does not count."""
+    """Returns the digest of a JSON value; the order of keys does not count."""
     return of_text(json.dumps(value, sort_keys=True))
 
 
 def of_files(files: Iterable[Path]) -> str:
-    """Over the bytes of the files, one after the other, in the order of their paths.
+    """Returns the digest over the bytes of the files, one after the other, in the order of their
+    paths.
 
     OSError if one cannot be read.
     """

@@ -21,7 +21,7 @@ MOST = 32 << 20  # bytes of a file; a larger one begins anew
 
 
 class KeptValues:
-    """The values of one file, whose keys hold no space. `made` says how many were not there."""
+    """It holds the values of one file, whose keys hold no space. `made` says how many were not there."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.made = file, 0

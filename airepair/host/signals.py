@@ -35,7 +35,8 @@ def finishing() -> Iterator[None]:
 
 
 def end_in_order(*, patient: bool = False) -> None:
-    """SIGTERM and SIGHUP end this process as Ctrl-C does, by KeyboardInterrupt. In the main thread.
+    """Makes SIGTERM and SIGHUP end this process as Ctrl-C does, by KeyboardInterrupt. In the main
+    thread.
 
     What the caller ignores stays ignored: SIGHUP under nohup, Ctrl-C in a shell's background.
     `patient`: the second Ctrl-C is answered and waits for the end, the third ends at once.

@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, types, shapes and bytes of tensors."""
+    """Returns the SHA-256 over the names, types, shapes and bytes of tensors."""
 
     def parts() -> Iterator[bytes]:
         for name, tensor in sorted(tensors.items()):

@@ -24,8 +24,8 @@ from airepair.models.layers import Affine, Site
 
 
 class Decoupled(nn.Module):
-    """`activation`: the original network, always in evaluation mode; `value`: the edited layer, a
-    copy of the one called `layer`.
+    """It has two parts: `activation`: the original network, always in evaluation mode; `value`: the
+    edited layer, a copy of the one called `layer`.
     """
 
     def __init__(self, activation: nn.Module, site: Site) -> None:
@@ -42,7 +42,7 @@ class Decoupled(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, N x K."""
+        """Returns the logits, N x K."""
         layer = self.activation.get_submodule(self.layer)
 
         def edit(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:

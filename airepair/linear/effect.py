@@ -22,8 +22,8 @@ from airepair.models.layers import Affine, Site
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """logits: n x K; inputs: n x I x L, what the layer multiplies at each of its L positions; slope: n
-    x K x O x L, None for the identity.
+    """It holds logits: n x K; inputs: n x I x L, what the layer multiplies at each of its L
+    positions; slope: n x K x O x L, None for the identity.
 
     `bias`: whether the layer's bias may change too. `tail`: n x K x E, the effect of E more
     variables, such as later biases.
@@ -59,8 +59,8 @@ class Effect:
         return shift if self.tail is None else shift + self.tail @ delta[-self.tail.shape[2] :]
 
     def gradient(self, point: Tensor, combination: Tensor) -> Tensor:
-        """d (combination . logits of a point) / d (flat change), R x size, for R points (R) and
-        combinations (R x K).
+        """Returns d (combination . logits of a point) / d (flat change), R x size, for R points (R)
+        and combinations (R x K).
         """
         inputs = self.inputs[point]
         slope = (
@@ -146,8 +146,8 @@ def answer(module: nn.Module, layer: Affine, x: Tensor) -> Callable[[Tensor], Te
 
 
 def slope_of(module: nn.Module, layer: Affine, x: Tensor, shape: torch.Size, classes: int) -> Tensor:
-    """d logits / d (layer's output of that shape), n x K x O x L: K reverse passes, batched by
-    `torch.func.vmap`.
+    """Returns d logits / d (layer's output of that shape), n x K x O x L: K reverse passes, batched
+    by `torch.func.vmap`.
     """
     pull = torch.func.vjp(answer(module, layer, x), x.new_zeros(shape))[1]
     seeds = torch.eye(classes, dtype=x.dtype, device=x.device)[:, None, :].expand(-1, len(x), -1)

@@ -44,7 +44,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give up: seconds of solving, and non-zero numbers in the program."""
+    """It says when to give up: seconds of solving, and non-zero numbers in the program."""
 
     seconds: float = 120.0
     entries: int = 20_000_000
@@ -52,8 +52,8 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """Change, slacks and what they cost; `gap`: at most so much less might be possible (0 up to
-    rounding: the optimum is certified).
+    """It holds change, slacks and what they cost; `gap`: at most so much less might be possible (0
+    up to rounding: the optimum is certified).
     """
 
     change: Array
@@ -71,7 +71,7 @@ def out_of_time(limits: Limits, rows: int, weights: int) -> str:
 
 
 class Program:
-    """One program in HiGHS's form.
+    """It is one program in HiGHS's form.
 
     Columns: positive parts (V), negative parts (V), a bound on |.| for each block, slacks.
     """

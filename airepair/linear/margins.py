@@ -18,8 +18,8 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Rows "at point[i], logit winner[i] >= logit loser[i] + margin[i]" for an affine `effect`;
-    `soft`: rows that may be missed at a price.
+    """It holds rows "at point[i], logit winner[i] >= logit loser[i] + margin[i]" for an affine
+    `effect`; `soft`: rows that may be missed at a price.
 
     `rhs` is what the change has to add to the present difference of the two logits.
     """
@@ -69,7 +69,7 @@ class Margins:
         return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
     def values(self, delta: Array) -> Array:
-        """G delta, all rows, without building G."""
+        """Returns G delta, all rows, without building G."""
         shift = self.effect.shift(torch.from_numpy(delta).to(self.effect.logits))
         return numbers(shift[self.point, self.winner] - shift[self.point, self.loser])
 

@@ -100,8 +100,8 @@ def check_layers(module: nn.Module, site: Site, x: Tensor) -> None:
 
 
 def stacked(module: nn.Module, layers: Sequence[Site], x: Tensor) -> Callable[[Sequence[Tensor]], Tensor]:
-    """Logits, pre-activations of all ReLUs after the first of `layers`, and a zero, as a function
-    of what is added to the layers' outputs.
+    """Returns the logits, pre-activations of all ReLUs after the first of `layers`, and a zero, as
+    a function of what is added to the layers' outputs.
     """
 
     def run(offsets: Sequence[Tensor]) -> Tensor:
@@ -163,8 +163,8 @@ def with_pattern(rows: Margins, effect: Effect, classes: int) -> Margins:
 
 @dataclass(frozen=True, eq=False)
 class WithOutputs:
-    """The rows with n x K more variables, the change of the logits, so that it can be minimised
-    with the change of the weights.
+    """It holds the rows with n x K more variables, the change of the logits, so that it can be
+    minimised with the change of the weights.
     """
 
     rows_of: Margins
@@ -204,7 +204,7 @@ class WithOutputs:
         return self.rows_of.values(delta[: self.rows_of.size])
 
     def equalities(self) -> sparse.csr_array:
-        """Effect of the change - change of the logits = 0."""
+        """Returns the rows of: effect of the change - change of the logits = 0."""
         effect = self.rows_of.effect
         n = len(effect.logits)
         point = torch.arange(n, device=effect.logits.device).repeat_interleave(self.classes)

@@ -27,7 +27,7 @@ WHOLE = (
 
 
 class Constraints(Protocol):
-    """Rows G change >= rhs.
+    """It holds rows G change >= rhs.
 
     `group`: rows with the same number share one slack, -1 for none; `entries`: numbers in a row, at
     most.
@@ -58,7 +58,7 @@ class Constraints(Protocol):
         ...
 
     def values(self, delta: Array) -> Array:
-        """G delta."""
+        """Returns G delta."""
         ...
 
 

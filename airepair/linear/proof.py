@@ -19,8 +19,8 @@ CERTAIN = 1e-6  # relative duality gap up to which an optimum counts as proved; 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to solve and what to do where it is infeasible: give up (`penalty` None) or price each
-    point's shortfall at `penalty`.
+    """It says what to solve and what to do if it is infeasible: give up (`penalty` None) or price
+    each point's shortfall at `penalty`.
     """
 
     norm: Norm

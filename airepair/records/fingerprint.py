@@ -94,9 +94,9 @@ def of(record: Record) -> Fingerprint:
 
 
 def reading(origin: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of a model file that was brought, what decides its answers beside its weights: layout and
-    colours, the user's own code, the order of the outputs, the digest of an earlier state; None for
-    a subject that was trained here.
+    """Returns what decides a brought model file's answers beside its weights: layout and colours,
+    the user's own code, the order of the outputs, the digest of an earlier state; None for a
+    subject that was trained here.
 
     Range, mean and standard deviation of the pixels are buffers of the network, in the digest of
     its weights.

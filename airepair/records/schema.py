@@ -26,11 +26,11 @@ Status = Literal["repaired", "unsupported", "failed", "crashed", "timeout", "out
 
 
 class Closed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A table with these fields and no others."""
+    """It is a table with these fields and no others."""
 
 
 class CaseFields(Closed, frozen=True):
-    """The parts of a cell's id."""
+    """A cell's id has these parts."""
 
     dataset: Annotated[Word, Meta(description="data set, with an environment behind a plus (`digits+fog3`)")]
     model: Annotated[
@@ -44,7 +44,7 @@ class CaseFields(Closed, frozen=True):
 
 
 class PhaseFields(Closed, frozen=True):
-    """An intermediate model that a method handed in."""
+    """It is an intermediate model that a method handed in."""
 
     name: Annotated[str, Meta(description="the method's name for this state")]
     images: Annotated[Count, Meta(description="training images so far")]
@@ -54,7 +54,7 @@ class PhaseFields(Closed, frozen=True):
 
 
 class OptionFields(Closed, frozen=True):
-    """One option of a method."""
+    """It is one option of a method."""
 
     value: Annotated[Any, Meta(description="its value")]
     given: Annotated[bool, Meta(description="whether a user or a table of settings gave it")] = False
@@ -64,26 +64,26 @@ class OptionFields(Closed, frozen=True):
 
 
 class Twin(msgspec.Struct, frozen=True):
-    """The clean twin of a faulty subject."""
+    """It is the clean twin of a faulty subject."""
 
     images: Annotated[Count, Meta(description="training images of the twin's own training")]
     spoiled: Annotated[Share, Meta(description="its accuracy on the spoiled test inputs")]
 
 
 class Spoiled(msgspec.Struct, frozen=True):
-    """Scores of the faulty subject."""
+    """It holds scores of the faulty subject."""
 
     spoiled: Annotated[Share, Meta(description="accuracy on the spoiled test inputs")]
 
 
 class SpoiledCount(msgspec.Struct, frozen=True):
-    """Numbers of inputs."""
+    """It holds the number of spoiled test inputs."""
 
     spoiled: Annotated[Count, Meta(description="number of spoiled test inputs")]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A fault with a known cause. Table II compares the scores, if the subject has a twin."""
+    """It is a fault with a known cause. Table II compares the scores, if the subject has a twin."""
 
     name: Annotated[str, Meta(description="the fault's name")] = ""
     severity: Annotated[Any, Meta(description="its severity")] = None
@@ -103,7 +103,7 @@ class Division(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """The model before the repair: the fields that reports read."""
+    """It is the model before the repair: the fields that reports read."""
 
     name: Annotated[str, Meta(description="name of the subject")] = ""
     origin: Annotated[
@@ -129,7 +129,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """Where and with what the cell ran: the fields that reports read."""
+    """It says where and with what the cell ran: the fields that reports read."""
 
     commit: Annotated[str | None, Meta(description="commit of the checkout")] = None
     dirty: Annotated[
@@ -153,7 +153,7 @@ class Provenance(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Cost of the repair alone: the fields that reports read."""
+    """It is the cost of the repair alone: the fields that reports read."""
 
     seconds: Annotated[NotNegative | None, Meta(description="wall time")] = None
     cpu_seconds: Annotated[NotNegative | None, Meta(description="CPU time")] = None
@@ -169,7 +169,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Line(Closed, frozen=True):
-    """One finished cell. A method or a later version may add fields to cost, subject and provenance."""
+    """It is one finished cell. A method or a later version may add fields to cost, subject and provenance."""
 
     schema: Annotated[Schema, Meta(description="version of this schema")]
     key: Annotated[Word, Meta(description="id of the cell: `DATASET-MODEL-METHOD-sSEED`")]

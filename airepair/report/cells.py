@@ -21,7 +21,9 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Sample:
-    """One number a seed. `sd` is the sample standard deviation (n - 1); None for fewer than two."""
+    """It holds one number per seed. `sd` is the sample standard deviation (n - 1); None for fewer
+    than two.
+    """
 
     values: tuple[float, ...]
 
@@ -43,8 +45,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grid:
-    """Records of one benchmark version, one per key and sorted, so that the order in which cells
-    finished leaves no trace.
+    """It holds the records of one benchmark version, one per key and sorted, so that the order in
+    which cells finished leaves no trace.
 
     `doubled` are keys that came more than once; `older` says how many records of earlier versions
     were left out, `notes` what stands in columns and rows of its own (see apart.py).
@@ -139,7 +141,7 @@ def ablation(record: Record) -> str:
 
 
 def gain(record: Record, metric: str) -> float | None:
-    """After minus before; None if the cell did not run or either score is missing."""
+    """Returns after minus before; None if the cell did not run or either score is missing."""
     if record.status != "repaired" or metric not in record.after or metric not in record.before:
         return None
     return record.after[metric] - record.before[metric]

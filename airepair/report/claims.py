@@ -94,8 +94,8 @@ def _each(cells: Grid, value: Callable[[Any], Any]) -> str:
 
 
 def test_images(cells: Grid) -> str:
-    """n of test images for each data set, and what the seeds range over: "digits 497 (over splits
-    of these 1,797 images), mnist 10,000".
+    """Returns n of test images for each data set, and what the seeds range over: "digits 497 (over
+    splits of these 1,797 images), mnist 10,000".
     """
     counts: dict[str, set[int]] = {}
     scopes: dict[str, set[str]] = {}

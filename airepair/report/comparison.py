@@ -15,7 +15,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model against another over `n` seeds.
+    """It compares one model with another over `n` seeds.
 
     `difference` is the mean over seeds (of shares, 0..1); `low` and `high` bound its 95 % interval,
     None for one seed without its images; `bootstrap` and `permutation` are two-sided p-values. By
@@ -40,8 +40,8 @@ class Comparison:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of each
-    comparison within its family, in their order.
+    """Applies Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the p of
+    each comparison within its family, in their order.
     """
     found, largest = [0.0] * len(p), 0.0
     for rank, k in enumerate(sorted(range(len(p)), key=lambda k: p[k])):

@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines, and tick marks (position, text) of both axes."""
+    """It holds lines, and tick marks (position, text) of both axes."""
 
     lines: tuple[Line, ...]
     xticks: tuple[tuple[float, str], ...]

@@ -33,7 +33,7 @@ Key = tuple[str, str, Column, str, str]  # section, metric, column, method, comp
 
 @dataclass(frozen=True)
 class Section:
-    """One table's claims; `what` completes "N of M comparisons differ significantly from zero"."""
+    """It holds one table's claims; `what` completes "N of M comparisons differ significantly from zero"."""
 
     name: str
     title: str
@@ -65,14 +65,14 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Claim:
-    """One comparison in one arithmetic, and its p after Holm's correction."""
+    """It holds one comparison in one arithmetic, and its p after Holm's correction."""
 
     found: Comparison
     p: float
 
     @property
     def sign(self) -> int:
-        """1 above zero, -1 below, 0 if it does not differ significantly from zero."""
+        """Returns 1 above zero, -1 below, 0 if it does not differ significantly from zero."""
         return 0 if self.found.n < SEEDS or self.p >= LEVEL else 1 if self.found.difference > 0 else -1
 
 

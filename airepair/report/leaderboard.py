@@ -41,9 +41,9 @@ from airepair.report.verdict import verdict
 
 @dataclass(frozen=True)
 class Line:
-    """One cell of the grid: `labels` and `values` are its row of the sortable table, `seeds` are
-    (seeds, status, reason), `options` (name, value, origin), `notes` those that do not hold for the
-    whole column.
+    """It is one cell of the grid: `labels` and `values` are its row of the sortable table, `seeds`
+    are (seeds, status, reason), `options` (name, value, origin), `notes` those that do not hold for
+    the whole column.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Subject:
-    """A column of the grid: its cells, and the notes that hold for all of them."""
+    """It is a column of the grid: its cells, and the notes that hold for all of them."""
 
     title: str
     notes: tuple[str, ...]

@@ -19,7 +19,7 @@ from airepair.report.pairs import after, compared
 
 @dataclass(frozen=True)
 class Lead:
-    """The two largest mean gains of a column in a metric, compared; `p` is corrected for the
+    """It compares the two largest mean gains of a column in a metric; `p` is corrected for the
     columns (Holm).
     """
 
@@ -37,7 +37,9 @@ class Lead:
 
 
 def leads(cells: Grid, metric: str) -> list[Lead]:
-    """Of each column whose best mean gain in the metric is above zero and has a second beside it."""
+    """Returns the lead of each column whose best mean gain in the metric is above zero and has a
+    second beside it.
+    """
     found = [lead for place in cells.columns if (lead := _lead(cells, place, metric))]
     return [replace(lead, p=p) for lead, p in zip(found, holm([lead.found.p for lead in found]), strict=True)]
 

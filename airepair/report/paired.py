@@ -18,7 +18,7 @@ from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed
 
 
 def paired(cells: Grid) -> Table | None:
-    """Every method against the subject it repaired and against finetune; None if no record says
+    """Compares every method with the subject it repaired and with finetune; None if no record says
     which test images it gets right.
     """
     rows: list[Row] = []

@@ -24,8 +24,8 @@ from airepair.report.comparison import Comparison
 
 @dataclass(frozen=True)
 class Answers:
-    """One model at one seed: its scores and, as a record holds them ("" if it holds none), its test
-    images and its right answers.
+    """It holds one model at one seed: its scores and, as a record holds them ("" if it holds none),
+    its test images and its right answers.
     """
 
     scores: Mapping[str, float]

@@ -21,8 +21,8 @@ Key = tuple[str, str, str]  # "mnist-cnn", row, metric
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper's numbers in percent (baseline) and percentage points (gains); empty if its file
-    is not found.
+    """It holds the paper's numbers in percent (baseline) and percentage points (gains); empty if
+    its file is not found.
     """
 
     numbers: Mapping[Key, float] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def panels(cells: Grid) -> list[Panel]:
 
 
 def legend(drawn: Sequence[Panel]) -> list[tuple[str, str, int]]:
-    """Of each category in the panels its role, its name and where it stands in the legend."""
+    """Returns, for each category in the panels, its role, its name and where it stands in the legend."""
     found, at = [], 14
     for name, role in ROLES.items():
         if any(m.role == role for p in drawn for m in p.marks):

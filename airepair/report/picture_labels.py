@@ -17,7 +17,7 @@ NEAR = 8
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle from its upper left corner to its lower right one."""
+    """It is a rectangle from its upper left corner to its lower right one."""
 
     left: float
     top: float
@@ -45,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A point that wants its name beside it; the important ones are placed first."""
+    """It is a point that wants its name beside it; the important ones are placed first."""
 
     x: float
     y: float
@@ -55,7 +55,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Label:
-    """A placed name; `leader` is the line from a point that is further away ("" for one beside it)."""
+    """It is a placed name; `leader` is the line from a point that is further away ("" for one beside it)."""
 
     x: float
     y: float
@@ -67,7 +67,7 @@ class Label:
 def place_labels(
     wanted: Sequence[Wanted], points: Sequence[tuple[float, float]], bars: Sequence[Box], frame: Box
 ) -> Iterator[Label]:
-    """The names that find room: off the bars if that is possible, else over them."""
+    """Yields the names that find room: off the bars if that is possible, else over them."""
     taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for one in sorted(wanted, key=lambda w: (not w.important, w.y)):
         for obstacles in ([*taken, *bars], taken):

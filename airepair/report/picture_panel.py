@@ -28,8 +28,8 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Point:
-    """A method in one column: mean training images and mean net change over `n` seeds, in points of
-    test accuracy; its 95 % interval.
+    """It is a method in one column: mean training images and mean net change over `n` seeds, in
+    points of test accuracy; its 95 % interval.
     """
 
     method: str
@@ -59,8 +59,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A drawn point: its place, the ends of its interval (None without one), what it is; `below`:
-    it lies below the axis.
+    """It is a drawn point: its place, the ends of its interval (None without one), what it is;
+    `below`: it lies below the axis.
     """
 
     x: float
@@ -75,7 +75,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything that the template draws.
+    """It holds everything that the template draws.
 
     Ticks are (position, text); `slots` (position, text) stand below the strip, which ends at
     `strip`.

@@ -29,8 +29,8 @@ NOTHING = "noop"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One method in one column: its gain on validation in points with a 95 % interval, and on test
-    what it broke and what it cost.
+    """It is one method in one column: its gain on validation in points with a 95 % interval, and on
+    test what it broke and what it cost.
     """
 
     method: str

@@ -23,7 +23,7 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class State:
-    """One row: `seeds` maps a seed to (training images, scores); `kind` is final, phase or beside."""
+    """It is one row: `seeds` maps a seed to (training images, scores); `kind` is final, phase or beside."""
 
     kind: str
     label: str

@@ -29,8 +29,8 @@ SEED = 20_241_124  # fixed: same records, same bytes
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed: which test images the first and the second model get right, and each image's index
-    in the source data set.
+    """It holds one seed: which test images the first and the second model get right, and each
+    image's index in the source data set.
     """
 
     first: NDArray[np.bool_]
@@ -46,8 +46,8 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def by_texts(seeds: Sequence[tuple[str, str, str]]) -> Comparison:
-    """`by_image` of one triple per seed, as records hold them: the test images, the right answers of
-    the first model and those of the second.
+    """Returns `by_image` of one triple per seed, as records hold them: the test images, the right
+    answers of the first model and those of the second.
     """
     return by_image([Pair(unpack(first), unpack(second), indices(tested)) for tested, first, second in seeds])
 

@@ -15,8 +15,8 @@ Tidy = dict[str, str | int | float | None]  # one line of a CSV
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell: our text, whether it is the column's best, and the paper's number where the cell is
-    the same.
+    """It is one cell: our text, whether it is the column's best, and the paper's number if the cell
+    is the same.
     """
 
     text: str
@@ -26,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Heading:
-    """A column's heading; neighbours with the same `group` stand under one spanning heading."""
+    """It is a column's heading; neighbours with the same `group` stand under one spanning heading."""
 
     group: str
     title: str
@@ -34,7 +34,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Row:
-    """Labels for the columns on the left, then one entry a column. `rule` puts a line above."""
+    """It holds labels for the columns on the left, then one entry per column. `rule` puts a line above."""
 
     labels: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -43,8 +43,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`notes` explain marks; `claims` say what every number rests on (n, spread, device, versions,
-    commit) and what was not run.
+    """It is one table of a report: `notes` explain marks; `claims` say what every number rests on
+    (n, spread, device, versions, commit) and what was not run.
     """
 
     name: str
@@ -95,7 +95,7 @@ def spread(
 
 
 def numbers(found: Sample | None) -> Tidy:
-    """Mean, standard deviation and n as a CSV has them; absent ones empty."""
+    """Returns mean, standard deviation and n as a CSV has them; absent ones empty."""
     return {
         "mean": round(found.mean, 6) + 0.0 if found else None,
         "sd": round(found.sd, 6) if found and found.sd is not None else None,

@@ -33,8 +33,8 @@ IDEA, CONTROL = "idea off", "control"
 
 @dataclass(frozen=True)
 class Question:
-    """One comparison of a method in one column and metric: with its idea off (`against` names the
-    ablation), or with its control.
+    """It is one comparison of a method in one column and metric: with its idea off (`against` names
+    the ablation), or with its control.
     """
 
     place: Column

@@ -93,7 +93,7 @@ def _width(table: Table) -> int:
 
 
 def tidy(rows: Sequence[Tidy]) -> str:
-    """CSV with a heading: one line per row, absent values empty."""
+    """Returns CSV with a heading: one line per row, absent values empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")

@@ -23,7 +23,7 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity over time; `most` is its highest value with the unit."""
+    """It shows one quantity over time; `most` is its highest value with the unit."""
 
     title: str
     most: str
@@ -32,14 +32,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Usage:
-    """The panels of one cell, and what they are of."""
+    """It holds the panels of one cell, and what they are of."""
 
     about: str
     panels: tuple[Panel, ...]
 
 
 def usage(folders: Iterable[Path], key: str) -> Usage | None:
-    """Of the cell of that key; None if no folder has enough samples of it."""
+    """Returns the usage of the cell of that key; None if no folder has enough samples of it."""
     for folder in folders:
         rows = _rows(folder / "cells" / key / FILE)
         if len(rows) >= FEWEST:

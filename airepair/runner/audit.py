@@ -49,7 +49,7 @@ class Finding:
 
 
 class Audit:
-    """A context around one repair of the task; then `finding(result)` compares."""
+    """It is a context around one repair of the task; then `finding(result)` compares."""
 
     def __init__(self, task: Task) -> None:
         if task.device.type != "cpu":

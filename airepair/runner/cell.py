@@ -22,7 +22,7 @@ from airepair.subjects.user_model.input_spec import ModelSource
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One cell.
+    """It describes one cell.
 
     case      data set, model, method and seed, as the record's key names them
     profile   how much of the data is used ("none": all of it)
@@ -110,20 +110,20 @@ class Listener(Protocol):
         """Where training or repair is."""
 
     def log(self, text: str) -> None:
-        """A note of the method or of the harness, as it is made."""
+        """Hears a note of the method or of the harness, as it is made."""
 
     def before(self, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
-        """The scores before the repair: all there is of a cell whose process dies."""
+        """Hears the scores before the repair: all there is of a cell whose process dies."""
 
 
 class Deaf:
     """Hears nothing; whoever hears something inherits the rest."""
 
     def progress(self, phase: str, step: int, steps: int, loss: float) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def log(self, text: str) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def before(self, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
-        """Nothing."""
+        """Does nothing."""

@@ -66,8 +66,8 @@ def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
 
 @dataclass(frozen=True)
 class Column:
-    """What the declared budgets depend on: names, the control whose methods count ("" for all), the
-    registered methods, and what a method sees of the task.
+    """It holds what the declared budgets depend on: names, the control whose methods count ("" for
+    all), the registered methods, and what a method sees of the task.
 
     The task itself is no part of the key, and is not kept alive: its images would fill the memory.
     """

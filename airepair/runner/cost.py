@@ -33,7 +33,8 @@ SAMPLED = "sampled resident memory", "sampled resident memory with the processes
 
 @dataclass(frozen=True)
 class Sample:
-    """At `seconds` after the start. CPU seconds and joules count from there on; what is not known is None.
+    """It is a sample at `seconds` after the start. CPU seconds and joules count from there on; what
+    is not known is None.
 
     `gpu_bytes` and `gpu_percent` (of its time) are of the whole device.
     """
@@ -63,7 +64,7 @@ class Sampler(threading.Thread):
         self.resting, self.children = set(descendants(self.process.pid)), False
 
     def run(self) -> None:
-        """In the thread."""
+        """Runs in the thread."""
         while not self.done.is_set():
             self.sample()
             self.done.wait(INTERVAL if len(self.samples) < FIRST else THEN)
@@ -94,8 +95,8 @@ class Sampler(threading.Thread):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call. `peak_bytes` is what the call added to the memory in use before it, by
-    `memory_source`; `gpu_percent` and `watts` are means over the samples.
+    """It is the cost of one call. `peak_bytes` is what the call added to the memory in use before
+    it, by `memory_source`; `gpu_percent` and `watts` are means over the samples.
 
     `cpu_seconds` are of the process and the children that it waited for: beside other work on the
     same cores `seconds` grow, these hardly.
@@ -118,13 +119,13 @@ class Cost:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
+    """Returns the mean of those that are known; None if none is."""
     known = [v for v in values if v is not None]
     return round(sum(known) / len(known), 2) if known else None
 
 
 def cpu_seconds() -> float:
-    """User and system, of this process and the children that it waited for."""
+    """Returns the CPU seconds, user and system, of this process and the children that it waited for."""
     return sum(os.times()[:4])
 
 
@@ -141,8 +142,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Resident bytes; 0 for one that has not yet become its own program, since all its memory is
-    still its parent's.
+    """Returns resident bytes; 0 for one that has not yet become its own program, since all its
+    memory is still its parent's.
     """
     try:
         process = psutil.Process(pid)
@@ -178,8 +179,8 @@ def _peak_mark() -> int:
 
 @cache
 def warm_up() -> None:
-    """Once a process: its first optimiser makes torch import its compiler, which took longer than many
-    a repair; the canary takes a second.
+    """Prepares the process once: its first optimiser makes torch import its compiler, which took
+    longer than many a repair; the canary takes a second.
 
     The first of each class makes torch replace the class's `step` by a profiled one, for which no
     method is to blame.

@@ -73,7 +73,7 @@ class Events:
         return spent | {"declared": self.declared}
 
     def note(self, text: object) -> None:
-        """Files what a method says, as text that a file can hold."""
+        """Adds what a method says to the notes, as text that a file can hold."""
         self.notes.append(text_of(text))
         self.hear(self.notes[-1])
 

@@ -40,7 +40,7 @@ CLASSES = ("torch.nn.modules", "torch.optim", "airepair")
 
 @dataclass(frozen=True)
 class Setting:
-    """One piece of state: how it is read and how it is put back."""
+    """It is one piece of state: how it is read and how it is put back."""
 
     name: str
     read: Callable[[], Any]
@@ -165,7 +165,7 @@ def _streams(out: Any, error: Any) -> None:
 
 
 class GlobalState:
-    """A snapshot of this process's state, taken before a cell."""
+    """It holds a snapshot of this process's state, taken before a cell."""
 
     def __init__(self) -> None:
         self.values = [(s, s.read()) for s in SETTINGS]

@@ -36,8 +36,8 @@ def silent(phase: str, step: int, steps: int, loss: float) -> None:
 
 @dataclass(eq=False)
 class Loaded:
-    """A subject, the way back to its file if it has one, and the digests of all that a method must
-    leave alone.
+    """It holds a subject, the way back to its file if it has one, and the digests of all that a
+    method must leave alone.
 
     `spoilt`: something that must stay changed it; whoever holds it must load it again.
     """
@@ -148,7 +148,9 @@ def on_validation(subject: Subject) -> Subject:
 
 
 def digests(subject: Subject) -> dict[str, str]:
-    """Of the weights, of every split and of what else a task is made from, by what a reader calls it."""
+    """Returns the digests of the weights, of every split and of what else a task is made from, by
+    what a reader calls it.
+    """
     data = subject.dataset
     splits = {name: getattr(data, name) for name in ("train", "repair", "validation", "test")} | {
         "pool": subject.pool

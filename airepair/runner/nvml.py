@@ -32,7 +32,7 @@ class Nvml:
             return None
 
     def used(self) -> int:
-        """Bytes in use on the whole device."""
+        """Returns the bytes in use on the whole device."""
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
 
     def percent(self) -> int | None:

@@ -132,7 +132,9 @@ def untouched(ready: PreparedCell) -> Outcome:
 
 @dataclass
 class Examined:
-    """What the exams of a repaired model say; `problem`: why it is no drop-in replacement of the subject."""
+    """It holds what the exams of a repaired model say; `problem`: why it is no drop-in replacement
+    of the subject.
+    """
 
     exams: Exams | None = None
     scores: Mapping[str, float] = field(default_factory=dict)

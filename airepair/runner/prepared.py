@@ -34,8 +34,8 @@ BY_BOTH = "states are chosen by the mean of validation accuracy and the repair r
 
 @dataclass(frozen=True, eq=False)
 class PreparedCell:
-    """A cell that is ready to run: its subject as it is examined, what the method will see, the exams
-    and scores before.
+    """It is a cell that is ready to run: its subject as it is examined, what the method will see,
+    the exams and scores before.
 
     `given`: the failing inputs are the user's; `held_out` are those of them that the method does
     not learn from.

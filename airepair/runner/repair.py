@@ -39,8 +39,8 @@ INPUTS = ("train", "failing", "passing", "unlabelled", "validation", "pool", "he
 
 @dataclass(eq=False)
 class Repaired:
-    """How a repair ended: the module (None if there is none), what was reported meanwhile, its cost
-    and its log files.
+    """It says how a repair ended: the module (None if there is none), what was reported meanwhile,
+    its cost and its log files.
 
     `lost`: state of the process that the method changed and that cannot be put back.
     """
@@ -216,7 +216,7 @@ def _module(result: object, events: Events, cost: Cost | None) -> Repaired:
 
 @dataclass
 class Ending:
-    """How a block of a method's own code ended."""
+    """It says how a block of a method's own code ended."""
 
     status: Status = "repaired"
     reason: str = ""

@@ -65,7 +65,7 @@ def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
 
 
 class Best(msgspec.Struct):
-    """The cell with the best repaired model of a subject so far, by validation accuracy."""
+    """It is the cell with the best repaired model of a subject so far, by validation accuracy."""
 
     key: str
     accuracy: float

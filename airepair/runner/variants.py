@@ -37,8 +37,8 @@ def is_foreign(method: str) -> bool:
 
 
 def check(name: str) -> str:
-    """`METHOD` or `METHOD[VARIANT]` if there is such a method and it has a variant of that name;
-    UsageError otherwise.
+    """Returns `METHOD` or `METHOD[VARIANT]` if there is such a method and it has a variant of that
+    name; UsageError otherwise.
     """
     method, variant = split_variant(name)
     METHODS.check(method)
@@ -52,7 +52,7 @@ def check(name: str) -> str:
 
 
 def applied(chosen: Chosen, method: str, variant: str) -> Chosen:
-    """The options of a cell with what its variant changes of them."""
+    """Returns the options of a cell with what its variant changes of them."""
     own = _changes(method, variant)
     return Chosen({**chosen.options, **own}, {**chosen.origins, **dict.fromkeys(own, f"variant {variant}")})
 
@@ -68,7 +68,8 @@ def _changes(method: str, variant: str) -> Mapping[str, Any]:
 
 
 def controls(methods: Iterable[str], *, environment: bool) -> list[str]:
-    """The variants of the control that stand beside these methods, `finetune` itself left out.
+    """Returns the variants of the control that stand beside these methods, `finetune` itself left
+    out.
 
     `environment`: whether the subjects have one. No subject of the grid has a pool.
     """

@@ -44,7 +44,7 @@ CONVERTED = "converted from {}: its own file holds the network"
 
 @dataclass(frozen=True)
 class Written:
-    """`lines`: one for each file, and one for what a format cannot hold.
+    """It holds `lines`: one for each file, and one for what a format cannot hold.
 
     `back`: for the record, what became of the user's own file.
     """

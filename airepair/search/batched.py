@@ -23,7 +23,7 @@ def chunk_of(floats: int, device: torch.device) -> int:
 
 
 def over(function: Callable[..., Tensor], arguments: tuple[Tensor, ...], chunk: int) -> Tensor:
-    """`function` of each row of the `arguments` (all of the same length), stacked.
+    """Returns `function` of each row of the `arguments` (all of the same length), stacked.
 
     A module whose forward writes into a tensor that does not depend on the candidate cannot be
     vmapped; its candidates run one by one.

@@ -55,7 +55,7 @@ class Intervened:
 
 
 def channelwise(vector: Tensor, out: Tensor) -> Tensor:
-    """`vector` (C) shaped to act on the channels of `out` (N x C x ...; the last axis of a dense
-    layer's output is its second).
+    """Returns `vector` (C) shaped to act on the channels of `out` (N x C x ...; the last axis of a
+    dense layer's output is its second).
     """
     return vector.view(1, -1, *([1] * (out.ndim - 2)))

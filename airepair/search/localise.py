@@ -23,8 +23,8 @@ Calls = dict[Weighted, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Impact:
-    """For each layer a tensor of its weight's shape, none negative: `forward` (FI) and `gradient`
-    (GL, |d sum of losses / d weight|).
+    """It holds, for each layer, a tensor of its weight's shape, none negative: `forward` (FI) and
+    `gradient` (GL, |d sum of losses / d weight|).
     """
 
     forward: tuple[Tensor, ...]
@@ -34,7 +34,7 @@ class Impact:
 def impacts(
     module: nn.Module, layers: Sequence[Weighted], data: Split, *, behind: bool = True, batch: int = 64
 ) -> Impact:
-    """FI and GL of the layers' weights on `data`, in evaluation mode.
+    """Returns FI and GL of the layers' weights on `data`, in evaluation mode.
 
     With `behind` (Arachne v2) FI is each weight's share of its neuron's input, times the share of
     the neuron in the output's gradient, summed over positions. Without it (v1) FI is the mean of

@@ -19,7 +19,7 @@ from airepair.errors import UsageError, choose
 
 @dataclass(frozen=True)
 class Modification:
-    """One axis of the space: from `low` to `high` in `unit`."""
+    """It is one axis of the space: from `low` to `high` in `unit`."""
 
     low: float
     high: float

@@ -23,8 +23,8 @@ from airepair.types import Meter
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """D different weights: `which` (D) numbers the parameter in `names`, `index` (D) is the place
-    in that parameter, flattened.
+    """It holds D different weights: `which` (D) numbers the parameter in `names`, `index` (D) is
+    the place in that parameter, flattened.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,8 @@ class Places:
 
 
 class PatchedLogits:
-    """Logits (P x N x K) of images `x` (N) under a population (P x D) of values for `places`.
+    """It computes the logits (P x N x K) of images `x` (N) under a population (P x D) of values for
+    `places`.
 
     `meter` counts P x N images a call.
     """

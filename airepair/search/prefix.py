@@ -21,8 +21,8 @@ from airepair.models.layers import NORMS
 
 
 class Prefix:
-    """The replay for images `x` (N) when only the layers in `changed` (or, with `outputs`, only their
-    outputs) differ between passes.
+    """It is the replay for images `x` (N) when only the layers in `changed` (or, with `outputs`,
+    only their outputs) differ between passes.
 
     `widest` is the largest number of floats that one image needs in one submodule's output.
     """
@@ -48,8 +48,8 @@ class Prefix:
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
-        """Within it, the recorded submodules return what they returned on `x`; pass nothing but `x`
-        to the module.
+        """Makes the recorded submodules return within it what they returned on `x`; pass nothing
+        but `x` to the module.
         """
         live = [m for m in self.module.modules() if m not in self.recorded]
         norms = [m for m in live if isinstance(m, NORMS) and m.running_mean is not None]
@@ -160,7 +160,7 @@ def _largest_of(side: int) -> Callable[[Tensor], Tensor]:
 
 
 def channelwise(vector: Tensor, out: Tensor) -> Tensor:
-    """`vector` (C) shaped to act on the channels of `out` (N x C x ...)."""
+    """Returns `vector` (C) shaped to act on the channels of `out` (N x C x ...)."""
     return vector.view(1, -1, *([1] * (out.ndim - 2)))
 
 

@@ -20,8 +20,8 @@ Fitness = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The best vector (D), its fitness, the generations run, and the best fitness after each (the
-    start included).
+    """It holds the best vector (D), its fitness, the generations run, and the best fitness after
+    each (the start included).
     """
 
     best: Tensor
@@ -52,7 +52,7 @@ class Swarm:
 
 
 def constriction(phi: float) -> float:
-    """Clerc and Kennedy's chi for an acceleration sum `phi` > 4 (0.7298 for 4.1)."""
+    """Returns Clerc and Kennedy's chi for an acceleration sum `phi` > 4 (0.7298 for 4.1)."""
     if phi <= 4:
         raise ValueError(f"phi={phi}; accepted: a sum of accelerations above 4")
     return 2 / (phi - 2 + math.sqrt(phi * phi - 4 * phi))

@@ -40,8 +40,8 @@ def faulty(
     cache: Path,
     progress: Progress = lambda *_: None,
 ) -> Subject:
-    """The subject of a case's data set and model (`names`) with that fault, drawn by `seed`; `clean`
-    and `training` are those without it.
+    """Returns the subject of a case's data set and model (`names`) with that fault, drawn by
+    `seed`; `clean` and `training` are those without it.
 
     UsageError for a fault that changes nothing at its severity or spoils no test input.
     """

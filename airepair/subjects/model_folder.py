@@ -43,7 +43,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The accuracies of a finished training on validation and test, and its epochs."""
+    """It holds the accuracies of a finished training on validation and test, and its epochs."""
 
     accuracy: Mapping[str, float]
     epochs: int

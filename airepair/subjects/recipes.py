@@ -17,7 +17,8 @@ from airepair.types import Recipe
 
 @dataclass(frozen=True)
 class Training:
-    """A recipe, the fault applied to the training data (name and options), and where both come from.
+    """It holds a recipe, the fault applied to the training data (name and options), and where both
+    come from.
 
     `until`: training stops after the first epoch whose validation accuracy reaches it, `most` at
     the latest after so many.

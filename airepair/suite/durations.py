@@ -24,7 +24,7 @@ def column_key(case: Case, profile: str) -> str:
 
 
 def training_key(case: Case, profile: str) -> str:
-    """Of the training of a column's subject."""
+    """Returns the key of the training of a column's subject."""
     return f"{profile} {case.dataset}-{case.model} (training)"
 
 

@@ -28,8 +28,8 @@ LONG = 90 * 60.0  # seconds from which on hours are shown
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds by node id. `modelled`: those that come from the rough model; `unknown`: those that
-    nothing is known of.
+    """It holds seconds by node id. `modelled`: those that come from the rough model; `unknown`:
+    those that nothing is known of.
 
     `training`: seconds for subjects that are to be trained, as far as they are known from an
     earlier training.
@@ -80,7 +80,7 @@ def _training(
 
 @dataclass(frozen=True)
 class Rough:
-    """The model for cells that have never run.
+    """It is the model for cells that have never run.
 
     Of the networks for a GPU it measures those that the user names: on a CPU no other runs.
     """
@@ -119,7 +119,7 @@ def cases_of(ids: Iterable[str]) -> dict[str, Case]:
 
 
 def spoken(seconds: float) -> str:
-    """`about 40 minutes`."""
+    """Returns a time in words, as `about 40 minutes`."""
     if seconds >= LONG:
         return f"about {seconds / 3600:.1f} hours"
     return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "a minute or less"

@@ -19,7 +19,7 @@ from airepair.suite.session import RECORDS
 
 
 class RunFolder:
-    """The records of one run, from its beginning to its end.
+    """It holds the records of one run, from its beginning to its end.
 
     The record file stays open: if somebody removes it, what it held can still be read and is written again.
     """

@@ -31,8 +31,8 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for. `sets[method]` holds the combinations of options: (what differs, for
-    the id; all of them).
+    """It holds what the user asked for. `sets[method]` holds the combinations of options: (what
+    differs, for the id; all of them).
 
     `brought`: model files by the name that they have in cases. `ablations`: whether their cells
     run; None: for digits. `named`: a profile was.

@@ -23,7 +23,7 @@ from airepair.types import Method
 
 
 class MethodConformance:
-    """Inherit, and name your method.
+    """It is a class to inherit: name your method in it.
 
     options        small-budget settings that keep the tests short, for example {"epochs": 2}
     architectures  the toy subjects to repair; a method need support only one of them
@@ -95,7 +95,7 @@ class MethodConformance:
         holds(contract.seeded, bench)
 
     def test_it_leaves_the_global_generators_alone(self, bench: Bench) -> None:
-        """torch, numpy and random stand where they stood."""
+        """The generators of torch, numpy and random are where they were."""
         ended(bench)
         holds(contract.global_generators, bench)
 
@@ -110,7 +110,7 @@ class MethodConformance:
         holds(contract.saving, bench)
 
     def test_it_leaves_a_perfect_model_alone(self, bench: Bench) -> None:
-        """No failing inputs: nothing changes, or a note says why."""
+        """There are no failing inputs: nothing changes, or a note says why."""
         repaired(bench)
         holds(contract.perfect_model, bench)
 
@@ -120,7 +120,7 @@ class MethodConformance:
         holds(contract.time_limit, bench)
 
     def test_its_training_is_counted(self, bench: Bench) -> None:
-        """No gradient without an image on the meter."""
+        """There is no gradient without an image on the meter."""
         repaired(bench)
         holds(contract.counted, bench)
 
@@ -130,12 +130,12 @@ class MethodConformance:
         holds(contract.audited, bench)
 
     def test_it_keeps_to_its_budget(self, bench: Bench) -> None:
-        """What it declares before the repair is not exceeded."""
+        """It does not exceed what it declares before the repair."""
         repaired(bench)
         holds(declarations.budget, bench)
 
     def test_its_ablations_switch_off_its_idea_alone(self, bench: Bench) -> None:
-        """As many images, a change of the same size."""
+        """Each ablation has as many images and a change of the same size."""
         repaired(bench)
         holds(declarations.ablations, bench)
 

@@ -73,7 +73,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def seeded(bench: Bench) -> None:
-    """Random numbers follow the task's seed: another seed starts other generators."""
+    """A random number depends on the task's seed: another seed starts other generators."""
     if bench.first.refusal is not None or not bench.first.diary.seeds:
         return
     if bench.reseeded.diary.seeds == bench.first.diary.seeds:
@@ -87,7 +87,7 @@ def seeded(bench: Bench) -> None:
 
 
 def global_generators(bench: Bench) -> None:
-    """The global random generators of torch, numpy and Python stay where they were."""
+    """The global random generators of torch, numpy and Python are left alone."""
     if bench.first.generators:
         violated(
             "the global random generators are left alone",
@@ -170,8 +170,8 @@ def _logits(label: str, module: nn.Module, x: Tensor, classes: int) -> Tensor:
 
 
 def saving(bench: Bench) -> None:
-    """All of the result lives in its state_dict, which a copy can load; the module as a whole can
-    be saved and loaded.
+    """All of the result is in its state_dict, which a copy can load; the module as a whole can be
+    saved and loaded.
     """
     trial = bench.first
     if trial.refusal is not None:
@@ -270,7 +270,7 @@ def time_limit(bench: Bench) -> None:
 
 
 def counted(bench: Bench) -> None:
-    """Images that went through forward and backward are counted by the task's meter."""
+    """The task's meter counts the images that went through forward and backward."""
     trial = bench.first
     if trial.diary.gradients and not trial.task.meter.backward:
         violated(
@@ -296,8 +296,8 @@ def audited(bench: Bench) -> None:
 
 
 def refusals(bench: Bench) -> None:
-    """Without training data, checkpoints or layers that it knows, a method either repairs or raises
-    Unsupported with a reason.
+    """A method either repairs or raises Unsupported with a reason if it has no training data, no
+    checkpoints or only layers that it does not know.
     """
     task, none = bench.task, torch.zeros(0, dtype=torch.long)
     bare = replace(task, train=task.train.select(none), checkpoints={}, pool=None, environment=None)
@@ -362,7 +362,7 @@ def _through_the_pipeline(bench: Bench, *, poison: bool) -> tuple[dict[str, Tens
 
 
 class Opaque(nn.Module):
-    """A linear classifier without any layer that a method could look for: one raw parameter."""
+    """It is a linear classifier without any layer that a method could look for: one raw parameter."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()

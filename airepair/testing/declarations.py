@@ -25,7 +25,7 @@ FACTOR = 2.0  # within which the change of an ablation is of the method's size
 
 
 def sources(bench: Bench) -> None:
-    """`sources` names what the method learns from; the harness hands over nothing else."""
+    """Its `sources` are what the method learns from; the harness hands over nothing else."""
     if not frozen(bench.method):
         return  # the card says so
     found: Any = getattr(bench.configured, "sources", None)
@@ -88,8 +88,8 @@ def _declared(bench: Bench, method: Method) -> int:
 
 
 def ablations(bench: Bench) -> None:
-    """`ablations` names settings in which only the method's own idea is off: as many images, a
-    change of the same size, one at least.
+    """Each setting in `ablations` leaves out the method's own idea alone: as many images, a change
+    of the same size, one at least.
     """
     named: Any = getattr(bench.method, "ablations", None)
     remedy = 'ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {"random_choice": {"choice": "random"}}'

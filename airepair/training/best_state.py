@@ -48,7 +48,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean cross-entropy of the module's logits.
+    """It is the mean cross-entropy of the module's logits.
 
     It depends on the batch alone, so a step on it may be recorded (step.py).
     """
@@ -144,7 +144,7 @@ def chooses(method: object) -> bool:
 
 
 class Best:
-    """The best state so far by a choice, ties by validation loss."""
+    """It keeps the best state so far by a choice, ties by validation loss."""
 
     def __init__(self, module: nn.Module, choice: Choice | Split) -> None:
         self.module, self.choice = module, Choice(choice) if isinstance(choice, Split) else choice

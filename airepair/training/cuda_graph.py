@@ -39,7 +39,8 @@ def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Recorded:
-    """`work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record` makes the replay.
+    """It is `work(*tensors)` of the first call's shapes, replayed after WARM_UP calls; `record`
+    makes the replay.
 
     `meters` listen to the work: what they hear while a recording fails was not computed, and is
     heard again when the work runs as it stands.

@@ -32,7 +32,7 @@ SHARES = tuple(
 
 @dataclass(frozen=True)
 class FineTuning:
-    """SGD with Nesterov momentum.
+    """It runs SGD with Nesterov momentum.
 
     `lr` None: chosen on validation among RATES; `epochs` None: to the largest budget of the column.
     """
@@ -122,8 +122,8 @@ def trial_epochs(epochs: int) -> int:
 
 
 def trial_images(n: int, epochs: int) -> int:
-    """Of n images those that a trial passes over: all, or so many that its one pass is an eighth of
-    the budget.
+    """Returns, of n images, those that a trial passes over: all, or so many that its one pass is an
+    eighth of the budget.
     """
     return n if epochs >= TRIAL else max(1, n * epochs // TRIAL)
 
@@ -168,7 +168,9 @@ def chosen(task: Task, data: Split, recipe: Recipe, given: float | None) -> Reci
 def train(
     task: Task, training: FineTuning, choice: Choice | None, marks: Mapping[str, int] | None = None
 ) -> None:
-    """Fine-tunes the task's module in place; the best state by `choice` remains, without it the last."""
+    """Trains the task's module in place (fine-tuning); the best state by `choice` remains, without
+    it the last.
+    """
     data = taught(task)
     recipe = chosen(task, data, training.recipe(task, data), training.lr)
     watch = Watch(progress=task.progress, keep=task.keep, marks=marks or {})

@@ -58,8 +58,8 @@ class Position:
 
 @dataclass(frozen=True)
 class Resume:
-    """A training that goes on: the epochs that earlier processes have run, and where they stopped in
-    the next one.
+    """It is a training that goes on: the epochs that earlier processes have run, and where they
+    stopped in the next one.
 
     `save` gets the state after each new epoch (without a position), and about once a second within one.
     """
@@ -102,7 +102,7 @@ def passes(
 
 
 def mean(losses: Sequence[tuple[Tensor, int]]) -> float:
-    """Of (loss, number of images), weighted by the images.
+    """Returns the mean of (loss, number of images), weighted by the images.
 
     Summed on the device: one wait instead of one per batch.
     """

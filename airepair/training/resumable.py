@@ -68,7 +68,7 @@ class Folder:
 
 
 def early_epoch(recipe: Recipe) -> int:
-    """After which epoch the early checkpoint is kept."""
+    """Returns after which epoch the early checkpoint is kept."""
     return max(1, round(recipe.early * recipe.epochs))
 
 
@@ -127,8 +127,8 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Resumable:
-    """All that a training depends on: weights, optimiser, the generators of batches and of dropout
-    (the global one of `device`).
+    """It holds all that a training depends on: weights, optimiser, the generators of batches and of
+    dropout (the global one of `device`).
     """
 
     module: nn.Module
@@ -218,7 +218,9 @@ def keep(content: Any, path: Path) -> None:
 
 
 def save_atomically(content: Any, path: Path) -> None:
-    """torch.save to a temporary name, then to its place: a kill leaves the old file or the new one."""
+    """Writes with torch.save to a temporary name, then to its place: a kill leaves the old file or
+    the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as stream:
         torch.save(content, stream)

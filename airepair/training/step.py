@@ -199,7 +199,9 @@ def shift(x: Tensor, generator: torch.Generator, pad: int | None = None) -> Tens
 
 
 def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """The CIFAR standard: zero-padding by an eighth, a random crop, and a mirror image half of the time."""
+    """Applies the CIFAR standard: zero-padding by an eighth, a random crop, and a mirror image half
+    of the time.
+    """
     flip = (torch.rand(len(x), generator=generator) < 0.5).to(x.device, non_blocking=True)
     return shift(torch.where(flip[:, None, None, None], x.flip(3), x), generator)
 

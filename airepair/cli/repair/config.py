@@ -23,8 +23,8 @@ KEPT = {flag.key: flag for flag in flags_of("repair") if flag.config}
 
 
 def absolute(value: Any) -> Any:
-    """A path, `npz:PATH`, `folder:PATH` or `file.py:Net` that is there, with its path absolute;
-    everything else as it is.
+    """Returns a path, `npz:PATH`, `folder:PATH` or `file.py:Net` that is there, with its path
+    absolute; everything else as it is.
     """
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
@@ -40,7 +40,7 @@ def absolute(value: Any) -> Any:
 
 
 def text_of(args: argparse.Namespace, cells: Mapping[str, Chosen], facts: Mapping[str, str]) -> str:
-    """The file.
+    """Returns the text of the file.
 
     `cells`: method -> its options as they were used with where each came from; `facts` are comments
     at the top.

@@ -25,7 +25,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """records.jsonl, cells/ (see filing), models/, config.toml, log.txt, report.md."""
+    """It holds records.jsonl, cells/ (see filing), models/, config.toml, log.txt, report.md."""
 
     path: Path
 
@@ -45,11 +45,11 @@ class RunFolder:
             file.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     def write_config(self, text: str) -> None:
-        """config.toml, whole or not at all."""
+        """Writes config.toml, whole or not at all."""
         write_atomically(self.path / "config.toml", text.encode())
 
     def write_report(self, records: Sequence[Record], lines: Sequence[str] = ()) -> None:
-        """report.md from the records so far; `lines` (on the written models) stand at its end."""
+        """Writes report.md from the records so far; `lines` (on the written models) stand at its end."""
         cells = grid(records)
         parts = [
             "# Repair report\n",

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_results(records: Sequence[Record]) -> None:
-    """The scores before and after, what to use, and what tuned settings cost elsewhere."""
+    """Prints the scores before and after, what to use, and what tuned settings cost elsewhere."""
     cells = grid(records)
     print(terminal(before_after(cells), width()))
     for line in recommendations(cells):

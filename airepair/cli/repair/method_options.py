@@ -48,7 +48,7 @@ def given_options(methods: Sequence[str], additional: Iterable[str], assignments
 
 
 def words_of(text: str) -> list[tuple[str, str]]:
-    """`--lr 0.01 --epoch=20 --replace` as names and values; a flag's value is "true".
+    """Returns `--lr 0.01 --epoch=20 --replace` as names and values; a flag's value is "true".
 
     UsageError for what is none of these.
     """

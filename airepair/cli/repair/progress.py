@@ -27,7 +27,7 @@ CHANGE = 1.0  # and between two phases
 
 
 class Show(Protocol):
-    """A context in which cells run. `progress` is what the pipeline calls."""
+    """It is a context in which cells run. `progress` is what the pipeline calls."""
 
     def __enter__(self) -> Show: ...
 
@@ -36,7 +36,7 @@ class Show(Protocol):
     ) -> None: ...
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
 
     def begin(self, title: str, number: int, of: int) -> None:
         """A cell (or the loading of a subject) starts: number `number` of `of`."""
@@ -46,7 +46,7 @@ class Show(Protocol):
 
 
 class Lines:
-    """Plain lines with the time that this phase has left."""
+    """It prints plain lines with the time that this phase has left."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.write, self.clock = write, clock
@@ -81,7 +81,7 @@ class Lines:
 
 
 class Live:
-    """Two bars that move: the cells, and the phase of the present one."""
+    """It shows two bars that move: the cells, and the phase of the present one."""
 
     def __init__(self, log: Callable[[str], None], console: Console | None = None) -> None:
         self.log = log

@@ -28,7 +28,7 @@ from airepair.subjects.user_model.input_spec import ModelSource, brought_from, c
 
 
 def methods_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """The methods of the run, each once. UsageError for unknown ones and if none is given."""
+    """Returns the methods of the run, each once. UsageError for unknown ones and if none is given."""
     named = [w for text in args.method or [] for w in text.split(",") if w]
     if args.testonly:
         return ()
@@ -77,7 +77,7 @@ def shared_of(args: argparse.Namespace) -> Shared:
 
 
 def targets_of(args: argparse.Namespace) -> list[Target]:
-    """The models of the run."""
+    """Returns the models of the run."""
     if args.dataset and not args.dataset.startswith(("npz:", "folder:")):
         choose("data set", args.dataset.partition("+")[0], DATASETS.names())
     if args.models and not args.all:
@@ -102,7 +102,7 @@ def targets_of(args: argparse.Namespace) -> list[Target]:
 
 
 def cells_of(args: argparse.Namespace) -> Cells:
-    """Where the cells run, and with which limits."""
+    """Returns where the cells run, and with which limits."""
     limits = limits_of(args.isolate_memory, args.isolate_gpu_memory, args.isolate_output)
     return Cells(cache(), args.isolate, limits)
 

@@ -43,8 +43,8 @@ class Wish:
 
 
 def methods_for(wish: Wish, target: Target) -> list[str]:
-    """The methods of a target's cells: with --auto each is followed by `METHOD[tuned]` if the tuned
-    table has options for it.
+    """Returns the methods of a target's cells: with --auto each is followed by `METHOD[tuned]` if
+    the tuned table has options for it.
     """
     profile, found = wish.shared.profile_of(target.dataset), dict[str, None]()
     for method in wish.methods:
@@ -59,8 +59,8 @@ def methods_for(wish: Wish, target: Target) -> list[str]:
 
 
 def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
-    """The options of a cell: the tables' (with --auto the tuned ones too) or an earlier run's, then
-    what the user gave.
+    """Returns the options of a cell: the tables' (with --auto the tuned ones too) or an earlier
+    run's, then what the user gave.
     """
     given = wish.options.get(split_variant(method)[0], {})
     if method in wish.fixed:
@@ -73,7 +73,7 @@ def chosen_for(wish: Wish, target: Target, method: str) -> Chosen:
 
 
 def untuned(wish: Wish, targets: Sequence[Target]) -> list[str]:
-    """The methods that no table of tuned settings knows for these targets."""
+    """Returns the methods that no table of tuned settings knows for these targets."""
     profiles = {t.dataset: wish.shared.profile_of(t.dataset) for t in targets}
     known = {
         m
@@ -86,7 +86,7 @@ def untuned(wish: Wish, targets: Sequence[Target]) -> list[str]:
 
 @dataclass
 class Run:
-    """The cells of a run as they finish.
+    """It holds a run and its cells as they finish.
 
     `open_folder` makes the folder when the first cell is ready, so that bad input leaves nothing.
     """
@@ -102,7 +102,7 @@ class Run:
     loaded: Loaded | None = None
 
     def repair(self, targets: Sequence[Target]) -> None:
-        """Every target with every method and seed.
+        """Repairs every target with every method and seed.
 
         UsageError from a target ends it, unless the wish is lenient.
         """
@@ -192,7 +192,7 @@ class _Listening(Deaf):
 
 
 def result_line(record: Record) -> str:
-    """A finished cell in one line."""
+    """Returns a finished cell in one line."""
     if record.status != "repaired":
         return f"  {record.key}: {record.status}: {record.reason}"
     scores = ", ".join(

@@ -27,7 +27,7 @@ _CACHED = re.compile(r"(?P<dataset>[a-z0-9_+]+)-(?P<model>[^-]+)-s(?P<seed>\d+)-
 
 @dataclass(eq=False)
 class Target:
-    """A model under repair.
+    """It is a model under repair.
 
     `model` is its name in cases; a file (`brought`) has one set of weights. `trained`: it must be
     in the cache.
@@ -41,7 +41,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """For folders and for what is shown."""
+        """Returns the name for folders and for what is shown."""
         return f"{self.data}-{self.model}"
 
     @cached_property
@@ -89,7 +89,7 @@ def _facts_in(path: Path) -> dict[str, Any]:
 
 
 def grid_model(net_arch: str, depth: int | None) -> str:
-    """`--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and
+    """Returns `--net_arch` and `--depth` as the grid's model; what follows a plus (a fault) and
     `_undertrained` stay.
     """
     if ":" in net_arch:

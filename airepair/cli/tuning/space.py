@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def require_optuna() -> None:
-    """Unavailable, with the command that installs it, where Optuna is not there."""
+    """Raises Unavailable, with the command that installs it, if Optuna is not installed."""
     try:
         import optuna
     except ImportError as error:

@@ -33,8 +33,8 @@ JOURNAL = "study.journal"
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process is to run: its number, and what the search chose (trial 0 runs the
-    default settings instead).
+    """It is a trial that this process is to run: its number, and what the search chose (trial 0
+    runs the default settings instead).
     """
 
     number: int
@@ -42,8 +42,8 @@ class Claim:
 
 
 class Numbered(BaseSampler):  # type: ignore[misc]
-    """The tree-structured Parzen estimator with a generator of its own for each trial; trial 0 gets
-    `first`.
+    """It is the tree-structured Parzen estimator with a generator of its own for each trial; trial
+    0 gets `first`.
     """
 
     def __init__(self, seed: int, first: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Numbered(BaseSampler):  # type: ignore[misc]
 
 
 class Trials:
-    """The trials of one (data set, model, method) in a folder.
+    """It holds the trials of one (data set, model, method) in a folder.
 
     `facts` must be the same for all: budget, seeds, profile, number of trials.
     """
@@ -129,7 +129,7 @@ class Trials:
             return Claim(trial.number, trial.params)
 
     def tell(self, number: int, value: float | None, reason: str = "") -> None:
-        """Files a trial's validation accuracy, or that it failed (None)."""
+        """Reports a trial's validation accuracy to the study, or that it failed (None)."""
         with self.lock:
             if reason:
                 frozen = self.study.get_trials(deepcopy=False)[number]
@@ -151,7 +151,7 @@ class Trials:
 
 
 def me() -> list[Any]:
-    """This process: machine (a digest, since the journal may be published), number, start."""
+    """Returns this process: machine (a digest, since the journal may be published), number, start."""
     return [_machine(), os.getpid(), psutil.Process().create_time()]
 
 

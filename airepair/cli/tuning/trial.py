@@ -32,7 +32,7 @@ TRIALS = "trials.jsonl"
 
 @dataclass
 class Bench:
-    """The subjects of one data set and model, one per tuning seed; what all trials share."""
+    """It holds the subjects of one data set and model, one per tuning seed; what all trials share."""
 
     dataset: str
     model: str
@@ -43,11 +43,11 @@ class Bench:
 
     @property
     def profile(self) -> str:
-        """The profile's name."""
+        """Returns the profile's name."""
         return self.shared.profile_of(self.dataset)
 
     def spec(self, method: str, number: int, options: Mapping[str, Any], seed: int) -> CellSpec:
-        """The cell of a trial; trial 0 has the settings that the grid uses by default."""
+        """Returns the cell of a trial; trial 0 has the settings that the grid uses by default."""
         case = Case(self.dataset, self.model, with_variant(method, f"trial{number}"), seed)
         chosen = chosen_options(case, self.model, self.profile, {})
         origins = {**chosen.origins, **dict.fromkeys(options, f"trial {number}")}
@@ -56,8 +56,8 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's records, one per seed; `value`: mean validation accuracy, None if a seed was not
-    repaired, and `reason` then.
+    """It holds a trial's records, one per seed; `value`: mean validation accuracy, None if a seed
+    was not repaired, and `reason` then.
     """
 
     value: float | None
@@ -84,8 +84,8 @@ def try_out(
 
 
 def default_images(bench: Bench) -> int:
-    """The budget of a trial if none is given: the largest that a method of the column declares, to
-    which the controls train, too.
+    """Returns the budget of a trial if none is given: the largest that a method of the column
+    declares, to which the controls train, too.
     """
     spec = bench.spec("finetune", 0, {}, bench.seeds[0])
     task = task_of(prepare(spec, bench.loader(spec)), Events(Limit(), lambda *_: None))
@@ -94,5 +94,5 @@ def default_images(bench: Bench) -> int:
 
 
 def on(device: torch.device) -> str:
-    """The device as an origin names it."""
+    """Returns the device as an origin names it."""
     return device_name(device)

@@ -16,7 +16,7 @@ from airepair.host.arithmetic.setup import set_up
 
 
 def main(arithmetic: str, specs: Path, records: Path) -> None:
-    """One cell after the other, in that arithmetic."""
+    """Runs one cell after the other, in that arithmetic."""
     set_up(portable=arithmetic == "portable")
     # Only now: it loads numpy and torch, which choose their kernels then.
     import_module("airepair.cli.verification.cells").run(specs, records)

@@ -24,7 +24,7 @@ Words = Annotated[list[Word], msgspec.Meta(min_length=1)]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """entry.toml.
+    """It holds the fields of entry.toml.
 
     methods  the methods of the records that are entered; others, such as the controls, stand beside them
     source   where everybody can read the code that made the records, with its commit

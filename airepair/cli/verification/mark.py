@@ -24,7 +24,7 @@ Word = Literal["reported", "reproduced", "contradicted"]
 
 @dataclass(frozen=True)
 class Repeated:
-    """One cell of the sample that was run again (judging.py): the word, and why."""
+    """It is one cell of the sample that was run again (judging.py): the word, and why."""
 
     key: str
     word: Literal["reproduced", "contradicted", "not tried"]
@@ -75,7 +75,7 @@ def marked(files: Iterable[Path], records: int, sample: Iterable[Repeated], prob
 
 
 def write(mark: Mark, folder: Path) -> Path:
-    """verification.json beside the records. OSError if it cannot be written."""
+    """Writes verification.json beside the records. OSError if it cannot be written."""
     path = folder / MARK
     write_atomically(path, (json.dumps(asdict(mark), indent=1) + "\n").encode())
     return path

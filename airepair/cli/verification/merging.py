@@ -23,7 +23,7 @@ Prefer = Literal["last", "best"]
 
 @dataclass(frozen=True)
 class Shard:
-    """A folder and the records that stand in it."""
+    """It is a folder and the records that stand in it."""
 
     folder: Path
     found: Found
@@ -31,7 +31,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Entry:
-    """A record and the place of its shard among those that are merged; `number` counts the entries."""
+    """It is a record and the place of its shard among those that are merged; `number` counts the entries."""
 
     shard: int
     record: Record
@@ -89,7 +89,7 @@ def merged(shards: list[Shard], prefer: Prefer | None = None) -> Merged:
 
 
 def broken(shards: Iterable[Shard]) -> list[str]:
-    """Lines that are no records, and records that their own files contradict."""
+    """Returns lines that are no records, and records that their own files contradict."""
     return [
         line
         for shard in shards

@@ -17,8 +17,8 @@ from airepair.subjects.user_model.input_spec import shipped
 
 
 def drawn(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[str]]:
-    """So many of the records that can be run again here, at random; and why others cannot, a
-    sentence per reason.
+    """Returns so many of the records that can be run again here, at random; and why others cannot,
+    a sentence per reason.
     """
     reasons: dict[str, int] = {}
     can = []

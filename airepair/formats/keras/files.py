@@ -147,7 +147,7 @@ def _leave_tensorflow_out() -> None:
 
 
 def renamed_without(ir: IRModel, scaling: set[str]) -> IRModel:
-    """Without the scaling nodes, and with nodes named n0, n1, ..."""
+    """Returns the model without the scaling nodes, and with nodes named n0, n1, ..."""
     return renamed(without_nodes(ir, scaling))
 
 

@@ -69,8 +69,8 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A configuration as Keras 3 takes it, names of its layers -> names in the file, and the file
-    beside the weights that it came from.
+    """It holds a configuration as Keras 3 takes it, names of its layers -> names in the file, and
+    the file beside the weights that it came from.
     """
 
     config: dict[str, Any]
@@ -194,8 +194,8 @@ def _input_layer(shape: list[Any], names: set[Any]) -> dict[str, Any]:
 
 
 def nameable(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration with layer names that torch can have (no "."; Keras 3: no "/"), and new name
-    -> the file's.
+    """Returns the configuration with layer names that torch can have (no "."; Keras 3: no "/"), and
+    new name -> the file's.
 
     Keras 2 had both; Keras on torch raises `parameter name can't contain "."`.
     """

@@ -98,7 +98,7 @@ def _snake(name: str) -> str:
 
 
 def write_arrays(path: Path, kind: str, new: Mapping[str, Array], out: Path) -> None:
-    """A copy of the file with some datasets overwritten; everything else stays byte for byte."""
+    """Writes a copy of the file with some datasets overwritten; everything else stays byte for byte."""
     if kind == "keras-h5":
         shutil.copyfile(path, out)
         with h5py.File(out, "r+") as file:

@@ -38,8 +38,8 @@ _PASSED = ("clone", "detach", "alias", "contiguous", "to", "lift_fresh_copy", "_
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """IR of a torch network, and for each weight the torch name and the order of its first (dense:
-    input) axis, if changed.
+    """It holds the IR of a torch network, and for each weight the torch name and the order of its
+    first (dense: input) axis, if changed.
 
     `sources` are the IR's nodes -> nodes of the program's graph, of those that answer in the same order.
     `scale` and `offset` of the input (a number a channel, or one for all) are constants of the

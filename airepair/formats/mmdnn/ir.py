@@ -37,7 +37,8 @@ _GRAPH_PB2 = "mmdnn.conversion.common.IR.graph_pb2"
 
 
 def graph_pb2() -> ModuleType:
-    """MMdnn's message classes (GraphDef, NodeDef, ...), put where MMdnn's own modules import them from.
+    """Returns MMdnn's message classes (GraphDef, NodeDef, ...), put where MMdnn's own modules
+    import them from.
 
     ModuleNotFoundError without MMdnn.
     """
@@ -89,7 +90,7 @@ def quiet() -> Iterator[io.StringIO]:
 
 @dataclass(frozen=True, eq=False)
 class IRModel:
-    """A network in MMdnn's representation.
+    """It is a network in MMdnn's representation.
 
     graph     MMdnn's GraphDef
     weights   node -> kind ("weights", "bias", "scale", "mean", "var") -> array
@@ -136,7 +137,7 @@ def torch_shape(dims: Sequence[int]) -> Shape:
 
 
 def channels_last(inputs: Array) -> Array:
-    """N x C x H x W as N x H x W x C; inputs without channels as they are."""
+    """Returns N x C x H x W as N x H x W x C; inputs without channels as they are."""
     return inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs
 
 

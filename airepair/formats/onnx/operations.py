@@ -18,7 +18,7 @@ from airepair.models.vision import torchvision
 
 @cache
 def converter() -> Callable[[Any], nn.Module]:
-    """onnx2torch's `convert` with these operations added, once for each process."""
+    """Returns onnx2torch's `convert` with these operations added, once for each process."""
     torchvision()  # onnx2torch imports it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -30,7 +30,7 @@ GELU = "Erf"
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """A constant of the graph: its array and the node that holds it (None if it was made up here)."""
+    """It is a constant of the graph: its array and the node that holds it (None if it was made up here)."""
 
     array: Any
     node: str | None
@@ -38,7 +38,7 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Expr:
-    """An operation on constants, kept as it is written."""
+    """It is an operation on constants, kept as it is written."""
 
     op: str
     args: tuple[Any, ...]
@@ -46,7 +46,7 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Act:
-    """An activation: the canonical node, its shape without the batch, and a factor that still
+    """It is an activation: the canonical node, its shape without the batch, and a factor that still
     awaits its addend (unfused batch norm).
     """
 
@@ -58,17 +58,17 @@ class Act:
 
 
 class Noise:
-    """A random value, or what hangs from one: dropout's mask."""
+    """It is a random value, or what hangs from one: dropout's mask."""
 
 
 class Size:
-    """Shape arithmetic."""
+    """It stands for shape arithmetic."""
 
 
 @dataclass
 class Canonical:
-    """The result: canonical GraphDef, its ends, canonical node -> node of the file, (node, kind) ->
-    constant of the file, the scaling in front.
+    """It is the result: canonical GraphDef, its ends, canonical node -> node of the file, (node,
+    kind) -> constant of the file, the scaling in front.
     """
 
     graph: Any

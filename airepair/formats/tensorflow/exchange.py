@@ -13,7 +13,7 @@ from airepair.formats.mmdnn import ir as mmdnn
 
 
 def save(model: mmdnn.IRModel, folder: Path) -> None:
-    """ir.pb and weights.npz."""
+    """Writes ir.pb and weights.npz."""
     (folder / "ir.pb").write_bytes(model.graph.SerializeToString())
     arrays: Any = {f"{node}|{kind}": a for node, kinds in model.weights.items() for kind, a in kinds.items()}
     np.savez(folder / "weights.npz", **arrays)

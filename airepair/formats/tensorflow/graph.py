@@ -36,8 +36,8 @@ INFERENCE = words(
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """A graph without variables: its GraphDef, the names of its input and output nodes, and constant
-    -> places in the user's file.
+    """It is a graph without variables: its GraphDef, the names of its input and output nodes, and
+    constant -> places in the user's file.
 
     `behind`: operations of the file that stand behind the output (an arg-max, an accuracy), which
     are not run.
@@ -68,7 +68,7 @@ def counted(graph: Any, path: Path) -> None:
 
 
 def allowed(graph: Any, known: frozenset[str], path: Path) -> None:
-    """UsageError that names the operations that are not among the known."""
+    """Raises a UsageError that names the operations that are not among the known."""
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     refused = sorted({f"{n.op} ({n.name})" for n in nodes if n.op not in known})
     if refused:

@@ -24,8 +24,8 @@ from airepair.formats.tensorflow.saved_model import rewrite
 
 
 def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind -> ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); names, places,
-    momentum, scaling, what is behind.
+    """Reads path, kind and writes ir.pb, weights.npz ("node|kind"), outputs.npz (logits, saved); it
+    returns names, places, momentum, scaling, what is behind.
     """
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     graph = canonical(frozen)
@@ -59,7 +59,7 @@ def read(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind, out, and new.npz (place -> array) -> the written file, outputs.npz of it."""
+    """Takes path, kind, out, and new.npz (place -> array), and writes the file and outputs.npz of it."""
     path, out = Path(job["path"]), Path(job["out"])
     with np.load(folder / "new.npz", allow_pickle=False) as arrays:
         new = {place: arrays[name] for name in arrays.files for place in job["keys"][name]}
@@ -82,8 +82,8 @@ def write(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """path, kind, shape, names of nodes -> layers.npz: what these answer on the first check inputs,
-    channels last; absent ones are left out.
+    """Takes path, kind, shape, names of nodes and writes layers.npz: what these answer on the first
+    check inputs, channels last; absent ones are left out.
     """
     frozen = load(Path(job["path"]), job["kind"], job["bytes"])
     there = {n.name for n in frozen.graph.node}
@@ -95,7 +95,9 @@ def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def emit(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """ir.pb and weights.npz -> a frozen graph or SavedModel at `out`, outputs.npz of it."""
+    """Turns ir.pb and weights.npz into a frozen graph or SavedModel at `out`, and writes
+    outputs.npz of it.
+    """
     out = Path(job["out"])
     to_tensorflow(restore(folder, job["names"], job["momentum"]), out, job["kind"])
     frozen = load(out, job["kind"], job["bytes"])

@@ -222,14 +222,16 @@ def _put(state: Any, arrays: dict[str, dict[str, Array]], places: Any, traced: T
 
 
 class AsItIs(nn.Module):
-    """A TorchScript module with a clean name for its weights, for the case that it is repaired as it is."""
+    """It is a TorchScript module with a clean name for its weights, for the case that it is
+    repaired as it is.
+    """
 
     def __init__(self, script: Any) -> None:
         super().__init__()
         self.script = script
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x K."""
+        """Returns the script's outputs, N x K."""
         found: Tensor = self.script(x)
         return found
 

@@ -26,7 +26,7 @@ def root(x: Tensor) -> Tensor:
 
 
 def cosine(x: float) -> float:
-    """cos(x), rounded to the nearest float by integer arithmetic."""
+    """Returns cos(x), rounded to the nearest float by integer arithmetic."""
     return float(mpmath.cos(x))
 
 
@@ -36,8 +36,8 @@ def logarithm(x: float) -> float:
 
 
 class RMSprop(torch.optim.Optimizer):
-    """torch.optim.RMSprop without momentum and centring, its root exact: v = .99 v + .01 g^2, w -=
-    lr g / (sqrt(v) + 1e-8).
+    """It is torch.optim.RMSprop without momentum and centring, its root exact: v = .99 v + .01 g^2,
+    w -= lr g / (sqrt(v) + 1e-8).
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class RMSprop(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step on the gradients as they stand; `closure` is torch's word for what computes
-        them, and none is called here.
+        """Takes one step on the gradients as they stand; `closure` is torch's word for what
+        computes them, and none is called here.
         """
         for group in self.param_groups:
             for parameter in (p for p in group["params"] if p.grad is not None):

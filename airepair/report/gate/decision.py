@@ -27,7 +27,8 @@ TINY = 1e-9
 
 @dataclass(frozen=True)
 class Change:
-    """New minus old, over n seeds (and, if the records say which they get right, `images` test images).
+    """It is new minus old, over n seeds (and, if the records say which they get right, `images`
+    test images).
 
     `low` and `high` bound the mean change at the level, each on its own side; infinite where the
     seeds are too few. `smallest`: the change that n seeds like these would have shown four times in
@@ -44,12 +45,12 @@ class Change:
 
     @property
     def effect(self) -> float:
-        """New minus old."""
+        """Returns new minus old."""
         return self.new - self.old
 
     def verdict(self, allowed: float, better: str) -> str:
-        """ "fine", "regressed" or "undecided": whether the whole interval lies within, beyond, or
-        on both sides of what is allowed.
+        """Returns "fine", "regressed" or "undecided": whether the whole interval lies within,
+        beyond, or on both sides of what is allowed.
         """
         worst, best = (self.low, self.high) if better == "higher" else (-self.high, -self.low)
         if worst >= -allowed - TINY:

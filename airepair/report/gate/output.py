@@ -84,7 +84,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def document(verdict: Verdict) -> dict[str, Any]:
-    """Everything, in JSON values; a bound that is infinite is null."""
+    """Returns everything in JSON values; a bound that is infinite is null."""
     return {
         "exit_code": verdict.code,
         "verdict": WORDS[verdict.code][0],
@@ -102,7 +102,8 @@ def badge(verdict: Verdict) -> dict[str, Any]:
 
 
 def write(verdict: Verdict, folder: Path) -> list[Path]:
-    """gate.json, gate.md (a GitHub step summary) and gate-badge.json, each whole or not at all.
+    """Writes gate.json, gate.md (a GitHub step summary) and gate-badge.json, each whole or not at
+    all.
 
     OSError if they cannot be written.
     """

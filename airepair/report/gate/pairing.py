@@ -23,8 +23,8 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a subject: `pairs` are (old, new) of the seeds that both repaired under the same
-    conditions.
+    """It is a method on a subject: `pairs` are (old, new) of the seeds that both repaired under the
+    same conditions.
 
     `missing`: what the baseline repaired and the new records did not, a sentence per seed;
     `differs`: the conditions that differ, with both values. `old` says on how many seeds the

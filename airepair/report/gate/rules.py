@@ -33,8 +33,8 @@ _RULE = re.compile(
 
 @dataclass(frozen=True)
 class Rule:
-    """A number of the cells whose method matches may change for the worse by `amount`; None: it is
-    not judged.
+    """It says by how much (`amount`) a number of the cells whose method matches may change for the
+    worse; None: it is not judged.
 
     The amount is in percent of the old value (`relative`) or in the metric's own unit: points of a
     share, seconds, images.
@@ -48,7 +48,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules in their order, later ones first in line, and the level at which a decision must hold."""
+    """It holds the rules in their order, later ones first in line, and the level at which a
+    decision must hold.
+    """
 
     rules: tuple[Rule, ...]
     level: float = defaults.LEVEL
@@ -59,7 +61,7 @@ class Rules:
         return list(dict.fromkeys(r.name for r in self.rules if r.name != MISSING))
 
     def allowed(self, method: str, name: str, old: float) -> float | None:
-        """By how much the number may get worse, from `old`; None if it is not judged. Of an
+        """Returns by how much the number may get worse, from `old`; None if it is not judged. Of an
         absolute and a relative rule the tighter one.
         """
         found: list[float | None] = []
@@ -130,7 +132,7 @@ def parse(text: str) -> Rule:
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[tool.airepair]` of pyproject.toml, `[airepair]` of pytest.ini."""
+    """It holds the fields of `[tool.airepair]` of pyproject.toml or `[airepair]` of pytest.ini."""
 
     fail_if: list[str] = []
     level: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] | None = None

@@ -24,7 +24,7 @@ OF_IMAGES = ("accuracy",)  # metrics that a record holds image by image
 
 @dataclass(frozen=True)
 class Finding:
-    """One cell and one number of it, or the cell as a whole (`name` is "").
+    """It holds one cell and one number of it, or the cell as a whole (`name` is "").
 
     `why` has what the numbers do not say: what is missing, which conditions differ. `allowed`: by
     how much it may get worse. `wrecked`: a new repair left less than half of the accuracy that
@@ -42,7 +42,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The findings in the order of the tables; `refused` are lines of the new records that are no records."""
+    """It holds the findings in the order of the tables; `refused` are lines of the new records that
+    are no records.
+    """
 
     findings: tuple[Finding, ...]
     rules: Rules

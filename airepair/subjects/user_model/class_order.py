@@ -124,8 +124,8 @@ def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> Non
 
 
 def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tuple[int, ...] | None:
-    """Output of the network for each class of the data set; None if the order is the same.
-    UsageError if the names are others.
+    """Returns the output of the network for each class of the data set; None if the order is the
+    same. UsageError if the names are others.
     """
     if classes is None:
         return None

@@ -74,8 +74,8 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model file and what its user says of it; what is None is read from a TOML file beside it or
-    from the file itself.
+    """It holds a model file and what its user says of it; what is None is read from a TOML file
+    beside it or from the file itself.
 
     net_arch    `resnet`, a name of the registry, `package.module:factory` or `file.py:Net` (that
                 code is the user's, and is run)
@@ -102,7 +102,7 @@ class ModelSource:
 
 
 def stated(values: Mapping[str, Any], origin: str, folder: Path) -> InputSpec:
-    """Values as words or TOML values -> InputSpec.
+    """Returns the InputSpec of values that are words or TOML values.
 
     UsageError that names the value; a class file is looked for in `folder`.
     """
@@ -130,7 +130,7 @@ def _layout(text: str) -> str:
 
 
 def pixel_range(value: Any) -> tuple[float, float]:
-    """`0..255`, `-1..1`, or two numbers."""
+    """Reads `0..255`, `-1..1`, or two numbers."""
     words = value.split("..") if isinstance(value, str) else value
     try:
         low, high = (float(w) for w in words)
@@ -146,7 +146,7 @@ def pixel_range(value: Any) -> tuple[float, float]:
 
 
 def numbers(name: str, value: Any) -> tuple[float, ...]:
-    """`0.5`, `0.49,0.48,0.45`, a number or a list."""
+    """Reads `0.5`, `0.49,0.48,0.45`, a number or a list."""
     words = (
         value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     )
@@ -162,7 +162,7 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
 
 
 def class_names(value: Any, folder: Path) -> tuple[str, ...]:
-    """A list of names, or a file with one per line, in the order of the network's outputs."""
+    """Reads a list of names, or a file with one per line, in the order of the network's outputs."""
     if isinstance(value, list | tuple):
         return tuple(str(v) for v in value)
     path = folder / Path(str(value)).expanduser()
@@ -199,8 +199,8 @@ SHIPPED = ("digits", "keras_cnn")  # data set and model of the file that this pa
 
 
 def shipped(dataset: str, model: str) -> ModelSource | None:
-    """The model file that this package itself brings under that name, with the TOML file beside it;
-    None if there is none.
+    """Returns the model file that this package itself brings under that name, with the TOML file
+    beside it; None if there is none.
 
     `digits-keras_cnn` is a small Keras network: every run that has the extra tests the way of
     a user's file with it.
@@ -213,8 +213,8 @@ def shipped(dataset: str, model: str) -> ModelSource | None:
 
 
 def case_name(path: Path) -> str:
-    """The file's name as the model of a case: lower-case letters, digits and underscores; never
-    that of a registered architecture.
+    """Returns the file's name as the model of a case: lower-case letters, digits and underscores;
+    never that of a registered architecture.
     """
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "model"
     taken = {n.rpartition("/")[2] for n in MODELS.names()}
@@ -222,7 +222,8 @@ def case_name(path: Path) -> str:
 
 
 def brought_from(arguments: argparse.Namespace, path: str | Path | None = None) -> ModelSource:
-    """`path` (or `--pretrained`) with the options about a model file, among them `--net_arch`.
+    """Returns `path` (or `--pretrained`) with the options about a model file, among them
+    `--net_arch`.
 
     UsageError for a value that cannot be.
     """

@@ -57,8 +57,8 @@ Prepare = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class UserModel:
-    """A file's network, opened once; `subject(seed)` puts it before the division of that seed.
-    `opened` is the way back to the file.
+    """It holds a file's network, opened once; `subject(seed)` puts it before the division of that
+    seed. `opened` is the way back to the file.
 
     `fixed`: the seed whose division a repair of this file has used already, which then stands for
     every seed; else None.
@@ -353,7 +353,8 @@ def _digest(path: Path) -> str:
 
 
 def user_inputs(subject: Subject, failing: str | None, keep: str | None) -> tuple[Split | None, Split | None]:
-    """`--failing` and `--keep` on the subject's device, for pipeline.prepare; None if not given.
+    """Returns `--failing` and `--keep` on the subject's device, for pipeline.prepare; None if not
+    given.
 
     The labels of `keep` do not count: its answers are the subject's own. UsageError if a wanted
     label is what the subject says already.

@@ -46,7 +46,7 @@ Refeed = Callable[[InputSpec], nn.Module]
 
 @dataclass(frozen=True)
 class Tried:
-    """A common scaling: in words, as options, and the validation accuracy with it.
+    """It is a common scaling: in words, as options, and the validation accuracy with it.
 
     `whose` numbers: a key of KNOWN, OWN, or "".
     """

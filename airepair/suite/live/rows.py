@@ -26,7 +26,9 @@ def rows(grid: Grid, workers: Sequence[Working], now: float, width: int) -> list
 
 
 def worker_row(at: Working, now: float, width: int, wide: int = 0) -> str:
-    """Worker, cell, phase, epoch or step, loss, time since the cell began, time that the phase has left."""
+    """Returns worker, cell, phase, epoch or step, loss, time since the cell began, time that the
+    phase has left.
+    """
     loss = f"  loss {at.loss:.3g}" if at.loss is not None else ""
     left = phase_left(at, now)
     end = f"{loss}  {clock_time(now - at.since)}" + (f"  left {clock_time(left)}" if left is not None else "")
@@ -64,7 +66,7 @@ def phase_left(at: Working, now: float) -> float | None:
 
 
 def grid_row(grid: Grid, now: float, width: int = 10_000, workers: Sequence[Working] = ()) -> str:
-    """Cells done, failed, skipped and left, and when the last one ends."""
+    """Returns the cells done, failed, skipped and left, and when the last one ends."""
     counts = [f"{grid.passed} of {grid.cells} cells done"]
     counts += [f"{grid.failed} failed"] if grid.failed else []
     counts += [f"{grid.skipped} skipped"] if grid.skipped else []

@@ -23,7 +23,9 @@ PACE = 60.0  # seconds between two reports where the output is no terminal: a lo
 
 
 class Moving:
-    """Lines that are drawn again twice a second, and vanish at the end; `write` puts text above them."""
+    """It holds lines that are drawn again twice a second, and vanish at the end; `write` puts text
+    above them.
+    """
 
     def __init__(self, out: Path, stream: TextIO) -> None:
         self.out, self.rest = out, ""
@@ -49,8 +51,8 @@ class Moving:
         self.rest = ""
 
     def write(self, text: str) -> int:
-        """What pytest writes: whole lines at once, an unfinished one when it is finished, since the
-        drawing needs the cursor.
+        """Prints what pytest writes: whole lines at once, an unfinished one when it is finished,
+        since the drawing needs the cursor.
         """
         *lines, self.rest = (self.rest + text).split("\n")
         if lines:
@@ -76,13 +78,13 @@ def _width(console: Console) -> int:
 
 
 class Above:
-    """A text stream in the place of a terminal's while lines move at its bottom."""
+    """It is a text stream in the place of a terminal's while lines move at its bottom."""
 
     def __init__(self, moving: Moving, stream: TextIO) -> None:
         self.moving, self.stream = moving, stream
 
     def write(self, text: str) -> int:
-        """Above the lines."""
+        """Writes above the lines."""
         return self.moving.write(text)
 
     def flush(self) -> None:
@@ -93,7 +95,7 @@ class Above:
 
 
 class Plain:
-    """Lines for a log: the grid's and each worker's, once a minute."""
+    """It prints lines for a log: the grid's and each worker's, once a minute."""
 
     def __init__(self, out: Path, say: Callable[[str], None], pace: float = PACE) -> None:
         self.out, self.say, self.pace = out, say, pace
@@ -101,11 +103,11 @@ class Plain:
         self.thread = threading.Thread(target=self._run, name="airepair-live", daemon=True)
 
     def start(self) -> None:
-        """The first lines come after one pace: a short run says nothing."""
+        """Starts the thread; the first lines come after one pace, so a short run says nothing."""
         self.thread.start()
 
     def stop(self) -> None:
-        """No further line."""
+        """Ends the thread: it prints no further line."""
         self.done.set()
         self.thread.join()
 

@@ -92,12 +92,12 @@ class Grid:
 
     @property
     def remaining(self) -> int:
-        """Cells that have not ended."""
+        """Returns the number of cells that have not ended."""
         return self.cells - self.passed - self.failed - self.skipped
 
 
 class Teller:
-    """A worker's own file; silent until `begin`."""
+    """It writes a worker's own file and stays silent until `begin`."""
 
     def __init__(self, out: Path, worker: str, clock: Callable[[], float] = time.time) -> None:
         self.file, self.worker, self.clock = out / FOLDER / f"{worker}.json", worker, clock
