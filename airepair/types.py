@@ -87,8 +87,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Constants of DL2's RobustnessT: ||x - x'||_2 < eps1  =>  KL(p(x) || p(x')) < eps2; `weight`
-    of the loss; where they come from.
+    """It holds the constants of DL2's RobustnessT: ||x - x'||_2 < eps1 => KL(p(x) || p(x')) < eps2;
+    `weight` of the loss; where they come from.
     """
 
     eps1: float
@@ -120,7 +120,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+        """Returns channels, height, width."""
         c, h, w = self.train.x.shape[1:] if len(self.train) else self.test.x.shape[1:]
         return int(c), int(h), int(w)
 

@@ -129,7 +129,8 @@ NO_VERBS = frozenset(
 this its seconds images scores values digests points classes bytes options labels weights layers
 words lines files numbers parts rows rules records epochs steps cells logits places folders facts bounds
 units inputs outputs reasons ways kinds methods metrics faults models subjects sources always less
-unless across
+unless across arrays batches bits booleans channels columns constants controls exams fitness flakes
+indices keras logits messages operations others pairs pixels settings variables versions zeros
 """,
     )
 )

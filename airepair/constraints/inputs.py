@@ -18,7 +18,7 @@ SUBSET = 2048  # images among which close pairs are looked for at a time: 2 mill
 
 @dataclass(eq=False)
 class Inputs:
-    """Batches of `size` inputs, from a seeded generator.
+    """It draws batches of `size` inputs, from a seeded generator.
 
     images    N x C x H x W in [0, 1];  labels: N, or None
     pairing   of x2: "close" draws pairs nearer than `radius` (most random pairs satisfy a closeness

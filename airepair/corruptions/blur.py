@@ -25,7 +25,7 @@ def defocus_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor
 
 
 def glass_blur(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Pixels take a neighbour's value, between two Gaussian blurs: frosted glass.
+    """Gives pixels a neighbour's value, between two Gaussian blurs: frosted glass.
 
     The published loop goes from the last pixel to the first and means to swap two, but on arrays of
     channels its assignment copies: a pixel takes the value of itself or of a neighbour above or to

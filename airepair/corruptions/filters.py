@@ -33,7 +33,7 @@ def gaussian(sigma: float, radius: int) -> Tensor:
 
 
 def beyond(size: int, radius: int, edge: Edge) -> Tensor:
-    """Indices of `size` pixels, continued by `radius` to each side."""
+    """Returns the indices of `size` pixels, continued by `radius` to each side."""
     at = torch.arange(-radius, size + radius)
     if edge == "nearest" or size == 1:
         return at.clamp(0, size - 1)

@@ -47,7 +47,7 @@ def fog(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
 
 
 def snow(x: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the
+    """Draws flakes: thresholded noise, enlarged and drawn out downwards, over a whitened image; the
     flakes also turned by half a circle.
     """
     mean, spread, zoom, threshold, length, sigma, keep = (

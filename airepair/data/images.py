@@ -12,7 +12,7 @@ QUANTILE = 0.04  # of pairwise L2 distances (protocol: "RobustnessT")
 
 
 def split_of(x: Array, y: Array) -> Split:
-    """Arrays as a Split on the CPU."""
+    """Returns the arrays as a Split on the CPU."""
     images = torch.from_numpy(
         np.array(x if x.dtype == np.uint8 else x.astype(np.float32))
     )  # a copy: frozen buffers cannot be tensors

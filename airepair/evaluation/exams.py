@@ -19,7 +19,7 @@ PAIR_SEED = 20_241_124  # fixed: the pairs belong to the benchmark's version, ne
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs (i, j) of test images and whether ||x_i - x_j||_2 < eps1."""
+    """It holds pairs (i, j) of test images and whether ||x_i - x_j||_2 < eps1."""
 
     i: Tensor
     j: Tensor
@@ -38,8 +38,8 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class FaultExams:
-    """Exams on the spoiled test inputs and on the others; the clean twin's accuracy on the spoiled
-    ones; a trigger's target class.
+    """It holds the exams on the spoiled test inputs and on the others; the clean twin's accuracy on
+    the spoiled ones; a trigger's target class.
 
     `clean`: the exam on clean test inputs where the subject works in a corrupted environment.
     `overlap`: where weights were damaged; None too where the model no longer has the subject's

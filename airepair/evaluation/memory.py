@@ -23,7 +23,7 @@ _note: ContextVar[Callable[[str], None] | None] = ContextVar("airepair_fallback_
 
 @contextmanager
 def noting(note: Callable[[str], None]) -> Iterator[None]:
-    """Messages within the block go to `note`, each line once."""
+    """Sends messages within the block to `note`, each line once."""
     said: set[str] = set()
 
     def once(text: str) -> None:

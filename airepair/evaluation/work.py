@@ -48,14 +48,16 @@ def _convolution_backward(
 
 
 def forward_work(module: nn.Module, x: Tensor) -> float:
-    """Operations of one image through forward, counted on the images `x` (N x C x H x W, float)."""
+    """Returns the operations of one image through forward, counted on the images `x` (N x C x H x
+    W, float).
+    """
     with evaluating(module), torch.no_grad(), counter() as counted:
         module(x)
     return float(counted.get_total_flops()) / len(x)
 
 
 def step_work(module: nn.Module, x: Tensor) -> float:
-    """Operations of one image through forward and backward, counted on the images `x`."""
+    """Returns the operations of one image through forward and backward, counted on the images `x`."""
     with evaluating(module), torch.enable_grad(), counter() as counted:
         logits = module(x)
         torch.autograd.grad(

@@ -24,7 +24,7 @@ BITS = (31, 23, 24, 25, 26)
 
 @dataclass(frozen=True)
 class Bitflips(Fault):
-    """Bits of weights flipped."""
+    """This fault changes weights by flipped bits."""
 
     name: ClassVar[str] = "bitflips"
     kind: ClassVar = "weights"

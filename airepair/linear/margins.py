@@ -33,7 +33,7 @@ class Margins:
 
     @property
     def size(self) -> int:
-        """Variables: the free parameters of the layer."""
+        """Returns the number of variables: the free parameters of the layer."""
         return self.effect.size
 
     @property

@@ -53,7 +53,7 @@ class Answer:
 
 
 def wins(y: Tensor, classes: int) -> Tensor:
-    """Orders (R x 3: input, winner, loser) that let each input's class `y` win over every other."""
+    """Returns orders (R x 3: input, winner, loser) that let each input's class `y` win over every other."""
     if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
         raise UsageError(
             f"y holds label {int(y.max())}, the network has {classes} classes; accepted: 0..{classes - 1}"
@@ -67,8 +67,8 @@ def wins(y: Tensor, classes: int) -> Tensor:
 
 
 def second_best(logits: Tensor) -> Tensor:
-    """Orders that let each input's second-best class win over its best one (Goldberger et al.: the
-    removal of a watermark).
+    """Returns orders that let each input's second-best class win over its best one (Goldberger et
+    al.: the removal of a watermark).
     """
     top = logits.topk(2, 1).indices
     return torch.stack([torch.arange(len(top)), top[:, 1], top[:, 0]], 1)

@@ -172,7 +172,7 @@ class WithOutputs:
 
     @property
     def size(self) -> int:
-        """Weights, biases, and the logits' changes."""
+        """Returns the number of weights, biases and changes of the logits."""
         return self.rows_of.size + len(self.rows_of.effect.logits) * self.classes
 
     @property

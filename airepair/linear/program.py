@@ -35,7 +35,7 @@ class Constraints(Protocol):
 
     @property
     def size(self) -> int:
-        """Variables."""
+        """Returns the number of variables."""
         ...
 
     @property

@@ -195,8 +195,8 @@ def _report(task: Task, phase: str) -> Callable[[int, int, float], None]:
 
 
 def fitness(logits: Tensor, labels: Tensor, negatives: int, alpha: float | None) -> Tensor:
-    """Fitness (P, maximised) of logits (P x N x K); the first `negatives` of the N inputs are the
-    failing ones. alpha None: v1, else v2.
+    """Returns the fitness (P, maximised) of logits (P x N x K); the first `negatives` of the N
+    inputs are the failing ones.
     """
     right = (logits.argmax(2) == labels).to(logits.dtype)
     own = logits.gather(2, labels.expand(len(logits), -1)[..., None])[..., 0]

@@ -84,7 +84,7 @@ class Finetune:
         return FineTuning(self.lr, self.batch_size, self.epochs, self.weight_decay)
 
     def budget(self, task: Task) -> int:
-        """Its passes over its images; those that choose the learning rate are counted apart."""
+        """Counts its passes over its images; those that choose the learning rate are counted apart."""
         return self._training.images(restricted(task, self.sources))
 
     def repair(self, task: Task) -> nn.Module:

@@ -19,7 +19,7 @@ from airepair.records import packed_bits
 
 
 def pack(bits: Sequence[bool] | NDArray[np.bool_]) -> str:
-    """Booleans as text: their number, a colon, and the packed bits."""
+    """Returns booleans as text: their number, a colon, and the packed bits."""
     mask = np.asarray(bits, bool)
     return f"{len(mask)}:{base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()}"
 

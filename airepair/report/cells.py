@@ -122,9 +122,9 @@ def column(record: Record) -> Column:
 
 
 def faulty(cells: Grid) -> set[Column]:
-    """Columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or works in an
-    environment that it was not trained for (`digits+fog3`): Table II, not Table I. A crashed cell's
-    record does not say.
+    """Returns the columns whose subject is one of ours with a fault put in (`cnn+imbalanced`), or
+    works in an environment that it was not trained for (`digits+fog3`): Table II, not Table I. A
+    crashed cell's record does not say.
     """
     return {
         column(r) for r in cells.records if "+" in r.case.dataset + r.case.model and r.subject.get("fault")

@@ -125,7 +125,9 @@ def _notes(cells: Grid) -> list[str]:
 
 
 def column_notes(records: Sequence[Record]) -> list[str]:
-    """Notes that every record of a column with a baseline shares, and what follows from its subject."""
+    """Returns the notes that every record of a column with a baseline shares, and what follows from
+    its subject.
+    """
     known = [r for r in records if r.before]
     notes = [n for n in (known[0].notes if known else ()) if all(n in r.notes for r in known)]
     if (

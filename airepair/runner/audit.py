@@ -29,7 +29,9 @@ MOST = 1.1
 
 @dataclass(frozen=True)
 class Finding:
-    """Operations that were measured, those that the counted images explain, and these images in words."""
+    """It holds the operations that were measured, those that the counted images explain, and these
+    images in words.
+    """
 
     measured: int
     explained: float

@@ -61,7 +61,7 @@ def commit() -> tuple[str | None, bool | None]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of this package, Python and what the numbers depend on."""
+    """Returns the versions of this package, Python and what the numbers depend on."""
     found = {"airepair": airepair.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

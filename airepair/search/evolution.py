@@ -19,8 +19,8 @@ from airepair.search.swarm import Fitness, Found
 
 @dataclass(frozen=True)
 class Evolution:
-    """Settings: F ~ U(`weakest`, `strongest`) redrawn each generation, crossover rate, stop after
-    more than `patience` generations without gain.
+    """It holds settings: F ~ U(`weakest`, `strongest`) redrawn each generation, crossover rate,
+    stop after more than `patience` generations without gain.
     """
 
     weakest: float = 0.5

@@ -18,7 +18,8 @@ Change = Callable[[int, Tensor, tuple[Tensor, ...]], Tensor]
 
 
 class Intervened:
-    """Logits (M x N x K) of images `x` (N) under M candidate changes of the outputs of `layers`.
+    """It computes the logits (M x N x K) of images `x` (N) under M candidate changes of the outputs
+    of `layers`.
 
     What runs up to the first of the layers, its own output included, is computed once. `meter`
     counts M x N images a call.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pareto_front(scores: Tensor) -> Tensor:
-    """Indices (ascending) of the rows of `scores` (N x 2) that no other row dominates.
+    """Returns the indices (ascending) of the rows of `scores` (N x 2) that no other row dominates.
 
     A row dominates another if it is at least as large in both objectives and larger in one; equal
     rows stay together. NaN counts as -inf.

@@ -23,7 +23,8 @@ def drawn(split: Split, most: int, generator: torch.Generator) -> Split:
 
 @dataclass
 class Cube:
-    """Points of [0, 1]^d, drawn in turns; `learn` tells the cross-entropy sampler which points were the best.
+    """It draws points of [0, 1]^d in turns; `learn` tells the cross-entropy sampler which points
+    were the best.
 
     uniform       independent points
     halton        scrambled Halton points: a low-discrepancy sequence that goes on from turn to turn

@@ -14,7 +14,7 @@ from airepair.models.layers import Weighted
 
 
 class SparseChange:
-    """Changes of the D weights at the flattened places `index` of a Linear or Conv2d."""
+    """It holds changes of the D weights at the flattened places `index` of a Linear or Conv2d."""
 
     def __init__(self, layer: Weighted, index: Tensor) -> None:
         self.layer = layer

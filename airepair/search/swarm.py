@@ -32,8 +32,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Swarm:
-    """Settings. `fastest` and `slowest` bound the magnitude of each element of a velocity, `low` and
-    `high` each position.
+    """It holds the settings of a search by a swarm. `fastest` and `slowest` bound the magnitude of
+    each element of a velocity, `low` and `high` each position.
 
     It stops after `patience` generations whose best gained at most `tolerance`.
     """

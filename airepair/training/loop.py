@@ -120,7 +120,7 @@ def split(order: Tensor, size: int) -> list[Tensor]:
 
 
 def batches(n: int, size: int, generator: torch.Generator, weights: Tensor | None = None) -> list[Tensor]:
-    """Indices of one epoch, shuffled, or drawn with replacement by `weights`."""
+    """Returns the indices of one epoch, shuffled, or drawn with replacement by `weights`."""
     if weights is None:
         return split(torch.randperm(n, generator=generator), size)
     return split(torch.multinomial(weights, n, True, generator=generator), size)

@@ -44,5 +44,5 @@ def print_results(records: Sequence[Record]) -> None:
 
 
 def width() -> int:
-    """Columns of the terminal, or of a page if there is none."""
+    """Returns the columns of the terminal, or of a page if there is none."""
     return shutil.get_terminal_size((140, 24)).columns

@@ -111,7 +111,7 @@ def _opened(keras: Any, path: Path, kind: str, options: OpenOptions) -> ModelFil
 
 
 def load_keras() -> Any:
-    """Keras; on its torch backend unless the user's program has loaded it with another one."""
+    """Returns Keras; on its torch backend unless the user's program has loaded it with another one."""
     if "keras" not in sys.modules:
         before = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "torch"

@@ -185,8 +185,8 @@ def _operations(model: Any) -> list[SimpleNamespace]:
 
 
 class PaddedChannels:
-    """Zeros before and after the channels, which Keras writes as three layers: channels to the
-    front, ZeroPadding2D, and back.
+    """It puts zeros before and after the channels, which Keras writes as three layers: channels to
+    the front, ZeroPadding2D, and back.
     """
 
     def __init__(self, name: str, pads: tuple[int, int]) -> None:

@@ -15,7 +15,7 @@ from airepair.errors import UsageError
 
 
 def words(text: str) -> frozenset[str]:
-    """Names of operations, apart by blanks."""
+    """Returns the names of operations, apart by blanks."""
     return frozenset(text.split())
 
 

@@ -77,8 +77,8 @@ def one_each(right: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def regrouped(right: Tensor, sets: Sets, generator: torch.Generator) -> Tensor:
-    """Controls of the idea: right and wrong exchanged, or as many right as before in each case but
-    drawn at random.
+    """Returns the control of the idea: right and wrong exchanged, or as many right as before in
+    each case but drawn at random.
     """
     if sets == "given":
         return right

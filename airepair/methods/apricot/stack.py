@@ -15,8 +15,8 @@ Stack = dict[str, Tensor]
 
 
 def floating(module: nn.Module) -> tuple[str, ...]:
-    """Names of the floating-point parameters and buffers (batch-norm statistics included); of tied
-    ones the first.
+    """Returns the names of the floating-point parameters and buffers (batch-norm statistics
+    included); of tied ones the first.
     """
     seen: set[tuple[int, tuple[int, ...]]] = set()
     names = []

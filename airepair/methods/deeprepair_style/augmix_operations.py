@@ -62,7 +62,7 @@ def shear_x(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def shear_y(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Columns pushed along by level * .03 of their width."""
+    """Moves columns along by level * .03 of their width."""
     return _affine(x, d=sign * level * 0.03)
 
 
