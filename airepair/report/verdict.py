@@ -56,15 +56,19 @@ def of_version(cells: Grid) -> str:
 
 def _what_ran(cells: Grid) -> str:
     ran = [r for r in cells.records if r.status == "repaired"]
-    seeds = {r.case.seed for r in cells.records}
+    of_column: dict[tuple[str, str], set[int]] = {}
+    for r in cells.records:
+        of_column.setdefault((r.case.dataset, r.case.model), set()).add(r.case.seed)
+    few, many = min(map(len, of_column.values()), default=0), max(map(len, of_column.values()), default=0)
     counts = {
         s: sum(r.status == s for r in cells.records)
         for s in ("failed", "crashed", "timeout", "out of memory")
     }
     bad = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
     methods = {r.case.base_method for r in ran if r.category != "control"}
-    parts = ((len(methods), "method"), (len(cells.columns), "subject"), (len(seeds), "seed"))
-    return f"{_count(len(ran), 'cell')} repaired ({', '.join(_count(n, what) for n, what in parts)})" + (
+    parts = (_count(len(methods), "method"), _count(len(cells.columns), "subject"))
+    seeds = f"{few} to {_count(many, 'seed')} each" if few < many else _count(many, "seed")
+    return f"{_count(len(ran), 'cell')} repaired ({', '.join((*parts, seeds))})" + (
         f"; {bad}." if bad else "."
     )
 

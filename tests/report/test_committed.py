@@ -19,7 +19,7 @@ from airepair.report.summary import summary
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports"
 FOLDERS = sorted(p.parent for p in REPORTS.rglob("records.jsonl") if p.relative_to(REPORTS).parts[0] != "out")
-SHOWN_TOGETHER = [REPORTS / "digits"]  # their tables lie in reports/ itself
+SHOWN_TOGETHER = [REPORTS / name for name in ("digits", "cpu", "cifar")]  # tables in reports/ itself
 README = ROOT / "README.md"
 SHOWN = re.compile(r"(<!-- (reports/[\w/-]+\.md) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 REWRITE = os.environ.get("AIREPAIR_GOLDEN") == "write"
@@ -51,7 +51,7 @@ def same(path: Path, text: str) -> None:
 
 
 def test_the_verdict_and_the_picture_are_made_from_the_committed_records() -> None:
-    """As `airepair table reports/digits --table verdict` and `--table picture` print them."""
+    """As `airepair table` of these folders prints them with `--table verdict` and `--table picture`."""
     cells = grid(read(SHOWN_TOGETHER)[0])
     same(REPORTS / "verdict.md", summary(cells, read_paper(default_path())))
     same(REPORTS / "picture.svg", picture(cells.plain))

@@ -111,6 +111,14 @@ def test_what_failed_is_counted_in_the_first_sentence() -> None:
     assert verdict(grid([])) == ["Nothing ran."]
 
 
+def test_subjects_with_fewer_seeds_than_another_are_not_counted_with_its_seeds() -> None:
+    """A column of one seed beside a column of three."""
+    few = dataclasses.replace(cell("mine", 0.1), case=Case("digits", "cnn", "mine", 0))
+    many = [cell("mine", 0.1, seed) for seed in range(3)]
+    assert verdict(grid([few, *many]))[0] == "4 cells repaired (1 method, 2 subjects, 1 to 3 seeds each)."
+    assert verdict(grid(many))[0] == "3 cells repaired (1 method, 1 subject, 3 seeds)."
+
+
 def test_a_fault_is_one_line_with_the_three_best() -> None:
     """By recovery."""
     fault = {"fault": {"name": "missing", "severity": 0.5}}
