@@ -139,11 +139,7 @@ def _cost(cells: Grid, comparisons: Sequence[Question]) -> str:
     better = list(dict.fromkeys(q.method for q in won))[:3]
     if better:
         return f"The cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
-    repairs = {
-        m: v
-        for m, v in by_gain(cells.plain, places).items()
-        if category(cells, m) != "control" and m not in CONTROLS
-    }
+    repairs = {m: v for m, v in by_gain(cells.plain, places).items() if _repairs(cells, m)}
     seeds = {m: sum(s.n for p in places if (s := gained(cells, p, m)) is not None) for m in repairs}
     repairs = {m: v for m, v in repairs.items() if seeds[m] == max(seeds.values())}
     if not repairs:
@@ -172,10 +168,15 @@ def _price(cells: Grid, places: Sequence[Column], method: str) -> str:
     return ", ".join(parts)
 
 
+def _repairs(cells: Grid, method: str) -> bool:
+    """Whether the method is no control, nor a control with settings of its own."""
+    return category(cells, method) != "control" and method not in CONTROLS
+
+
 def _damage(cells: Grid) -> str:
     """The methods that cost accuracy wherever they ran, and the largest cost."""
     places = healthy(cells)
-    found = {m: _means(cells, places, m) for m in by_gain(cells.plain, places) if m not in CONTROLS}
+    found = {m: _means(cells, places, m) for m in by_gain(cells.plain, places) if _repairs(cells, m)}
     losses = {m: min(means) for m, means in found.items() if max(means) < 0}
     if not losses:
         return ""

@@ -119,6 +119,14 @@ def test_subjects_with_fewer_seeds_than_another_are_not_counted_with_its_seeds()
     assert verdict(grid(many))[0] == "3 cells repaired (1 method, 1 subject, 3 seeds)."
 
 
+def test_a_control_with_tuned_settings_is_no_method_that_loses_accuracy() -> None:
+    """Its name is not the control's, its category is."""
+    records = [cell("random[tuned]", -0.1, category="control"), cell("dl2", -0.02), cell("finetune", 0.1)]
+    (line,) = (s for s in verdict(grid(records)) if "lose accuracy" in s)
+    assert "random" not in line
+    assert "DL2" in line
+
+
 def test_a_fault_is_one_line_with_the_three_best() -> None:
     """By recovery."""
     fault = {"fault": {"name": "missing", "severity": 0.5}}
