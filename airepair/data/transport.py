@@ -18,8 +18,7 @@ def files_of(name: str) -> Mapping[str, bytes]:
     No files for another data set, or if this machine lacks them.
     """
     plain, root = name.partition("+")[0], paths.data()
-    found = place(plain, root) if plain in OFFICIAL else None
-    if found is None:
+    if plain not in OFFICIAL or (found := place(plain, root)) is None:
         return {}
     if found.is_file():
         return {found.relative_to(root).as_posix(): found.read_bytes()}

@@ -38,5 +38,5 @@ class Bulletin:
 
 
 def lives() -> bool:
-    """What a node is asked: that it answers is the answer."""
+    """Returns True: a node that is asked this and answers lives."""
     return True

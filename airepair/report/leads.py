@@ -46,8 +46,7 @@ def leads(cells: Grid, metric: str) -> list[Lead]:
 
 def _lead(cells: Grid, place: Column, metric: str) -> Lead | None:
     gains = {m: _gains(cells, place, m, metric) for m in cells.methods if not wrecked(cells.cell(place, m))}
-    seeds = set().union(*gains.values())
-    complete = [m for m, found in gains.items() if found and found.keys() == seeds]
+    complete = _complete(gains)
     if not complete:
         return None
     first = max(complete, key=lambda m: _mean(gains[m]))
@@ -69,13 +68,19 @@ def _lead(cells: Grid, place: Column, metric: str) -> Lead | None:
 def short(cells: Grid, place: Column, metric: str) -> list[str]:
     """Returns the methods that have a gain at some seeds of the column but not at all of them."""
     gains = {m: _gains(cells, place, m, metric) for m in cells.methods}
-    seeds = set().union(*gains.values())
-    return [m for m, found in gains.items() if found and found.keys() != seeds]
+    complete = _complete(gains)
+    return [m for m, found in gains.items() if found and m not in complete]
 
 
 def _gains(cells: Grid, place: Column, method: str, metric: str) -> dict[int, float]:
     """Seed -> gain, where the method has one."""
     return {r.case.seed: g for r in cells.cell(place, method) if (g := gain(r, metric)) is not None}
+
+
+def _complete(gains: Mapping[str, Mapping[int, float]]) -> list[str]:
+    """The methods with a gain at every seed at which one of them has one."""
+    seeds = set().union(*gains.values())
+    return [m for m, found in gains.items() if found and found.keys() == seeds]
 
 
 def _mean(values: Mapping[int, float]) -> float:

@@ -6,6 +6,7 @@ Every sentence rests on the records alone; "significantly" means p < .05 after H
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -56,15 +57,10 @@ def of_version(cells: Grid) -> str:
 
 def _what_ran(cells: Grid) -> str:
     ran = [r for r in cells.records if r.status == "repaired"]
-    of_column: dict[tuple[str, str], set[int]] = {}
-    for r in cells.records:
-        of_column.setdefault((r.case.dataset, r.case.model), set()).add(r.case.seed)
-    few, many = min(map(len, of_column.values()), default=0), max(map(len, of_column.values()), default=0)
-    counts = {
-        s: sum(r.status == s for r in cells.records)
-        for s in ("failed", "crashed", "timeout", "out of memory")
-    }
-    bad = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+    counts = [len({r.case.seed for r in cells.of(place)}) for place in cells.columns]
+    few, many = min(counts, default=0), max(counts, default=0)
+    ended = Counter(r.status for r in cells.records)
+    bad = ", ".join(f"{ended[s]} {s}" for s in ("failed", "crashed", "timeout", "out of memory") if ended[s])
     methods = {r.case.base_method for r in ran if r.category != "control"}
     parts = (_count(len(methods), "method"), _count(len(cells.columns), "subject"))
     seeds = f"{few} to {_count(many, 'seed')} each" if few < many else _count(many, "seed")

@@ -33,6 +33,7 @@ from fixtures import arithmetic as plugin
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
 COMMANDS = tuple(f"airepair.cli.{name}" for name in ("repair.arguments", "train", "tune", "cell"))
+REPAIR = ["repair", "--method", "noop", "--dataset", "digits", "--net_arch", "fc"]
 
 
 @pytest.fixture
@@ -98,23 +99,11 @@ def test_a_repair_of_digits_is_portable_unless_native_is_asked_for(
     """In a process of its own: the record and the baseline's key say which, and standard error says
     nothing of it.
     """
-    line = [
-        sys.executable,
-        "-m",
-        "airepair",
-        "repair",
-        "--method",
-        "noop",
-        "--dataset",
-        "digits",
-        "--net_arch",
-        "fc",
-    ]
     environment = {k: v for k, v in os.environ.items() if k not in setup.settings()} | {
         "AIREPAIR_CACHE": str(tmp_path / "cache")
     }
     done = subprocess.run(
-        [*line, *words, "--out", str(tmp_path / "run")],
+        [sys.executable, "-m", "airepair", *REPAIR, *words, "--out", str(tmp_path / "run")],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -132,17 +121,7 @@ def test_a_command_says_why_it_stays_native(tmp_path: Path, capsys: pytest.Captu
     """Where a program that has loaded torch calls it: when the run begins, and not beside the one
     line of an error.
     """
-    words = [
-        "repair",
-        "--method",
-        "noop",
-        "--dataset",
-        "digits",
-        "--net_arch",
-        "fc",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    words = [*REPAIR, "--out", str(tmp_path / "run")]
     assert main([*words, "--device", "gpu"]) == 2
     assert "arithmetic" not in capsys.readouterr().err
     assert main(words) == 0
