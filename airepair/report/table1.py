@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from airepair.case import TUNED
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, status
 from airepair.report.claims import claims, column_notes, commit
@@ -31,6 +32,10 @@ READING = (
     " correction over the columns), accuracy and constraint separately; controls are eligible."
 )
 
+TUNED_ROWS = (
+    "[tuned]: settings that `airepair tune` chose on validation. On digits seeds share images, so some of "
+    "these are test images here: a tuned row says nothing of new images."
+)
 SHORT = "Not bold, because seeds of its column are missing: {}."
 
 
@@ -105,6 +110,8 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
     notes = [READING] if cells.columns else []
+    if any(r.case.variant == TUNED for r in cells.records):
+        notes.append(TUNED_ROWS)
     lacking = dict.fromkeys(m for k in METRICS for p in cells.columns for m in short(cells, p, k))
     if lacking:
         notes.append(SHORT.format(", ".join(map(method_title, lacking))))

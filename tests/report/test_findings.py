@@ -117,6 +117,17 @@ def test_a_method_under_two_names_is_counted_once() -> None:
         assert section(text, title) == section(page(records, records), title)
 
 
+def test_tuned_rows_are_not_judged() -> None:
+    """Their settings have seen test images of digits: no claim, no place in a family, and a sentence."""
+    records = run(0.90, 0.80)
+    tuned = cells("dl2[tuned]", 0.99, SEEDS, budget={"backward": 50_000})
+    with_tuned, without = (page(r, r) for r in ([*records, *tuned], records))
+    assert "tuned settings are not judged" in with_tuned
+    assert "tuned settings are not judged" not in without
+    for title in ("Is it the idea?", "What repairs at all?", "Which method is best?"):
+        assert section(with_tuned, title) == section(without, title)
+
+
 def test_the_best_of_a_column_is_claimed_if_told_from_the_second() -> None:
     """DL2 at 90 % is ten points ahead of fine-tuning; the ablation, which is no row of Table I, is
     not the second.
