@@ -5,6 +5,7 @@ reader must know, what was not run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from airepair.records import Record
@@ -54,10 +55,9 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
     counts = sorted({len(cells.cell(p, m)) for p in cells.columns for m in cells.methods} - {0})
     n = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     parts = [
-        f"n = {n} seed{'s' * (counts[-1] > 1)} per cell"
-        + (f" ({', '.join(map(str, seeds))})" if seeds else ""),
+        f"n = {n} seed{'s' * (counts[-1] > 1)} per cell" + (f" ({runs(seeds)})" if seeds else ""),
         "± is the sample standard deviation over seeds" if len(seeds) > 1 else "one seed, no spread",
-        f"device {_each(cells, lambda p: p.get('device'))}, {_each(cells, lambda p: p.get('threads'))} "
+        f"device {_each(cells, device)}, {_each(cells, lambda p: p.get('threads'))} "
         f"thread(s){_arithmetic(cells)}",
         f"benchmark version {cells.version}",
         _versions(cells),
@@ -66,6 +66,24 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
         f"test images: {test_images(cells)}",
     ]
     return f"Claim: {'; '.join(parts)}."
+
+
+def runs(numbers: Sequence[int]) -> str:
+    """Returns ascending numbers with three or more in a row as one: "0 to 19, 22"."""
+    groups = [list(g) for _, g in groupby(enumerate(numbers), lambda at: at[1] - at[0])]
+    found = [[n for _, n in group] for group in groups]
+    return ", ".join(
+        text for ns in found for text in ([f"{ns[0]} to {ns[-1]}"] if len(ns) > 2 else map(str, ns))
+    )
+
+
+def device(provenance: Any) -> str | None:
+    """Returns the device's name, with a CPU's instruction set in native arithmetic: the same name
+    stands for several.
+    """
+    name, instructions = provenance.get("device"), provenance.get("cpu_capability")
+    portable = provenance.get("arithmetic") == "portable"
+    return f"{name} with {instructions}" if name and instructions and not portable else name
 
 
 def _arithmetic(cells: Grid) -> str:

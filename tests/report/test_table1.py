@@ -20,6 +20,7 @@ from airepair.records import Record
 from airepair.report import paper as paper_table
 from airepair.report import render, terminal, write_all
 from airepair.report.cells import grid
+from airepair.report.claims import device, runs
 from airepair.report.facts import UNKNOWN_NOTE
 from airepair.report.latex import escape as latex_escape
 from airepair.report.markdown import escape as markdown_escape
@@ -228,7 +229,7 @@ def test_the_claim_line_is_complete() -> None:
     text = "\n".join(made().claims)
     for part in (
         "n = 1 to 3 seeds",
-        "(0, 1, 2)",
+        "(0 to 2)",
         "standard deviation",
         "CPU (Test 1 GHz)",
         "torch 2.13.0",
@@ -374,3 +375,22 @@ def test_a_column_in_another_arithmetic_says_so_in_its_heading() -> None:
     )
     headings = [h.title for h in made([plain, made_in_bf16]).headings]
     assert headings == ["ResNet18", "resnet18w16 (CPU, bf16, quarter width)"]
+
+
+def test_seeds_in_a_row_are_one_range() -> None:
+    """Twenty seeds are no twenty numbers; gaps stay visible."""
+    assert [runs(ns) for ns in ([], [3], [0, 1], [0, 1, 2], [0, 2, 3, 4, 9])] == [
+        "",
+        "3",
+        "0, 1",
+        "0 to 2",
+        "0, 2 to 4, 9",
+    ]
+
+
+def test_the_claim_tells_processors_of_one_name_apart() -> None:
+    """Instruction sets change the last bits of native arithmetic, and none of the portable one's."""
+    facts = {"device": "CPU (Test)", "cpu_capability": "AVX2"}
+    assert device({**facts, "arithmetic": "native"}) == "CPU (Test) with AVX2"
+    assert device({**facts, "arithmetic": "portable"}) == "CPU (Test)"
+    assert device({"device": "GPU"}) == "GPU"
