@@ -121,7 +121,10 @@ class RayEngine:
             self._start(job)
         if not self.running:
             time.sleep(seconds)
-        for ref in ray.wait(list(self.running), timeout=seconds)[0] if self.running else []:
+        ready = ray.wait(list(self.running), timeout=seconds)[0] if self.running else []
+        if ready:
+            self._take_reports()  # a cell may have ended before its first report was read
+        for ref in ready:
             self._take(self.running.pop(ref), ref)
         if time.monotonic() - self.looked > STEP:
             self._look()
@@ -185,9 +188,8 @@ class RayEngine:
         self.ended[job.ticket] = found
         self.open.discard(job.ticket)
 
-    def _look(self) -> None:
-        """Hears what running cells report, decides about those that were lost, and counts the nodes."""
-        self.looked = time.monotonic()
+    def _take_reports(self) -> None:
+        """Takes what running cells report, and passes it on."""
         for key, report in ray.get(self.bulletin.changed.remote()).items():
             old, self.reports[key] = self.reports.get(key, {}), report
             if (listener := self.listeners.get(key)) is None:
@@ -195,6 +197,11 @@ class RayEngine:
             if "before" in report and "before" not in old:
                 listener.before(*report["before"])
             listener.progress(*report.get("progress", (f"on node {report['node'][:8]}", 0, 0, math.nan)))
+
+    def _look(self) -> None:
+        """Hears what running cells report, decides about those that were lost, and counts the nodes."""
+        self.looked = time.monotonic()
+        self._take_reports()
         live = self.cluster.live_nodes()
         doubts, self.doubts = self.doubts, []
         for job, kind, question in doubts:

@@ -65,8 +65,12 @@ class Cluster:
                 "env_vars": variables | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
             }
             try:
-                ray.init(
-                    address=self.address, runtime_env=env, log_to_driver=False, logging_level="ERROR", **local
+                ray.init(  # without "local" Ray would join any cluster that runs here
+                    address=self.address or "local",
+                    runtime_env=env,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    **local,
                 )
             except (ConnectionError, RuntimeError, RayError) as error:
                 raise UsageError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache as once
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from airepair.engines.baselines import SubjectKey
 from airepair.engines.bulletin import Report
 from airepair.engines.protocol import Ticket
 from airepair.errors import UsageError
+from airepair.host.orphans import end_with_parent
 from airepair.runner.cell import CellSpec
 
 
@@ -59,6 +61,14 @@ def _fetch(stored: Mapping[str, Any], digest: str) -> Any:
     return ray.get(stored[digest])
 
 
+@once
+def end_with_node() -> None:
+    """From now on this process ends with its raylet. Ray itself leaves it running for good if the
+    node was frozen, given up, and ended when it went on.
+    """
+    end_with_parent(os.getppid())
+
+
 def run_job(job: Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[str, str]) -> Any:
     """Runs on a node: reports where it runs, then trains or runs the cell.
 
@@ -69,6 +79,7 @@ def run_job(job: Job, shipment: node.Shipment, bulletin: Any, expected: Mapping[
         # waited for: a method may end the process in its next line
         ray.get(bulletin.put.remote(job.ticket.key, report))
 
+    end_with_node()
     where = ray.get_runtime_context().get_node_id()
     tell({"node": where, "pid": os.getpid(), "attempt": job.attempt})
     if node.process().lost:

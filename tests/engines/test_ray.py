@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,11 @@ class Run:
             self.process.kill()
         return self.process.returncode, text
 
+    def reaches(self, condition: Callable[[], bool], seconds: float = 600) -> bool:
+        """Waits for the condition; False as soon as the run has ended without it."""
+        until(lambda: condition() or self.process.poll() is not None, seconds)
+        return condition()
+
     def working(self) -> dict[str, str]:
         """The cells that run now, with where they are."""
         found = {}
@@ -189,7 +194,7 @@ def holding(folder: Path) -> list[str]:
 
 def both_hold(run: Run, folder: Path) -> bool:
     """Waits until two cells are filed and both nodes run one that does not end."""
-    return until(lambda: (folder / "hold" / "began-3").exists() and len(lines(run.out)) >= 2, 600)
+    return run.reaches(lambda: (folder / "hold" / "began-3").exists() and len(lines(run.out)) >= 2)
 
 
 def go_on(folder: Path) -> None:
@@ -203,11 +208,14 @@ def each_once(run: Run, keys: list[str]) -> None:
     assert {r.status for r in run.records().values()} == {"repaired"}
 
 
-def tasks() -> list[int]:
-    """The processes that run cells or wait for one."""
+def tasks(of: int | None = None) -> list[int]:
+    """The processes that run cells or wait for one, on every node or on that of one raylet."""
     names = ("ray::run_job", "ray::IDLE", "ray::digits")
     return [
-        p.pid for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(names)
+        p.pid
+        for p in psutil.process_iter(["cmdline", "environ"])
+        if " ".join(p.info["cmdline"] or ()).startswith(names)
+        and (of is None or (p.info["environ"] or {}).get("RAY_RAYLET_PID") == str(of))
     ]
 
 
@@ -230,7 +238,7 @@ def test_a_killed_node_costs_its_cells_another_attempt(nodes: Nodes, tmp_path: P
 @pytest.mark.parametrize("seconds", [60, 110])
 def test_a_frozen_node_loses_and_doubles_nothing(nodes: Nodes, tmp_path: Path, seconds: int) -> None:
     """SIGSTOP of a whole node in mid-run, SIGCONT later: each cell has one record, whether Ray has
-    given the node up or not.
+    given the node up or not. If it has, none of the node's processes of cells outlives it.
     """
     run = Run(tmp_path, *holding(tmp_path), address=nodes.address)
     assert both_hold(run, tmp_path)
@@ -240,10 +248,11 @@ def test_a_frozen_node_loses_and_doubles_nothing(nodes: Nodes, tmp_path: Path, s
     time.sleep(seconds)
     nodes.send(frozen, signal.SIGCONT)
     code, text = run.end()
-    if "runs again" in text:  # Ray has given the node up, which ends itself at some time
-        nodes.kill(frozen)
     assert code == 0, text
     each_once(run, SIX)
+    if "runs again" in text:  # Ray has given the node up, which ends itself at some time
+        assert until(lambda: gone(frozen, 0.1), 120)
+        assert until(lambda: not tasks(of=frozen), 10)
 
 
 def test_a_method_that_ends_its_process_is_crashed_and_not_tried_again(nodes: Nodes, tmp_path: Path) -> None:
@@ -401,6 +410,7 @@ def brought(folder: Path) -> list[str]:
     return ["--pretrained", "My-net.pt", "--failing", "npz:wrong.npz", "--keep", "npz:right.npz"]
 
 
+@pytest.mark.usefixtures("cluster")  # one that runs here already is not joined
 def test_equal_records_here_and_on_a_cluster_of_this_machine(tmp_path: Path) -> None:
     """noop and random of digits-fc: all that a record says but times and where; meanwhile nothing
     listens outside the loopback interface.
@@ -408,7 +418,7 @@ def test_equal_records_here_and_on_a_cluster_of_this_machine(tmp_path: Path) -> 
     words = ["--method", "noop,random,finetune", "--set", "finetune.epochs=2", "--seeds", "0"]
     before = listening()
     afar = Run(tmp_path, *words, "--keep-models", "all", address=None)
-    assert until(lambda: bool(afar.working()), 600)
+    assert afar.reaches(lambda: bool(afar.working())), afar.end()[1]
     opened = listening() - before
     code, text = afar.end()
     assert code == 0, text

@@ -2,6 +2,7 @@
 ones need a cluster (test_ray.py).
 """
 
+import math
 from collections.abc import Sequence
 from inspect import isfunction
 from types import SimpleNamespace
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 
 from airepair.case import Case
+from airepair.engines.bulletin import Bulletin
 from airepair.engines.protocol import Failure, Ticket
 from airepair.errors import UsageError
-from airepair.runner.cell import CellSpec
+from airepair.runner.cell import CellResult, CellSpec
+from tests.report_records import record
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'airepair[ray]'")
 from ray import exceptions as failures  # noqa: E402
 
+from airepair.engines import ray as ray_engine  # noqa: E402
 from airepair.engines import ray_cluster  # noqa: E402
 from airepair.engines.ray import RayEngine  # noqa: E402
 from airepair.engines.ray_task import Job  # noqa: E402
@@ -68,6 +72,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **answers: Sequence[Any]) -> None:
     monkeypatch.setattr(ray_cluster, "ray", PretendRay(**answers))
     monkeypatch.setattr(ray_cluster, "only", lambda name: name)
     monkeypatch.setattr(ray_cluster, "AGAIN", 0.0)
+
+
+def test_without_an_address_no_running_cluster_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would join one that it finds on this machine, or the one that RAY_ADDRESS names."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ray_cluster, "ray", SimpleNamespace(init=lambda **words: given.update(words)))
+    ray_cluster.Cluster().connect([])
+    assert given["address"] == "local"
 
 
 def test_a_node_that_has_died_is_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +134,32 @@ def test_a_lost_process_is_a_crash_if_its_node_answers(
     assert engine.doubts == []
     assert [end.status for end in ended] == (["crashed"] if crashed else [])
     assert [job.attempt for job in again] == ([] if crashed else [2])
+
+
+def test_a_quick_cell_that_spoils_its_process_is_known_to_have_done_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends before a look at the reports: the one that names its process is read with its result,
+    or the process's next cell would count as crashed.
+    """
+    bulletin = Bulletin()
+    bulletin.put("digits-fc-noop-s0", {"node": "node", "pid": 4711, "attempt": 1})
+    case = Case("digits", "fc", "noop", 0)
+    job = Job(CellSpec(case, "smoke"), Ticket(0, str(case)))
+    engine: Any = RayEngine.__new__(RayEngine)
+    engine.baselines = SimpleNamespace(startable=tuple)
+    engine.cluster, engine.slots, engine.queue = ray_cluster.Cluster(), 1, []
+    engine.spoilt, engine.reports, engine.listeners, engine.ended = set(), {}, {}, {}
+    engine.open, engine.looked = {job.ticket}, math.inf
+    engine.running = {"its result": job}
+    engine.bulletin = SimpleNamespace(
+        **{word: SimpleNamespace(remote=getattr(bulletin, word)) for word in ("changed", "forget")}
+    )
+    result = CellResult(record(str(case)), lost=("inference mode",))
+    answers = SimpleNamespace(
+        wait=lambda refs, timeout: (refs, []), get=lambda ref: result if ref == "its result" else ref
+    )
+    monkeypatch.setattr(ray_engine, "ray", answers)
+    engine._pump(0.0)
+    assert engine.spoilt == {("node", 4711)}
+    assert set(engine.ended) == {job.ticket}
