@@ -62,7 +62,7 @@ def test_a_comparison_has_the_code_of_the_command(tmp_path: Path) -> None:
     """A seed that is gone is a regression, from records and from a file; no records at all cannot
     be read; a bad rule is one line.
     """
-    records = list(airepair.load(ROOT / "reports" / "cifar100"))
+    records = list(airepair.load(ROOT / "reports" / "cifar"))
     fewer = [r for r in records if r.case.method != records[0].case.method]
     assert airepair.compare(records, fewer).code == 10
     append(tmp_path / "records.jsonl", records[0])

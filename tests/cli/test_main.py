@@ -87,7 +87,7 @@ def test_a_reader_that_leaves_costs_no_traceback(how: str) -> None:
 def test_a_terminal_without_unicode_gets_the_table_and_the_files_stay_whole(tmp_path: Path) -> None:
     """What its encoding lacks is replaced on the screen alone."""
     surroundings = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    command = [sys.executable, "-m", "airepair", "table", "reports/cifar100", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "airepair", "table", "reports/cifar", "--out", str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=120, check=False
     )
