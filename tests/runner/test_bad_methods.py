@@ -91,7 +91,7 @@ def test_a_bad_method_costs_its_own_cell_only(
 
 
 ALL = ",".join(f"tests.bad_methods:{kind}" for kind in KINDS)
-SET = ["--set", "finetune.epochs=2"]
+SET = ["--native", "--set", "finetune.epochs=2"]  # the arithmetic of this process, for equal numbers
 
 
 @pytest.mark.slow
