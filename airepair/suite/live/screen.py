@@ -70,10 +70,11 @@ class Moving:
 
 def _width(console: Console) -> int:
     """The terminal's own, which changes with its window; rich asks streams that pytest has in its
-    hands meanwhile.
+    hands meanwhile. A terminal that knows no size says 0.
     """
     with suppress(OSError, ValueError):
-        console.width = os.get_terminal_size(console.file.fileno()).columns
+        if columns := os.get_terminal_size(console.file.fileno()).columns:
+            console.width = columns
     return console.width
 
 

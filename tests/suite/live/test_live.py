@@ -154,6 +154,19 @@ def test_pytests_own_lines_stand_above_the_moving_ones(tmp_path: Path) -> None:
     assert text.endswith("the rest")
 
 
+def test_a_terminal_that_knows_no_size_has_lines_too(tmp_path: Path) -> None:
+    """A pseudo-terminal's size is 0 x 0 until somebody sets it."""
+    written(tmp_path, GRID_NOW)
+    ours, theirs = pty.openpty()
+    assert os.get_terminal_size(theirs).columns == 0
+    with open(theirs, "w") as stream:
+        moving = Moving(tmp_path, stream)
+        moving.start()
+        moving.stop()
+        assert b"digits-cnn-apricot-s0" in os.read(ours, 1 << 16)
+    os.close(ours)
+
+
 def test_a_log_gets_lines_at_a_pace(tmp_path: Path) -> None:
     """The grid's line first, then the workers'; a run that is shorter than the pace says nothing."""
     written(tmp_path, GRID_NOW)
