@@ -4,6 +4,7 @@ does not stop the others.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -172,3 +173,13 @@ def test_an_unknown_name_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
     """One line and exit code 2."""
     assert main(["list", "methods", "finetun"]) == 2
     assert "did you mean 'finetune'?" in capsys.readouterr().err
+
+
+def test_methods_load_without_the_slow_parts_of_scipy() -> None:
+    """Every worker and every cell's process would wait most of a second for what few methods use."""
+    code = (
+        "import sys; from airepair.methods import METHODS; found = [METHODS.get(n) for n in METHODS.builtin]; "
+        "print(len(found) > 20, *{'scipy.stats', 'scipy.optimize'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

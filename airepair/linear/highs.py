@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, sparse
+import scipy  # scipy.optimize is loaded when it is first used
+from scipy import sparse
 
 from airepair.errors import Unsupported
 from airepair.linear.margins import Array, Index
@@ -148,7 +149,7 @@ class Program:
                 raise Unsupported(out_of_time(limits, self.upper.shape[0], self.size))
         raise Unsupported("HiGHS gave up on numerical grounds, with and without presolve")
 
-    def _least(self, found: optimize.OptimizeResult, value: float) -> float:
+    def _least(self, found: scipy.optimize.OptimizeResult, value: float) -> float:
         """No solution costs less than this: weak duality for HiGHS's multipliers, whatever they are,
         among solutions that cost `value` or less.
 
@@ -170,8 +171,8 @@ class Program:
         """Returns the non-zero numbers in the program."""
         return int(self.upper.nnz) + (0 if self.equal is None else int(self.equal.nnz))
 
-    def _highs(self, method: str, options: dict[str, object]) -> optimize.OptimizeResult:
-        return optimize.linprog(
+    def _highs(self, method: str, options: dict[str, object]) -> scipy.optimize.OptimizeResult:
+        return scipy.optimize.linprog(
             self.cost,
             A_ub=self.upper,
             b_ub=self.upper_rhs,

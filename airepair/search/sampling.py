@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import scipy  # scipy.stats is loaded when it is first used
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
 from airepair.types import Split
@@ -38,7 +38,8 @@ class Cube:
 
     def __post_init__(self) -> None:
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
-        self._halton = qmc.Halton(self.dimension, scramble=True, seed=seed)
+        if self.kind == "halton":
+            self._halton = scipy.stats.qmc.Halton(self.dimension, scramble=True, seed=seed)
         # Wide enough that the first turn covers the cube.
         self.mean, self.std = torch.full((self.dimension,), 0.5), torch.full((self.dimension,), 0.5)
 
