@@ -93,13 +93,14 @@ def category(cells: Grid, method: str) -> str:
 
 def conditions(records: Iterable[Record]) -> str:
     """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; ""
-    if all is float32.
+    if all is float32 and of full width.
     """
     found = list(records)
-    if not any(r.provenance.get("arithmetic") == "bf16" for r in found):
+    half = any(r.provenance.get("arithmetic") == "bf16" for r in found)
+    width = re.search(r"resnet\d+w(\d+)", found[0].case.model) if found else None
+    if not half and not width:
         return ""
-    width = re.search(r"resnet\d+w(\d+)", found[0].case.model)
     words = {"16": "quarter width", "32": "half width"}
     narrow = [words.get(width[1], f"{width[1]} of 64 channels")] if width else []
     devices = sorted({str(r.provenance.get("device_kind", "")).upper() for r in found} - {""})
-    return ", ".join([*devices, "bf16", *narrow])
+    return ", ".join([*devices, "bf16" if half else "float32", *narrow])

@@ -375,6 +375,9 @@ def test_a_column_in_another_arithmetic_says_so_in_its_heading() -> None:
     )
     headings = [h.title for h in made([plain, made_in_bf16]).headings]
     assert headings == ["ResNet18", "resnet18w16 (CPU, bf16, quarter width)"]
+    narrow = dataclasses.replace(made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "native"})
+    headings = [h.title for h in made([plain, narrow]).headings]
+    assert headings == ["ResNet18", "resnet18w16 (CPU, float32, quarter width)"]
 
 
 def test_seeds_in_a_row_are_one_range() -> None:
