@@ -17,7 +17,7 @@ from functools import partial
 from airepair.case import TUNED
 from airepair.records import Record
 from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, status
-from airepair.report.claims import claims, column_notes, commit
+from airepair.report.claims import claims, column_notes, commit, device
 from airepair.report.comparison import LEVEL
 from airepair.report.facts import conditions, flag, flag_notes, marked, wreck_note
 from airepair.report.leads import leads, short
@@ -170,7 +170,7 @@ def _claim_columns(records: list[Record]) -> Tidy:
 
     origins = [r.provenance for r in records]
     return {
-        "device": each([p.get("device") for p in origins]),
+        "device": each([device(p) for p in origins]),
         "torch": each([p.get("versions", {}).get("torch") for p in origins]),
         "commit": each([commit(p) for p in origins]),
         "profile": each([p.get("profile") for p in origins]),

@@ -397,3 +397,6 @@ def test_the_claim_tells_processors_of_one_name_apart() -> None:
     assert device({**facts, "arithmetic": "native"}) == "CPU (Test) with AVX2"
     assert device({**facts, "arithmetic": "portable"}) == "CPU (Test)"
     assert device({"device": "GPU"}) == "GPU"
+    native = record("mnist-cnn-noop-s0")
+    native = dataclasses.replace(native, provenance={**native.provenance, **facts, "arithmetic": "native"})
+    assert "CPU (Test) with AVX2" in render([made([native])], "csv")
