@@ -70,11 +70,9 @@ def _claim(cells: Grid, ran: list[Record]) -> str:
 
 def runs(numbers: Sequence[int]) -> str:
     """Returns ascending numbers with three or more in a row as one: "0 to 19, 22"."""
-    groups = [list(g) for _, g in groupby(enumerate(numbers), lambda at: at[1] - at[0])]
-    found = [[n for _, n in group] for group in groups]
-    return ", ".join(
-        text for ns in found for text in ([f"{ns[0]} to {ns[-1]}"] if len(ns) > 2 else map(str, ns))
-    )
+    groups = groupby(enumerate(numbers), lambda at: at[1] - at[0])
+    found = [[n for _, n in group] for _, group in groups]
+    return ", ".join(f"{ns[0]} to {ns[-1]}" if len(ns) > 2 else ", ".join(map(str, ns)) for ns in found)
 
 
 def device(provenance: Any) -> str | None:

@@ -96,11 +96,11 @@ def conditions(records: Iterable[Record]) -> str:
     if all is float32 and of full width.
     """
     found = list(records)
-    half = any(r.provenance.get("arithmetic") == "bf16" for r in found)
+    bf16 = any(r.provenance.get("arithmetic") == "bf16" for r in found)
     width = re.search(r"resnet\d+w(\d+)", found[0].case.model) if found else None
-    if not half and not width:
+    if not bf16 and not width:
         return ""
     words = {"16": "quarter width", "32": "half width"}
     narrow = [words.get(width[1], f"{width[1]} of 64 channels")] if width else []
     devices = sorted({str(r.provenance.get("device_kind", "")).upper() for r in found} - {""})
-    return ", ".join([*devices, "bf16" if half else "float32", *narrow])
+    return ", ".join([*devices, "bf16" if bf16 else "float32", *narrow])

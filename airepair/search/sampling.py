@@ -37,6 +37,7 @@ class Cube:
     generator: torch.Generator
 
     def __post_init__(self) -> None:
+        # drawn for every kind: what follows in the generator's stream depends on it
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
         if self.kind == "halton":
             self._halton = scipy.stats.qmc.Halton(self.dimension, scramble=True, seed=seed)

@@ -139,6 +139,15 @@ def written(out: Path, grid: Grid) -> None:
     write(out / FOLDER / "gw0.json", APRICOT)
 
 
+def all_of(terminal: int) -> str:
+    """What the other end writes until it is closed."""
+    text = b""
+    with suppress(OSError):  # Linux's way to say that it is
+        while part := os.read(terminal, 1 << 16):
+            text += part
+    return text.decode()
+
+
 def test_pytests_own_lines_stand_above_the_moving_ones(tmp_path: Path) -> None:
     """Whole lines at once, an unfinished one when it is finished or the view ends; nothing is lost."""
     written(tmp_path, GRID_NOW)
@@ -164,12 +173,9 @@ def test_a_terminal_that_knows_no_size_has_lines_too(tmp_path: Path) -> None:
         moving = Moving(tmp_path, stream)
         moving.start()
         moving.stop()
-    text = b""
-    with suppress(OSError):  # Linux's way to say that the other end is closed
-        while part := os.read(ours, 1 << 16):
-            text += part
+    text = all_of(ours)
     os.close(ours)
-    assert b"digits-cnn-apricot-s0" in text
+    assert "digits-cnn-apricot-s0" in text
 
 
 def test_a_log_gets_lines_at_a_pace(tmp_path: Path) -> None:
@@ -249,17 +255,8 @@ def test_two_workers_move_at_the_bottom_of_a_terminal(tmp_path: Path) -> None:
         os.chdir(Path(__file__).parents[3])
         os.environ |= {"AIREPAIR_CACHE": str(tmp_path / "cache"), "COLUMNS": "100", "TERM": "xterm"}
         os.execvp(command[0], command)
-    written = b""
-    while True:
-        try:
-            part = os.read(terminal, 1 << 16)
-        except OSError:  # Linux's way to say that the other end is closed
-            break
-        if not part:
-            break
-        written += part
+    text = all_of(terminal)
     _, status = os.waitpid(child, 0)
-    text = written.decode()
     assert os.waitstatus_to_exitcode(status) == 0, text
     for row in (
         "gw0  digits-fc-",
