@@ -23,7 +23,7 @@ from airepair.testing.cells import prepare, run
 from airepair.training.best_state import Watch, fit, optimizer_of
 from airepair.types import Recipe
 from benchmarks.grid import methods
-from benchmarks.perf.agreement import compared_means
+from benchmarks.perf.agreement import Emulated, compared_means
 
 CPU = torch.device("cpu")
 
@@ -209,3 +209,28 @@ def test_accuracies_agree_within_the_spread_over_seeds() -> None:
     }
     assert compared_means(one, [a + 0.03 for a in one])["agrees"]
     assert not compared_means(one, [a + 0.04 for a in one])["agrees"]
+
+
+@pytest.mark.parametrize("network", [nn.Conv2d(3, 8, 3, padding=1), nn.Linear(12, 8)])
+def test_emulated_bf16_sums_in_float32_and_rounds_once(network: nn.Module) -> None:
+    """Forward and backward, as a processor with bf16 instructions computes: the rounded factors'
+    float32 results, rounded; nothing else is touched.
+    """
+    torch.manual_seed(0)
+    x = torch.randn(4, *((3, 6, 6) if isinstance(network, nn.Conv2d) else (12,)))
+    rounded = copy.deepcopy(network)
+    for weight in rounded.parameters():
+        weight.data = weight.data.bfloat16().float()
+    inputs = [x.clone().requires_grad_(), x.bfloat16().float().requires_grad_()]
+    with Emulated():  # type: ignore[no-untyped-call]
+        assert torch.equal(network(x), network(x).float())
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            found = network(inputs[0])
+        found.float().sum().backward()
+    wanted = rounded(inputs[1])
+    wanted.sum().backward()
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, wanted.bfloat16())
+    assert torch.equal(inputs[0].grad, inputs[1].grad.bfloat16().float())
+    for ours, theirs in zip(network.parameters(), rounded.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad.bfloat16().float())
