@@ -6,6 +6,7 @@ than the profile's own). Free of torch.
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -18,10 +19,12 @@ import pytest
 
 from airepair.case import Case
 from airepair.settings import Profile, profile
+from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.suite.durations import column_key, stored, training_key
 from airepair.suite.session import SELECTION, case_of, out_folder, profile_of
 
-NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU
+NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU,
+DATASETS = ("cifar10", "cifar100")  # and on these data sets, whatever the user brings
 PATIENCE = 120.0  # seconds for the measurement: it starts a process that loads torch
 LONG = 90 * 60.0  # seconds from which on hours are shown
 
@@ -51,7 +54,8 @@ def estimate(config: pytest.Config, cases: Mapping[str, Case], cache: Path) -> E
     """
     own, others = stored(out_folder(config)), stored(cache)
     seconds, modelled, unknown = dict[str, float](), set[str](), set[str]()
-    rough = Rough(config.stash[SELECTION].models)
+    selection = config.stash[SELECTION]
+    rough = Rough(selection.models, selection.brought)
     for i, case in cases.items():
         name = profile_of(config, case.dataset)
         found = own.get(i, others.get(column_key(case, name)))
@@ -82,31 +86,38 @@ def _training(
 class Rough:
     """It is the model for cells that have never run.
 
-    Of the networks for a GPU it measures those that the user names: on a CPU no other runs.
+    Of the networks for a GPU it measures those that the user names (on a CPU no other runs), and
+    the files that the user brings.
     """
 
     named: Collection[str]
+    brought: Mapping[str, ModelSource] = field(default_factory=dict)
 
     def seconds(self, case: Case, chosen: Profile) -> float | None:
         """Returns the profile's average; None if there is none, or if the network cannot be
         measured.
         """
         dataset, architecture = case.dataset.partition("+")[0], case.model.partition("+")[0]
-        average = chosen.seconds.get(dataset)
-        if average is None or not any(fnmatchcase(architecture, p) for p in chosen.for_gpu):
+        average, file = chosen.seconds.get(dataset), self.brought.get(case.model)
+        wide = any(fnmatchcase(architecture, p) for p in chosen.for_gpu)
+        if average is None or not (wide or (file and dataset in DATASETS)):
             return average
-        times = _slower(dataset, architecture) if case.model in self.named else None
+        if file:
+            times = _slower(dataset, architecture, pickle.dumps(file))
+        else:
+            times = _slower(dataset, architecture) if case.model in self.named else None
         return None if times is None else average * times
 
 
 @once
-def _slower(dataset: str, architecture: str) -> float | None:
-    """How many times as long a training step takes as the narrow network's: measured for a second
-    each, in a process of its own, since this one must not load torch.
+def _slower(dataset: str, model: str, brought: bytes = b"") -> float | None:
+    """How many times as long a training step of the registry's model, or of the network in a file
+    (its ModelSource, pickled), takes as the narrow network's: measured for a second each, in a
+    process of its own, since this one must not load torch.
     """
-    words = [sys.executable, "-m", "airepair.runner.speed", dataset, NARROW, architecture]
+    words = [sys.executable, "-m", "airepair.runner.speed", dataset, NARROW, "-" if brought else model]
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        found = subprocess.run(words, input=brought, capture_output=True, timeout=PATIENCE, check=True).stdout
         narrow, wide = json.loads(found.splitlines()[-1])
         return float(narrow / wide)
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, ZeroDivisionError):

@@ -1,6 +1,7 @@
 """How long cells are expected to take, and how that is said; the stage that turns an error into one line."""
 
 import json
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from airepair.case import Case
 from airepair.records import read
 from airepair.settings import profile
+from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.suite import estimate as module
 from airepair.suite.durations import FILE, column_key, means, store, stored, training_key
 from airepair.suite.estimate import Rough, estimate, spoken
@@ -24,7 +26,7 @@ WIDE, NARROW = Case("cifar100", "resnet18", "dl2", 0), Case("cifar100", "resnet1
 def config(tmp_path: Path) -> Any:
     """As much of pytest's configuration as the estimate asks for; results in a folder of their own."""
     given = SimpleNamespace(airepair_out=str(tmp_path / "out"), airepair_profile=None, numprocesses=None)
-    stash = {SELECTION: SimpleNamespace(profile=profile("cpu"), models=())}
+    stash = {SELECTION: SimpleNamespace(profile=profile("cpu"), models=(), brought={})}
     return SimpleNamespace(getoption=lambda name: getattr(given, name), option=given, stash=stash)
 
 
@@ -78,6 +80,22 @@ def test_a_wide_network_takes_as_much_longer_as_its_steps(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_slower", lambda *place: None)
     assert rough.seconds(WIDE, chosen) is None
     assert rough.seconds(NARROW, profile("paper")) is None
+
+
+def test_a_brought_network_is_measured_on_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the profile's average is of small networks like those that are brought."""
+    source, asked = ModelSource(Path("wide.pt")), []
+    monkeypatch.setattr(module, "_slower", lambda *place: asked.append(place) or 8.0)
+    rough, chosen = Rough((), {"wide": source}), profile("cifar-cpu")
+    assert rough.seconds(Case("cifar100", "wide", "dl2", 0), chosen) == 2400.0
+    assert rough.seconds(NARROW, chosen) == 300.0
+    assert rough.seconds(Case("mnist", "wide", "dl2", 0), profile("cpu")) == profile("cpu").seconds["mnist"]
+    assert asked == [("cifar100", "wide", pickle.dumps(source))]
+
+
+def test_a_brought_network_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
+    """The measurement's own process fails; nothing is said instead of a wrong time."""
+    assert module._slower("cifar100", "lost", pickle.dumps(ModelSource(tmp_path / "lost.pt"))) is None
 
 
 @pytest.mark.slow
