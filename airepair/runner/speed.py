@@ -30,7 +30,7 @@ SECONDS = 1.0
 
 
 def network(dataset: str, model: str) -> tuple[nn.Module, Recipe]:
-    """A network of the registry, or the brought one, and the recipe that it is trained by."""
+    """Returns a network of the registry, or the brought one, and the recipe that it is trained by."""
     if model == "-":
         source = pickle.load(sys.stdin.buffer)
         subject, _ = bring(source, dataset, profile="none", device=torch.device("cpu"))
