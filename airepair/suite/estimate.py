@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache as once
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airepair.case import Case
 from airepair.settings import Profile, profile
-from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.suite.durations import column_key, stored, training_key
 from airepair.suite.session import SELECTION, case_of, out_folder, profile_of
+
+if TYPE_CHECKING:
+    from airepair.subjects.user_model.input_spec import ModelSource
 
 NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU,
 DATASETS = ("cifar10", "cifar100")  # and on these data sets, whatever the user brings
