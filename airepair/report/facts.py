@@ -92,15 +92,15 @@ def category(cells: Grid, method: str) -> str:
 
 
 def conditions(records: Iterable[Record]) -> str:
-    """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width"; ""
-    if all is float32 and of full width.
+    """What the heading of a column says that a footnote would hide: "CPU, bf16, quarter width", of
+    ResNets on a CPU also "CPU, float32, full width"; "" if all is float32 otherwise.
     """
     found = list(records)
     bf16 = any(r.provenance.get("arithmetic") == "bf16" for r in found)
-    width = re.search(r"resnet\d+w(\d+)", found[0].case.model) if found else None
-    if not bf16 and not width:
-        return ""
-    words = {"16": "quarter width", "32": "half width"}
-    narrow = [words.get(width[1], f"{width[1]} of 64 channels")] if width else []
     devices = sorted({str(r.provenance.get("device_kind", "")).upper() for r in found} - {""})
+    resnet = re.search(r"resnet\d+(?:w(\d+))?", found[0].case.model) if found else None
+    if not bf16 and not (resnet and (resnet[1] or devices == ["CPU"])):
+        return ""
+    words = {"16": "quarter width", "32": "half width", None: "full width"}
+    narrow = [words.get(resnet[1], f"{resnet[1]} of 64 channels")] if resnet else []
     return ", ".join([*devices, "bf16" if bf16 else "float32", *narrow])

@@ -368,16 +368,19 @@ def test_reports_load_without_torch() -> None:
 
 
 def test_a_column_in_another_arithmetic_says_so_in_its_heading() -> None:
-    """bf16 on a CPU and a narrower network are read before the numbers; other columns say nothing."""
+    """bf16 on a CPU and a ResNet's width there are read before the numbers; other columns say nothing."""
     plain, made_in_bf16 = record("cifar10-resnet18-noop-s0"), record("cifar10-resnet18w16-noop-s0")
     made_in_bf16 = dataclasses.replace(
         made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "bf16", "device_kind": "cpu"}
     )
+    plain = dataclasses.replace(plain, provenance={**plain.provenance, "device_kind": "cuda"})
     headings = [h.title for h in made([plain, made_in_bf16]).headings]
     assert headings == ["ResNet18", "resnet18w16 (CPU, bf16, quarter width)"]
     narrow = dataclasses.replace(made_in_bf16, provenance={**made_in_bf16.provenance, "arithmetic": "native"})
     headings = [h.title for h in made([plain, narrow]).headings]
     assert headings == ["ResNet18", "resnet18w16 (CPU, float32, quarter width)"]
+    wide = dataclasses.replace(plain, provenance={**plain.provenance, "device_kind": "cpu"})
+    assert [h.title for h in made([wide]).headings] == ["ResNet18 (CPU, float32, full width)"]
 
 
 def test_seeds_in_a_row_are_one_range() -> None:
