@@ -21,20 +21,27 @@ from airepair.types import Limit, Meter, without_meter
 # progress(phase, step, steps, loss), shown to the person who waits.
 Progress = Callable[[str, int, int, float], None]
 
+QUIET = 10.0  # seconds without a word from the method, after which its training images are shown
+IMAGES = "repair, training images"  # the phase that they are shown as, of those that it declared
+
 
 class Budget(Meter):
     """Counts as a Meter does, and refuses the batch that would pass `most` training images; `spent`
-    hears it once.
+    hears it once. `counted` is called after each batch of training.
     """
 
-    def __init__(self, most: int | None, spent: Callable[[str], None]) -> None:
+    def __init__(
+        self, most: int | None, spent: Callable[[str], None], counted: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
-        self.most, self.spent, self.refused = most, spent, False
+        self.most, self.spent, self.counted, self.refused = most, spent, counted, False
 
     def add(self, images: int, *, training: bool) -> None:
         """Counts `images` more; OutOfBudget, and nothing counted, where they do not fit."""
         if not training or self.most is None or self.backward + images <= self.most:
             super().add(images, training=training)
+            if training:
+                self.counted()
             return
         reason = f"the budget of {self.most:,} training images was used up ({self.backward:,} counted)"
         if not self.refused:
@@ -51,8 +58,9 @@ class Events:
         self.curve: list[dict[str, Any]] = []
         self.kept: list[tuple[str, int, float, nn.Module]] = []
         self.notes: list[str] = []
-        self.meter: Meter = Budget(limit.images, self.note)
+        self.meter: Meter = Budget(limit.images, self.note, self._counted)
         self.start = time.perf_counter()
+        self.heard = time.monotonic()  # when whoever waits last saw something of the method
         self.sources: tuple[str, ...] = ()  # what the method learns from here
         self.column: int | None = None  # the largest budget of the column, for a control that trains to it
         self.declared: int | None = (
@@ -92,11 +100,20 @@ class Events:
             "seconds": round(seconds, 3),
         }
         self.curve.append(point)
+        self.heard = time.monotonic()
         self.show(phase, step, steps, math.nan if value is None else value)
         if self.limit.seconds is not None and seconds > self.limit.seconds:
             raise OutOfTime(
                 f"the limit of {self.limit.seconds:g} s passed in {phase}, step {step} of {steps}"
             )
+
+    def _counted(self) -> None:
+        """Shows how far the method is, if it reports nothing for a while: an epoch may take an hour.
+        That is no point of its curve, since it depends on the clock.
+        """
+        if self.declared and time.monotonic() - self.heard > QUIET:
+            self.heard = time.monotonic()
+            self.show(IMAGES, min(self.meter.backward, self.declared), self.declared, math.nan)
 
     def keep(self, phase: str, module: nn.Module) -> None:
         """Copies an intermediate model; it is examined after the clock has stopped."""

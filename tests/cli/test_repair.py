@@ -5,6 +5,7 @@ whatever cannot be meant.
 import argparse
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -668,6 +669,8 @@ def test_plain_lines_are_few_and_say_what_is_left() -> None:
         "    fine-tuning  6/12  loss 0.5  left 0:00:06",
         "    fine-tuning  11/12  loss 0.5  left 0:00:01",
     ]
+    show.progress("repair, training images", 64, 640, math.nan)
+    assert lines[-1] == "    repair, training images  64/640"
 
 
 def test_the_terminal_shows_cell_phase_step_and_loss() -> None:

@@ -22,6 +22,7 @@ from airepair.evaluation.exam import sit
 from airepair.methods import build
 from airepair.records import Record, read
 from airepair.records.right_answers import indices, pack, unpack
+from airepair.runner import events
 from airepair.runner.cost import measure, resident
 from airepair.runner.outcome import Outcome
 from airepair.runner.run import result_of
@@ -279,3 +280,21 @@ def test_a_copy_of_this_process_holds_no_memory_of_its_own() -> None:
     finally:
         os.write(writer, b"x")
         os.waitpid(pid, 0)
+
+
+def test_a_method_that_reports_nothing_shows_its_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that it declared, once per QUIET seconds of silence, and never as a point of the curve."""
+    now, shown = [0.0], []
+    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
+    heard = events.Events(Limit(), lambda *point: shown.append(point[:3]))
+    heard.declared = 300
+    for images in (100, 100, 50, 100):
+        now[0] += events.QUIET / 2 + 1
+        heard.meter.add(images, training=True)
+        heard.meter.add(1000, training=False)
+    assert shown == [(events.IMAGES, 200, 300), (events.IMAGES, 300, 300)]
+    assert heard.curve == []
+    heard.progress("training", 1, 2, 0.5)
+    now[0] += events.QUIET - 1
+    heard.meter.add(10, training=True)
+    assert shown[2:] == [("training", 1, 2)]

@@ -4,6 +4,7 @@ anywhere else. Both go to standard error.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class Lines:
         self.said = now
         done = step - self.first
         left = f"  left {clock_time((now - self.started) * (steps - step) / done)}" if done > 0 else ""
-        self.write(f"    {phase}  {step}/{steps}  loss {loss:.4g}{left}")
+        self.write(f"    {phase}  {step}/{steps}{_loss('  loss', loss)}{left}")
 
 
 class Live:
@@ -123,7 +124,12 @@ class Live:
         if phase != self.phase:
             self.phase = phase
             self.bars.reset(self.inner, total=steps, description=f"  {phase}", visible=True)
-        self.bars.update(self.inner, completed=step, total=steps, loss=f"loss {loss:.4g}")
+        self.bars.update(self.inner, completed=step, total=steps, loss=_loss("loss", loss))
+
+
+def _loss(word: str, loss: float) -> str:
+    """The loss behind its word; nothing if there is none."""
+    return "" if math.isnan(loss) else f"{word} {loss:.4g}"
 
 
 def showing(log: Callable[[str], None]) -> Show:
