@@ -102,5 +102,5 @@ def conditions(records: Iterable[Record]) -> str:
     if not bf16 and not (resnet and (resnet[1] or devices == ["CPU"])):
         return ""
     words = {"16": "quarter width", "32": "half width", None: "full width"}
-    narrow = [words.get(resnet[1], f"{resnet[1]} of 64 channels")] if resnet else []
-    return ", ".join([*devices, "bf16" if bf16 else "float32", *narrow])
+    width = [words.get(resnet[1], f"{resnet[1]} of 64 channels")] if resnet else []
+    return ", ".join([*devices, "bf16" if bf16 else "float32", *width])

@@ -29,19 +29,20 @@ IMAGES = 64  # a step's
 SECONDS = 1.0
 
 
-def network(dataset: str, model: str) -> tuple[nn.Module, Recipe]:
+def network(dataset: str, model: str, classes: int, shape: tuple[int, int, int]) -> tuple[nn.Module, Recipe]:
     """Returns a network of the registry, or the brought one, and the recipe that it is trained by."""
     if model == "-":
         source = pickle.load(sys.stdin.buffer)
         subject, _ = bring(source, dataset, profile="none", device=torch.device("cpu"))
         return subject.module, subject.recipe
-    module = build(model, dataset, *SHAPES.get(dataset, (10, (1, 28, 28))))
-    return mark(module, dataset, torch.device("cpu")), training_of(dataset, model).recipe
+    module = mark(build(model, dataset, classes, shape), dataset, torch.device("cpu"))
+    return module, training_of(dataset, model).recipe
 
 
 def images_per_second(dataset: str, model: str) -> float:
     """Of training steps with the recipe's optimiser, after one that warms up."""
-    (module, recipe), (classes, shape) = network(dataset, model), SHAPES.get(dataset, (10, (1, 28, 28)))
+    classes, shape = SHAPES.get(dataset, (10, (1, 28, 28)))
+    module, recipe = network(dataset, model, classes, shape)
     generator = torch.Generator().manual_seed(0)
     data = Split(
         torch.randint(0, 256, (IMAGES, *shape), generator=generator, dtype=torch.uint8),

@@ -26,8 +26,8 @@ from airepair.suite.session import SELECTION, case_of, out_folder, profile_of
 if TYPE_CHECKING:
     from airepair.subjects.user_model.input_spec import ModelSource
 
-NARROW = "resnet18w16"  # the network that a profile's average is of, where it leaves wider ones to a GPU,
-DATASETS = ("cifar10", "cifar100")  # and on these data sets, whatever the user brings
+NARROW = "resnet18w16"  # a profile's average is this network's if the profile leaves wider ones to a GPU
+DATASETS = ("cifar10", "cifar100")  # on these a network that the user brings is measured against it
 PATIENCE = 120.0  # seconds for the measurement: it starts a process that loads torch
 LONG = 90 * 60.0  # seconds from which on hours are shown
 

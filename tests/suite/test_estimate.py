@@ -94,7 +94,7 @@ def test_a_brought_network_is_measured_on_cifar(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_brought_network_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
-    """The measurement's own process fails; nothing is said instead of a wrong time."""
+    """The measurement fails in a process of its own; the time is unknown, not wrong."""
     assert module._slower("cifar100", "lost", pickle.dumps(ModelSource(tmp_path / "lost.pt"))) is None
 
 
