@@ -79,10 +79,24 @@ def join(listed: Path, out: Path) -> Path:
             raise UsageError(f"{listed}: the pieces do not make the whole (its SHA-256 differs)")
         if folder:
             with tarfile.open(packed) as archive:
-                archive.extractall(work, filter="data")
+                _unpack(archive, Path(work), listed)
             packed = Path(work) / name
         os.replace(packed, target)
     return target
+
+
+def _unpack(archive: tarfile.TarFile, work: Path, listed: Path) -> None:
+    """Extracts what stays within `work`. Python before 3.11.4 has no filter for that: there anything but
+    folders and regular files within `work` is a UsageError.
+    """
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(work, filter="data")
+        return
+    for member in archive.getmembers():
+        inside = (work / member.name).resolve().is_relative_to(work.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise UsageError(f"{listed}: {member.name!r} is no file or folder within the packed folder")
+        archive.extract(member, work)
 
 
 def _read(listed: Path) -> tuple[str, bool, str, list[dict[str, Any]]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from airepair.errors import UsageError
+from benchmarks.campaign import chunks
 from benchmarks.campaign.carry import main
 from benchmarks.campaign.chunks import join, split
 
@@ -63,3 +65,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (tmp_path / "q" / "a").read_bytes() == b"abc"
     assert main(["join", listed, str(tmp_path / "q")]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "kind"), [("../a", tarfile.REGTYPE), ("a", tarfile.SYMTYPE)])
+def test_an_older_python_extracts_files_and_folders_alone(
+    name: str, kind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 3.11.4 tarfile has no filter; a name outside and a link are refused, and a folder comes back."""
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"abc")
+    assert (join(split(tmp_path / "folder", tmp_path / "p"), tmp_path / "q") / "file").read_bytes() == b"abc"
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with tarfile.open(tmp_path / "bad.tar") as archive, pytest.raises(UsageError, match="no file or folder"):
+        chunks._unpack(archive, tmp_path / "q", tmp_path / "list")
