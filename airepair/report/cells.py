@@ -37,7 +37,7 @@ class Sample:
         """Returns the mean over seeds."""
         return math.fsum(self.values) / self.n
 
-    @property
+    @cached_property
     def sd(self) -> float | None:
         """Returns the spread over seeds."""
         return statistics.stdev(self.values) if self.n > 1 else None

@@ -25,7 +25,7 @@ from airepair.report.paired import bounds, interval, p_text
 from airepair.report.pairs import Answers, after, at_phase, compared
 from airepair.report.states import control_of, largest_within, trained
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
-from airepair.report.twins import Twins, once, twins
+from airepair.report.twins import Twins, ablation_lines, is_the_method, once, twins
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 IDEA, CONTROL = "idea off", "control"
@@ -80,6 +80,7 @@ def table3(cells: Grid) -> Table | None:
         f"table; bold: below {LEVEL:g}.",
         *wreck_note(cells),
         *summary(comparisons, twins(cells)),
+        *ablation_lines(cells),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(comparisons))
@@ -126,7 +127,7 @@ def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator
             pairs = [
                 (after(own[r.case.seed]), after(r))
                 for r in records
-                if r.status == "repaired" and r.case.seed in own
+                if r.status == "repaired" and r.case.seed in own and not is_the_method(r, own[r.case.seed])
             ]
             if found := compared(pairs, metric):
                 yield Question(place, method, metric, IDEA, variant, found)

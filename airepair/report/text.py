@@ -21,6 +21,8 @@ def plain(text: str) -> str:
     """The text on one line, without control characters (a reason may hold an escape sequence of a
     terminal).
     """
+    if text.isprintable():
+        return " ".join(text.split())
     text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -80,9 +82,9 @@ def _blocks(table: Table, width: int) -> list[Table]:
     """The table cut between columns so that each block fits the width; at least one column a block."""
     blocks, start, end = [], 0, len(table.headings)
     while start < end:
-        stop = end
-        while stop > start + 1 and _width(table.slice(start, stop)) > width:
-            stop -= 1
+        stop = start + 1
+        while stop < end and _width(table.slice(start, stop + 1)) <= width:
+            stop += 1
         blocks.append(table.slice(start, stop))
         start = stop
     return blocks

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from airepair.case import split_variant
 from airepair.records import Record
 from airepair.report.cells import Grid, ablation, column
 from airepair.report.ordering import Column, method_title
@@ -47,6 +48,48 @@ def _before_and_after(record: Record) -> tuple[str | None, str | None]:
     if record.right:
         return record.right.get("before"), record.right.get("after")
     return record.subject.get("weights"), record.subject.get("repaired_weights")
+
+
+def is_the_method(ablated: Record, own: Record) -> bool:
+    """Whether an ablation ran with the method's own settings (a profile gave both the same), so that
+    it is the same cell run twice and no comparison.
+    """
+    settings = [{name: o.get("value") for name, o in r.options.items()} for r in (ablated, own)]
+    return bool(settings[0]) and settings[0] == settings[1]
+
+
+def ablation_lines(cells: Grid) -> list[str]:
+    """Returns two sentences: which ablations are the method itself, and which of the others give the
+    method's result at every seed.
+    """
+    itself, idle = dict[str, list[str]](), dict[str, list[str]]()
+    for place in cells.columns:
+        for name in cells.methods:
+            ablated = {
+                r.case.seed: r for r in cells.cell(place, name) if r.status == "repaired" and ablation(r)
+            }
+            pairs = [
+                (ablated[r.case.seed], r)
+                for r in cells.cell(place, split_variant(name)[0])
+                if r.status == "repaired" and r.case.seed in ablated
+            ]
+            if pairs and all(is_the_method(a, r) for a, r in pairs):
+                itself.setdefault(method_title(name), []).append("-".join(place))
+            elif (result := _result(r for _, r in pairs)) and result == _result(a for a, _ in pairs):
+                idle.setdefault(method_title(name), []).append("-".join(place))
+    sentences = {
+        "Not compared, since its settings are the method's own": itself,
+        "Without its idea the method gives the same result at every seed": idle,
+    }
+    return [
+        f"{text}: {'; '.join(f'{name} ({_listed(places)})' for name, places in found.items())}."
+        for text, found in sentences.items()
+        if found
+    ]
+
+
+def _listed(places: list[str]) -> str:
+    return ", ".join(places)
 
 
 def counted_once(cells: Grid) -> Grid:

@@ -7,8 +7,8 @@ import dataclasses
 from airepair.records import Record
 from airepair.report.cells import grid
 from airepair.report.claims import claims
-from airepair.report.table3 import table3
-from airepair.report.twins import lines, once, twins
+from airepair.report.table3 import IDEA, questions, table3
+from airepair.report.twins import ablation_lines, lines, once, twins
 from tests.report.test_table3 import cells, example
 from tests.report_records import record
 
@@ -84,3 +84,42 @@ def test_twins_in_one_column_of_two_are_two_methods() -> None:
         "prdnn",
     ]
     assert once(["minimal", "prdnn"], {"minimal": [FC], "prdnn": [FC]}, {}) == ["minimal", "prdnn"]
+
+
+def settled(records: list[Record], method: str, layer: str) -> list[Record]:
+    """The same results of an ablation or a method whose layer is this one."""
+    return [
+        dataclasses.replace(
+            r,
+            case=dataclasses.replace(r.case, method=method),
+            options={"layer": {"value": layer, "given": True, "origin": "profile x"}},
+        )
+        for r in records
+    ]
+
+
+def test_an_ablation_with_the_methods_own_settings_is_no_comparison() -> None:
+    """A profile gave both the last layer: there is no question, and a line says so."""
+    right = cells("prdnn", 0.8)
+    own = settled(right, "prdnn", "last")
+    found = grid([*own, *settled(right, "prdnn[last_layer]", "last")])
+    assert [q for q in questions(found) if q.kind == IDEA] == []
+    assert ablation_lines(found) == [
+        "Not compared, since its settings are the method's own: prdnn[last_layer] (digits-fc)."
+    ]
+
+
+def test_an_ablation_that_comes_to_the_methods_result_is_compared_and_named() -> None:
+    """Its settings differ: the comparison stands with a difference of zero. One other image at one
+    seed, and the line is gone.
+    """
+    right = cells("prdnn", 0.8)
+    own, ablated = settled(right, "prdnn", "auto"), settled(right, "prdnn[last_layer]", "last")
+    found = grid([*own, *ablated])
+    assert {q.found.difference for q in questions(found) if q.kind == IDEA} == {0.0}
+    table = table3(found)
+    assert table is not None
+    line = "Without its idea the method gives the same result at every seed: prdnn[last_layer] (digits-fc)."
+    assert line in table.notes
+    other = settled(cells("prdnn", 0.79), "prdnn[last_layer]", "last")
+    assert ablation_lines(grid([*own, *ablated[:3], other[3], *ablated[4:]])) == []
