@@ -32,9 +32,10 @@ class Profile:
     each split, and what of the recipe is another.
 
     `for_gpu`: patterns of models that run on a CPU only when they are asked for by name. `seconds`:
-    per data set, of a cell on one free core. `pgd`: models are attacked as well, since that costs
-    little here. `faults`: subjects with a fault, an environment or none at all (`+`) belong to it;
-    `tuned`: tuned options have a row beside the default ones.
+    per data set, of a cell on one free core; `times`: how many of these a method's cell takes (one
+    without an entry). `pgd`: models are attacked as well, since that costs little here. `faults`:
+    subjects with a fault, an environment or none at all (`+`) belong to it; `tuned`: tuned options
+    have a row beside the default ones.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Profile:
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     for_gpu: tuple[str, ...] = ()
     seconds: Mapping[str, NotNegative] = field(default_factory=dict)
+    times: Mapping[str, NotNegative] = field(default_factory=dict)
     pgd: bool = False
     faults: bool = True
     tuned: bool = False

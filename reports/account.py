@@ -17,7 +17,7 @@ from airepair.suite.folder import LOST
 if TYPE_CHECKING:
     from .reporter import Reporter
 
-SHOWN = 30  # cells that are listed by name
+SHOWN = 8  # cells that are listed by name
 
 
 class Account:

@@ -1,6 +1,6 @@
 """How long the selected cells take: from their last run, else from other cells of the method in the
-column, else from a rough model (the profile's average, times how much slower the network trains
-than the profile's own). Free of torch.
+column, else from a rough model (the profile's average, times what the method takes of it, times how
+much slower the network trains than the profile's own). Free of torch.
 """
 
 from __future__ import annotations
@@ -97,11 +97,13 @@ class Rough:
     brought: Mapping[str, ModelSource] = field(default_factory=dict)
 
     def seconds(self, case: Case, chosen: Profile) -> float | None:
-        """Returns the profile's average; None if there is none, or if the network cannot be
-        measured.
+        """Returns the profile's average for the method; None if there is none, or if the network cannot
+        be measured.
         """
         dataset, architecture = case.dataset.partition("+")[0], case.model.partition("+")[0]
         average, file = chosen.seconds.get(dataset), self.brought.get(case.model)
+        if average is not None:
+            average *= sum(chosen.times.get(step, 1.0) for step in case.base_method.split("+"))
         wide = any(fnmatchcase(architecture, p) for p in chosen.for_gpu)
         if average is None or not (wide or (file and dataset in DATASETS)):
             return average

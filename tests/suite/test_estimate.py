@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from airepair.case import Case
+from airepair.methods import METHODS
 from airepair.records import read
-from airepair.settings import profile
+from airepair.settings import profile, profiles
 from airepair.subjects.user_model.input_spec import ModelSource
 from airepair.suite import estimate as module
 from airepair.suite.durations import FILE, column_key, means, store, stored, training_key
@@ -56,7 +57,7 @@ def test_a_cell_takes_what_it_took_else_what_its_column_took_else_what_the_model
     assert found.seconds == {
         "mnist-fc-dl2-s0": 7.0,
         "mnist-fc-dl2-s1": 8.0,
-        "mnist-fc-memit-s0": profile("cpu").seconds["mnist"],
+        "mnist-fc-memit-s0": profile("cpu").seconds["mnist"] * profile("cpu").times["memit"],
     }
     assert (found.modelled, found.unknown) == ({"mnist-fc-memit-s0"}, set())
     assert found.training == 120.0
@@ -75,7 +76,8 @@ def test_a_wide_network_takes_as_much_longer_as_its_steps(monkeypatch: pytest.Mo
     rough, chosen = Rough(("resnet18",)), profile("cpu")
     assert Rough(()).seconds(WIDE, chosen) is None
     assert asked == []
-    assert [rough.seconds(c, chosen) for c in (NARROW, WIDE)] == [35.0, 280.0]
+    average = 35.0 * chosen.times["dl2"]
+    assert [rough.seconds(c, chosen) for c in (NARROW, WIDE)] == [average, 8 * average]
     assert asked == [("cifar100", "resnet18")]
     monkeypatch.setattr(module, "_slower", lambda *place: None)
     assert rough.seconds(WIDE, chosen) is None
@@ -87,10 +89,29 @@ def test_a_brought_network_is_measured_on_cifar(monkeypatch: pytest.MonkeyPatch)
     source, asked = ModelSource(Path("wide.pt")), []
     monkeypatch.setattr(module, "_slower", lambda *place: asked.append(place) or 8.0)
     rough, chosen = Rough((), {"wide": source}), profile("cifar-cpu")
-    assert rough.seconds(Case("cifar100", "wide", "dl2", 0), chosen) == 2400.0
-    assert rough.seconds(NARROW, chosen) == 300.0
-    assert rough.seconds(Case("mnist", "wide", "dl2", 0), profile("cpu")) == profile("cpu").seconds["mnist"]
+    average = 300.0 * chosen.times["dl2"]
+    assert rough.seconds(Case("cifar100", "wide", "dl2", 0), chosen) == 8 * average
+    assert rough.seconds(NARROW, chosen) == average
+    assert rough.seconds(Case("mnist", "wide", "mine", 0), profile("cpu")) == 11.0
     assert asked == [("cifar100", "wide", pickle.dumps(source))]
+
+
+def test_a_method_takes_its_own_part_of_the_average() -> None:
+    """An ablation takes what its method takes, a combination the sum of its steps, and a method that
+    no profile knows one average. Only methods that exist have an entry.
+    """
+    rough, chosen = Rough(()), profile("cifar-cpu")
+    apricot, dl2 = (300.0 * chosen.times[name] for name in ("apricot", "dl2"))
+    names = ["apricot", "apricot[random_sets]", "apricot+dl2", "mine", "apricot+mine"]
+    cells = [Case("cifar10", "resnet18w16", name, 0) for name in names]
+    assert [rough.seconds(c, chosen) for c in cells] == [
+        apricot,
+        apricot,
+        apricot + dl2,
+        300.0,
+        apricot + 300.0,
+    ]
+    assert not {name for p in profiles() for name in profile(p).times} - set(METHODS.builtin)
 
 
 def test_a_brought_network_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
