@@ -170,28 +170,48 @@ def _repairs(cells: Grid, method: str) -> bool:
 
 
 def _damage(cells: Grid) -> str:
-    """The methods that cost accuracy wherever they ran, and the largest cost."""
+    """The methods that cost accuracy wherever they ran, and the largest cost of any method."""
     places = healthy(cells)
-    found = {m: _means(cells, places, m) for m in by_gain(cells.plain, places) if _repairs(cells, m)}
-    losses = {m: min(means) for m, means in found.items() if max(means) < 0}
-    if not losses:
+    found = {
+        method: {p: s.mean for p in places if (s := gained(cells, p, method)) is not None}
+        for method in by_gain(cells.plain, places)
+        if _repairs(cells, method)
+    }
+    worst = min(
+        ((mean, method, p) for method, means in found.items() for p, mean in means.items()), default=None
+    )
+    if worst is None or worst[0] >= 0:
         return ""
-    worst = min(losses, key=lambda m: losses[m])
-    names = ", ".join(method_title(m) for m in sorted(losses, key=lambda m: losses[m]))
+    losing = sorted(
+        (m for m, means in found.items() if max(means.values()) < 0), key=lambda m: min(found[m].values())
+    )
+    counts = {
+        m: "" if len(found[m]) == len(places) else f" ({len(found[m])} of {len(places)})" for m in losing
+    }
+    names = ", ".join(f"{method_title(m)}{counts[m]}" for m in losing)
+    always = (
+        "On average over the seeds, significantly or not, these methods lose accuracy on every subject "
+        f"that they ran on: {names}. "
+    )
     return (
-        f"On average over the seeds, significantly or not, these methods lose accuracy on every subject: "
-        f"{names}. Largest mean loss: {method_title(worst)}, {fixed(losses[worst], 2, True)} points."
+        f"{always if losing else ''}Largest mean loss: {method_title(worst[1])}, "
+        f"{fixed(worst[0], 2, True)} points ({'-'.join(worst[2])})."
     )
 
 
 def _not_run(cells: Grid) -> str:
     absent = missing_cells(cells.plain)
-    unsupported = sorted({r.case.base_method for r in cells.records if r.status == "unsupported"})
+    unsupported = {r.case.base_method for r in cells.records if r.status == "unsupported"}
+    elsewhere = {r.case.base_method for r in cells.records if r.status == "repaired"}
     parts = []
     if count := sum(len(m) for m in absent.values()):
         parts.append(f"{_count(count, 'cell')} that {'was' if count == 1 else 'were'} not run")
-    if unsupported:
-        parts.append(f"unsupported on some subjects: {', '.join(map(method_title, unsupported))}")
+    for names, where in (
+        (unsupported - elsewhere, "wherever they were tried"),
+        (unsupported & elsewhere, "on some subjects"),
+    ):
+        if names:
+            parts.append(f"unsupported {where}: {', '.join(map(method_title, sorted(names)))}")
     return f"Not in the table: {'; '.join(parts)}." if parts else ""
 
 

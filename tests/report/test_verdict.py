@@ -63,8 +63,11 @@ def test_methods_stand_the_papers_first_then_by_gain() -> None:
         "minimal",
     ]
     said = " ".join(verdict(grid(records)))
-    assert "unsupported on some subjects: prdnn" in said
-    assert "these methods lose accuracy on every subject: minimal. Largest mean loss: minimal, -30.00" in said
+    assert "unsupported wherever they were tried: prdnn" in said
+    assert (
+        "these methods lose accuracy on every subject that they ran on: minimal. "
+        "Largest mean loss: minimal, -30.00 points (digits-fc)."
+    ) in said
     assert "plain training may do as well" in said
 
 
@@ -125,6 +128,19 @@ def test_a_control_with_tuned_settings_is_no_method_that_loses_accuracy() -> Non
     (line,) = (s for s in verdict(grid(records)) if "lose accuracy" in s)
     assert "random" not in line
     assert "DL2" in line
+
+
+def test_the_largest_loss_is_of_any_method_and_names_its_subject() -> None:
+    """A method that loses wherever it ran says on how many subjects that was; another lost more on one."""
+    elsewhere = dataclasses.replace(cell("dl2", -0.3), case=Case("digits", "cnn", "dl2", 0))
+    (line,) = (
+        s
+        for s in verdict(grid([cell("memit", -0.02), cell("dl2", 0.1), elsewhere]))
+        if "Largest mean loss" in s
+    )
+    assert line.endswith("they ran on: memit (1 of 2). Largest mean loss: DL2, -30.00 points (digits-cnn).")
+    gained = [cell("memit", 0.02), cell("dl2", 0.1)]
+    assert not [s for s in verdict(grid(gained)) if "Largest mean loss" in s]
 
 
 def test_a_fault_is_one_line_with_the_three_best() -> None:
