@@ -3,8 +3,8 @@ records there.
 
     python -m benchmarks.collect STATE/records reports/cifar
 
-What is there stays; records are added at the end, once each. The tables are those that can be
-rendered from records alone: Tables I to III, the extended one and what it cost.
+What is there stays; records are added at the end, once each. The tables are Tables I to III, the
+extended one, the paired tests and what it cost.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from airepair.report import documents, render, replace_file
 from airepair.report.cells import grid
 from airepair.report.paper import default_path
 from airepair.runner.storage import RECORDS
-
-LEFT_OUT = ("paired",)  # needs each cell's predictions, which stay with the state
 
 
 def collect(source: Path, folder: Path) -> int:
@@ -44,11 +42,7 @@ def collect(source: Path, folder: Path) -> int:
 def write_tables(records: Sequence[Record], folder: Path) -> list[Path]:
     """Every table as Markdown."""
     found = documents(grid(records), default_path())
-    return [
-        replace_file(folder / f"{name}.md", render(tables, "md"))
-        for name, tables in found.items()
-        if name not in LEFT_OUT
-    ]
+    return [replace_file(folder / f"{name}.md", render(tables, "md")) for name, tables in found.items()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

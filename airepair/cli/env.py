@@ -1,4 +1,5 @@
-"""The environments of external tools: list them, build one, or remove one.
+"""Manages the environments of external tools: lists them, builds or removes one, or writes
+the versions that it resolved to (lock).
 
 A tool is a folder with a tool.toml; they are looked for in the folders of AIREPAIR_TOOLS and in
 `examples` of a checkout.

@@ -53,8 +53,8 @@ SECTIONS = {
     "instead of a repair": None,
     "files": None,
     "cells in processes of their own": "What a method does to its process then costs its own cell alone.",
-    "a model file of your own": "Each of these may also be set in STEM.toml or subject.toml beside the file; "
-    "the file's own metadata has the lowest precedence.",
+    "a model file of your own": "Each of these but --failing, --keep and --trust-* may also be set in "
+    "STEM.toml or subject.toml beside the file; the file's own metadata has the lowest precedence.",
 }
 WHAT, HOW, INSTEAD, FILES, ISOLATED, FEEDING = SECTIONS
 
@@ -231,7 +231,7 @@ TABLE: tuple[Flag, ...] = (
         "one or more of `airepair list methods`, a+b, package.module:Class, tool:NAME",
         {
             "repair": at(HOW, nargs="+", metavar="M", action=None),
-            "bench": at(WHICH, help="exactly these methods (commas, or repeat)"),
+            "bench": at(WHICH, help="these methods, on digits with their ablations (commas, or repeat)"),
             "tune": at(help="methods (default: all that have a tuning space)", action=None, default=""),
         },
         metavar="A,B",
@@ -331,7 +331,7 @@ TABLE: tuple[Flag, ...] = (
         "also attack every model by projected gradient descent",
         {
             "repair": at(HOW),
-            "bench": at(WHICH, help="also attack every model (profiles smoke, paper and gpu do)"),
+            "bench": at(WHICH, help="also attack every model (profiles smoke, digits, paper and gpu do)"),
         },
         kind=bool,
         config="value",
@@ -406,7 +406,7 @@ TABLE: tuple[Flag, ...] = (
     ),
     Flag(
         "--report",
-        "output at the end: the verdict on one screen (short), every table (full), or paths only (none)",
+        "output at the end: the verdict on one screen (short), Tables I to III (full), or paths only (none)",
         {"bench": at(WHICH)},
         default="short",
         choices=("full", "short", "none"),

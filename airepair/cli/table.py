@@ -1,6 +1,6 @@
 """Renders Table I and the other reports from records alone: loads no model and needs no torch.
 
-airepair table reports/out                              Table I, as the run printed it
+airepair table reports/out                              Tables I to III, as `--report full` prints them
 airepair table reports/out --table extended --format md
 airepair table reports/out --table verdict              the verdict, in Markdown
 airepair table reports/out --table picture > net.svg    net change against training images, as an SVG

@@ -30,8 +30,8 @@ SEEDS = 20
 ARITHMETICS = ("portable", "native")
 LEFT_OUT = (
     "Rows with tuned settings are not judged: on digits seeds share images, so the settings were chosen on "
-    "some images\nthat are test images here ([tuning.md](tuning.md)). So were the few defaults that no paper "
-    "states; their methods are judged.\n"
+    "some images\nthat are test images here ([tuning.md](tuning.md)). The few open defaults of digits were "
+    "chosen in the same way; the\nmethods that have them are judged all the same.\n"
 )
 NAMES = {"accuracy": "accuracy", "constraint": "constraint accuracy"}
 Key = tuple[str, str, Column, str, str]  # section, metric, column, method, compared with

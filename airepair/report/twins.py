@@ -51,7 +51,7 @@ def _before_and_after(record: Record) -> tuple[str | None, str | None]:
 
 
 def is_the_method(ablated: Record, own: Record) -> bool:
-    """Whether an ablation ran with the method's own settings (a profile gave both the same), so that
+    """Returns whether an ablation ran with the method's own settings (a profile gave both the same), so that
     it is the same cell run twice and no comparison.
     """
     settings = [{name: o.get("value") for name, o in r.options.items()} for r in (ablated, own)]

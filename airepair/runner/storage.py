@@ -1,5 +1,5 @@
-"""What a run keeps: the record's line and, beside it, `cells/<key>/` (docs/protocol.md, "What a run
-keeps"). Free of torch.
+"""What a run keeps: the record's line and, beside it, `cells/<key>/` (docs/repairing-a-model.md,
+"What a run leaves"). Free of torch.
 
 A record is filed by the process that ran its cell, at once and before anything is asserted: one
 locked append of a whole line, then fsync. The repaired weights stay by `keep`: "none", "best" (the

@@ -286,8 +286,8 @@ BRIEF = ("--minutes 9", "--minutes 0.5 --profile smoke --stage digits-fc")
 RUNS = {
     "airepair repair --method finetune memit --pretrained my_model.h5 --dataset mnist --input-range "
     "0..255": Run(keras_file("my_model.h5")),
-    "airepair bench --dataset digits --method finetune,mine:Mine --seeds 0,1,2": Run(
-        own_method, f"{SHORT} --out out"
+    "airepair bench --dataset digits --model cnn,fc --method finetune,mine:Mine --seeds 0,1,2": Run(
+        own_method, f"{SHORT} --out out", ((" --model cnn,fc", ""),)
     ),
     "airepair repair --pretrained my.h5 --dataset mnist --method finetune memit --input-range 0..255": Run(
         keras_file("my.h5")
@@ -347,8 +347,10 @@ RUNS = {
         replaced=(BRIEF,), code=3
     ),
     "python -m benchmarks.campaign.carry join back/state.pieces.json .": Run(replaced=((" .", " again"),)),
-    "airepair bench --dataset digits --method noop,finetune,random,mine --seeds 0,1,2,3,4,5 --out "
-    "entries/mine": Run(own_method, SHORT, (("mine --seeds", "mine:Mine --seeds"),)),
+    "airepair bench --dataset digits --model cnn,fc --method noop,finetune,random,mine --seeds 0,1,2,3,4,5 "
+    "--out entries/mine": Run(
+        own_method, SHORT, ((" --model cnn,fc", ""), ("mine --seeds", "mine:Mine --seeds"))
+    ),
     "airepair submit-check entries/mine": Run(code=1),  # one seed, no entry.toml: it says what is missing
     "airepair verify entries/mine --reproduce 3": Run(replaced=(("--reproduce 3", "--reproduce 1"),)),
     "airepair train --dataset digits --net_arch cnn --epochs 12 --out base": Run(),

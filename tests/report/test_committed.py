@@ -31,15 +31,12 @@ REWRITE = os.environ.get("AIREPAIR_GOLDEN") == "write"
     ids=lambda v: v.name if isinstance(v, Path) else "",
 )
 def test_a_committed_table_is_rendered_from_the_committed_records(folder: Path, sources: list[Path]) -> None:
-    """Byte for byte (AIREPAIR_GOLDEN=write writes them anew).
-
-    Paired tests need each cell's predictions, which are not committed.
-    """
+    """Byte for byte (AIREPAIR_GOLDEN=write writes them anew)."""
     records, remarks = read(sources)
     assert not remarks
     found = documents(grid(records), default_path())
     for path in sorted(folder.glob("*.md")):
-        if path.stem not in ("paired", "verdict"):
+        if path.stem != "verdict":
             same(path, render(found[path.stem], "md"))
 
 

@@ -27,7 +27,8 @@ NUMPY_GROUPS = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"  # numpy 2.4 and later: wha
 NUMPY_SINGLE = "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL"  # before 2.4
 # The help of --native, an option of pytest and of several commands.
 NATIVE = (
-    "the CPU's fastest kernels on digits too; without it digits gives the same bits on every x86-64 processor"
+    "the CPU's fastest kernels on digits too; without it digits gives the same bits on every x86-64 "
+    "processor with AVX2"
 )
 
 
