@@ -39,6 +39,10 @@ from airepair.training.resumable import save_atomically
 from airepair.types import Subject
 
 STATE_DICTS = ("torch", "safetensors")
+LOST = (
+    "the numbers of {} ({}) are coarser than the repaired network's, and its scores are the network's: "
+    "{}; the .pt holds the network itself"
+)
 CONVERTED = "converted from {}: its own file holds the network"
 
 
@@ -46,11 +50,13 @@ CONVERTED = "converted from {}: its own file holds the network"
 class Written:
     """It holds `lines`: one for each file, and one for what a format cannot hold.
 
-    `back`: for the record, what became of the user's own file.
+    `back`: for the record, what became of the user's own file; `lost`: a note, where it does not
+    hold what was examined.
     """
 
     lines: tuple[str, ...] = ()
     back: Mapping[str, Any] = field(default_factory=dict)
+    lost: str = ""
 
 
 def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[Record, tuple[str, ...]]:
@@ -64,6 +70,8 @@ def write_models(folder: Path, ready: PreparedCell, outcome: Outcome) -> tuple[R
     record = outcome.record
     if written.back:
         record = replace(record, subject={**record.subject, "written_back": dict(written.back)})
+    if written.lost:
+        record = replace(record, notes=(*record.notes, written.lost))
     return record, written.lines
 
 
@@ -93,7 +101,7 @@ def _written(
     if opened is None:
         return Written(tuple(lines))
     original = _original(folder, key, subject, outcome.module, opened, net_arch)
-    return Written((*lines, *original.lines), original.back)
+    return replace(original, lines=(*lines, *original.lines))
 
 
 def _beside(file: Path, values: Mapping[str, Any], folder: Path) -> list[str]:
@@ -168,7 +176,8 @@ def _original(
     stated |= seen_by(subject)
     if is_own_code(net_arch):
         stated["net_arch"] = net_arch  # a reader is told to name it, and what
-    return Written((line, *_beside(out, stated, folder)), back)
+    lost = "" if fidelity is None or fidelity.faithful else LOST.format(out.name, opened.kind, fidelity)
+    return Written((line, *([lost] if lost else []), *_beside(out, stated, folder)), back, lost)
 
 
 def facts_of(

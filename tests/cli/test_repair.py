@@ -317,6 +317,24 @@ def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(ba
     assert (out / record.subject["written_back"]["file"]).exists()
 
 
+def test_a_note_says_what_a_file_of_coarse_numbers_lost_of_the_repair(base: Path) -> None:
+    """Weights in bfloat16: the scores are the network's, the record has how far the file is from it."""
+    coarse, out = base.parent / "coarse.pt", base.parent / "from-coarse"
+    held = torch.load(base, weights_only=True)
+    held["state_dict"] = {
+        k: v.bfloat16() if v.is_floating_point() else v for k, v in held["state_dict"].items()
+    }
+    torch.save(held, coarse)
+    words = ["--pretrained", str(coarse), "--dataset", "digits", "--method", "finetune", "--out", str(out)]
+    assert main(["repair", *words, "--additional_param", "--epochs 1"]) == 0
+    (record,), _ = read([out])
+    found = record.subject["written_back"]["fidelity"]
+    assert found["difference"] > found["limit"]
+    assert "the numbers of coarse.pt (torch) are coarser than the repaired network's" in record.notes[-1]
+    written = torch.load(out / record.subject["written_back"]["file"], weights_only=True)["state_dict"]
+    assert {v.dtype for k, v in written.items() if k.endswith("weight")} == {torch.bfloat16}
+
+
 def test_a_network_of_two_channels_comes_back_as_a_module(
     base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

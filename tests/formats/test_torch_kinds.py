@@ -4,15 +4,18 @@ sets of weights, figures beside them.
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from airepair.errors import UsageError
 from airepair.formats import open_model
+from airepair.formats.fidelity import check_inputs
 from airepair.models import checkpoint
 from airepair.models.recognise import load
 from airepair.models.user_code import own_code
@@ -148,6 +151,73 @@ def test_a_counter_may_be_stored_as_one_number(tmp_path: Path, shape: tuple[int,
     torch.save({**state, "2.num_batches_tracked": torch.zeros(2, dtype=torch.long)}, tmp_path / "net.pt")
     with pytest.raises(UsageError, match="num_batches_tracked"):
         open_model(tmp_path / "net.pt", architecture=lambda w: load(w, "fc", shape=(1, 28, 28)))
+
+
+class Small(nn.Module):
+    """Ten numbers to three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """N x 10 -> N x 3."""
+        return self.fc(x)
+
+
+def small(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    net = Small()
+    net.load_state_dict(dict(tensors))
+    return net
+
+
+def saved(path: Path, dtype: torch.dtype) -> Path:
+    state = {k: v.to(dtype) for k, v in Small().state_dict().items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_coarser_file_says_what_it_loses_of_a_repair(
+    tmp_path: Path, suffix: str, dtype: torch.dtype
+) -> None:
+    """Its type stays, and the fidelity is that of the file as it is read again."""
+    opened = open_model(saved(tmp_path / f"in{suffix}", dtype), architecture=small)
+    with torch.no_grad():
+        opened.module.fc.weight.add_(1e-4)
+    found = opened.write(opened.module, tmp_path / f"out{suffix}")
+    assert found is not None
+    assert not found.faithful
+    held = open_model(tmp_path / f"out{suffix}", architecture=small).module
+    x = torch.from_numpy(check_inputs((10,)))
+    lost = float((held(x) - opened.module(x)).detach().abs().max())
+    assert found.difference == pytest.approx(lost, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_file_that_holds_every_number_is_as_it_is(tmp_path: Path, dtype: torch.dtype) -> None:
+    """A step that bfloat16 has too: nothing is lost, and nothing compared."""
+    opened = open_model(saved(tmp_path / "in.pt", dtype), architecture=small)
+    with torch.no_grad():
+        opened.module.fc.bias.fill_(0.5)
+    assert opened.write(opened.module, tmp_path / "out.pt") is None
+    assert open_model(tmp_path / "out.pt", architecture=small).module.fc.bias.tolist() == [0.5] * 3
+
+
+def test_a_repair_that_the_file_s_names_do_not_reach_is_refused(tmp_path: Path) -> None:
+    """Code that makes its weight of the file's: the file that was written answers as before."""
+
+    def doubled(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        return small({"fc.weight": tensors["fc.weight"] * 2 + 1, "fc.bias": tensors["fc.bias"]})
+
+    opened = open_model(saved(tmp_path / "in.pt", torch.float32), architecture=doubled)
+    with torch.no_grad():
+        opened.module.fc.weight.add_(1)
+    with pytest.raises(UsageError, match=r"out\.pt: the converted network is not the same function"):
+        opened.write(opened.module, tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
 
 
 def average(path: Path, **beside: object) -> Path:

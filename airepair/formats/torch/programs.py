@@ -282,6 +282,6 @@ def _takes(module: Any, shape: Shape) -> bool:
     try:
         with torch.no_grad():
             found: bool = module(torch.zeros(1, *shape)).ndim == 2
-    except RuntimeError:
+    except Exception:  # whatever a user's network raises on what it does not take
         return False
     return found

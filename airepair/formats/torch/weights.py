@@ -1,5 +1,5 @@
 """Torch weight files: state dicts, checkpoint dictionaries, safetensors, pickled modules. Nothing
-is converted.
+is converted; what is written is read again, and held against the repaired module (as_held).
 
 The architecture of a weight file comes from a callable (tensors of the file by name -> a module
 that holds them). Which tensor of the file became which of the module is found by calling it a
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.formats import OpenOptions
+from airepair.formats.fidelity import Fidelity
 from airepair.formats.model_file import InputScaling, ModelFile
+from airepair.formats.torch.held import as_held
 from airepair.host.atomic import replacing
 from airepair.models import checkpoint
 
@@ -55,14 +57,19 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
         found = checkpoint.load(path, trust_pickle=options.trust_pickle, classes=options.classes)
     weights, way = checkpoint.weights_in(found, str(path), options.weights)
     if isinstance(weights, nn.Module):
-        return _whole_module(path, weights, found, way, checkpoint.names_of(path, options.classes))
+        return _whole_module(path, weights, found, way, options)
     checkpoint.sound(weights, str(path))
     module = _build(weights, options, path)
     origin = _origins(weights, options, module, path)
     feed = _feed(found) if isinstance(found, Mapping) else None
 
-    def writer(repaired: nn.Module, out: Path) -> None:
-        _write_weights(path, kind, found, way, _back(repaired, origin, weights), out)
+    def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
+        new = _back(repaired, origin, weights)
+        checkpoint.sound(new, str(out))
+        with replacing(out, keep_name=True) as temporary:
+            _write_weights(path, kind, found, way, new, temporary)
+            held = open_file(temporary, kind, options).module
+            return as_held(held, repaired, weights.values(), options, str(out))
 
     notes, facts = _notes(found, way), _facts(found, way)
     return ModelFile(
@@ -85,18 +92,22 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _whole_module(
-    path: Path, module: nn.Module, found: Any, way: tuple[str, ...], names: Mapping[str, type]
+    path: Path, module: nn.Module, found: Any, way: tuple[str, ...], options: OpenOptions
 ) -> ModelFile:
     checkpoint.sound_module(module, str(path))
+    names = checkpoint.names_of(path, options.classes)
 
-    def writer(repaired: nn.Module, out: Path) -> None:
+    def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
         changed = copy.deepcopy(found)
         target = changed
         for key in way:
             target = target[key]
         target.load_state_dict(repaired.state_dict())
-        with replacing(out, keep_name=True) as temporary, checkpoint.pickled_as(names):
-            torch.save(changed, temporary)
+        with replacing(out, keep_name=True) as temporary:
+            with checkpoint.pickled_as(names):
+                torch.save(changed, temporary)
+            held = open_file(temporary, "torch", options).module
+            return as_held(held, repaired, module.state_dict().values(), options, str(out))
 
     return ModelFile(
         copy.deepcopy(module).eval(),
@@ -172,21 +183,20 @@ def _back(repaired: nn.Module, origin: Mapping[str, str], weights: Mapping[str, 
 def _write_weights(
     path: Path, kind: str, found: Any, way: tuple[str, ...], new: Mapping[str, Tensor], out: Path
 ) -> None:
-    with replacing(out, keep_name=True) as temporary:
-        if kind == "safetensors":
-            with safe_open(path, framework="pt") as old:
-                metadata = old.metadata()
-            save_file({**{k: v.contiguous() for k, v in found.items()}, **new}, temporary, metadata=metadata)
-            return
-        changed = copy.copy(found)
-        inner = changed
-        for key in way:
-            inner[key] = copy.copy(inner[key])
-            inner = inner[key]
-        for name, tensor in new.items():
-            inner[name] = nn.Parameter(tensor) if isinstance(inner[name], nn.Parameter) else tensor
-        torch.save(changed, temporary)
-        shutil.copymode(path, temporary)
+    if kind == "safetensors":
+        with safe_open(path, framework="pt") as old:
+            metadata = old.metadata()
+        save_file({**{k: v.contiguous() for k, v in found.items()}, **new}, out, metadata=metadata)
+        return
+    changed = copy.copy(found)
+    inner = changed
+    for key in way:
+        inner[key] = copy.copy(inner[key])
+        inner = inner[key]
+    for name, tensor in new.items():
+        inner[name] = nn.Parameter(tensor) if isinstance(inner[name], nn.Parameter) else tensor
+    torch.save(changed, out)
+    shutil.copymode(path, out)
 
 
 def _feed(found: Mapping[Any, Any]) -> InputScaling | None:
