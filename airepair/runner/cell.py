@@ -38,6 +38,8 @@ class CellSpec:
     repair    without it the subject is examined and nothing else is done (`--testonly`)
     brought   a model file of a user's own; `failing` and `keep` are images for it (`npz:PATH`,
               `folder:PATH`)
+    architecture  the model whose rows in the tables of settings apply, where that is not the case's
+              own
     keep_weights  the repaired weights are among the result's files
     models    the repaired model is written as well: in the format that it came in, and as a .pt
     """
@@ -59,11 +61,17 @@ class CellSpec:
     keep: str | None = None
     keep_weights: bool = False
     models: bool = False
+    architecture: str = ""
 
     @property
     def data(self) -> str:
         """Returns the data set's name for airepair.data, its environment (`digits+fog3`) included."""
         return self.dataset or self.case.dataset
+
+    @property
+    def settings_model(self) -> str:
+        """Returns the model's name for the tables of settings."""
+        return self.architecture or self.case.model
 
     def to_json(self) -> bytes:
         """Returns the spec as one line of JSON."""

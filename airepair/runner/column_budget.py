@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from weakref import ref
 
-from airepair.case import Case, control_on
+from airepair.case import control_on
 from airepair.errors import AirepairError, one_line
 from airepair.host.tensor_cache import digest_of, digest_of_module
 from airepair.methods import METHODS, ON_REQUEST, build
 from airepair.methods.information import present, restricted, sources_of
+from airepair.runner.cell import CellSpec
 from airepair.settings import choose_options
 from airepair.types import Meter, Method, Task, without_meter
 
@@ -37,16 +38,16 @@ def silent_task(task: Task) -> Task:
     return replace(task, module=module, meter=Meter(), progress=silent, keep=silent, note=silent)
 
 
-def column_budget(task: Task, case: Case, profile: str, control: Method) -> int:
-    """Returns the largest budget that a method of the case's column declares; `task` gets the
-    method's name.
+def column_budget(task: Task, spec: CellSpec, control: Method) -> int:
+    """Returns the largest budget that a method of the cell's column declares, with the options that
+    its own cell would get; `task` gets the method's name.
 
     Beside methods of other sources than train and failing stands a control of its own, which trains
     to the largest of these methods.
     """
     own, usual = control_on(present(task, sources_of(control))), control_on(())
     column = Column(
-        (case.dataset, case.model, profile),
+        (spec.data, spec.settings_model, spec.profile),
         own if own != usual else "",
         tuple(METHODS.places().items()),
         _contents(task),

@@ -118,7 +118,7 @@ def task_of(ready: PreparedCell, events: Events, logs: Path | None = None) -> Ta
     """What the method gets: the sources that it states and no others."""
     task = whole_task(ready, events, logs)
     if getattr(ready.method, "matches_column", False):
-        events.column = column_budget(task, ready.case, ready.spec.profile, ready.method)
+        events.column = column_budget(task, ready.spec, ready.method)
         task = replace(task, column_budget=events.column)
     return restricted(task, sources_of(ready.method))
 

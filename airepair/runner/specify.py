@@ -51,9 +51,17 @@ def chosen_options(
 
 
 def cell_spec(
-    shared: Shared, case: Case, chosen: Chosen, *, dataset: str = "", brought: ModelSource | None = None
+    shared: Shared,
+    case: Case,
+    chosen: Chosen,
+    *,
+    dataset: str = "",
+    brought: ModelSource | None = None,
+    architecture: str = "",
 ) -> CellSpec:
-    """Returns the spec of one cell with the options chosen for it."""
+    """Returns the spec of one cell with the options chosen for it, and the architecture that they
+    were chosen for.
+    """
     profile = shared.profile_of(dataset or case.dataset)
     known = profiles().get(profile)
     return CellSpec(
@@ -74,4 +82,5 @@ def cell_spec(
         keep=shared.keep,
         keep_weights=shared.keep_weights,
         models=shared.models,
+        architecture="" if architecture == case.model else architecture,
     )

@@ -12,7 +12,7 @@ import signal
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -403,10 +403,15 @@ def test_settings_are_those_of_the_files_architecture(base: Path, capsys: pytest
     runs the tuned settings beside the defaults, names what they cost, and says what it did not
     find.
     """
+    from airepair.cli.repair.run import Run, Wish
     from airepair.cli.repair.targets import Target, architecture_of
+    from airepair.runner.specify import Shared
     from airepair.subjects.user_model.input_spec import ModelSource
 
-    assert Target("digits", "base", ModelSource(base)).architecture == "cnn"
+    target, wish = Target("digits", "base", ModelSource(base)), Wish(("finetune",), (0,), Shared(), {}, {})
+    assert target.architecture == "cnn"
+    run: Any = Run(wish, *[None] * 3)  # type: ignore[arg-type]
+    assert run._spec(target, "finetune", 0).settings_model == "cnn"
     assert architecture_of(ModelSource(base, "resnet", 34)) == "resnet34"
     assert architecture_of(ModelSource(Path("my.h5"))) is None
     words = [

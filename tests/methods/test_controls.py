@@ -20,6 +20,7 @@ from airepair.methods.information import present, restricted
 from airepair.methods.interpolate import Interpolate, between
 from airepair.options import option
 from airepair.records import Record
+from airepair.runner.cell import CellSpec
 from airepair.runner.column_budget import column_budget
 from airepair.runner.outcome import Outcome
 from airepair.testing import toy
@@ -204,7 +205,7 @@ def test_the_control_trains_to_the_largest_declared_budget() -> None:
     ready = prepare(Case("toy", "mlp", "finetune", 0), subject, build("finetune", {}))
     notes: list[str] = []
     task = replace(toy.task(), note=notes.append)
-    largest = column_budget(task, ready.case, "none", ready.method)
+    largest = column_budget(task, ready.spec, ready.method)
     budgets = {}
     for name in METHODS.builtin:
         method: Method = build(name, {})
@@ -221,11 +222,24 @@ def test_a_control_of_other_sources_trains_as_long_as_its_methods() -> None:
     column's largest.
     """
     task = toy.task()
-    case = Case("toy", "mlp", "finetune", 0)
-    own = column_budget(task, case, "none", build("finetune", {"learn_from": "failing,passing"}))
+    spec = CellSpec(Case("toy", "mlp", "finetune", 0), "none")
+    own = column_budget(task, spec, build("finetune", {"learn_from": "failing,passing"}))
     irepair: Method = build("irepair", {})
     assert own == irepair.budget(restricted(task, irepair.sources))
-    assert own < column_budget(task, case, "none", build("finetune", {}))
+    assert own < column_budget(task, spec, build("finetune", {}))
+
+
+def test_a_column_of_a_brought_file_has_the_settings_of_its_architecture() -> None:
+    """The largest budget is that of the cells beside it, which get the rows of `fc`, whatever the
+    file is called; and of the data set's own name, whatever the case calls it.
+    """
+    task, control = toy.task(), build("finetune", {})
+    named = CellSpec(Case("digits", "fc", "finetune", 0), "smoke")
+    brought = CellSpec(Case("digits", "my_net", "finetune", 0), "smoke", architecture="fc")
+    short = CellSpec(Case("short", "my_net", "finetune", 0), "smoke", dataset="digits", architecture="fc")
+    budgets = [column_budget(task, spec, control) for spec in (named, brought, short)]
+    assert len(set(budgets)) == 1
+    assert column_budget(task, replace(brought, architecture=""), control) != budgets[0]
 
 
 def test_a_control_s_record_does_not_depend_on_what_was_asked_for_elsewhere() -> None:
@@ -333,10 +347,14 @@ def test_a_method_that_cannot_be_imported_does_not_hide_those_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its own cells report it; the control trains to the largest budget of the others, as before."""
-    task, case, control = toy.task(), Case("toy", "mlp", "finetune", 0), build("finetune", {})
-    before = column_budget(task, case, "none", control)
+    task, spec, control = (
+        toy.task(),
+        CellSpec(Case("toy", "mlp", "finetune", 0), "none"),
+        build("finetune", {}),
+    )
+    before = column_budget(task, spec, control)
     monkeypatch.setattr(METHODS, "builtin", {"absent": "no_such_package:Absent", **METHODS.builtin})
-    assert column_budget(task, case, "none", control) == before > 0
+    assert column_budget(task, spec, control) == before > 0
 
 
 def test_passes_fit_into_the_budget_and_the_limit() -> None:

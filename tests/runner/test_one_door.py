@@ -110,6 +110,13 @@ def test_a_spec_survives_its_way_through_json(direct: Record, cache: Path) -> No
     assert without_times(run_cell(spec, cache=cache).record) == without_times(direct)
 
 
+def test_a_spec_that_names_no_architecture_is_read() -> None:
+    """As specs were written before: the case's own model is meant."""
+    written = json.loads(CellSpec(CASE, "smoke").to_json())
+    del written["architecture"]
+    assert CellSpec.from_json(json.dumps(written).encode()).settings_model == CASE.model
+
+
 def test_tune_examines_validation_alone(direct: Record, cache: Path, tmp_path: Path) -> None:
     """The same repair, bit for bit, and no number of a test image in its record."""
     bench = Bench("digits", "fc", (0,), Shared(splits="validation"), Loader(cache), Cells(cache))

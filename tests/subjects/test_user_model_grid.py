@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import fixtures.repair
 import fixtures.subject
 from airepair.case import Case
 from airepair.cli.repair.targets import Target
@@ -18,7 +21,9 @@ from airepair.models import build
 from airepair.records import read
 from airepair.subjects.user_model.input_spec import ModelSource, shipped, stated
 from airepair.subjects.user_model.load import bring
+from airepair.suite.session import SELECTION
 from airepair.testing.cells import prepare, run
+from fixtures.repair import spec_of
 from tests.suite.test_suite import suite, suites
 
 
@@ -54,6 +59,18 @@ def test_a_file_adds_its_cells_and_only_these_are_selected(tmp_path: Path, file:
     assert {"mnist-my_net-noop-s0", "mnist-my_net-apricot-s2"} <= found
     assert {"-".join(c.split("-")[:2]) for c in found} == {"mnist-my_net"}
     assert {"-".join(c.split("-")[:2]) for c in cells(both.stdout)} == {"mnist-my_net", "mnist-cnn"}
+
+
+def test_a_cell_of_a_file_knows_the_architecture_that_its_options_are_for(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    """Its control asks the tables of settings for the same rows as the cells beside it."""
+    brought = {"my_net": ModelSource(file, net_arch="fc")}
+    config: Any = SimpleNamespace(stash={SELECTION: SimpleNamespace(brought=brought)})
+    monkeypatch.setattr(fixtures.repair, "option", lambda _, name: "none" if name == "keep_models" else None)
+    monkeypatch.setattr(fixtures.repair, "options_of_case", lambda *_: {})
+    assert spec_of(config, Case("digits", "my_net", "finetune", 0), "cpu").settings_model == "fc"
+    assert spec_of(config, Case("digits", "cnn", "finetune", 0), "cpu").architecture == ""
 
 
 @pytest.mark.slow

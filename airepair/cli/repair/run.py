@@ -128,7 +128,14 @@ class Run:
     def _spec(self, target: Target, method: str, seed: int) -> CellSpec:
         case = Case(target.data, target.model, method, seed)
         chosen = chosen_for(self.wish, target, method)
-        return cell_spec(self.wish.shared, case, chosen, dataset=target.dataset, brought=target.brought)
+        return cell_spec(
+            self.wish.shared,
+            case,
+            chosen,
+            dataset=target.dataset,
+            brought=target.brought,
+            architecture=target.architecture,
+        )
 
     def _cell(self, loader: Loader, spec: CellSpec, number: int, total: int) -> None:
         self.show.begin(f"{spec.case.dataset}-{spec.case.model}-s{spec.case.seed}: loading", number, total)
