@@ -146,7 +146,9 @@ def _told_pair(spec: CellSpec, loaded: Loaded) -> tuple[int, int] | None:
     it is asked about the same one.
     """
     pair = loaded.opened.facts.get("pair") if loaded.opened and not spec.repair else None
-    return (int(pair[0]), int(pair[1])) if isinstance(pair, list) and len(pair) == 2 else None
+    classes = range(len(loaded.subject.dataset.classes))
+    ours = isinstance(pair, list) and len(pair) == 2 and all(n in classes for n in pair)
+    return (int(pair[0]), int(pair[1])) if pair and ours else None
 
 
 def _no_exams(groups: tuple[tuple[int, ...], ...], pair: tuple[int, int] | None, pairs: Pairs) -> Exams:

@@ -25,6 +25,7 @@ from airepair.models.input_adapter import InputAdapter
 from airepair.runner.feature_cache import Examiner
 from airepair.runner.written_model import seen_by
 from airepair.subjects.grid import load as load_subject
+from airepair.subjects.recipes import training_of
 from airepair.subjects.user_model.input_spec import (
     InputSpec,
     ModelSource,
@@ -36,6 +37,7 @@ from airepair.subjects.user_model.input_spec import (
 from airepair.subjects.user_model.load import bring, brought_model, user_inputs
 from airepair.subjects.user_model.normalisation import completed
 from airepair.testing.cells import prepare, run
+from airepair.types import Recipe
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")
@@ -183,13 +185,41 @@ def test_a_split_without_a_seed_is_refused_and_one_of_version_1_is_known(
     """ "split" was enough while there was one; a file of that time says so in its digests, any
     other must name the seed.
     """
-    path = checkpoint(tmp_path / "a.pt", trained_on="split", digests={"split_version": "1"})
+    path = checkpoint(tmp_path / "a.pt", trained_on="split", digests="none of ours")
+    with pytest.raises(UsageError, match="does not name the seed"):
+        bring(given(path), colours, profile="none", device=CPU)
+    checkpoint(path, trained_on="split", digests={"split_version": "1"})
     assert bring(given(path), colours, profile="none", device=CPU)[0].trained_on == "split of version 1"
     checkpoint(path, trained_on="split", digests={"benchmark_version": "2"})
     with pytest.raises(
         UsageError, match=r"trained_on='split' \(the checkpoint\) does not name the seed.*split of seed 0"
     ):
         bring(given(path), colours, profile="none", device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        ({"optimizer": "adam", "lr": float("nan")}, "lr is nan; accepted: a number above 0"),
+        ({"optimizer": "adamw", "lr": 1e-3}, "optimizer is 'adamw'; accepted: one of sgd, adam"),
+        ({"schedule": "linear"}, "schedule is 'linear'; accepted: one of step, onecycle, cosine, constant"),
+        ({"layers": 3}, "layers is not a known field"),
+        ("ours", "it is 'ours'; accepted: a table"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_gives_way_with_a_note(
+    tmp_path: Path, colours: str, recipe: object, why: str
+) -> None:
+    """The record names what trained, not what the file says; one that fits is the file's."""
+    path = checkpoint(tmp_path / "a.pt", recipe=recipe, trained_on="split of seed 0", digests="none of ours")
+    subject, _ = bring(given(path), colours, profile="none", device=CPU)
+    assert subject.recipe == training_of("colours", "").recipe
+    assert subject.origin["recipe"] == "unknown: the data set's stands in"
+    assert any(f"the file's recipe: {why}" in note for note in subject.origin["notes"])
+    checkpoint(path, recipe={"optimizer": "adam", "lr": 1e-3})
+    subject, _ = bring(given(path), colours, profile="none", device=CPU)
+    assert subject.recipe == Recipe(optimizer="adam", lr=1e-3)
+    assert subject.origin["recipe"] == "the file's"
 
 
 def test_options_come_before_the_file_beside_and_that_before_the_checkpoint(

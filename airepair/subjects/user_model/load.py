@@ -10,7 +10,7 @@ so that the file comes back fed as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,15 @@ from airepair.models.user_code import OwnCode, is_own_code, own_code
 from airepair.settings import profile as profile_named
 from airepair.subjects.faulty import in_environment
 from airepair.subjects.grid import on_device, reduce
-from airepair.subjects.recipes import training_of
 from airepair.subjects.user_model.class_order import wire
 from airepair.subjects.user_model.early_checkpoint import early_file, early_state
 from airepair.subjects.user_model.input_spec import FIELDS, InputSpec, ModelSource, beside, case_name, stated
 from airepair.subjects.user_model.layout import with_layout
 from airepair.subjects.user_model.normalisation import completed, with_adapter
 from airepair.subjects.user_model.sanity_check import refuse_near_chance
-from airepair.subjects.user_model.training_fault import as_trained
-from airepair.types import Dataset, Recipe, Split, Subject
+from airepair.subjects.user_model.stated_recipe import recipe_of
+from airepair.subjects.user_model.training_fault import as_trained, digests_of
+from airepair.types import Dataset, Split, Subject
 
 CHECKED = 256  # images of the data set that a conversion is checked on
 
@@ -154,6 +154,10 @@ def brought_model(
     module = mark(wiring.module(feeding), source.name, device)
     refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
     origin, checkpoints = _origin(path, opened, feeding, own, said_by, wiring.order), {}
+    recipe, why = recipe_of(source.name, opened.facts)
+    known = "recipe" in opened.facts and not why
+    origin["recipe"] = "the file's" if known else "unknown: the data set's stands in"
+    origin["notes"] += [why] if why else []
     if early := early_file(brought, values, file, opened):
         at, said = early
         trusted = said == "option"  # --trust-* is for what the command line names
@@ -166,7 +170,6 @@ def brought_model(
         ).module(feeding)
         found = mark(found, source.name, device)
         checkpoints["early"] = early_state(at, module, found)
-    recipe = _recipe(source.name, opened.facts)
     name = f"{dataset if environment else source.name}-{brought.name or case_name(path)}"
     subject = Subject(name, module, divided, recipe, trained_on, origin, checkpoints)
     first = subject if environment is None else in_environment(subject, environment)
@@ -287,7 +290,7 @@ def _training_words(text: str, facts: Mapping[str, Any], origin: str) -> str:
     """
     if text != "split":
         return text
-    if str((facts.get("digests") or {}).get("split_version")) == "1":
+    if str(digests_of(facts).get("split_version")) == "1":
         return "split of version 1"
     raise UsageError(
         f"trained_on={text!r} ({origin}) does not name the seed of the split; accepted: {ACCEPTED}"
@@ -299,14 +302,6 @@ def _fixed(value: Any, path: Path) -> int | None:
     if value is not None and (type(value) is not int or value < 0):
         raise UsageError(f"{path}: divided_by is {value!r}; accepted: the seed of the repair, 0 or above")
     return value
-
-
-def _recipe(dataset: str, facts: Mapping[str, Any]) -> Recipe:
-    """How the network was trained, where its file says it; else the data set's recipe stands in."""
-    told, names = facts.get("recipe"), {f.name for f in fields(Recipe)}
-    if isinstance(told, dict) and set(told) <= names:
-        return Recipe(**told)
-    return training_of(dataset, "").recipe
 
 
 def _origin(
@@ -329,9 +324,6 @@ def _origin(
             for k, v in values.items()
         },
         "trained_on_from": said_by,
-        "recipe": "the file's"
-        if isinstance(opened.facts.get("recipe"), dict)
-        else "unknown: the data set's stands in",
         "notes": list(opened.notes),
     }
     if opened.feed is not None:

@@ -24,11 +24,17 @@ def as_trained(divided: Dataset, trained_on: str, fault: str, facts: Mapping[str
         return divided
     seed = split_seed(trained_on)
     spoilt = _with(fault, str(facts.get("arch") or ""), divided, seed) if seed is not None else None
-    expected = (facts.get("digests") or {}).get("train")
+    expected = digests_of(facts).get("train")
     if spoilt is None or (expected and spoilt.digests["train"] != expected):
         note = f"the file was trained with the fault {fault}, which the training data here do not have"
         return replace(divided, notes=(*divided.notes, note))
     return spoilt
+
+
+def digests_of(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what a file says of its data; none where it says it in another form than ours."""
+    found = facts.get("digests")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _with(fault: str, architecture: str, data: Dataset, seed: int) -> Dataset | None:
