@@ -54,9 +54,10 @@ class Answer:
 
 def wins(y: Tensor, classes: int) -> Tensor:
     """Returns orders (R x 3: input, winner, loser) that let each input's class `y` win over every other."""
-    if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
+    strange = y[(y < 0) | (y >= classes)].tolist()
+    if strange:
         raise UsageError(
-            f"y holds label {int(y.max())}, the network has {classes} classes; accepted: 0..{classes - 1}"
+            f"y holds label {strange[0]}, the network has {classes} classes; accepted: 0..{classes - 1}"
         )
     n = len(y)
     point = torch.arange(n).repeat_interleave(classes - 1)

@@ -115,6 +115,8 @@ def test_the_size_limit_leaves_it_undecided(tmp_path: Path, capsys: pytest.Captu
         ({"x": X[0, 0], "y": np.array([1])}, ["--layer", "3"], "accepted: last"),
         ({"x": np.ones((1, 1, 1, 5)), "y": np.array([1])}, [], "does not take x of (1, 1, 5)"),
         ({"x": X, "y": np.array([1])}, ["--margin", "-1"], "--margin -1.0 is out of range"),
+        ({"x": X, "y": np.array([1])}, ["--margin", "inf"], "accepted: a finite number of 0 or more"),
+        ({"x": np.repeat(X, 3, 0), "y": np.array([0, -1, 1])}, [], "label -1, the network has 2 classes"),
         ({"x": X * np.nan, "y": np.array([1])}, [], "not finite"),
         ({"x": X, "orders": np.array([[0, 5, 0]])}, ["--require", "orders"], "classes 0..1"),
     ],
@@ -127,6 +129,21 @@ def test_bad_input_is_one_line(
     assert code == 2
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_file_that_is_no_npz_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A single array, and archives of which a part is missing or damaged."""
+    torch.save(identity(), tmp_path / "net.pt")
+    np.savez_compressed(tmp_path / "whole.npz", x=np.random.default_rng(0).random((9, 2)), y=np.zeros(9, int))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    np.save(tmp_path / "array.npy", X)
+    (tmp_path / "short.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "damaged.npz").write_bytes(whole[:60] + b"\xff" * 40 + whole[100:])
+    for name in ("array.npy", "short.npz", "damaged.npz", "absent.npz"):
+        assert main(["solve", str(tmp_path / "net.pt"), str(tmp_path / name), "--trust-pickle"]) == 2
+        error = capsys.readouterr().err
+        assert f"{name} is not a readable npz file of arrays: " in error
+        assert error.count("\n") == 1
 
 
 def test_the_text_says_what_was_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from airepair.data.arrays import listed, read_arrays
 from airepair.errors import Unsupported, UsageError, one_line
 from airepair.formats import open_model
 from airepair.formats.at_logits import at_logits
@@ -31,11 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Solves and prints."""
     for name in ("margin", "bound", "seconds", "entries", "first"):
         value = getattr(args, name)
-        if value is not None and not (value > 0 or (name == "margin" and value == 0)):
-            raise UsageError(
-                f"--{name} {value} is out of range; accepted: "
-                f"{'0 or more' if name == 'margin' else 'above 0'}"
-            )
+        fits = value is None or (0 <= value < math.inf if name == "margin" else value > 0)
+        if not fits:
+            accepted = "a finite number of 0 or more" if name == "margin" else "above 0"
+            raise UsageError(f"--{name} {value} is out of range; accepted: {accepted}")
     arrays = _arrays(args)
     opened, x = _network_and_input(args, arrays["x"])
     triples = _triples(args, arrays, opened, x)
@@ -71,16 +72,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arrays(args: argparse.Namespace) -> dict[str, Any]:
-    try:
-        with np.load(args.inputs, allow_pickle=False) as file:
-            found = {k: file[k] for k in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{args.inputs} is not a readable .npz: {one_line(error)}") from error
+    found, held = read_arrays(args.inputs, ("x", "y", "orders"))
     missing = [k for k in ("x", NEEDS[args.require]) if k and k not in found]
     if missing:
         raise UsageError(
-            f"{args.inputs} holds {', '.join(found) or 'nothing'}; --require {args.require} needs "
-            f"{' and '.join(missing)}"
+            f"{args.inputs} holds {listed(held)}; --require {args.require} needs {' and '.join(missing)}"
         )
     if found["x"].ndim < 2 or not len(found["x"]) or found["x"].dtype.kind not in "fiu":
         raise UsageError(

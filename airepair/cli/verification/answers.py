@@ -4,7 +4,6 @@ cell's folder. Free of torch.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airepair.data.arrays import read_arrays
+from airepair.errors import UsageError
 from airepair.records import Record
 from airepair.records.right_answers import indices, unpack
 
 CLOSE = 1e-9
+ARRAYS = ("label", "before", "after", "index", "confusion_before", "confusion_after")  # of predictions.npz
 Right = NDArray[np.bool_]
 
 
@@ -38,14 +40,13 @@ def contradictions(record: Record, folder: Path) -> Iterator[str]:
 
 def _against_file(record: Record, answers: Mapping[str, Right], path: Path) -> Iterator[str]:
     try:
-        with np.load(path) as found:
-            arrays = {name: found[name] for name in found.files}
+        arrays, _ = read_arrays(path, ARRAYS)
         label = arrays["label"]
         right = {name: arrays[name] == label for name in ("before", "after") if name in arrays}
         index = arrays.get("index", np.arange(len(label)))
         if any(r.shape != label.shape for r in (*right.values(), index)):
             raise ValueError("its arrays have different lengths")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (UsageError, KeyError, ValueError) as error:
         yield f"predictions.npz cannot be read ({error})"
         return
     yield from _scores(record, right.get("before"), right.get("after"), "predictions.npz")
