@@ -143,14 +143,18 @@ class APRNN:
             if self.pattern == "frozen"
             else replace(rows, effect=answers)
         )
+        held = (
+            f", keeps {kept} and switches no later unit at them"
+            if self.pattern == "frozen"
+            else f" and keeps {kept} in the linear model, whose later units are free to switch"
+        )
         plan = Plan(
             Norm(
                 self.objective, self.bound, (answers.size, n * classes) if self.outputs else (), answers.size
             ),
             Limits(self.seconds, self.entries),
             self.penalty if self.infeasible == "soften" else None,
-            f"{where} within +-{self.bound} lets {n - kept} points win by {self.margin:g}, "
-            f"keeps {kept} and switches no later unit at them",
+            f"{where} within +-{self.bound} lets {n - kept} points win by {self.margin:g}{held}",
         )
         extended = WithOutputs(rows, classes)
         needed = 2 * n * classes * answers.size

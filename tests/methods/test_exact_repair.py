@@ -291,6 +291,7 @@ def test_aprnn_repairs_in_the_ordinary_network_and_switches_no_unit(plain: Task,
     task, notes = fresh(plain)
     module = APRNN(layer=layer, points=10).repair(task)
     assert "proved optimal" in notes[1]
+    assert "keeps 0 and switches no later unit at them; " in notes[1]
     points = choose_points(plain, 10)
     assert sit(module, points).accuracy == 1
     double, before = exact(module), exact(plain.module)
@@ -299,6 +300,14 @@ def test_aprnn_repairs_in_the_ordinary_network_and_switches_no_unit(plain: Task,
         was, now = before[:depth](x).detach(), double[:depth](x).detach()  # type: ignore[index]
         assert float(torch.where(was > 0, now, -now).min()) > -1e-6
     assert module.state_dict().keys() == plain.module.state_dict().keys()
+
+
+def test_a_free_pattern_proves_nothing_of_later_units(plain: Task) -> None:
+    """Their rows are not in the program, so the note is about the linear model alone."""
+    task, notes = fresh(plain)
+    APRNN(points=10, pattern="free").repair(task)
+    assert "keeps 0 in the linear model, whose later units are free to switch; " in notes[1]
+    assert not any("switches no later unit" in note for note in notes)
 
 
 def test_aprnn_is_affine_where_it_says_so(plain: Task) -> None:
