@@ -40,9 +40,11 @@ from torch import Tensor, nn
 
 from airepair.constraints.counterexamples import Hunt, Search, counterexamples
 from airepair.constraints.counterexamples_graph import RecordedHunt
+from airepair.constraints.formulas import walk
 from airepair.constraints.inputs import Inputs
 from airepair.constraints.parser import parse
 from airepair.constraints.published import Constraint
+from airepair.constraints.terms import Groups
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import evaluating
 from airepair.evaluation.memory import halving
@@ -126,7 +128,7 @@ class DL2:
         """The passes over train and failing, and at each step what every constraint and its oracle
         ask of the network with gradients.
         """
-        constraints = parse(self.constraint, classes=task.classes, robustness=task.robustness)
+        constraints = self._constraints(task)
         n, size = len(task.labelled), self.batch_size
         asked = 0
         for c in constraints:
@@ -142,7 +144,7 @@ class DL2:
         """
         if not len(task.failing):
             return task.module
-        constraints = parse(self.constraint, classes=task.classes, robustness=task.robustness)
+        constraints = self._constraints(task)
         parts = [self._part(task, c, salt) for salt, c in enumerate(constraints, 1)]
         if self.from_scratch:
             start_afresh(task.module, task.generator(99))
@@ -173,6 +175,16 @@ class DL2:
             if part.inputs.pairwise and self.pairing == "close":
                 task.note(f"{part.constraint.text}: {part.inputs.share:.1%} of the pairs are close")
         return task.module
+
+    def _constraints(self, task: Task) -> tuple[Constraint, ...]:
+        """The constraints for the task's data set. Unsupported if singletons would change nothing."""
+        found = parse(self.constraint, classes=task.classes, robustness=task.robustness)
+        grouped = any(isinstance(term, Groups) for c in found for term in walk(c.formula))
+        if self.grouping == "singletons" and not grouped:
+            raise Unsupported(
+                f"grouping=singletons changes nothing: {self.constraint} is not about class groups"
+            )
+        return found
 
     def _part(self, task: Task, constraint: Constraint, salt: int) -> Part:
         if self.over == "unlabelled" and constraint.labelled:

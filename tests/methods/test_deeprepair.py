@@ -68,6 +68,18 @@ def test_both_halves_reach_the_loss_in_the_patch_s_form() -> None:
     assert not torch.allclose(published["1.weight"], patched["1.weight"], atol=1e-4)
 
 
+def test_unweighted_leaves_nothing_of_any_form() -> None:
+    """Of the patch's form plain fine-tuning is left; of w-os, which is its factor alone, nothing."""
+    off = DeepRepair.ablations["unweighted"]
+    plain, patched = (
+        last_state(DeepRepair(**{**OPTIONS, "both_halves": both, **off}))  # type: ignore[arg-type]
+        for both in (False, True)
+    )
+    assert all(torch.equal(patched[key], value) for key, value in plain.items())
+    with pytest.raises(Unsupported, match="as from noop"):
+        DeepRepair(variant="w-os", **off).repair(toy.task("cnn"))  # type: ignore[arg-type]
+
+
 def test_the_hooks_come_off() -> None:
     """The repaired module has the interface it came with."""
     module = DeepRepair(**OPTIONS).repair(toy.task("cnn"))  # type: ignore[arg-type]

@@ -233,6 +233,15 @@ def test_groups_are_refused_where_there_are_none():
         _repaired(dataclasses.replace(toy.task(), groups=()))
 
 
+def test_singletons_are_refused_where_no_constraint_is_about_groups():
+    """The ablation would be the method itself; beside a constraint of groups it runs."""
+    off = DL2.ablations["singleton_groups"]
+    with pytest.raises(Unsupported, match="grouping=singletons changes nothing"):
+        _repaired(toy.task(), constraint="RobustnessT(eps1=2, eps2=0.9)", epochs=1, **off)
+    both = "Groups() and RobustnessT(eps1=2, eps2=0.9)"
+    _repaired(toy.task(), constraint=both, epochs=1, **off)
+
+
 def test_nothing_failing_changes_nothing():
     """The module comes back as it was, from_scratch or not."""
     task = toy.task()

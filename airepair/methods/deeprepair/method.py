@@ -71,7 +71,8 @@ class DeepRepair:
             "weight": 1.0,
             "target_weight": 0.0,
             "lam": 1.0,
-        },  # in each form its own weight is off, but w-os
+            "both_halves": False,
+        },  # in each form its own weight is off; w-os, which is nothing else, is refused
     }
 
     variant: Literal["w-bn", "w-aug", "w-loss", "w-dbr", "w-os"] = option(
@@ -138,6 +139,10 @@ class DeepRepair:
     @property
     def _biased(self) -> bool:
         return self.target == "bias" or self.third is not None
+
+    @property
+    def _unweighted(self) -> bool:
+        return all(getattr(self, name) == off for name, off in self.ablations["unweighted"].items())
 
     def budget(self, task: Task) -> int:
         """The passes over train and failing, twice where both halves of a step are trained on;
@@ -206,6 +211,10 @@ class DeepRepair:
             raise UsageError(
                 f"deeprepair.first, second, third={', '.join(map(str, given))} name a class twice; "
                 f"accepted: different classes"
+            )
+        if self.variant == "w-os" and self._unweighted:
+            raise Unsupported(
+                "w-os is its weighting alone: without it the model comes back as it was, as from noop"
             )
         if self.variant == "w-bn" and not norms(task.module):
             raise Unsupported(
