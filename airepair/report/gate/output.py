@@ -79,7 +79,7 @@ def headline(verdict: Verdict) -> str:
     if verdict.code == FINE and len(verdict.of("same")) == len([f for f in verdict.findings if f.change]):
         word = f"Nothing changed: {verdict.of('same')[0].why.partition(': ')[2]}"
     bad = sorted({f.cell for f in verdict.of("missing", "regressed")})
-    which = f" in {len(bad)} of {len({f.cell for f in verdict.findings})} cells" if bad else ""
+    which = f" in {len(bad)} of {len({f.cell for f in verdict.findings if f.cell})} cells" if bad else ""
     return f"{word}{which}; {len(compared)} cells compared; exit code {verdict.code}"
 
 
@@ -136,7 +136,7 @@ def _sentence(finding: Finding) -> str:
     """A finding as a sentence: what changed by how much, beside what is allowed, on how much evidence."""
     c, name = finding.change, finding.name
     if c is None:
-        return f"{finding.cell}: {finding.why}"
+        return ": ".join(filter(None, (finding.cell, finding.why)))
     over = f"{c.n} seed{'s' * (c.n != 1)}" + (f" of {c.images // c.n:,} test images" if c.images else "")
     shown = (
         "cannot show any change"

@@ -45,6 +45,15 @@ class Rule:
     amount: float | None
     relative: bool = False
 
+    def __str__(self) -> str:
+        return self.name if self.method == "*" else f"{self.method}/{self.name}"
+
+    def of(self, method: str) -> bool:
+        """Returns whether the rule is for the method; brackets stand for themselves, as in a variant's
+        name (`dl2[tuned]`), and `*` alone is special.
+        """
+        return fnmatchcase(method, self.method.replace("[", "[[]"))
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -61,31 +70,32 @@ class Rules:
         return list(dict.fromkeys(r.name for r in self.rules if r.name != MISSING))
 
     def allowed(self, method: str, name: str, old: float) -> float | None:
-        """Returns by how much the number may get worse, from `old`; None if it is not judged. Of an
-        absolute and a relative rule the tighter one.
+        """Returns by how much the number may get worse, from `old`; None if it is not judged. The
+        last rule counts; of an absolute and a relative one the tighter one.
         """
-        found: list[float | None] = []
-        for relative in (False, True):
-            own = [
-                r
-                for r in self.rules
-                if r.name == name and fnmatchcase(method, _plain(r.method)) and r.relative is relative
-            ]
-            if own:
-                amount = own[-1].amount
-                found.append(None if amount is None else amount if not relative else abs(old) * amount / 100)
-        return None if not found or None in found else min(a for a in found if a is not None)
+        found: dict[bool, float] = {}
+        for rule in self.rules:
+            if rule.name == name and rule.of(method):
+                if rule.amount is None:
+                    found = {}
+                else:
+                    found[rule.relative] = rule.amount * (abs(old) / 100 if rule.relative else 1)
+        return min(found.values(), default=None)
+
+    @property
+    def effective(self) -> list[Rule]:
+        """Returns the rules that judge something: none that says `off`, or that a later one turns off."""
+        off = [(i, r) for i, r in enumerate(self.rules) if r.amount is None]
+        return [
+            rule
+            for i, rule in enumerate(self.rules)
+            if rule.amount is not None
+            and not any(k > i and r.name == rule.name and r.of(rule.method) for k, r in off)
+        ]
 
     def misses(self, method: str) -> bool:
         """Returns whether what the method's cells lack is a regression."""
-        return not any(r.name == MISSING and fnmatchcase(method, _plain(r.method)) for r in self.rules)
-
-
-def _plain(pattern: str) -> str:
-    """The pattern with brackets as they stand: they are part of a variant's name (`dl2[tuned]`),
-    and `*` alone is special.
-    """
-    return pattern.replace("[", "[[]")
+        return not any(r.name == MISSING and r.of(method) for r in self.rules)
 
 
 def better(name: str) -> str:

@@ -12,7 +12,7 @@ from airepair.records import Record
 from airepair.report.costs import COLUMNS as COSTS
 from airepair.report.facts import wrecked
 from airepair.report.gate.decision import Change, change
-from airepair.report.gate.pairing import Cell, cells, images
+from airepair.report.gate.pairing import Cell, cells, images, newest
 from airepair.report.gate.rules import Rules, better, points
 
 Word = Literal[
@@ -24,7 +24,8 @@ OF_IMAGES = ("accuracy",)  # metrics that a record holds image by image
 
 @dataclass(frozen=True)
 class Finding:
-    """It holds one cell and one number of it, or the cell as a whole (`name` is "").
+    """It holds one cell and one number of it, or the cell as a whole (`name` is ""), or a rule that no
+    cell answers (`cell` is "").
 
     `why` has what the numbers do not say: what is missing, which conditions differ. `allowed`: by
     how much it may get worse. `wrecked`: a new repair left less than half of the accuracy that
@@ -80,21 +81,26 @@ def judge(
     """Compares the new records with the baseline's, seed by seed and, as far as records hold their
     right answers, image by image.
     """
+    baseline = newest(old)
     found: list[Finding] = []
-    for cell in cells(old, new):
+    for cell in cells(baseline, new):
         spoilt = wrecked(r for _, r in cell.pairs)
         found += [replace(f, wrecked=spoilt) for f in _of_cell(cell, rules)]
-    return Verdict(tuple(_unjudged(found)), rules, tuple(remarks), tuple(refused))
+    return Verdict((*found, *_unjudged(baseline, rules)), rules, tuple(remarks), tuple(refused))
 
 
-def _unjudged(found: list[Finding]) -> Iterator[Finding]:
-    """The findings; a number that a rule names and no cell of the baseline has could not be compared:
-    else a rule that judges nothing would be green.
+def _unjudged(baseline: Iterable[Record], rules: Rules) -> list[Finding]:
+    """A finding per rule whose number no cell of its method has in the baseline: it judges nothing, and
+    would be green.
     """
-    has = {f.name for f in found if f.change is not None or f.word in ("missing", "not judged")}
-    for finding in found:
-        silent = finding.name and finding.word == "nothing to compare" and finding.name not in has
-        yield replace(finding, word="not comparable") if silent else finding
+    repaired = [r for r in baseline if r.status == "repaired"]
+    silent = [
+        rule
+        for rule in rules.effective
+        if not any(rule.of(r.case.method) and _value(r, rule.name) is not None for r in repaired)
+    ]
+    names = dict.fromkeys(map(str, silent))
+    return [Finding("", n, "not comparable", f"no cell of the baseline has {n}") for n in names]
 
 
 def _of_cell(cell: Cell, rules: Rules) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from airepair.errors import UsageError
 from airepair.records import Record, append, right_answers
 from airepair.report.gate.decision import change, inverted
 from airepair.report.gate.defaults import RULES
-from airepair.report.gate.output import table
+from airepair.report.gate.output import sentences, table
 from airepair.report.gate.rules import parse, rules_of
 from airepair.report.gate.verdict import judge
 from airepair.report.statistics import Pair
@@ -290,9 +290,25 @@ def test_a_rule_that_no_cell_can_answer_is_not_green() -> None:
     verdict = judge(
         run().values(), run().values(), rules_of(["accuracy:-1pp", "top5:-1pp"], None, Path("/nowhere"))
     )
-    assert {f.why for f in verdict.of("not comparable")} == {"the baseline has no top5"}
+    assert {f.why for f in verdict.of("not comparable")} == {"no cell of the baseline has top5"}
     here = each(lambda r: dataclasses.replace(r, after={**r.after, "top5": 0.9}))(run())
     assert code_of(here, "accuracy:-1pp", "top5:-1pp", old=here) == 0
+
+
+@pytest.mark.parametrize(
+    "rule", ["memit/accuracy:-1pp", "dl_2/seconds:+50%", "dl2/top5:-1pp", "mem*/top5:-1%"]
+)
+def test_a_rule_for_a_method_that_has_no_such_number_is_not_green(rule: str) -> None:
+    """The method is in no cell of the baseline (a typing error, too), or its cells lack the number, which
+    others have; the finding names the rule. A later `off` takes it back.
+    """
+    here = each(lambda r: dataclasses.replace(r, after={**r.after, "top5": 0.9}), "noop")(run())
+    assert code_of(here, "accuracy:-1pp", rule, old=here) == 11
+    assert code_of(here, "accuracy:-1pp", rule, rule.partition(":")[0] + ":off", old=here) == 0
+    found = judge(here.values(), here.values(), rules_of(["accuracy:-1pp", rule], None, Path("/nowhere")))
+    assert sentences(found) == [f"Not comparable: no cell of the baseline has {rule.partition(':')[0]}."]
+    gone = each(lambda _: None)(run())
+    assert code_of(gone, "noop/accuracy:-1pp", "dl2/accuracy:-1pp", "dl2/missing:off") == 0
 
 
 def test_rules_are_for_methods_and_later_ones_come_first() -> None:
@@ -304,6 +320,8 @@ def test_rules_are_for_methods_and_later_ones_come_first() -> None:
     assert code_of(worse, "accuracy:-1pp", "dl2/accuracy:-8pp") == 0
     assert code_of(worse, "accuracy:-1pp", "d*/accuracy:off") == 0
     assert code_of(worse, "accuracy:-8pp", "accuracy:-1%") == 10
+    assert code_of(worse, "accuracy:off", "dl2/accuracy:-1%") == 10
+    assert code_of(worse, "accuracy:-1%", "accuracy:-1pp", "dl2/accuracy:off") == 0
     gone = each(lambda _: None)(run())
     assert code_of(gone, "accuracy:-1pp", "dl2/missing:off") == 0
     assert code_of(gone, "accuracy:-1pp", "noop/missing:off") == 10
