@@ -5,7 +5,7 @@ checked when it is read. Free of torch.
 from airepair.records.files import Found, append, mended, read, scan, since
 from airepair.records.record import FINISHED, SAME_NORM, STATUSES, Phase, Record, version
 from airepair.records.schema import SCHEMA, Status
-from airepair.records.standing import resumed, standing
+from airepair.records.standing import current, resumed, standing
 
 __all__ = [
     "FINISHED",
@@ -17,6 +17,7 @@ __all__ = [
     "Record",
     "Status",
     "append",
+    "current",
     "mended",
     "read",
     "resumed",

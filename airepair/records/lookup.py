@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from airepair.errors import UsageError
-from airepair.records.record import Record
-from airepair.records.standing import standing
+from airepair.records.files import append
+from airepair.records.fingerprint import Fingerprint
+from airepair.records.record import FINISHED, Record
+from airepair.records.standing import current, resumed, standing
 
 HEAD = re.compile(rb'\s*\{"schema": ?\d+, ?"key": ?("(?:[^"\\]|\\.)*")')
 
@@ -41,6 +44,20 @@ class Lookup:
                 with suppress(UsageError):
                     found.append(Record.from_json(stream.readline().strip()))
         return standing(found)[0]
+
+    def resume(
+        self, key: str, wanted: Callable[[], Fingerprint], statuses: Collection[str] = FINISHED
+    ) -> tuple[Record | None, list[str]]:
+        """Returns what `resumed` does; `wanted` is only asked if there is a record.
+
+        A kept record that another code has run after is filed again, as the last one: reports take
+        the last one for that of the code that there is now.
+        """
+        found = self.of(key)
+        record, changes = resumed(found, key, wanted(), statuses) if found else (None, [])
+        if record is not None and record not in current(found):
+            append(self.file, record)
+        return record, changes
 
 
 def _key(line: bytes) -> str:

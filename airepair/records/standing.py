@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from airepair.records.fingerprint import Fingerprint, differences, of
+from airepair.records.fingerprint import CONDITIONS, Fingerprint, differences, of
 from airepair.records.record import FINISHED, Record, version
 from airepair.records.schema import Status
 
+COMPARED = ("options", "data", *CONDITIONS)  # what must be equal for two numbers to be comparable
 SHOWN = 10  # statuses that a remark lists one by one
 
 
@@ -20,17 +21,19 @@ def standing(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
 
     Per key and fingerprint the first finished record stands; without one, the last attempt. What
     did not finish never replaces what did. Records of one key whose fingerprints differ are
-    different experiments: each has its own that stands.
+    different experiments: each has its own that stands, the one that was run last as the last.
     """
     cells: dict[str, list[_Group]] = {}
-    for record in records:
+    for turn, record in enumerate(records):
         groups, fingerprint = cells.setdefault(record.key, []), of(record)
         same = next((g for g in groups if g.holds(fingerprint)), None)
         if same is None:
-            groups.append(_Group(record, fingerprint))
+            groups.append(_Group(record, fingerprint, turn))
         else:
-            same.add(record, fingerprint)
-    kept = [group.stands for groups in cells.values() for group in groups]
+            same.add(record, fingerprint, turn)
+    kept = [
+        group.stands for groups in cells.values() for group in sorted(groups, key=lambda group: group.turn)
+    ]
     remarks = [remark for key, groups in cells.items() for remark in _remarks(key, groups)]
     return kept, remarks
 
@@ -40,8 +43,8 @@ class _Group:
     alone, so that a million of them take little memory.
     """
 
-    def __init__(self, record: Record, fingerprint: Fingerprint) -> None:
-        self.first = self.stands = record
+    def __init__(self, record: Record, fingerprint: Fingerprint, turn: int) -> None:
+        self.first, self.stands, self.turn = record, record, turn
         self.fingerprints = [fingerprint]
         self.statuses, self.place = [record.status], 0
 
@@ -49,13 +52,28 @@ class _Group:
         """Whether nothing differs from any of its records."""
         return not any(differences(old, fingerprint) for old in self.fingerprints)
 
-    def add(self, record: Record, fingerprint: Fingerprint) -> None:
-        """One more: it stands if none before it finished."""
+    def add(self, record: Record, fingerprint: Fingerprint, turn: int) -> None:
+        """One more: it stands if none before it finished. A crash that does not say of which code it was
+        makes no code the last one.
+        """
         if self.stands.status not in FINISHED:
             self.stands, self.place = record, len(self.statuses)
         self.statuses.append(record.status)
         if fingerprint not in self.fingerprints:
             self.fingerprints.append(fingerprint)
+        if record.status in FINISHED or "source" in fingerprint:
+            self.turn = turn
+
+
+def current(records: Iterable[Record]) -> list[Record]:
+    """Returns, of the records of one cell that differ in nothing but the method's source or the
+    subject's weights, only the last: it is of the code that there is now, however it ended.
+    """
+    kept: dict[str, list[Record]] = {}
+    for record in records:
+        others = [r for r in kept.get(record.key, []) if differences(of(r), of(record), COMPARED)]
+        kept[record.key] = [*others, record]
+    return [r for same in kept.values() for r in same]
 
 
 def resumed(

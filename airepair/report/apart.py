@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from airepair.case import Case, with_variant
 from airepair.host.digest import of_parts
-from airepair.records import Record, version
-from airepair.records.fingerprint import differences, of
+from airepair.records import Record, current, version
+from airepair.records.fingerprint import of
 
 CONDITIONS = ("profile", "arithmetic")  # a grid has records of one benchmark version only
 PLAIN = re.compile(r"[A-Za-z0-9_.:+]{1,24}")
@@ -31,25 +31,12 @@ def apart(records: Iterable[Record]) -> tuple[list[Record], tuple[str, ...]]:
     notes: dict[str, None] = {}
     found: list[Record] = []
     for (dataset, model), column in _grouped(
-        _latest(records), lambda r: (r.case.dataset, r.case.model)
+        current(records), lambda r: (r.case.dataset, r.case.model)
     ).items():
         named = _named(column, _conditions(column), "model", f"{dataset}-{model}", notes)
         for (place, method), row in _grouped(named, lambda r: (r.case.model, r.case.method)).items():
             found += _named(row, _settings(row), "method", f"{dataset}-{place}-{method}", notes)
     return found, tuple(notes)
-
-
-def _latest(records: Iterable[Record]) -> list[Record]:
-    """Of the records of one cell that differ in nothing but the method's source or the subject's
-    weights only the last.
-    """
-    kept: dict[str, list[Record]] = {}
-    for record in records:
-        same = kept.setdefault(record.key, [])
-        parts = ("options", "data", *CONDITIONS)
-        replaced = [r for r in same if not differences(of(r), of(record), parts)]
-        kept[record.key] = [r for r in same if r not in replaced] + [record]
-    return [r for same in kept.values() for r in same]
 
 
 def _grouped(records: Iterable[Record], key: Callable[[Record], K]) -> dict[K, list[Record]]:

@@ -15,7 +15,8 @@ import pytest
 from airepair import BENCHMARK_VERSION
 from airepair.case import Case
 from airepair.errors import UsageError
-from airepair.records import Phase, Record, append, read, scan, standing, version
+from airepair.records import Phase, Record, append, current, read, scan, standing, version
+from airepair.records.lookup import Lookup
 from airepair.records.right_answers import pack
 
 
@@ -121,6 +122,27 @@ def test_records_of_one_cell_under_different_conditions_all_stand(tmp_path: Path
     assert remarks[1].endswith(
         "different conditions: weights of the subject: was aaaaaaaaaaaa, is bbbbbbbbbbbb"
     )
+
+
+def test_a_record_that_a_resumed_run_keeps_is_the_last_one(tmp_path: Path) -> None:
+    """Code A, code B, and back to A: its records are kept, and the reports, which show the code that there
+    is now, show them. It is filed again once, and not at all if it is the last one anyhow; a crash, which
+    does not say of which code it was, changes nothing.
+    """
+    file = tmp_path / "records.jsonl"
+    first, second = (record(fingerprint={"method": "noop", "source": w * 64}) for w in "ab")
+    crash = dataclasses.replace(record(), status="crashed", fingerprint={})
+    filed(file, first, second, crash)
+    assert current(read([file])[0]) == [second]
+    assert Lookup(file).resume(first.key, lambda: second.fingerprint) == (second, [])
+    assert len(file.read_text().splitlines()) == 3
+    for _ in range(2):
+        assert Lookup(file).resume(first.key, lambda: first.fingerprint) == (first, [])
+        assert len(file.read_text().splitlines()) == 4
+        assert read([file])[0] == [second, first]
+    assert current(read([file])[0]) == [first]
+    assert Lookup(file).resume(first.key, lambda: {"source": "c"}) == (None, ["method: source changed"])
+    assert Lookup(file).resume("digits-fc-noop-s0", lambda: pytest.fail("it asked")) == (None, [])
 
 
 def test_a_torn_tail_is_left_out_of_reading_and_cut_off_before_the_next_append(tmp_path: Path) -> None:

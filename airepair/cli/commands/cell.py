@@ -12,7 +12,8 @@ from airepair.errors import Unavailable, UsageError, one_line
 from airepair.host.signals import end_in_order
 from airepair.methods import build
 from airepair.paths import cache
-from airepair.records import FINISHED, Record, append, resumed
+from airepair.records import FINISHED, Record, append
+from airepair.records.fingerprint import Fingerprint
 from airepair.records.lookup import Lookup
 from airepair.records.tenancy import Tenancy
 from airepair.runner.cell import CellSpec, Deaf
@@ -61,12 +62,12 @@ def _result(spec: CellSpec, out: Path, keep: Keep) -> tuple[Record, bool]:
 
 
 def _standing(spec: CellSpec, loader: Loader, out: Path) -> Record | None:
-    found = Lookup(out / RECORDS).of(str(spec.case))
-    if not found:
-        return None
+    def wanted() -> Fingerprint:
+        return fingerprint_now(
+            spec, loader.without_training(spec), build(spec.case.base_method, spec.options)
+        )
 
-    new = fingerprint_now(spec, loader.without_training(spec), build(spec.case.base_method, spec.options))
-    return resumed(found, str(spec.case), new)[0]
+    return Lookup(out / RECORDS).resume(str(spec.case), wanted)[0]
 
 
 class _Filing(Deaf):

@@ -8,17 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from airepair.case import Case
-from airepair.records import Record, version
-from airepair.records.fingerprint import CONDITIONS, differences, of
+from airepair.records import Record, current, standing, version
+from airepair.records.fingerprint import differences, of
 from airepair.records.right_answers import indices, unpack
+from airepair.records.standing import COMPARED
 from airepair.report.ordering import column_rank, method_rank
 from airepair.report.statistics import Pair
-
-COMPARED = (
-    "options",
-    "data",
-    *CONDITIONS,
-)  # source and weights may differ: whether that did harm is the question
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,12 @@ def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
 
 
 def newest(records: Iterable[Record]) -> list[Record]:
-    """Returns those of the newest benchmark version among them, as in every table."""
+    """Returns, of those of the newest benchmark version among them, the ones that stand and are of the
+    code that there is now, as in every table.
+    """
     given = list(records)
     last = max(map(version, given), default=None)
-    return [r for r in given if version(r) == last]
+    return current(standing(r for r in given if version(r) == last)[0])
 
 
 def images(cell: Cell) -> list[Pair]:
@@ -90,23 +87,23 @@ def _cell(keys: list[str], first: Mapping[str, list[Record]], second: Mapping[st
     missing: list[str] = []
     differs: dict[str, None] = {}
     for key, olds in repaired.items():
-        news = [r for r in second.get(key, []) if r.status == "repaired"]
-        if not news:
-            missing.append(f"seed {olds[0].case.seed} {_ended(second.get(key, []))}")
-            continue
+        news = second.get(key, [])
         tried = [(old, new) for new in reversed(news) for old in reversed(olds)]  # the last of each first
         same = next((p for p in tried if not _differ(*p)), None)
-        if same is not None:
+        others = [p for p in tried if p[1].status == "repaired"]
+        if same is not None and same[1].status == "repaired":
             pairs.append(same)
+        elif same is None and others:
+            differs |= dict.fromkeys(_differ(*others[0]))
         else:
-            differs |= dict.fromkeys(_differ(*tried[0]))
+            missing.append(f"seed {olds[0].case.seed} {_ended([same[1]] if same else news)}")
     if missing and len(missing) == len(repaired) and not any(k in second for k in keys):
         missing = ["it did not run"]
     return Cell(first[keys[0]][0].case, len(repaired), tuple(pairs), tuple(missing), tuple(differs))
 
 
 def _differ(old: Record, new: Record) -> list[str]:
-    return differences(of(old), of(new), COMPARED)
+    return differences(of(old), of(new), COMPARED)  # source and weights may differ: that is the question
 
 
 def _ended(records: list[Record]) -> str:

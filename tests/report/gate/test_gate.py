@@ -490,6 +490,27 @@ def test_a_cell_that_was_run_again_is_compared_with_what_it_can_be(tmp_path: Pat
     assert judge(both, run().values(), rules).code == 0
 
 
+@pytest.mark.parametrize("status", ["failed", "unsupported"])
+def test_a_record_of_superseded_code_does_not_stand_in_for_the_current_one(status: Any) -> None:
+    """The method changed, and a resumed run of its cells did not repair: they are missing, although the
+    records of before are there. Run again with the code of before, which finished, they are not.
+    """
+
+    def of_source(source: str) -> Callable[[Record], Record]:
+        return lambda r: dataclasses.replace(r, fingerprint={"method": "dl2", "source": source * 64})
+
+    old, broken = each(of_source("a"))(run()), each(of_source("b"))(run())
+    broken = each(lambda r: dataclasses.replace(r, status=status, reason="no layer", after={}))(broken)
+    rules = rules_of([], None, Path("/nowhere"))
+    found = judge(old.values(), [*old.values(), *broken.values()], rules)
+    assert found.code == 10
+    assert sentences(found)[0].startswith(f"Missing: digits-cnn-dl2: seed 0 was not repaired: {status}")
+    assert judge(old.values(), [*broken.values(), *old.values()], rules).code == 0
+    assert judge(old.values(), [*old.values(), *broken.values(), *old.values()], rules).code == 0
+    heavier = each(options(50))(run())
+    assert judge(old.values(), [*old.values(), *heavier.values(), *broken.values()], rules).code == 10
+
+
 def test_what_the_machines_read(tmp_path: Path) -> None:
     """JSON without infinities, a summary whose heading is the verdict, a badge as shields.io reads it."""
     old = written(tmp_path / "old", run(3))
