@@ -86,16 +86,14 @@ def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
 
 
 def _control(cells: Grid, place: Column, record: Record) -> str:
-    """The fine-tuning that learns from the method's sources, tuned beside tuned; plain `finetune`
-    where the column has no such cell.
-    """
+    """The fine-tuning that learns from the method's sources and no other, tuned beside tuned."""
     same = control_on(record.sources)
-    return same if same != CONTROL and cells.cell(place, same) else _variant(cells, place, CONTROL, record)
+    return _variant(cells, place, CONTROL, record) if same == CONTROL else same
 
 
 def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
     """Returns the name and record of the control that belongs to a method's record: the same seed; None
-    if it was not repaired.
+    if it was not run or not repaired.
     """
     name = _control(cells, place, record)
     return name, next(

@@ -81,6 +81,7 @@ def table3(cells: Grid) -> Table | None:
         *wreck_note(cells),
         *summary(comparisons, twins(cells)),
         *ablation_lines(cells),
+        *_without_control(cells),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(comparisons))
@@ -143,15 +144,30 @@ def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator
 
 
 def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
-    """The control of one seed and its name, if it has one."""
-    name, control = control_of(cells, place, record)
-    state = largest_within(control, trained(record)) if trained(record) else None
-    if control is not None and state is not None:
-        yield f"{name}, {state.name}", at_phase(control, state)
+    """The control of one seed and its name, if it has one: a random change only if fine-tuning has no
+    state that small.
+    """
+    (name, control), images = control_of(cells, place, record), trained(record)
+    if images and control is None:
         return
-    random = next((p for p in record.phases if p.name == SAME_NORM), None)
-    if random is not None:
+    if control is not None and images and (state := largest_within(control, images)) is not None:
+        yield f"{name}, {state.name}", at_phase(control, state)
+    elif random := next((p for p in record.phases if p.name == SAME_NORM), None):
         yield SAME_NORM, at_phase(record, random)
+
+
+def _without_control(cells: Grid) -> list[str]:
+    """A sentence: which methods trained, but have no fine-tuning on their sources to be compared with."""
+    found: dict[str, list[str]] = {}
+    for place in cells.columns:
+        for method in _methods(cells, place):
+            ran = [r for r in cells.cell(place, method) if r.status == "repaired" and trained(r)]
+            n = sum(control_of(cells, place, r)[1] is None for r in ran)
+            if n:
+                seeds = "" if n == len(ran) else f", {n} of {len(ran)} seeds"
+                found.setdefault(method_title(method), []).append("-".join(place) + seeds)
+    named = "; ".join(f"{name} ({', '.join(places)})" for name, places in found.items())
+    return [f"Not compared with fine-tuning on the same sources, which has no result: {named}."] * bool(found)
 
 
 def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:

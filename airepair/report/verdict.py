@@ -75,14 +75,13 @@ def _count(n: int, what: str) -> str:
 
 def _beside_control(comparisons: Sequence[Question]) -> str:
     compared = [q for q in comparisons if q.kind == CONTROL]
-    if not compared:
-        return "No method was compared with fine-tuning on the same sources: plain training may do as well."
-    if not any(q.sign for q in compared):
-        return f"No method differs significantly from fine-tuning on the same sources{_power(comparisons)}."
-    beside = [q for q in compared if q.beside_random]
-    text = (
-        f"Better than fine-tuning on the same sources: {_sides([q for q in compared if not q.beside_random])}"
-    )
+    beside, trained = ([q for q in compared if q.beside_random is way] for way in (True, False))
+    if not trained:
+        text = "No method was compared with fine-tuning on the same sources: plain training may do as well."
+    elif not any(q.sign for q in trained):
+        text = f"No method differs significantly from fine-tuning on the same sources{_power(comparisons)}."
+    else:
+        text = f"Better than fine-tuning on the same sources: {_sides(trained)}"
     if any(q.sign for q in beside):
         text += (
             " With fewer training images than fine-tuning's first state, better than a random change of "

@@ -96,6 +96,41 @@ def test_the_control_has_no_more_images_than_the_method_and_is_random_where_noth
     assert found["memit", "accuracy", SAME_NORM].found.difference == pytest.approx(0.05, abs=0.02)
 
 
+def test_without_fine_tuning_on_its_sources_a_method_that_trains_has_no_control() -> None:
+    """Neither a random change of the same norm nor fine-tuning on other sources stands in, of a seed
+    whose control crashed neither; a note names the method. If even the first kept state used more images,
+    or the method used none, the random change does.
+    """
+    norm = (Phase(SAME_NORM, 0, 0.0, BEFORE | {"accuracy": 0.7}),)
+    sources = ("failing", "passing")
+    few: dict[str, Any] = {"budget": {"backward": 5_000}, "phases": norm, "sources": sources}
+    methods = [*cells("irepair", 0.75, **few), *cells("irepair[gamma_0]", 0.75, **few)]
+    kept: dict[str, Any] = {"category": "control", "budget": {"backward": 90_000}}
+
+    def control(name: str, first: int) -> list[Record]:
+        return cells(name, 0.8, phases=phases((first, 30_000), 0.01), **kept)
+
+    def answer(records: list[Record]) -> tuple[list[tuple[str, int]], list[str]]:
+        table = table3(grid(records))
+        assert table is not None
+        asked = [q for q in questions(grid(records)) if q.kind == "control" and q.metric == "accuracy"]
+        return [(q.against, q.found.n) for q in asked], [n for n in table.notes if n.startswith("Not comp")]
+
+    note = "Not compared with fine-tuning on the same sources, which has no result: irepair (digits-fc{})."
+    same = control("finetune[failing+passing]", 128)
+    assert answer(methods) == ([], [note.format("")])
+    assert answer([*methods, *control("finetune", 128)]) == ([], [note.format("")])
+    assert answer([*methods, *same]) == ([("finetune[failing+passing], 1/4 of the budget", 10)], [])
+    crashed = [dataclasses.replace(r, status="crashed", after={}) for r in same[:1]]
+    found, notes = answer([*methods, *crashed, *same[1:]])
+    assert [n for _, n in found] == [9]
+    assert notes == [note.format(", 1 of 10 seeds")]
+    late = control("finetune[failing+passing]", 6_000)
+    assert answer([*methods, *late]) == ([(SAME_NORM, 10)], [])
+    none = [dataclasses.replace(r, budget={"backward": 0}) for r in methods]
+    assert answer(none) == ([(SAME_NORM, 10)], [])
+
+
 def test_a_line_below_says_for_how_many_methods() -> None:
     """Two of three for accuracy (Apricot would have to beat both of its ablations), none for the
     constraint.

@@ -91,6 +91,16 @@ def test_a_method_that_was_compared_with_a_random_change_is_not_called_better_th
     )
 
 
+def test_a_comparison_with_fine_tuning_that_was_never_made_is_not_reported() -> None:
+    """All methods were compared with a random change alone: none is worse than fine-tuning, nor equal."""
+    better = Comparison(20, 0.05, 0.03, 0.07, 0.001, 0.001)
+    alone = Question(("digits", "fc"), "memit", "accuracy", CONTROL, SAME_NORM, better, 0.01)
+    cells = grid([cell("memit", 0.1)])
+    never = "No method was compared with fine-tuning on the same sources: plain training may do as well."
+    assert any(s.startswith(f"{never} With fewer training images than") for s in verdict(cells, [alone]))
+    assert never in verdict(cells, [dataclasses.replace(alone, p=1.0)])
+
+
 def test_controls_on_other_sources_are_counted_and_long_names_stay_apart() -> None:
     """Fine-tuning on a method's sources stands beside that method in other tables; a sweep's rows
     differ in the middle of their names.
