@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from airepair.case import TUNED
+from airepair.case import TUNED, split_variant
 from airepair.records import Record, standing, version
 from airepair.report.apart import apart
 from airepair.report.ordering import CONTROLS, Column, column_rank, method_rank
@@ -131,13 +131,20 @@ def faulty(cells: Grid) -> set[Column]:
     }
 
 
+def setting_of(method: str) -> str:
+    """Returns the ablation of a row's method, `tuned`, or a sweep's first value; "" for a method as it
+    is. What stands behind it tells records apart (`random_sets,lr:0.1`, see apart.py).
+    """
+    return split_variant(method)[1].partition(",")[0]
+
+
 def ablation(record: Record) -> str:
     """Returns the name of the ablation that the record is of ("" for a method as it is, tuned or
     swept): its idea is off, and it is in Table III only.
     """
     control = record.category == "control" or record.case.base_method in CONTROLS
-    variant = record.case.variant
-    return variant if variant.isidentifier() and variant != TUNED and not control else ""
+    name = setting_of(record.case.method)
+    return name if name.isidentifier() and name != TUNED and not control else ""
 
 
 def gain(record: Record, metric: str) -> float | None:

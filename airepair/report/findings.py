@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from airepair.case import TUNED
 from airepair.records import SAME_NORM, Record, version
-from airepair.report.cells import Grid, baseline, column, grid
+from airepair.report.cells import Grid, baseline, column, grid, setting_of
 from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.leads import leads
 from airepair.report.markdown import escape, markdown
@@ -89,7 +89,9 @@ def findings(records: Iterable[Record], sources: str) -> str:
     found = [r for r in given if version(r) == newest]
     grids = {a: grid([r for r in found if r.provenance.get("arithmetic") == a]) for a in ARITHMETICS}
     enough = [p for p in grids[ARITHMETICS[0]].columns if all(_seeds(g, p) >= SEEDS for g in grids.values())]
-    chosen = [g.where(lambda r: column(r) in enough and r.case.variant != TUNED) for g in grids.values()]
+    chosen = [
+        g.where(lambda r: column(r) in enough and setting_of(r.case.method) != TUNED) for g in grids.values()
+    ]
     claims = [_claims(counted_once(g)) for g in chosen]
     alike = dict.fromkeys(line for g in chosen for line in lines(twins(g)))
     parts = [

@@ -9,7 +9,7 @@ from functools import partial
 from tabulate import tabulate
 
 from airepair.case import TUNED, split_variant
-from airepair.report.cells import Grid, faulty, sample, score
+from airepair.report.cells import Grid, faulty, sample, score, setting_of
 from airepair.report.ordering import CONTROLS, Column, dataset_title, method_title, model_title
 from airepair.report.table import fixed
 from airepair.report.verdict import METRIC, by_gain, gained, healthy, verdict
@@ -67,8 +67,7 @@ def _beside(method: str) -> bool:
     """Whether it is fine-tuning on the sources of a method (`finetune[failing+passing]`), which
     stands beside that method elsewhere.
     """
-    name, variant = split_variant(method)
-    return name in CONTROLS and variant not in ("", TUNED)
+    return split_variant(method)[0] in CONTROLS and setting_of(method) not in ("", TUNED)
 
 
 def _lines(cells: Grid, shown: Sequence[Column], methods: Sequence[str]) -> list[str]:

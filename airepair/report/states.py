@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from airepair.case import CONTROL, control_on, with_variant
 from airepair.records import SAME_NORM, Phase, Record
-from airepair.report.cells import Grid, Sample
+from airepair.report.cells import Grid, Sample, setting_of
 from airepair.report.ordering import Column
 
 DIRECT = "direct weight modification"
@@ -81,8 +81,8 @@ def _phase(ran: list[Record], name: str, kind: str) -> State:
 
 def _variant(cells: Grid, place: Column, control: str, record: Record) -> str:
     """The control with the same variant as the method (tuned beside tuned), else the bare one."""
-    same = with_variant(control, record.case.variant)
-    return same if cells.cell(place, same) else control
+    same = [with_variant(control, v) for v in (record.case.variant, setting_of(record.case.method))]
+    return next((name for name in same if cells.cell(place, name)), control)
 
 
 def _control(cells: Grid, place: Column, record: Record) -> str:

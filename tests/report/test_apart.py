@@ -15,6 +15,11 @@ from airepair.records import Record
 from airepair.report import documents, render, terminal
 from airepair.report.cells import Grid, grid
 from airepair.report.leaderboard import leaderboard
+from airepair.report.paper import Paper
+from airepair.report.screen import _beside
+from airepair.report.states import control_of
+from airepair.report.table1 import table1
+from airepair.report.table3 import table3
 from tests.report_records import record
 
 
@@ -137,6 +142,37 @@ def test_after_a_change_of_source_the_last_record_of_a_cell_counts() -> None:
         "digits-cnn-dl2": [2.0, 2.0],
         "digits-cnn-dl2[source:aaaaaaaa]": [1.0],
     }
+
+
+def test_an_ablation_or_a_tuned_row_that_stands_apart_stays_what_it_is() -> None:
+    """Its name has what differs behind it; it is no method of Table I, and one that is tuned is no ablation,
+    has its note below Table I and stands beside the tuned control.
+    """
+    rows = ("dl2", "dl2[weight_0]", "dl2[tuned]", "finetune[tuned]", "finetune")
+    records = [
+        gained(f"digits-cnn-{m}-s{s}", 0.1, options=weight(w if m.startswith("dl2[") else 5))
+        for m in rows
+        for s, w in ((0, 7), (1, 7), (2, 50))
+    ]
+    cells = grid(records)
+    apart = {"dl2[weight_0,weight:50]", "dl2[tuned,weight:50]"}
+    assert apart < set(cells.methods)
+    assert set(cells.plain.methods) == {
+        "dl2",
+        "finetune",
+        "dl2[tuned]",
+        "dl2[tuned,weight:50]",
+        "finetune[tuned]",
+    }
+    table = table3(cells)
+    assert table is not None
+    assert {row.entries[1].text for row in table.rows} == {"weight_0", "weight_0,weight:50"}
+    (tuned,) = cells.cell(("digits", "cnn"), "dl2[tuned,weight:50]")
+    assert control_of(cells, ("digits", "cnn"), tuned)[0] == "finetune[tuned]"
+    alone = cells.where(lambda r: r.case.method in ("dl2", "dl2[tuned,weight:50]"))
+    assert "settings that `airepair tune` chose" in " ".join(table1(alone, Paper()).notes)
+    assert not _beside("finetune[tuned,weight:50]")
+    assert _beside("finetune[failing+passing]")
 
 
 def test_the_order_of_records_leaves_no_trace() -> None:
