@@ -4,7 +4,8 @@ intervals and the Pareto front.
 `points` says what is drawn, from records alone; `picture` is the SVG, of the subjects with the most
 seeds. The dashed line goes through the states that `finetune` kept: what plain training gives for
 as many images. A point is on the front if no other point, and no state of finetune, has a larger
-net change for as few images.
+net change for as few images. What lacks seeds of another is no
+rival: they may be the lucky ones.
 """
 
 from __future__ import annotations
@@ -37,8 +38,26 @@ def points(cells: Grid, place: Column) -> tuple[list[Point], list[State]]:
         if (p := _point(cells, m, [r for r in cells.cell(place, m) if r.status == "repaired"]))
     ]
     track = _track([r for r in cells.cell(place, TRACK) if r.status == "repaired"])
-    rivals = [(p.images, p.change) for p in found if not p.wrecks] + track
-    return [replace(p, front=not p.wrecks and on_front((p.images, p.change), rivals)) for p in found], track
+    whole, rivals = _rivals(found, track)
+    most = max((p.n for p in found), default=0)
+    return [
+        replace(
+            p,
+            front=p in whole and on_front((p.images, p.change), rivals),
+            title=p.title if p.n == most else f"{p.title} (n={p.n})",
+        )
+        for p in found
+    ], track
+
+
+def _rivals(found: Sequence[Point], track: list[State]) -> tuple[list[Point], list[State]]:
+    """The points that may be on the front, none that wrecks the model or lacks a seed of another, and
+    what they are compared with: each other, and finetune's states if they lack none.
+    """
+    most = max((p.n for p in found if not p.wrecks), default=0)
+    whole = [p for p in found if not p.wrecks and p.n == most]
+    kept = track if any(p.method == TRACK and p.n >= most for p in found) else []
+    return whole, [*((p.images, p.change) for p in whole), *kept]
 
 
 def _point(cells: Grid, method: str, ran: Sequence[Record]) -> Point | None:
@@ -92,8 +111,9 @@ def panels(cells: Grid) -> list[Panel]:
         if found:
             n = max(p.n for p in found)
             title = f"{dataset_title(place[0])} {model_title(place[1])}, {n} seed{'s' * (n > 1)}"
-            rivals = [(p.images, p.change) for p in found if not p.wrecks] + track
-            drawn.append(panel(title, found, track, [s for s in track if on_front(s, rivals)]))
+            rivals = _rivals(found, track)[1]
+            best = [s for s in track if s in rivals and on_front(s, rivals)]
+            drawn.append(panel(title, found, track, best))
     return drawn
 
 

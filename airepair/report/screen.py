@@ -12,6 +12,7 @@ from airepair.case import TUNED, split_variant
 from airepair.report.cells import Grid, faulty, sample, score, setting_of
 from airepair.report.ordering import CONTROLS, Column, dataset_title, method_title, model_title
 from airepair.report.table import fixed
+from airepair.report.table2 import comparable
 from airepair.report.verdict import METRIC, by_gain, gained, healthy, verdict
 
 WIDTH, LINES = 80, 60
@@ -93,12 +94,12 @@ def _texts(cells: Grid, place: Column, method: str) -> Iterator[str]:
 
 
 def _faults(cells: Grid) -> Iterator[str]:
-    """Per fault the three methods with the best recovery."""
+    """Per fault the three methods with the best recovery, of those that Table II compares."""
     for place in [p for p in cells.columns if p in faulty(cells)]:
         found = {
             m: sample(cells.cell(place, m), partial(score, metric="recovery"), 100) for m in cells.methods
         }
-        means = {m: s.mean for m, s in found.items() if s is not None}
+        means = comparable(cells, place, found)
         best = sorted(means, key=lambda m: -means[m])[:3]
         listed = ", ".join(f"{method_title(m)} {fixed(means[m], 0)}" for m in best)
-        yield f"{'-'.join(place)}: {listed or 'not measured'}"
+        yield f"{'-'.join(place)}: {listed or ('none' if any(found.values()) else 'not measured')}"

@@ -114,14 +114,19 @@ def _rows(cells: Grid, place: Column, methods: list[str], usual: int) -> Iterato
 
 
 def _best(cells: Grid, place: Column, found: Mapping[str, Sample | None]) -> set[str]:
-    """The methods with the best value as printed, if it is above zero; never one that wrecks the
-    model, nor one that lacks a seed of another.
+    """The methods with the best value as printed, if it is above zero."""
+    means = comparable(cells, place, found)
+    top = max(means.values(), default=0.0)
+    return {m for m, mean in means.items() if mean == top > 0}
+
+
+def comparable(cells: Grid, place: Column, found: Mapping[str, Sample | None]) -> dict[str, float]:
+    """Returns the mean as printed of each method that may be the best: never one that wrecks the model,
+    nor one that lacks a seed of another.
     """
     sound = {m: s for m, s in found.items() if s and not wrecked(cells.cell(place, m))}
     most = max((s.n for s in sound.values()), default=0)
-    means = {m: round(s.mean, 2) for m, s in sound.items() if s.n == most}
-    top = max(means.values(), default=0.0)
-    return {m for m, mean in means.items() if mean == top > 0}
+    return {m: round(s.mean, 2) for m, s in sound.items() if s.n == most}
 
 
 def _others(records: list[Record]) -> dict[str, int]:

@@ -56,6 +56,20 @@ def test_a_state_that_finetune_kept_beats_a_method() -> None:
     assert [round(change, 3) for _, change in track] == [3, 6, 7.1]
 
 
+def test_a_point_that_lacks_seeds_is_neither_on_the_front_nor_a_rival() -> None:
+    """A method that was left with its luckiest seed, and finetune's states likewise; its name has its n."""
+    lucky = [r for r in changed("memit", 0.06, 0) if r.case.seed == 2]
+    records = changed("minimal", 0.05, 0) + changed("apricot", 0.055, 900) + lucky
+    whole = changed("finetune", 0.09, 50_000, phases=phases((800, 2_000), 0.03))
+    assert {p.method for p in points(grid(records), PLACE)[0] if p.front} == {"minimal", "apricot"}
+    found, track = points(grid(records + whole[:1]), PLACE)
+    assert {p.method for p in found if p.front} == {"minimal", "apricot"}
+    assert len(track) == 3
+    assert {p.title for p in found if p.n == 1} == {"memit (n=1)", "finetune (n=1)"}
+    (some,), (every,) = panels(grid(records + whole[:1])), panels(grid(records + whole))
+    assert every.front.count("V") > some.front.count("V")
+
+
 def test_a_wrecked_model_is_on_no_front() -> None:
     """It is marked instead."""
     found, _ = points(grid(changed("noop", 0.0, 0) + changed("minimal", -0.6, 10)), PLACE)

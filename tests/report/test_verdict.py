@@ -165,6 +165,23 @@ def test_a_fault_is_one_line_with_the_three_best() -> None:
     )
 
 
+def test_the_best_recovery_is_of_a_method_that_wrecks_nothing_and_has_every_seed() -> None:
+    """As in Table II; if all were wrecked there is none."""
+    fault = {"fault": {"name": "missing", "severity": 0.5}}
+
+    def found(name: str, recovery: float, gain: float, n: int) -> list[Record]:
+        case = f"digits-fc+missing-{name}-s"
+        return [
+            dataclasses.replace(r, after={**r.after, "recovery": recovery})
+            for r in (cell(name, gain, case=Case.parse(f"{case}{s}"), subject=fault) for s in range(n))
+        ]
+
+    wrecked, lucky = found("minimal", 1.4, -0.5, 3), found("memit", 1.2, 0.1, 1)
+    said = short(grid([*wrecked, *lucky, *found("dl2", 0.2, 0.1, 3)]))
+    assert "Best recovery per fault, in %:\ndigits-fc+missing: DL2 20\n" in said
+    assert "digits-fc+missing: none\n" in short(grid(wrecked))
+
+
 def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
     """The records may disagree with the rule, and a method that wrecks the model is named."""
     records = [
