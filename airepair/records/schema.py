@@ -64,16 +64,21 @@ class OptionFields(Closed, frozen=True):
 
 
 class Twin(msgspec.Struct, frozen=True):
-    """It is the clean twin of a faulty subject."""
+    """It is the clean twin of a faulty subject. A score is null if there are no such inputs."""
 
-    images: Annotated[Count, Meta(description="training images of the twin's own training")]
-    spoiled: Annotated[Share, Meta(description="its accuracy on the spoiled test inputs")]
+    images: Annotated[
+        Count | None,
+        Meta(description="training images of the twin's own training; null if it stopped at an accuracy"),
+    ]
+    spoiled: Annotated[Share | None, Meta(description="its accuracy on the spoiled test inputs")]
+    others: Annotated[Share | None, Meta(description="its accuracy on the other test inputs")] = None
 
 
 class Spoiled(msgspec.Struct, frozen=True):
-    """It holds scores of the faulty subject."""
+    """It holds scores of the faulty subject. A score is null if there are no such inputs."""
 
-    spoiled: Annotated[Share, Meta(description="accuracy on the spoiled test inputs")]
+    spoiled: Annotated[Share | None, Meta(description="accuracy on the spoiled test inputs")]
+    others: Annotated[Share | None, Meta(description="accuracy on the other test inputs")] = None
 
 
 class SpoiledCount(msgspec.Struct, frozen=True):
@@ -83,7 +88,9 @@ class SpoiledCount(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """It is a fault with a known cause. Table II compares the scores, if the subject has a twin."""
+    """It is a fault with a known cause. Table II compares the scores, if the subject has a twin: then
+    `n` and `before` are there, too.
+    """
 
     name: Annotated[str, Meta(description="the fault's name")] = ""
     severity: Annotated[Any, Meta(description="its severity")] = None
@@ -224,7 +231,7 @@ def fits(raw: Any) -> bool:
         line = msgspec.convert(raw, Line)
     except (msgspec.ValidationError, OverflowError):
         return False
-    return next(chain(_out_of_range(line), _unreadable(line)), None) is None
+    return next(_contradictions(line), None) is None
 
 
 def problems_of(raw: Any) -> Iterator[str]:
@@ -241,8 +248,21 @@ def problems_of(raw: Any) -> Iterator[str]:
     found = list(problems(raw, Line))
     if not found:
         line = msgspec.convert(raw, Line)
-        found = [*_out_of_range(line), *_unreadable(line)]
+        found = list(_contradictions(line))
     yield from found
+
+
+def _contradictions(line: Line) -> Iterator[str]:
+    """What is wrong with a line whose fields each have their type."""
+    return chain(_out_of_range(line), _unreadable(line), _incomplete(line))
+
+
+def _incomplete(line: Line) -> Iterator[str]:
+    """What a twin cannot be compared without."""
+    fault = line.subject.fault
+    for name in ("n", "before") if fault and fault.twin else ():
+        if getattr(fault, name) is None:
+            yield f"subject.fault.{name} is missing; accepted: a table, since there is a twin"
 
 
 def _out_of_range(line: Line) -> Iterator[str]:

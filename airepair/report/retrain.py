@@ -106,9 +106,10 @@ def _reached(records: list[Record], place: Column) -> str:
 
 
 def _by_seed(records: list[Record]) -> list[dict[str, Any]]:
-    """What the records say of the fault and its twin, one per seed."""
+    """What the records say of the fault and its twin, one per seed; none of a seed without them."""
     found = {r.case.seed: r.subject["fault"] for r in records if _twin(r).get("images")}
-    return [found[seed] for seed in sorted(found)]
+    facts = [found[seed] for seed in sorted(found)]
+    return [f for f in facts if None not in (f["before"]["spoiled"], f["twin"]["spoiled"])]
 
 
 def _twin(record: Record) -> Mapping[str, Any]:

@@ -97,6 +97,18 @@ CHANGED: dict[str, tuple[Callable[[Line], object], list[str]]] = {
         put("subject.fault", {"name": "x", "twin": {"images": 5}}),
         ["subject.fault.twin.spoiled is missing"],
     ),
+    "twin without a count": (
+        put("subject.fault", {"before": {"spoiled": 0.1}, "twin": {"images": 5, "spoiled": 0.9}}),
+        ["subject.fault.n is missing", "a table"],
+    ),
+    "twin without scores of the subject": (
+        put("subject.fault", {"n": {"spoiled": 3}, "twin": {"images": 5, "spoiled": 0.9}}),
+        ["subject.fault.before is missing", "a table"],
+    ),
+    "collateral score as text": (
+        put("subject.fault", {"before": {"spoiled": 0.1, "others": "x"}}),
+        ["subject.fault.before.others is 'x'", "from 0 to 1"],
+    ),
     "validation accuracy of 70": (
         put("subject.validation_accuracy", 70),
         ["subject.validation_accuracy is 70", "from 0 to 1"],
@@ -203,6 +215,27 @@ def test_a_good_line_is_read_whatever_stands_around_it(tmp_path: Path) -> None:
     assert [line.removeprefix(f"{file}:").partition(":")[0] for line in found.refused] == [
         str(i + 1) for i in range(len(lines))
     ]
+
+
+def test_a_twin_without_images_or_scores_is_read_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its training stopped at an accuracy, or the fault spoils no test input: the harness writes null."""
+    file = tmp_path / "records.jsonl"
+    for images, score in ((None, 0.9), (5, None)):
+        fault = {
+            "name": "missing",
+            "n": {"spoiled": 3},
+            "before": {"spoiled": score, "others": None},
+            "twin": {"images": images, "spoiled": score, "others": None},
+        }
+        case = "digits-cnn+missing-noop-s0"
+        change = put("subject.fault", fault)
+        content = json.loads(record(case).to_json())
+        change(content)
+        file.write_text(json.dumps(content) + "\n")
+        assert main(["table", str(file), "--table", "table2"]) == 0
+        assert "missing" in capsys.readouterr().out
 
 
 def test_every_field_that_a_record_writes_is_read() -> None:
