@@ -10,7 +10,7 @@ All are paired seed by seed, accuracy also image by image; p is the larger one o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -211,16 +211,14 @@ def summary(comparisons: list[Question], alike: Twins) -> tuple[str, ...]:
     """
     lines = []
     for metric, title in METRICS.items():
-        ideas = [q for q in comparisons if q.metric == metric and q.kind == IDEA]
-        places = {q.method: [p.place for p in ideas if p.method == q.method] for q in ideas}
-        methods = once(places, places, alike)
-        if not methods:
+        about = [q for q in comparisons if q.metric == metric]
+        better, worse = (by_idea(about, way, alike) for way in (1, -1))
+        if not better:
             continue
-        better, worse = ({m: _where(ideas, m, way) for m in methods} for way in (1, -1))
         helped = [f"{method_title(m)} ({', '.join(places)})" for m, places in better.items() if places]
         lost = [f"{method_title(m)} ({', '.join(places)})" for m, places in worse.items() if places]
         line = (
-            f"{title} The idea improves the repair significantly for {len(helped)} of {len(methods)} "
+            f"{title} The idea improves the repair significantly for {len(helped)} of {len(better)} "
             f"methods{_listed(helped)}"
         )
         lines.append(f"{line}; for {len(lost)} it makes the repair worse{_listed(lost)}.")
@@ -234,14 +232,16 @@ def summary(comparisons: list[Question], alike: Twins) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _where(ideas: list[Question], method: str, way: int) -> list[str]:
-    """Columns in which the method differs significantly from each of its ablations that way."""
-    places = dict.fromkeys(q.place for q in ideas if q.method == method)
-    return [
-        "-".join(p)
-        for p in places
-        if all(q.sign == way for q in ideas if q.method == method and q.place == p)
-    ]
+def by_idea(comparisons: Sequence[Question], way: int, alike: Twins) -> dict[str, list[str]]:
+    """Returns, for each method with an ablation, twins once, the columns in which it is significantly
+    better (way 1) or worse (-1) than every ablation of it; the comparisons are of one metric.
+    """
+    signs: dict[str, dict[Column, list[int]]] = {}
+    for q in comparisons:
+        if q.kind == IDEA:
+            signs.setdefault(q.method, {}).setdefault(q.place, []).append(q.sign)
+    methods = once(signs, {m: list(places) for m, places in signs.items()}, alike)
+    return {m: ["-".join(p) for p, found in signs[m].items() if set(found) == {way}] for m in methods}
 
 
 def _listed(names: list[str]) -> str:

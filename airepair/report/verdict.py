@@ -19,7 +19,8 @@ from airepair.report.costs import COLUMNS
 from airepair.report.facts import category
 from airepair.report.ordering import CONTROLS, PAPER_METHODS, Column, method_title
 from airepair.report.table import fixed
-from airepair.report.table3 import CONTROL, IDEA, Question, questions
+from airepair.report.table3 import CONTROL, Question, by_idea, questions
+from airepair.report.twins import Twins, twins
 
 METRIC = "accuracy"
 
@@ -37,7 +38,7 @@ def verdict(cells: Grid, comparisons: Sequence[Question] | None = None) -> list[
         of_version(cells),
         _what_ran(cells),
         _beside_control(about),
-        _ideas(about),
+        _ideas(about, twins(cells)),
         _cost(cells, about),
         _damage(cells),
         _not_run(cells),
@@ -95,17 +96,12 @@ def _sides(compared: Sequence[Question]) -> str:
     return f"{better or 'none'}." + (f" Worse: {worse}." if worse else "")
 
 
-def _ideas(comparisons: Sequence[Question]) -> str:
-    ideas = [q for q in comparisons if q.kind == IDEA]
-    methods = list(dict.fromkeys(q.method for q in ideas))
-    if not methods:
+def _ideas(comparisons: Sequence[Question], alike: Twins) -> str:
+    """For how many methods the idea helps, as below Table III."""
+    helping = by_idea(comparisons, 1, alike)
+    if not helping:
         return ""
-    places = {m: list(dict.fromkeys(q.place for q in ideas if q.method == m)) for m in methods}
-    helped = [
-        m
-        for m in methods
-        if any(all(q.sign == 1 for q in ideas if q.method == m and q.place == p) for p in places[m])
-    ]
+    methods, helped = list(helping), [m for m, places in helping.items() if places]
     names = f": {', '.join(map(method_title, helped))}" if helped else ""
     return (
         f"The idea itself improves the repair significantly for {len(helped)} of {len(methods)} "

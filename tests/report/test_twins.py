@@ -9,6 +9,7 @@ from airepair.report.cells import grid
 from airepair.report.claims import claims
 from airepair.report.table3 import IDEA, questions, table3
 from airepair.report.twins import ablation_lines, lines, once, twins
+from airepair.report.verdict import verdict
 from tests.report.test_table3 import cells, example
 from tests.report_records import record
 
@@ -41,6 +42,14 @@ def test_the_same_test_images_right_at_every_seed_make_twins() -> None:
         other[3], right={**other[3].right, "after": cells("minimal", 0.79)[3].right["after"]}
     )
     assert twins(grid([*own, *other[:3], different, *other[4:]])) == {}
+
+
+def test_the_verdict_counts_the_idea_of_twins_once() -> None:
+    """As the line below Table III does."""
+    own = [*cells("minimal", 0.9), *cells("minimal[gradient]", 0.75)]
+    found = grid([*own, *copied(own, "prdnn")])
+    said = [s for s in verdict(found) if s.startswith("The idea")]
+    assert said == ["The idea itself improves the repair significantly for 1 of 1 methods: minimal."]
 
 
 def test_without_predictions_the_weights_decide() -> None:
