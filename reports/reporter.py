@@ -99,13 +99,25 @@ class Reporter:
             *(f"airepair: left out: {reason}" for reason in (METHODS.ignored() | broken()).values()),
         ]
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Takes the cell's record from the first report that carries it."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
+        """Takes the cell's record from the first report that carries it, before anybody sees the report:
+        the test of a cell whose record cannot be read has failed.
+        """
+        self._take(report)
+        return (yield)
+
+    def _take(self, report: pytest.TestReport) -> None:
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
         for name, value in report.user_properties:
             if name == PROPERTY:
-                record = Record.from_json(str(value))
-                self.records.setdefault(record.key, record)
+                try:
+                    record = Record.from_json(str(value))
+                except UsageError as error:
+                    if report.when == "call" and report.passed:
+                        report.outcome, report.longrepr = "failed", f"no record: {one_line(error)}"
+                else:
+                    self.records.setdefault(record.key, record)
             elif name == TRAINING:
                 self.training[report.nodeid] = float(str(value))
             elif name == CHANGED:
@@ -289,7 +301,10 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
         return None
     for name, value in report.user_properties:
         if name == PROPERTY:
-            record = Record.from_json(str(value))
+            try:
+                record = Record.from_json(str(value))
+            except UsageError:  # a worker asks, too; the controller's test fails for it
+                return None
             before, after = record.before.get("accuracy", 0.0), record.after.get("accuracy", 0.0)
             word = "WRECKED" if record.wrecked else "PASSED"
             return (

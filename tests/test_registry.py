@@ -52,6 +52,7 @@ noop = outsider:Shift
 distance = outsider_metric:ENTRY
 torn_metric = outsider_torn:ENTRY
 raising = outsider_metric:RAISING
+excess = outsider_metric:EXCESS
 accuracy = outsider_metric:ENTRY
 """
 
@@ -74,6 +75,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def distance(before, after):\n    return 1.0\n"
         "RAISING = Entry('outsider_metric:raising', 'raising', 'value', 'none', 'this test')\n"
         "def raising(before, after):\n    raise KeyError('nothing of that name')\n"
+        "EXCESS = Entry('outsider_metric:excess', 'excess', 'share', 'none', 'this test')\n"
+        "def excess(before, after):\n    return -0.01\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
@@ -123,6 +126,19 @@ def test_a_metric_that_raises_is_missing_with_its_reason_and_the_others_are_ther
     assert ready.missing["raising"] == "outsider_metric:raising raises KeyError: 'nothing of that name'"
     assert ready.scores["distance"] == 1.0
     assert "accuracy" in ready.scores
+
+
+def test_a_metric_outside_its_range_is_missing_and_the_record_can_be_read(installed: Path):
+    """A share of -0.01 has its value as the reason."""
+    from airepair.case import Case
+    from airepair.records import Record
+    from airepair.testing import toy
+    from airepair.testing.cells import prepare, run
+
+    record = run(prepare(Case("toy", "mlp", "noop", 0), toy.subject(), build("noop", {}))).record
+    assert record.missing["excess"] == "out of its range (-0.01; accepted: 0..1)"
+    assert "excess" not in record.before | record.after
+    assert Record.from_json(record.to_json()) == record
 
 
 def test_every_method_is_every_one_that_imports(installed: Path, capsys: pytest.CaptureFixture[str]):

@@ -278,15 +278,17 @@ def _imported(points: tuple[EntryPoint, ...]) -> tuple[dict[str, Entry], dict[st
 
 def score(before: Exams, after: Exams) -> tuple[Mapping[str, float], Mapping[str, str]]:
     """Returns every metric of `after` against `before`: the values, and for the missing ones the
-    reasons.
+    reasons. A value outside the metric's range is missing: a record that held it would be refused.
     """
     values, missing = {}, {}
     for name, entry in entries().items():
-        value = _value(name, entry, before, after)
+        value, (low, high) = _value(name, entry, before, after), entry.range
         if isinstance(value, Missing):
             missing[name] = value.reason
         elif not math.isfinite(value):
             missing[name] = f"not finite ({value})"
+        elif not low <= value <= high:
+            missing[name] = f"out of its range ({value}; accepted: {low:g}..{high:g})"
         else:
             values[name] = float(value)
     return values, missing

@@ -7,6 +7,7 @@ segfault        its process reads address 0
 kill-after      its process is killed after its record was filed
 remove          the folder of the results is removed, then its record is filed
 fail            files a `failed` record
+range           files a record whose accuracy is out of its range
 silent          leaves neither a record nor a reason
 """
 
@@ -68,7 +69,7 @@ def test_repair(case: Case, request: pytest.FixtureRequest, pytestconfig: pytest
         "as asked" if what == "fail" else "",
         "control",
         before={"accuracy": 0.5},
-        after={"accuracy": 0.5 + seed / 100},
+        after={"accuracy": 1.5 if what == "range" else 0.5 + seed / 100},
     )
     request.node.user_properties.append((PROPERTY, record.to_json()))
     file_result(out, CellResult(record, {"log.txt": b"a line\n"}))

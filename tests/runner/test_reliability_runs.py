@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airepair.records import Record, append, read
+from airepair.records import Record, append, read, scan
 from tests import rig
 from tests.runner.test_reliability import gone, lines, record, until
 
@@ -197,6 +197,18 @@ def test_the_ninth_death_of_a_worker_costs_no_other_cell(tmp_path: Path) -> None
     assert lines(tmp_path / "out") == once(seeds), found.stdout
     statuses = [r.status for r in read([tmp_path / "out" / "records.jsonl"])[0]]
     assert sorted(statuses) == ["crashed"] * 10 + ["repaired"] * 2
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["serial", "n2"])
+def test_a_record_that_cannot_be_read_costs_its_own_cell(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Its test fails with one line, the other cells run, and the tables have them."""
+    rig.lay(tmp_path, {1: "range"})
+    found = rig.run(tmp_path, "--seeds", "0,1,2", "--out", "out", *words)
+    assert "INTERNALERROR" not in found.stdout
+    assert found.returncode == 1
+    assert "1 failed, 2 passed" in found.stdout
+    assert "no record: after.accuracy is 1.5; accepted: a number from 0 to 1" in found.stdout
+    assert sorted(r.case.seed for r in scan([tmp_path / "out" / "records.jsonl"]).records) == [0, 2]
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["serial", "n2"])
