@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +26,8 @@ from airepair.records import Record, read
 from airepair.records.right_answers import indices, pack, unpack
 from airepair.runner import events
 from airepair.runner.cost import measure, resident
-from airepair.runner.outcome import Outcome
+from airepair.runner.outcome import Outcome, outcome
+from airepair.runner.repair import repair
 from airepair.runner.run import result_of
 from airepair.runner.storage import file_before, file_result
 from airepair.testing import toy
@@ -150,6 +153,24 @@ def test_noop_changes_no_score() -> None:
     record = cell(build("noop", {})).record
     assert record.after == record.before
     assert record.after["repair_rate"] == record.after["net_change"] == 0
+
+
+def test_a_caller_that_calls_twice_repairs_once() -> None:
+    """The profiler of pytest-benchmark does: the record is that of one repair, also if it raised."""
+    ready = prepare(Case("toy", "mlp", "finetune", 0), toy.subject("mlp"), build("finetune", {"epochs": 2}))
+    once, twice = (
+        outcome(ready, repair(ready, call)).record for call in (lambda f: f(), lambda f: (f(), f()))
+    )
+    assert twice.budget == once.budget
+    assert twice.subject["repaired_weights"] == once.subject["repaired_weights"]
+
+    def again(f: Callable[[], None]) -> None:
+        with suppress(ValueError):
+            f()
+        f()
+
+    raising = prepare(Case("toy", "mlp", "misbehaving", 0), toy.subject("mlp"), Misbehaving())
+    assert repair(raising, again).module is None
 
 
 def test_the_budget_counts_images_with_and_without_gradients() -> None:
