@@ -70,7 +70,7 @@ class RayEngine:
         self.parts, self.reports, self.listeners = Parts(), dict[str, Report](), dict[str, Listener]()
         self.spoilt = set[tuple[str, int]]()  # processes whose state a method has changed for good
         self.count, self.looked, self.last_node, self.slots = 0, 0.0, time.monotonic(), 1
-        self.facts = node.facts()
+        self.facts, self.commit = node.facts(), commit()
         cluster.connect(specs)
         try:
             cluster.refuse_other_nodes(self.facts, say)
@@ -182,7 +182,7 @@ class RayEngine:
         if isinstance(found, CellResult):
             if found.lost and "pid" in report:
                 self.spoilt.add((report["node"], report["pid"]))
-            head, dirty = commit()  # the nodes have this process's code, and no checkout
+            head, dirty = self.commit  # the nodes have this process's code, and no checkout
             provenance = {**found.record.provenance, "commit": head, "dirty": dirty}
             found = replace(found, record=replace(found.record, provenance=provenance))
         self.ended[job.ticket] = found

@@ -46,6 +46,7 @@ def of_cell(
     conditions: Mapping[str, Any],
     data: Mapping[str, str] | None = None,
     weights: str | None = None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Returns the fingerprint of a cell that is to run, in JSON values.
 
@@ -57,6 +58,7 @@ def of_cell(
                 are known
     data        name of a split -> its digest; `weights`: digest of the subject's parameters and
                 buffers. None: unknown
+    source      the digest of the method's source as it was loaded; None: as it is now
     """
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     parts = {
@@ -66,7 +68,7 @@ def of_cell(
         "data": None if data is None else {k: v for k, v in data.items() if k not in VERSIONS},
         "weights": weights,
         **conditions,
-        "source": source_digest(method),
+        "source": source_digest(method) if source is None else source,
     }
     return {name: part for name, part in parts.items() if part is not None}
 

@@ -93,7 +93,7 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         right=_right_answers(ready, found.exams),
         provenance=_provenance(ready),
         notes=(*notes_before(ready), *events.notes),
-        fingerprint=fingerprint(ready.spec, ready.loaded, ready.method, events.column),
+        fingerprint=fingerprint(ready.spec, ready.loaded, ready.method, events.column, ready.source),
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None

@@ -22,6 +22,7 @@ from airepair.metrics import score
 from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
+from airepair.records.source_code import source_digest
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded, on_validation
 from airepair.subjects.user_model.held_out import divided
@@ -53,6 +54,7 @@ class PreparedCell:
     before: Exams
     scores: Mapping[str, float]
     missing: Mapping[str, str]
+    source: str | None = None  # the digest of the method's source before the repair
     notes: tuple[str, ...] = ()  # of the exams before: smaller batches, if memory was short
 
     @property
@@ -87,9 +89,11 @@ def prepared(
     can be meant.
     """
     sources_of(method)
+    source = source_digest(method)  # now: its file may be edited while the cell runs
     notes: list[str] = []
     with noting(notes.append):
-        return dataclasses.replace(_prepared(spec, loaded, method, given), notes=tuple(notes))
+        ready = _prepared(spec, loaded, method, given)
+    return dataclasses.replace(ready, source=source, notes=tuple(notes))
 
 
 def unexamined(

@@ -43,6 +43,8 @@ PACKAGES = (
 def commit() -> tuple[str | None, bool | None]:
     """Returns the commit of the checkout that this package lies in and whether it has changes;
     (None, None) outside a checkout.
+
+    It is read once a process: call it when the code is loaded, not when a cell has ended.
     """
     root = Path(airepair.__file__).parents[1]
     if not (root / ".git").exists():
@@ -120,11 +122,14 @@ def fingerprint_now(spec: CellSpec, loaded: Loaded | None, method: Method) -> di
     return fingerprint(spec, loaded, method, events.column)
 
 
-def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method, column: int | None) -> dict[str, Any]:
+def fingerprint(
+    spec: CellSpec, loaded: Loaded | None, method: Method, column: int | None, source: str | None = None
+) -> dict[str, Any]:
     """What must be equal for two runs of the cell to be one experiment. Images that the user named
     (`failing`, `keep`) are data too.
 
-    `column`: the budget to which a control trained, None for other methods. Without the subject (it
+    `column`: the budget to which a control trained, None for other methods; `source`: the digest of the
+    method's source when it was loaded, None: as it is now. Without the subject (it
     would have to be trained) its data and weights are unknown, and so is the budget of its column.
     """
     facts = provenance(torch.device(spec.device), spec.profile, {})
@@ -137,7 +142,7 @@ def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method, column: i
     conditions |= {"column_budget": column} if column is not None else {}
     if loaded is None:
         conditions.pop("arithmetic", None)  # its network may have one of its own
-        return of_cell(method, given=spec.options, conditions=conditions)
+        return of_cell(method, given=spec.options, conditions=conditions, source=source)
     conditions |= arithmetic_of(loaded.subject.module)
     file = reading(loaded.subject.origin)
     conditions |= {"file": file} if file is not None else {}
@@ -151,5 +156,10 @@ def fingerprint(spec: CellSpec, loaded: Loaded | None, method: Method, column: i
     }
     data = {**loaded.subject.dataset.digests, **given}
     return of_cell(
-        method, given=spec.options, conditions=conditions, data=data, weights=loaded.digests["the subject"]
+        method,
+        given=spec.options,
+        conditions=conditions,
+        data=data,
+        weights=loaded.digests["the subject"],
+        source=source,
     )

@@ -13,6 +13,7 @@ from airepair.runner.cell import CellResult, CellSpec, Deaf, Listener
 from airepair.runner.loading import Load, Loader
 from airepair.runner.outcome import Outcome, outcome, untouched
 from airepair.runner.prepared import PreparedCell, prepare
+from airepair.runner.provenance import commit
 from airepair.runner.repair import Caller, repair
 from airepair.runner.written_model import write_models
 
@@ -32,6 +33,7 @@ def run_cell(
     `cache` holds trained baselines; `call` wraps the repair alone; `load` gives the subject
     (default: a loader without memory of earlier cells).
     """
+    commit()  # of the code that is loaded now: the subject may be trained for hours
     ready = prepare(spec, (load or Loader(cache, events.progress))(spec))
     events.before(ready.scores, ready.missing)
     found = outcome(ready, repair(ready, call, events)) if spec.repair else untouched(ready)

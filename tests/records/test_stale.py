@@ -5,6 +5,7 @@ fingerprint), or cannot change a record, for a reason that stands here.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,16 @@ from airepair.case import Case
 from airepair.cli.flags import TABLE, flags_of
 from airepair.evaluation.exam import logits_of
 from airepair.methods import build
-from airepair.records import FINISHED, Record
+from airepair.records import FINISHED, Record, source_code
 from airepair.records.fingerprint import differences, of
+from airepair.records.source_code import source_digest
 from airepair.runner import provenance
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded
-from airepair.runner.provenance import fingerprint
+from airepair.runner.outcome import outcome
+from airepair.runner.prepared import prepare
+from airepair.runner.provenance import commit, fingerprint
+from airepair.runner.repair import repair
 from airepair.subjects.user_model.load import bring
 from airepair.suite.session import SELECTION
 from airepair.testing import toy
@@ -125,7 +130,7 @@ def test_an_option_that_names_other_cells_makes_another_key(flag: str) -> None:
     assert str(dataclasses.replace(CASE, **OTHER_CASE[flag])) != str(CASE)
 
 
-def spec(flag: str = "", value: Any = None) -> CellSpec:
+def spec(flag: str = "", value: Any = None, case: Case = CASE) -> CellSpec:
     """The spec that the suite makes of the options, all others at their defaults."""
     usual = {f"airepair_{f.key}": f.about("bench").get("default") for f in flags_of("bench")}
     usual |= {f"airepair_{f.key}": False for f in flags_of("bench") if f.kind is bool and f.action is None}
@@ -137,7 +142,7 @@ def spec(flag: str = "", value: Any = None) -> CellSpec:
         usual[keys[flag]] = value
     config: Any = SimpleNamespace(getoption=usual.__getitem__, stash={SELECTION: chosen})
     device = value if flag == "--device" else "cpu"
-    return spec_of(config, CASE, device)
+    return spec_of(config, case, device)
 
 
 def of_subject(subject: Subject, wanted: CellSpec | None = None) -> dict[str, Any]:
@@ -223,3 +228,59 @@ def test_an_older_record_shows_what_was_asked_for(name: str) -> None:
     asked = dataclasses.replace(plain, before=scores[name], notes=notes[name])
     assert [of(r).get(name) for r in (asked, plain)] == [True, False]
     assert name not in of(dataclasses.replace(plain, before={}))
+
+
+EDITED = """
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from airepair.runner.provenance import commit
+
+@dataclass(frozen=True)
+class Mine:
+    name: ClassVar[str] = "mine"
+    category: ClassVar[str] = "control"
+    paper: ClassVar[str] = "made for this test"
+    sources: ClassVar[frozenset[str]] = frozenset(("failing",))
+    ablations: ClassVar[dict[str, dict[str, float]]] = {}
+
+    def budget(self, task):
+        return 0
+
+    def repair(self, task):
+        task.note(f"commits read before: {commit.cache_info().currsize}")
+        Path(__file__).write_text(Path(__file__).read_text() + "EDITED = 1\\n")
+        return task.module
+"""
+
+
+@pytest.mark.parametrize("edited", ["while its subject is trained", "while it runs"])
+def test_a_record_has_the_digest_of_the_code_that_ran(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the file that somebody edits in the meantime; the commit is read before, too."""
+
+    def forget() -> None:
+        for kept in (source_code._closure, source_code._code, source_code._file):
+            kept.cache_clear()
+
+    file = tmp_path / "edited_meanwhile.py"
+    file.write_text(EDITED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, file.stem, raising=False)
+    case = dataclasses.replace(CASE, method=f"{file.stem}:Mine")
+    forget()
+    ran = source_digest(build(case.method, {}))
+    forget()  # as in a process that was not asked before
+    commit.cache_clear()
+    wanted = spec(case=case)
+    if edited == "while its subject is trained":
+        file.write_text(EDITED + "EARLIER = 1\n")
+    else:
+        forget()
+    ready = prepare(wanted, Loaded(toy.subject()))
+    found = outcome(ready, repair(ready)).record
+    assert found.fingerprint["source"] == ran
+    assert "commits read before: 1" in found.notes
+    forget()
+    assert source_digest(build(case.method, {})) != ran
