@@ -36,6 +36,14 @@ def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: 
     write_atomically(folder / "cells" / str(case) / BEFORE, json.dumps(content).encode())
 
 
+def forget_before(folder: Path, case: Case) -> None:
+    """Removes what an earlier run kept of a cell that starts: this run's process may die before it
+    has scores of its own.
+    """
+    with suppress(OSError):
+        (folder / "cells" / str(case) / BEFORE).unlink()
+
+
 def scores_before(folder: Path, case: Case) -> dict[str, float]:
     """Returns what `file_before` kept; nothing if it is not there or damaged."""
     try:

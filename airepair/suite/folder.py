@@ -15,7 +15,7 @@ from pathlib import Path
 from airepair.errors import one_line
 from airepair.records import Record, append, mended, since
 from airepair.records.tenancy import Tenancy
-from airepair.suite.session import RECORDS
+from airepair.suite.session import CELLS, RECORDS
 
 
 class RunFolder:
@@ -25,8 +25,8 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, *, resume: bool, join: bool) -> None:
-        """Takes the folder and sets an earlier run's records aside (nothing is lost), unless this run
-        resumes or joins it.
+        """Takes the folder and sets an earlier run's records and cells aside (nothing is lost), unless
+        this run resumes or joins it.
 
         UsageError if another run is there and this one does not join it, OSError if the folder
         cannot be written.
@@ -39,8 +39,9 @@ class RunFolder:
         self.tenancy = Tenancy(folder)
         if not join:
             self.tenancy.alone()
-            if not resume and self.file.exists():
-                set_aside(self.file)
+            for place in (self.file, folder / CELLS):
+                if not resume and place.exists():
+                    set_aside(place)
         self.start = mended(self.file)
         self.file.touch()
         self.stream = self.file.open("rb")
@@ -97,14 +98,14 @@ class RunFolder:
 LOST = "records that are in no file"
 
 
-def set_aside(file: Path) -> Path:
-    """Moves a record file to `previous/`, under its time; a number stands behind the time if the
-    name is taken.
+def set_aside(place: Path) -> Path:
+    """Moves a record file, or the folder of the cells, to `previous/`, under its time; a number stands
+    behind the time if the name is taken.
     """
-    stamp = time.strftime("records-%Y%m%dT%H%M%SZ", time.gmtime(file.stat().st_mtime))
-    folder = file.parent / "previous"
+    stamp = time.strftime(f"{place.stem}-%Y%m%dT%H%M%SZ", time.gmtime(place.stat().st_mtime))
+    folder = place.parent / "previous"
     folder.mkdir(exist_ok=True)
-    names = chain([f"{stamp}.jsonl"], (f"{stamp}-{n}.jsonl" for n in count(2)))
-    aside = next(path for path in map(folder.joinpath, names) if not path.exists())
-    file.replace(aside)
+    names = chain([stamp], (f"{stamp}-{n}" for n in count(2)))
+    aside = next(p for p in (folder / f"{name}{place.suffix}" for name in names) if not p.exists())
+    place.replace(aside)
     return aside

@@ -7,6 +7,7 @@ segfault        its process reads address 0
 kill-after      its process is killed after its record was filed
 remove          the folder of the results is removed, then its record is filed
 fail            files a `failed` record
+early-kill      its process is killed before it has scores
 range           files a record whose accuracy is out of its range
 silent          leaves neither a record nor a reason
 """
@@ -43,6 +44,8 @@ def test_repair(case: Case, request: pytest.FixtureRequest, pytestconfig: pytest
     keep_if_same(case, dict, request.node)
     what, _, value = BEHAVIOUR.get(str(case.seed), "").partition(":")
     out = out_folder(pytestconfig)
+    if what == "early-kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     try:
         file_before(out, case, {"accuracy": 0.5}, {})
     except OSError as error:

@@ -108,6 +108,29 @@ def test_two_backups_within_a_second_are_two_files(tmp_path: Path) -> None:
     assert kept == {0, 1, 2}
 
 
+def test_a_run_that_does_not_resume_finds_no_cell_of_an_earlier_one(tmp_path: Path) -> None:
+    """Else a crashed cell would have the earlier run's scores before, and the earlier run's best model
+    would decide which weights stay. A run that resumes finds them.
+    """
+
+    def run(*results: CellResult, resume: bool = False) -> None:
+        folder = RunFolder(tmp_path, resume=resume, join=False)
+        for result in results:
+            file_result(tmp_path, result)
+        os.close(folder.tenancy.handle)
+
+    run(weighted(0, 0.9))
+    file_before(tmp_path, record(0).case, {"accuracy": 0.5}, {})
+    run(weighted(1, 0.8), resume=True)
+    assert with_weights(tmp_path) == {"digits-fc-noop-s0"}
+    assert scores_before(tmp_path, record(0).case) == {"accuracy": 0.5}
+    run(weighted(1, 0.8), weighted(2, 0.7))
+    assert scores_before(tmp_path, record(0).case) == {}
+    assert with_weights(tmp_path) == {"digits-fc-noop-s1"}
+    (aside,) = (tmp_path / "previous").glob("cells-*")
+    assert (aside / "digits-fc-noop-s0" / WEIGHTS).exists()
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_that_was_removed_is_written_again(tmp_path: Path, resume: bool) -> None:
     """What was filed before the folder vanished, by this run and by an earlier one, is in the file

@@ -178,6 +178,16 @@ def test_a_worker_that_dies_in_a_cell_costs_that_cell(tmp_path: Path, how: str) 
     assert records[rig.key(3)].before == {"accuracy": 0.5}
 
 
+def test_a_worker_that_dies_before_its_scores_has_none_of_an_earlier_run(tmp_path: Path) -> None:
+    """The cell failed in the run that this one resumes, and left its scores before."""
+    rig.lay(tmp_path, {1: "fail"})
+    rig.run(tmp_path, "--seeds", "0,1", "--out", "out")
+    rig.lay(tmp_path, {1: "early-kill"})
+    rig.run(tmp_path, "--seeds", "0,1", "--out", "out", "-n", "2", "--resume")
+    (found,) = (r for r in read([tmp_path / "out" / "records.jsonl"])[0] if r.status == "crashed")
+    assert (found.key, found.before) == (rig.key(1), {})
+
+
 def test_a_worker_that_dies_after_filing_has_its_record(tmp_path: Path) -> None:
     """The cell was finished and stays so: it is not called crashed, and it has one line."""
     rig.lay(tmp_path, {3: "kill-after"})
