@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from airepair.errors import UsageError
 from airepair.host.signals import finishing
+from airepair.host.validation import json_value
 from airepair.records.record import Record
 from airepair.records.standing import standing
 
@@ -113,12 +114,13 @@ def _mend(path: Path, handle: int) -> int:
 
 
 def _whole(line: bytes) -> bool:
-    """Whether the line is a record or at least a whole JSON object: not what a crash leaves."""
+    """Whether the line is a record or at least a whole JSON object: not what a crash leaves. (That may
+    end with an inner brace.)
+    """
     try:
-        Record.from_json(line)
+        return isinstance(json_value(line)[0], dict)
     except UsageError:
-        return line.rstrip().endswith(b"}")
-    return True
+        return False
 
 
 def scan(paths: Iterable[Path]) -> Found:
