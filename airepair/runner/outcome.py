@@ -157,10 +157,12 @@ def _examined(ready: PreparedCell, module: nn.Module) -> Examined:
 
 def test_index(ready: PreparedCell) -> Tensor:
     """Where each examined image stands in its source data set (on the CPU); its place in the split if
-    it comes from none.
+    it comes from none, or if images share one: an image and its copy with a trigger.
     """
     split = ready.subject.dataset.test
-    return torch.arange(len(split)) if split.index is None else split.index.cpu()
+    if split.index is None or len(split.index.unique()) < len(split):
+        return torch.arange(len(split))
+    return split.index.cpu()
 
 
 def _right_answers(ready: PreparedCell, after: Exams | None) -> dict[str, str]:

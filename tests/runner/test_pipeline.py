@@ -112,6 +112,21 @@ def test_a_record_holds_which_test_images_are_right() -> None:
     assert Record.from_json(record.to_json()) == record
 
 
+def test_a_record_of_images_that_share_an_index_can_be_read() -> None:
+    """Validation of a backdoored subject has each image and its copy with the trigger, and trials of a
+    tuning are examined there: the images are numbered by their place.
+    """
+    subject = toy.subject("mlp")
+    one = dataclasses.replace(
+        subject.dataset.validation, index=torch.arange(len(subject.dataset.validation)) + 500
+    )
+    doubled = dataclasses.replace(subject, dataset=dataclasses.replace(subject.dataset, validation=one + one))
+    ready = prepare(Case("toy", "mlp", "noop", 0), doubled, build("noop", {}), splits="validation")
+    found = result_of(ready, run(ready))
+    assert indices(found.record.right["tested"]).tolist() == list(range(2 * len(one)))
+    assert Record.from_json(found.record.to_json()) == found.record
+
+
 @pytest.mark.parametrize("n", [0, 1, 8, 497, 10_000])
 def test_right_answers_survive_the_way_through_text(n: int) -> None:
     """Every length; a text that is none is one line."""
