@@ -17,7 +17,7 @@ from airepair.errors import NotTrained
 from airepair.host.tensor_cache import digest_of_module as of_module
 from airepair.runner.cell import CellSpec
 from airepair.runner.feature_cache import Examiner
-from airepair.subjects.grid import load
+from airepair.subjects.grid import OWN_PAIR, load
 from airepair.subjects.user_model.load import brought_model
 from airepair.types import Split, Subject, Task
 
@@ -91,14 +91,20 @@ class Loader:
         return found
 
     def without_training(self, spec: CellSpec) -> Loaded | None:
-        """Returns the subject if its baseline is in the cache, None if it would have to be trained."""
+        """Returns the subject if its baseline is in the cache, None if it would have to be trained.
+
+        It is not held if it lacks the class pair of its column: the cell itself trains for that.
+        """
         may_train, self.may_train = self.may_train, False
         try:
-            return self(spec)
+            found = self(spec)
         except NotTrained:
             return None
         finally:
             self.may_train = may_train
+        if may_train and OWN_PAIR in found.subject.dataset.notes:
+            self.held = {key: loaded for key, loaded in self.held.items() if loaded is not found}
+        return found
 
     def _load(self, spec: CellSpec) -> Loaded:
         device = torch.device(spec.device)

@@ -14,6 +14,8 @@ from airepair.errors import NotTrained
 from airepair.evaluation.exam import most_confused, sit
 from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.methods import build as build_method
+from airepair.runner.cell import CellSpec
+from airepair.runner.loading import Loader
 from airepair.subjects import baseline
 from airepair.subjects.baseline import chance, key_of, trained
 from airepair.subjects.grid import OWN_PAIR, _pair_of, load, spoil
@@ -201,6 +203,29 @@ def test_the_class_pair_costs_no_training_that_was_refused(
     assert OWN_PAIR in subject.dataset.notes
     assert not list(tmp_path.glob("digits-fc-s0-*.safetensors"))
     assert load("digits", "fc", 3, **place).pair is not None
+
+
+def test_a_question_that_trains_nothing_leaves_the_cell_the_pair_of_its_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--resume asks for the weights of seed 3, with seed 0 not in the cache; the cell that then runs
+    trains seed 0, in the same process.
+    """
+    monkeypatch.setattr("airepair.subjects.grid.training_of", lambda d, m: replace(SHORT, origin="asked"))
+    _pair_of.cache_clear()
+    spec = CellSpec(Case("digits", "fc", "noop", 3), "smoke")
+    Loader(tmp_path)(spec)
+    for file in tmp_path.glob("digits-fc-s0-*"):
+        file.unlink()
+    _pair_of.cache_clear()
+    loader = Loader(tmp_path)
+    asked = loader.without_training(spec)
+    assert asked is not None
+    assert OWN_PAIR in asked.subject.dataset.notes
+    subject = loader(spec).subject
+    assert OWN_PAIR not in subject.dataset.notes
+    assert subject.pair is not None
+    assert loader.without_training(spec) is loader(spec), "with its pair it is held"
 
 
 def test_chance_is_told_from_guessing() -> None:
