@@ -177,27 +177,20 @@ def _file(module: str) -> Path | None:
     """The module's source file.
 
     Only the top-level package is looked up: its parts are found by their path, so nothing is
-    imported.
+    imported. (A package without `__init__.py` has folders and no file.)
     """
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
-    place = Path(spec.origin)
     if not rest:
-        return place if place.suffix == ".py" else None
-    inner = place.parent.joinpath(*rest)
-    return next(
-        (
-            p
-            for p in (inner.with_suffix(".py"), inner / "__init__.py")
-            if place.name == "__init__.py" and p.is_file()
-        ),
-        None,
-    )
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    inner = (Path(folder, *rest) for folder in spec.submodule_search_locations or ())
+    files = (p for i in inner for p in (i.with_suffix(".py"), i / "__init__.py"))
+    return next((p for p in files if p.is_file()), None)
 
 
 def _content(file: Path | None) -> str:

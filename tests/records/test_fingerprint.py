@@ -162,6 +162,17 @@ def test_the_source_is_the_methods_module_and_what_it_imports_of_its_package(
     assert "outside" not in sys.modules, "sources are parsed, not imported"
 
 
+def test_a_package_without_init_has_a_source_too(package: Path) -> None:
+    """Its modules count by their content, and so do those that they import of it."""
+    (package / "__init__.py").unlink()
+    found = [digest_of("outside.mine")]
+    for name in ("mine", "part", "deep", "other"):
+        (package / f"{name}.py").write_text((package / f"{name}.py").read_text() + "Z = 2\n")
+        found.append(digest_of("outside.mine"))
+    assert len(set(found[:4])) == 4
+    assert found[4] == found[3]
+
+
 def test_what_moves_or_is_explained_is_the_same_source(package: Path) -> None:
     """Docstrings, comments, line breaks and the names of modules are no code."""
     first = digest_of("outside.mine")
