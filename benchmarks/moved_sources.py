@@ -24,7 +24,10 @@ ROW = re.compile(r'(\w{64}) = "(\w{64})"  # (\w+)')
 DIGESTS = """
 import json
 from airepair.methods import METHODS
-from airepair.records.source_code import source_digest
+try:
+    from airepair.host.source_code import source_digest
+except ImportError:  # an older checkout
+    from airepair.records.source_code import source_digest
 print(json.dumps({name: source_digest(METHODS.get(name)()) for name in METHODS.builtin}))
 """
 

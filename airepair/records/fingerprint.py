@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from airepair.records.source_code import source_digest
+from airepair.host.source_code import source_digest
 
 if TYPE_CHECKING:
     from airepair.records.record import Record

@@ -16,13 +16,13 @@ from airepair.errors import UsageError
 from airepair.evaluation.exam import NONE, Exam, most_confused
 from airepair.evaluation.exams import Exams, Pairs, draw_pairs, sit_fault
 from airepair.evaluation.memory import noting
+from airepair.host.source_code import source_digest
 from airepair.methods import build
 from airepair.methods.information import sources_of
 from airepair.metrics import score
 from airepair.metrics.flips import HELD_OUT
 from airepair.metrics.kept import KEPT
 from airepair.metrics.pgd import attack
-from airepair.records.source_code import source_digest
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded, on_validation
 from airepair.subjects.user_model.held_out import divided

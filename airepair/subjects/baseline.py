@@ -1,8 +1,8 @@
 """Baselines: trained once, cached by content, written atomically and locked, so that parallel workers
 do not train twice.
 
-The key covers everything that the weights depend on: architecture, data, fault, recipe, seed,
-threads, torch version, device kind, arithmetic, benchmark version.
+The key covers everything that the weights depend on: architecture, the source of its own classes,
+data, fault, recipe, seed, threads, torch version, device kind, arithmetic, benchmark version.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from airepair.host import tensor_cache
 from airepair.host.arithmetic.canary import arithmetic
 from airepair.host.arithmetic.precision import facts_of, mark
 from airepair.host.digest import of_json, of_text
+from airepair.host.source_code import classes_digest
 from airepair.models import build
 from airepair.subjects.recipes import Training
 from airepair.training.loop import images_of
@@ -55,6 +56,8 @@ def key_of(module: nn.Module, data: Dataset, training: Training, seed: int) -> d
         "benchmark_version": BENCHMARK_VERSION,
     }
     ends = {"until": training.until, "most": training.most}
+    # a network of torch's layers alone is known by its text; own classes have a forward() beside it
+    facts |= {"code": code} if (code := classes_digest(map(type, module.modules()))) else {}
     return facts | facts_of(module) | {name: value for name, value in ends.items() if value is not None}
 
 

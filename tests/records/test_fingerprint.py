@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from airepair.case import Case
+from airepair.host import source_code
+from airepair.host.source_code import source_digest
 from airepair.methods import METHODS, build
-from airepair.records import Record, resumed, source_code
+from airepair.records import Record, resumed
 from airepair.records.fingerprint import PARTS, differences, moved_sources, of, of_cell, unknown
-from airepair.records.source_code import source_digest
 
 CONDITIONS = {
     "profile": "smoke",

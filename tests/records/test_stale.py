@@ -18,10 +18,11 @@ import torch
 from airepair.case import Case
 from airepair.cli.flags import TABLE, flags_of
 from airepair.evaluation.exam import logits_of
+from airepair.host import source_code
+from airepair.host.source_code import source_digest
 from airepair.methods import build
-from airepair.records import FINISHED, Record, source_code
+from airepair.records import FINISHED, Record
 from airepair.records.fingerprint import differences, of
-from airepair.records.source_code import source_digest
 from airepair.runner import provenance
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loaded

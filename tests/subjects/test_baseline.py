@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
 from airepair.errors import NotTrained
 from airepair.evaluation.exam import most_confused, sit
+from airepair.host import source_code
 from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.methods import build as build_method
 from airepair.runner.cell import CellSpec
@@ -81,6 +83,39 @@ def test_the_key_covers_what_the_weights_depend_on(digits: Dataset) -> None:
     ]
     assert len({str(k) for k in keys}) == len(keys)
     assert {"threads", "torch", "device", "benchmark_version"} <= keys[0].keys()
+
+
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+"""
+
+
+def test_the_key_covers_the_code_of_the_networks_own_classes(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """forward() is no part of a network's text; a comment changes nothing, and torch's layers alone
+    need no such fact.
+    """
+    monkeypatch.syspath_prepend(str(tmp_path))
+    keys = []
+    for text in (NET, NET.replace("class", "# explained\nclass"), NET.replace("(1)", "(1).relu()")):
+        (tmp_path / "own_network.py").write_text(text)
+        for kept in (source_code._closure, source_code._code, source_code._file):
+            kept.cache_clear()
+        space: dict[str, Any] = {"__name__": "own_network"}
+        exec(text, space)
+        keys.append(key_of(space["Net"](), digits, SHORT, 0))
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0]["architecture"] == keys[2]["architecture"]
+    assert "code" not in key_of(torch.nn.Sequential(torch.nn.Linear(64, 10)), digits, SHORT, 0)
 
 
 def test_a_large_training_goes_on_after_a_kill(

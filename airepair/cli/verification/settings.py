@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airepair.errors import UsageError
+from airepair.host.source_code import source_digest
 from airepair.host.validation import shown
 from airepair.methods import METHODS
 from airepair.options import configure, describe
 from airepair.records import Record
 from airepair.records.fingerprint import of
-from airepair.records.source_code import source_digest
 
 
 def wrong_options(record: Record) -> tuple[list[str], str]:

@@ -9,7 +9,7 @@ explained better, is the same code. Free of torch: files are parsed, not importe
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +21,8 @@ from airepair.host.digest import of_parts, of_text
 # What every method may import, and what holds names, types and messages only.
 FRONT = "airepair"
 HARNESS = (FRONT, "airepair.errors", "airepair.options", "airepair.paths", "airepair.types")
+
+LIBRARIES = ("builtins", "torch", "torchvision")  # layers of theirs are known by their names
 
 
 def source_digest(method: object) -> str:
@@ -38,9 +40,21 @@ def source_digest(method: object) -> str:
     return of_text("".join(parts))
 
 
+def classes_digest(classes: Iterable[type]) -> str:
+    """Returns the SHA-256 over the source of classes and of those that they are made from; "" if all
+    are of LIBRARIES.
+    """
+    defining = {c.__module__ for kind in classes for c in kind.__mro__}
+    own = {name for name in defining if name.partition(".")[0] not in LIBRARIES}
+    return of_text("".join(f"{d};" for d in sorted(map(_digest, _with_imports(own))))) if own else ""
+
+
 def _modules(method: object) -> set[str]:
     """The modules that define the method's class and those it is made from, with what they import."""
-    defining = {c.__module__ for c in type(method).__mro__} - {"builtins"}
+    return _with_imports({c.__module__ for c in type(method).__mro__} - {"builtins"})
+
+
+def _with_imports(defining: Iterable[str]) -> set[str]:
     return set[str]().union(*(_closure(name) | {name} for name in defining)).difference(HARNESS)
 
 
