@@ -24,9 +24,12 @@ from airepair.types import Meter, Method, Task, without_meter
 
 def declared(method: Method, task: Task) -> int:
     """Returns the budget that the method declares for its part of the task, asked on a copy of the
-    module that no meter counts.
+    module that no meter counts. ValueError if it is no number of images: no record can hold it.
     """
-    return method.budget(restricted(silent_task(task), sources_of(method)))
+    said = method.budget(restricted(silent_task(task), sources_of(method)))
+    if int(said) != said or said < 0:
+        raise ValueError(f"budget(task) is {said}; accepted: a whole number of images, at least 0")
+    return int(said)
 
 
 def silent_task(task: Task) -> Task:

@@ -156,6 +156,20 @@ def test_a_method_that_misbehaves_becomes_a_status_with_a_reason(how: str, statu
     assert not record.after
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(np.int64(7), "repaired"), (7.0, "repaired"), (7.5, "failed"), (-1, "failed"), (float("nan"), "failed")],
+)
+def test_a_budget_that_is_no_number_of_images_fails_its_own_cell(
+    said: float, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record can be read."""
+    monkeypatch.setattr(Misbehaving, "budget", lambda *_: said)
+    record = cell(Misbehaving("nothing")).record
+    assert record.status == status, record.reason
+    assert Record.from_json(record.to_json()) == record
+
+
 def test_the_time_limit_ends_a_method_that_reports_nothing() -> None:
     """A silent endless loop is a timeout, not a hang."""
     record = cell(Misbehaving("loop"), Limit(seconds=0.3)).record
