@@ -18,6 +18,7 @@ from airepair.host import tensor_cache
 from airepair.host.arithmetic.canary import arithmetic
 from airepair.host.arithmetic.precision import precision_of
 from airepair.host.digest import of_json, of_parts
+from airepair.host.source_code import classes_digest
 from airepair.methods.apricot.stack import Stack
 from airepair.types import Recipe, Split
 
@@ -31,6 +32,7 @@ def key_of(
     facts = {
         "version": VERSION,
         "architecture": repr(start),
+        "code": classes_digest(map(type, start.modules())),
         "start": tensors_digest(start.state_dict().values()),
         "train": tensors_digest([train.x, train.y]),
         "windows": [[p.start, p.stop] for p in parts],

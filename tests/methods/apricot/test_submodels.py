@@ -269,9 +269,9 @@ def test_the_cache_gives_the_same_submodels_and_counts_them(
     assert again.meter.backward == counted > 0
 
 
-@pytest.mark.parametrize("change", ["seed", "epochs", "train", "start", "way"])
+@pytest.mark.parametrize("change", ["seed", "epochs", "train", "start", "way", "code"])
 def test_the_cache_knows_what_the_weights_depend_on(change: str, tmp_path: Path) -> None:
-    """Another seed, recipe, training label or start is another entry."""
+    """Another seed, recipe, training label, start or code of the network's class is another entry."""
     task = toy.task("mlp")
     training.train(task, plan(task, "together"), tmp_path)
     other, chosen = task, plan(task, "together")
@@ -285,6 +285,11 @@ def test_the_cache_knows_what_the_weights_depend_on(change: str, tmp_path: Path)
         other = replace(task, train=replace(task.train, y=task.train.y.roll(1)))
     if change == "start":
         chosen = replace(chosen, start=task.module)
+    if change == "code":
+        start = copy.deepcopy(chosen.start)
+        start.__class__ = type(type(start).__name__, (type(start),), {})  # of this file, by the same name
+        assert repr(start) == repr(chosen.start)
+        chosen = replace(chosen, start=start)
     training.train(other, chosen, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
