@@ -147,6 +147,7 @@ def test_a_quick_cell_that_spoils_its_process_is_known_to_have_done_so(
     case = Case("digits", "fc", "noop", 0)
     job = Job(CellSpec(case, "smoke"), Ticket(0, str(case)))
     engine: Any = RayEngine.__new__(RayEngine)
+    engine.commit = ("c0ffee", False)
     engine.baselines = SimpleNamespace(startable=tuple)
     engine.cluster, engine.slots, engine.queue = ray_cluster.Cluster(), 1, []
     engine.spoilt, engine.reports, engine.listeners, engine.ended = set(), {}, {}, {}

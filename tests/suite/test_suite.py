@@ -504,7 +504,7 @@ def test_the_time_is_said_before_the_first_cell(tmp_path: Path) -> None:
         r"airepair: profile cpu \(reduced budgets .*\): cifar100-resnet18w16$", result.stdout, re.MULTILINE
     )
     few = (
-        r"airepair: smaller: --seeds 0 --method finetune,apricot,deeprepair,dl2 \(4 cells, about 2 minutes\)$"
+        r"airepair: smaller: --seeds 0 --method finetune,apricot,deeprepair,dl2 \(4 cells, about 3 minutes\)$"
     )
     assert re.search(few, result.stdout, re.MULTILINE)
 
