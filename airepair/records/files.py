@@ -17,6 +17,7 @@ from airepair.host.validation import json_value
 from airepair.records.record import Record
 from airepair.records.standing import standing
 
+CELLS = "cells"  # the folder of the cells' own files, beside the records
 TORN = ".torn"  # what a crash left of a line lies in this file beside the records
 BLOCK = 1 << 16
 

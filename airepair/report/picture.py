@@ -4,8 +4,7 @@ intervals and the Pareto front.
 `points` says what is drawn, from records alone; `picture` is the SVG, of the subjects with the most
 seeds. The dashed line goes through the states that `finetune` kept: what plain training gives for
 as many images. A point is on the front if no other point, and no state of finetune, has a larger
-net change for as few images. What lacks seeds of another is no
-rival: they may be the lucky ones.
+net change for as few images. What lacks seeds of another is no rival: they may be the lucky ones.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from airepair.report.paired import bounds, interval, p_text
 from airepair.report.pairs import Answers, after, at_phase, compared
 from airepair.report.states import control_of, largest_within, trained
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
-from airepair.report.twins import Twins, ablation_lines, is_the_method, once, twins
+from airepair.report.twins import Twins, ablation_lines, ablation_pairs, is_the_method, listed, once, twins
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 IDEA, CONTROL = "idea off", "control"
@@ -123,15 +123,10 @@ def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator
     own = {r.case.seed: r for r in cells.cell(place, method) if r.status == "repaired"}
     for other in cells.methods:
         base, variant = split_variant(other)
-        records = cells.cell(place, other)
-        if base == method and any(map(ablation, records)):
-            pairs = [
-                (after(own[r.case.seed]), after(r))
-                for r in records
-                if r.status == "repaired" and r.case.seed in own and not is_the_method(r, own[r.case.seed])
-            ]
-            if found := compared(pairs, metric):
-                yield Question(place, method, metric, IDEA, variant, found)
+        pairs = ablation_pairs(cells, place, other) if base == method else []
+        questioned = [(after(r), after(a)) for a, r in pairs if not is_the_method(a, r)]
+        if found := compared(questioned, metric):
+            yield Question(place, method, metric, IDEA, variant, found)
     states = {
         seed: (name, answers)
         for seed, record in own.items()
@@ -165,9 +160,10 @@ def _without_control(cells: Grid) -> list[str]:
             n = sum(control_of(cells, place, r)[1] is None for r in ran)
             if n:
                 seeds = "" if n == len(ran) else f", {n} of {len(ran)} seeds"
-                found.setdefault(method_title(method), []).append("-".join(place) + seeds)
-    named = "; ".join(f"{name} ({', '.join(places)})" for name, places in found.items())
-    return [f"Not compared with fine-tuning on the same sources, which has no result: {named}."] * bool(found)
+                found.setdefault(method, []).append("-".join(place) + seeds)
+    if not found:
+        return []
+    return [f"Not compared with fine-tuning on the same sources, which has no result: {listed(found)}."]
 
 
 def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:

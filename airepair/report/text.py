@@ -21,10 +21,10 @@ def plain(text: str) -> str:
     """The text on one line, without control characters (a reason may hold an escape sequence of a
     terminal).
     """
-    if text.isprintable():
-        return " ".join(text.split())
-    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def terminal(table: Table, width: int = WIDTH, bold: bool = False) -> str:

@@ -7,7 +7,7 @@ of another form may compute the same). Repairs that change nothing are no twins:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from airepair.case import split_variant
 from airepair.records import Record
@@ -58,6 +58,23 @@ def is_the_method(ablated: Record, own: Record) -> bool:
     return bool(settings[0]) and settings[0] == settings[1]
 
 
+def ablation_pairs(cells: Grid, place: Column, name: str) -> list[tuple[Record, Record]]:
+    """Returns, at each seed where both repaired, an ablation's record and its method's; none for a row
+    that is no ablation.
+    """
+    ablated = {r.case.seed: r for r in cells.cell(place, name) if r.status == "repaired" and ablation(r)}
+    return [
+        (ablated[r.case.seed], r)
+        for r in cells.cell(place, split_variant(name)[0])
+        if r.status == "repaired" and r.case.seed in ablated
+    ]
+
+
+def listed(found: Mapping[str, Sequence[str]]) -> str:
+    """Returns the methods, each with where something holds: `minimal (digits-fc); prdnn (digits-cnn)`."""
+    return "; ".join(f"{method_title(name)} ({', '.join(places)})" for name, places in found.items())
+
+
 def ablation_lines(cells: Grid) -> list[str]:
     """Returns two sentences: which ablations are the method itself, and which of the others give the
     method's result at every seed.
@@ -65,31 +82,16 @@ def ablation_lines(cells: Grid) -> list[str]:
     itself, idle = dict[str, list[str]](), dict[str, list[str]]()
     for place in cells.columns:
         for name in cells.methods:
-            ablated = {
-                r.case.seed: r for r in cells.cell(place, name) if r.status == "repaired" and ablation(r)
-            }
-            pairs = [
-                (ablated[r.case.seed], r)
-                for r in cells.cell(place, split_variant(name)[0])
-                if r.status == "repaired" and r.case.seed in ablated
-            ]
+            pairs = ablation_pairs(cells, place, name)
             if pairs and all(is_the_method(a, r) for a, r in pairs):
-                itself.setdefault(method_title(name), []).append("-".join(place))
+                itself.setdefault(name, []).append("-".join(place))
             elif (result := _result(r for _, r in pairs)) and result == _result(a for a, _ in pairs):
-                idle.setdefault(method_title(name), []).append("-".join(place))
+                idle.setdefault(name, []).append("-".join(place))
     sentences = {
         "Not compared, since its settings are the method's own": itself,
         "Without its idea the method gives the same result at every seed": idle,
     }
-    return [
-        f"{text}: {'; '.join(f'{name} ({_listed(places)})' for name, places in found.items())}."
-        for text, found in sentences.items()
-        if found
-    ]
-
-
-def _listed(places: list[str]) -> str:
-    return ", ".join(places)
+    return [f"{text}: {listed(found)}." for text, found in sentences.items() if found]
 
 
 def counted_once(cells: Grid) -> Grid:

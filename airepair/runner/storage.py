@@ -21,6 +21,7 @@ from airepair.case import Case
 from airepair.host.atomic import write_atomically
 from airepair.host.signals import finishing
 from airepair.records import Record, append
+from airepair.records.files import CELLS
 from airepair.records.lookup import Lookup
 from airepair.runner.cell import CellResult
 
@@ -33,7 +34,7 @@ BEFORE = "before.json"
 def file_before(folder: Path, case: Case, scores: Mapping[str, float], missing: Mapping[str, str]) -> None:
     """Keeps the scores before the repair, so that a cell whose process dies still has them."""
     content = {"before": dict(scores), "missing": dict(missing)}
-    write_atomically(folder / "cells" / str(case) / BEFORE, json.dumps(content).encode())
+    write_atomically(folder / CELLS / str(case) / BEFORE, json.dumps(content).encode())
 
 
 def forget_before(folder: Path, case: Case) -> None:
@@ -41,13 +42,13 @@ def forget_before(folder: Path, case: Case) -> None:
     has scores of its own.
     """
     with suppress(OSError):
-        (folder / "cells" / str(case) / BEFORE).unlink()
+        (folder / CELLS / str(case) / BEFORE).unlink()
 
 
 def scores_before(folder: Path, case: Case) -> dict[str, float]:
     """Returns what `file_before` kept; nothing if it is not there or damaged."""
     try:
-        found = json.loads((folder / "cells" / str(case) / BEFORE).read_bytes())
+        found = json.loads((folder / CELLS / str(case) / BEFORE).read_bytes())
         return msgspec.convert(found["before"], dict[str, float])
     except (OSError, ValueError, KeyError, TypeError):  # msgspec.ValidationError is a ValueError
         return {}
@@ -59,7 +60,7 @@ def file_result(folder: Path, result: CellResult, keep: Keep = "best") -> Path:
     OSError if the disk is full or read-only.
     """
     record = result.record
-    cell = folder / "cells" / record.key
+    cell = folder / CELLS / record.key
     with finishing():
         for name, content in result.files.items():
             if name != WEIGHTS:
@@ -85,18 +86,18 @@ def _keep_if_best(folder: Path, record: Record, weights: bytes) -> None:
 
     A kill in between leaves the weights of both.
     """
-    place = folder / "cells" / "best.json"
+    place = folder / CELLS / "best.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         best, subject, accuracy = _best(place), _subject(record), _accuracy(record)
         old = best.get(subject)
         if old and old.key != record.key and (-old.accuracy, old.key) <= (-accuracy, record.key):
             return
-        write_atomically(folder / "cells" / record.key / WEIGHTS, weights)
+        write_atomically(folder / CELLS / record.key / WEIGHTS, weights)
         best[subject] = Best(record.key, accuracy)
         write_atomically(place, msgspec.json.format(msgspec.json.encode(best, order="sorted"), indent=1))
         if old and old.key != record.key:
-            (folder / "cells" / old.key / WEIGHTS).unlink(missing_ok=True)
+            (folder / CELLS / old.key / WEIGHTS).unlink(missing_ok=True)
 
 
 def _subject(record: Record) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from airepair.errors import one_line
 from airepair.records import Record, append, mended, since
+from airepair.records.files import CELLS
 from airepair.records.tenancy import Tenancy
-from airepair.suite.session import CELLS, RECORDS
+from airepair.suite.session import RECORDS
 
 
 class RunFolder:

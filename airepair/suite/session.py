@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PROPERTY = "airepair_record"  # the user property of a test's report that holds the record's line
 BENCHMARK = "airepair_benchmark"  # the one that holds what pytest-benchmark measured elsewhere
 RECORDS = "records.jsonl"
-CELLS = "cells"  # the folder of the cells' own files, beside the records
 TRAINING = "airepair_training"  # the user property of a cell whose subject was trained first: its seconds
 CHANGED = "airepair_changed"  # the user property of a cell that runs again: what has changed since its record
 RESUMED = "resumed: "  # how the reason begins for which a cell is skipped whose record stands

@@ -17,6 +17,7 @@ from airepair.host.source_code import source_digest
 from airepair.methods import METHODS, build
 from airepair.records import Record, resumed
 from airepair.records.fingerprint import PARTS, differences, moved_sources, of, of_cell, unknown
+from tests.read_sources import forget_sources
 
 CONDITIONS = {
     "profile": "smoke",
@@ -141,8 +142,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digest_of(module: str) -> str:
     """The digest of a method whose class stands in that module, its files read anew."""
-    for kept in (source_code._closure, source_code._code, source_code._file):
-        kept.cache_clear()
+    forget_sources()
     return source_digest(type("Mine", (), {"__module__": module})())
 
 

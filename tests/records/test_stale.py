@@ -18,7 +18,6 @@ import torch
 from airepair.case import Case
 from airepair.cli.flags import TABLE, flags_of
 from airepair.evaluation.exam import logits_of
-from airepair.host import source_code
 from airepair.host.source_code import source_digest
 from airepair.methods import build
 from airepair.records import FINISHED, Record
@@ -35,6 +34,7 @@ from airepair.suite.session import SELECTION
 from airepair.testing import toy
 from airepair.types import Subject
 from fixtures.repair import spec_of
+from tests.read_sources import forget_sources
 from tests.subjects.test_user_model import CPU, checkpoint, colours, given
 
 __all__ = ["colours"]  # a fixture
@@ -261,27 +261,23 @@ def test_a_record_has_the_digest_of_the_code_that_ran(
 ) -> None:
     """Not of the file that somebody edits in the meantime; the commit is read before, too."""
 
-    def forget() -> None:
-        for kept in (source_code._closure, source_code._code, source_code._file):
-            kept.cache_clear()
-
     file = tmp_path / "edited_meanwhile.py"
     file.write_text(EDITED)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, file.stem, raising=False)
     case = dataclasses.replace(CASE, method=f"{file.stem}:Mine")
-    forget()
+    forget_sources()
     ran = source_digest(build(case.method, {}))
-    forget()  # as in a process that was not asked before
+    forget_sources()  # as in a process that was not asked before
     commit.cache_clear()
     wanted = spec(case=case)
     if edited == "while its subject is trained":
         file.write_text(EDITED + "EARLIER = 1\n")
     else:
-        forget()
+        forget_sources()
     ready = prepare(wanted, Loaded(toy.subject()))
     found = outcome(ready, repair(ready)).record
     assert found.fingerprint["source"] == ran
     assert "commits read before: 1" in found.notes
-    forget()
+    forget_sources()
     assert source_digest(build(case.method, {})) != ran

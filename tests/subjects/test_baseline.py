@@ -13,7 +13,6 @@ from airepair import BENCHMARK_VERSION, data
 from airepair.case import Case
 from airepair.errors import NotTrained
 from airepair.evaluation.exam import most_confused, sit
-from airepair.host import source_code
 from airepair.host.tensor_cache import digest_of_module as digest
 from airepair.methods import build as build_method
 from airepair.runner.cell import CellSpec
@@ -24,6 +23,7 @@ from airepair.subjects.grid import OWN_PAIR, _pair_of, load, spoil
 from airepair.subjects.recipes import Training, training_of
 from airepair.testing.cells import prepare
 from airepair.types import Dataset, Recipe
+from tests.read_sources import forget_sources
 
 SHORT = Training(Recipe(epochs=4, lr=0.05, early=0.25), "test", "mislabelled", (("severity", 0.4),))
 
@@ -108,8 +108,7 @@ def test_the_key_covers_the_code_of_the_networks_own_classes(
     keys = []
     for text in (NET, NET.replace("class", "# explained\nclass"), NET.replace("(1)", "(1).relu()")):
         (tmp_path / "own_network.py").write_text(text)
-        for kept in (source_code._closure, source_code._code, source_code._file):
-            kept.cache_clear()
+        forget_sources()
         space: dict[str, Any] = {"__name__": "own_network"}
         exec(text, space)
         keys.append(key_of(space["Net"](), digits, SHORT, 0))

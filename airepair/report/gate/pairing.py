@@ -39,11 +39,11 @@ class Cell:
 
 
 def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:
-    """Returns the cells that the baseline has, in the order of the tables.
+    """Returns the cells that the baseline has, in the order of the tables; both are the `newest` records.
 
     `new` may have others: nobody asked about them.
     """
-    first, second = _by_key(newest(old)), _by_key(newest(new))
+    first, second = _by_key(old), _by_key(new)
     places: dict[tuple[str, str, str], list[str]] = {}
     for key, records in first.items():
         case = records[0].case

@@ -83,7 +83,7 @@ def judge(
     """
     baseline = newest(old)
     found: list[Finding] = []
-    for cell in cells(baseline, new):
+    for cell in cells(baseline, newest(new)):
         spoilt = wrecked(r for _, r in cell.pairs)
         found += [replace(f, wrecked=spoilt) for f in _of_cell(cell, rules)]
     return Verdict((*found, *_unjudged(baseline, rules)), rules, tuple(remarks), tuple(refused))
