@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airepair.errors import UsageError, one_line
-from airepair.records import Record, read
+from airepair.records import Record
 from airepair.suite.session import case_of, option
 
 from .reporter import Reporter
@@ -61,8 +61,15 @@ class Deselected:
 class Gate:
     """Judges the run at its end, on the controller."""
 
-    def __init__(self, config: pytest.Config, old: list[Record], rules: Rules, left_out: Deselected) -> None:
-        self.config, self.old, self.rules, self.left_out = config, old, rules, left_out
+    def __init__(
+        self,
+        config: pytest.Config,
+        baseline: tuple[list[Record], list[str]],
+        rules: Rules,
+        left_out: Deselected,
+    ) -> None:
+        self.config, self.rules, self.left_out = config, rules, left_out
+        self.old, self.remarks = baseline
         self.verdict: Verdict | None = None
 
     @property
@@ -83,7 +90,9 @@ class Gate:
         named = _keys(self.config.args)
         old = [r for r in self.old if r.key not in self.left_out.keys and (not named or r.key in named)]
         skipped = len(self.old) - len(old)
-        remarks = [f"{skipped} records of the baseline were not selected in this run"] if skipped else []
+        remarks = list(self.remarks)
+        if skipped:
+            remarks.append(f"{skipped} records of the baseline were not selected in this run")
         self.verdict = judge(
             old, found.records, self.rules, remarks=[*remarks, *found.remarks], refused=found.refused
         )
@@ -123,11 +132,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(left_out, "airepair-deselected")
     if hasattr(config, "workerinput"):
         return
+    from airepair.report.gate.pairing import baseline
     from airepair.report.gate.rules import rules_of
 
     try:
         rules = rules_of(option(config, "fail_if"), option(config, "level"), folder)
-        old, _ = read([folder / Path(given).expanduser()])
+        old = baseline(folder / Path(given).expanduser())
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(Gate(config, old, rules, left_out), "airepair-gate")

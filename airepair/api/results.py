@@ -9,6 +9,7 @@ from typing import Any
 
 from airepair.records import Record, read, scan
 from airepair.report.cells import grid
+from airepair.report.gate.pairing import baseline
 from airepair.report.gate.rules import rules_of
 from airepair.report.gate.verdict import Verdict, judge
 from airepair.report.verdict import verdict as sentences
@@ -82,11 +83,11 @@ def compare(
     number. UsageError if the baseline cannot be read, or a rule is none.
     """
     rules = rules_of(list(fail_if), level, Path.cwd())
-    before = read([Path(old)])[0] if isinstance(old, str | Path) else old
+    before, remarks = baseline(Path(old)) if isinstance(old, str | Path) else (old, [])
     if not isinstance(new, str | Path):
-        return judge(before, new, rules)
+        return judge(before, new, rules, remarks=remarks)
     found = scan([Path(new)])
-    return judge(before, found.records, rules, remarks=found.remarks, refused=found.refused)
+    return judge(before, found.records, rules, remarks=[*remarks, *found.remarks], refused=found.refused)
 
 
 def verdict(records: str | Path | Iterable[Record]) -> list[str]:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from airepair.cli.flags import add_flags
 from airepair.errors import printable
-from airepair.records import read, scan
+from airepair.records import scan
 from airepair.report import render
 from airepair.report.gate.output import table, write
+from airepair.report.gate.pairing import baseline
 from airepair.report.gate.rules import rules_of
 from airepair.report.gate.verdict import judge
 from airepair.report.text import terminal
@@ -35,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; the gate's exit code."""
     rules = rules_of(args.fail_if, args.level, Path.cwd())
-    old, remarks = read([args.old])
+    old, remarks = baseline(args.old)
     new = scan([args.new])
     for line in new.refused:
         print(f"airepair: {printable(line)}", file=sys.stderr)
-    notes = [*(f"Baseline: {r}" for r in remarks), *(f"New records: {r}" for r in new.remarks)]
+    notes = [*remarks, *(f"New records: {r}" for r in new.remarks)]
     verdict = judge(old, new.records, rules, remarks=notes, refused=new.refused)
     found = table(verdict)
     width = shutil.get_terminal_size((140, 24)).columns

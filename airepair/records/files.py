@@ -124,26 +124,28 @@ def _whole(line: bytes) -> bool:
         return False
 
 
-def scan(paths: Iterable[Path]) -> Found:
+def scan(paths: Iterable[Path], *, whole: bool = False) -> Found:
     """Returns what the files or folders (`*.jsonl`) hold; UsageError only for what is no file. A
-    line that is no record is named, the rest is read.
+    line that is no record is named, the rest is read. An unfinished last line is what a crash leaves,
+    and a remark; with `whole` it is no record.
     """
     files = record_files(paths)
     remarks: list[str] = []
     refused: list[str] = []
     # one after the other: of many records of one cell only one is held
-    kept, left_out = standing(record for file in files for record in _records(file, remarks, refused))
+    cut = refused if whole else remarks
+    kept, left_out = standing(record for file in files for record in _records(file, remarks, refused, cut))
     return Found(kept, [*remarks, *left_out], refused)
 
 
-def _records(file: Path, remarks: list[str], refused: list[str]) -> Iterator[Record]:
-    """The file's records in their order; what is none is added to the remarks or the refused lines."""
+def _records(file: Path, remarks: list[str], refused: list[str], cut: list[str]) -> Iterator[Record]:
+    """The file's records in their order; what is none is added to the refused or the cut lines."""
     for number, line, is_whole in _lines(file):
         try:
             yield Record.from_json(line)
         except UsageError as error:
             if not is_whole and not _whole(line):
-                remarks.append(f"{file}:{number}: an unfinished last line was left out")
+                cut.append(f"{file}:{number}: an unfinished last line was left out")
             else:
                 refused.append(f"{file}:{number}: {error}")
     torn = file.with_name(file.name + TORN)
@@ -151,11 +153,11 @@ def _records(file: Path, remarks: list[str], refused: list[str]) -> Iterator[Rec
         remarks.append(f"{torn} keeps what a crash left of a line of {file.name}")
 
 
-def read(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
+def read(paths: Iterable[Path], *, whole: bool = False) -> tuple[list[Record], list[str]]:
     """Returns the records that stand and remarks on what was left out; UsageError that names the
-    first line that is no record.
+    first line that is no record (`whole` as in `scan`).
     """
-    found = scan(paths)
+    found = scan(paths, whole=whole)
     if found.refused:
         more = f" ({len(found.refused) - 1} more lines are no records)" if found.refused[1:] else ""
         raise UsageError(found.refused[0] + more)

@@ -22,6 +22,8 @@ UNKNOWN_NOTE = (
     f"rescaling the logits alone might produce the gain."
 )
 
+TRIALS = ("tuned", "airepair tune")  # how the origin of an option that was chosen by trials begins
+
 WRECK = "✗"
 WRECKED = (
     f"{WRECK} The repair wrecked the model: for at least one seed, less than half of its accuracy is left."
@@ -79,9 +81,15 @@ def settings(records: Iterable[Record]) -> str:
         for o in r.options.values()
     }
     words = {
-        "tuned" if "tun" in o else o if o in ("default", "given") else "settings table" for o in origins
+        "tuned" if o.startswith(TRIALS) else o if o in ("default", "given") else "settings table"
+        for o in origins
     } - {"default"}
     return " + ".join(sorted(words)) or "default"
+
+
+def by_trials(record: Record) -> bool:
+    """Returns whether `airepair tune` chose an option of the record, on validation."""
+    return any(str(o.get("origin", "")).startswith(TRIALS) for o in record.options.values())
 
 
 def category(cells: Grid, method: str) -> str:

@@ -3,7 +3,8 @@
 A claim needs SEEDS seeds in each arithmetic (portable and native), and in each of them a difference
 from zero in the same direction whose p is below LEVEL after Holm's correction within its table and
 metric; p is the larger one of a bootstrap and a permutation test (statistics.py). Tuned rows take no
-part: on digits their settings have seen images that other seeds test on. Which columns take part is
+part (on digits their settings have seen images that other seeds test on), but a method whose open
+options were chosen in the same way has the tuned fine-tuning as a second control. Which columns take part is
 decided by their number of seeds alone, so that no column joins or leaves a family for its result.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from airepair.case import CONTROL as CONTROL_METHOD
 from airepair.case import TUNED
 from airepair.records import SAME_NORM, Record, version
 from airepair.report.cells import Grid, baseline, column, grid, setting_of
@@ -21,6 +23,7 @@ from airepair.report.markdown import escape, markdown
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import interval, p_text
 from airepair.report.pairs import after, before, compared
+from airepair.report.states import search
 from airepair.report.table import Entry, Heading, Row, Table, fixed
 from airepair.report.table1 import METRICS
 from airepair.report.table3 import CONTROL, IDEA, questions
@@ -33,6 +36,7 @@ LEFT_OUT = (
     "some images\nthat are test images here ([tuning.md](tuning.md)). The few open defaults of digits were "
     "chosen in the same way; the\nmethods that have them are judged all the same.\n"
 )
+TUNED_CONTROL = "tuned fine-tuning"
 NAMES = {"accuracy": "accuracy", "constraint": "constraint accuracy"}
 Key = tuple[str, str, Column, str, str]  # section, metric, column, method, compared with
 
@@ -56,7 +60,9 @@ SECTIONS = (
         "control",
         "Beyond fine-tuning? (Table III)",
         "The gain of a method minus that of fine-tuning on the same sources at as many images; of a method "
-        "with fewer images than fine-tuning's first state, minus that of a random change of the same norm.",
+        "with fewer images than fine-tuning's first state, minus that of a random change of the same norm. "
+        "A method whose open options were chosen by trials stands beside the tuned fine-tuning as well, if "
+        "it was run; it is better than fine-tuning only if it is better than both.",
     ),
     Section(
         "gain", "What repairs at all? (Table I)", "The score after the repair minus the score before it."
@@ -90,7 +96,8 @@ def findings(records: Iterable[Record], sources: str) -> str:
     grids = {a: grid([r for r in found if r.provenance.get("arithmetic") == a]) for a in ARITHMETICS}
     enough = [p for p in grids[ARITHMETICS[0]].columns if all(_seeds(g, p) >= SEEDS for g in grids.values())]
     chosen = [
-        g.where(lambda r: column(r) in enough and setting_of(r.case.method) != TUNED) for g in grids.values()
+        g.where(lambda r: column(r) in enough and (_untuned(r) or r.category == "control"))
+        for g in grids.values()
     ]
     claims = [_claims(counted_once(g)) for g in chosen]
     alike = dict.fromkeys(line for g in chosen for line in lines(twins(g)))
@@ -98,10 +105,14 @@ def findings(records: Iterable[Record], sources: str) -> str:
         _head(sources, newest),
         *([LEFT_OUT] if any(r.case.variant == TUNED for r in found) else []),
         *(f"{escape(line)}\n" for line in alike),
-        *(_section(s, claims) for s in SECTIONS),
+        *(_section(s, claims, chosen) for s in SECTIONS),
     ]
     parts.append(_rest(found, enough))
     return "\n".join(parts)
+
+
+def _untuned(record: Record) -> bool:
+    return setting_of(record.case.method) != TUNED
 
 
 def _seeds(cells: Grid, place: Column) -> int:
@@ -114,10 +125,11 @@ def _claims(cells: Grid) -> dict[Key, Claim]:
     found: dict[Key, Claim] = {}
     for q in questions(cells):
         kind = {IDEA: "idea", CONTROL: "control"}[q.kind]
-        beside = SAME_NORM if q.beside_random else "fine-tuning"
+        tuned = f"{CONTROL_METHOD}[{TUNED}]" in q.against
+        beside = SAME_NORM if q.beside_random else TUNED_CONTROL if tuned else "fine-tuning"
         against = q.against if q.kind == IDEA else beside
         found[kind, q.metric, q.place, q.method, against] = Claim(q.found, q.p)
-    plain = cells.plain
+    plain = cells.plain.where(_untuned)
     for metric in METRICS:
         gains = dict(_gains(plain, metric))
         for (key, comparison), p in zip(gains.items(), holm([c.p for c in gains.values()]), strict=True):
@@ -152,11 +164,13 @@ def _head(sources: str, newest: int | None) -> str:
     )
 
 
-def _section(section: Section, claims: list[dict[Key, Claim]]) -> str:
+def _section(section: Section, claims: list[dict[Key, Claim]], grids: list[Grid]) -> str:
     first, second = claims
     shared = [k for k in first if k[0] == section.name and k in second]
     agreed = [k for k in shared if first[k].sign and first[k].sign == second[k].sign]
     lines = [f"## {section.title}", "", section.says, ""]
+    if section.name == "control" and (apart := search(grids)):
+        lines += [apart, ""]
     for metric, name in NAMES.items():
         of_metric = [k for k in shared if k[1] == metric]
         claimed = [k for k in agreed if k[1] == metric]
@@ -227,7 +241,8 @@ def _names(keys: Iterable[Key]) -> str:
     """Methods with their columns, and what they were compared with if there are several."""
     by_column: dict[Column, list[str]] = {}
     for kind, _, place, method, against in keys:
-        label = f"{method_title(method)} ({against})" if kind == "idea" else method_title(method)
+        named = kind == "idea" or against == TUNED_CONTROL
+        label = f"{method_title(method)} ({against})" if named else method_title(method)
         by_column.setdefault(place, []).append(label)
     return "; ".join(f"{escape(_subject(p))}: {escape(', '.join(names))}" for p, names in by_column.items())
 

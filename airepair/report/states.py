@@ -2,19 +2,20 @@
 way, and the controls beside it.
 
 The control beside a method is the last kept state of the fine-tuning on its sources whose training
-images do not exceed the method's, seed by seed (protocol: "Budget"). Beside a direct weight
-modification stands the random change of the same norm that its record holds, or, if records hold
-none, the `random` cell.
+images do not exceed the method's, seed by seed (protocol: "Budget"). If trials chose options of
+the method, it has a second control: the tuned fine-tuning. Beside a direct weight modification stands
+the random change of the same norm that its record holds, or, if records hold none, the `random` cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from airepair.case import CONTROL, control_on, with_variant
+from airepair.case import CONTROL, TUNED, control_on, with_variant
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.report.cells import Grid, Sample, setting_of
+from airepair.report.facts import by_trials
 from airepair.report.ordering import Column
 
 DIRECT = "direct weight modification"
@@ -96,9 +97,39 @@ def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record 
     if it was not run or not repaired.
     """
     name = _control(cells, place, record)
-    return name, next(
-        (r for r in cells.cell(place, name) if r.case.seed == record.case.seed and r.status == "repaired"),
-        None,
+    return name, _repaired(cells, place, name, record.case.seed)
+
+
+def tuned_control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
+    """Returns the name and record of the tuned fine-tuning beside a method whose options were chosen by
+    trials; None if it is its usual control, learns from other sources, or has no result.
+    """
+    name, usual = with_variant(CONTROL, TUNED), _control(cells, place, record)
+    return name, _repaired(cells, place, name, record.case.seed) if by_trials(
+        record
+    ) and usual == CONTROL else None
+
+
+def _repaired(cells: Grid, place: Column, name: str, seed: int) -> Record | None:
+    return next((r for r in cells.cell(place, name) if r.case.seed == seed and r.status == "repaired"), None)
+
+
+def search(grids: Iterable[Grid]) -> str:
+    """Returns a sentence: how many training images the fine-tunings searched their learning rate with;
+    "" if none did.
+    """
+    counts = [
+        int(r.budget.get("selection", 0))
+        for cells in grids
+        for r in cells.records
+        if r.case.base_method == CONTROL and r.status == "repaired"
+    ]
+    if not any(counts):
+        return ""
+    least, most = (f"{f(n for n in counts if n):,}" for f in (min, max))
+    return (
+        f"Not counted: fine-tuning's search for a learning rate took another "
+        f"{least if least == most else f'{least} to {most}'} training images."
     )
 
 

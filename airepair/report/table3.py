@@ -3,7 +3,9 @@ off, and minus the control's.
 
 The idea is off in the method's ablations (`apricot[random_sets]`), which are cells of their own.
 The control is the last kept state of fine-tuning on the method's sources that has seen no more
-training images; a method below its first state is compared with a random change of the same norm.
+training images; a method below its first state is compared with a random change of the same norm,
+or, if it changed nothing, with the subject. A method whose options were chosen by trials is compared
+with the tuned fine-tuning as well, and is better (or worse) than its control if it is than both.
 All are paired seed by seed, accuracy also image by image; p is the larger one of two tests
 (statistics.py), corrected by Holm's procedure within the table and metric.
 """
@@ -19,11 +21,11 @@ from airepair.records import SAME_NORM, Record
 from airepair.report.cells import Grid, ablation, gain, sample
 from airepair.report.claims import claims
 from airepair.report.comparison import LEVEL, Comparison, fewest_seeds, holm
-from airepair.report.facts import marked, wreck_note
+from airepair.report.facts import by_trials, marked, wreck_note
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import bounds, interval, p_text
-from airepair.report.pairs import Answers, after, at_phase, compared
-from airepair.report.states import control_of, largest_within, trained
+from airepair.report.pairs import Answers, after, at_phase, before, compared
+from airepair.report.states import control_of, largest_within, search, trained, tuned_control_of
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
 from airepair.report.twins import Twins, ablation_lines, ablation_pairs, is_the_method, listed, once, twins
 
@@ -78,10 +80,13 @@ def table3(cells: Grid) -> Table | None:
         "over seeds and images and a"
         f" permutation test over seeds, with Holm's correction over all comparisons of a metric in this "
         f"table; bold: below {LEVEL:g}.",
+        *filter(None, (search([cells]),)),
         *wreck_note(cells),
         *summary(comparisons, twins(cells)),
         *ablation_lines(cells),
+        *_without_method(cells),
         *_without_control(cells),
+        *_without_trials(cells),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(comparisons))
@@ -127,15 +132,22 @@ def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator
         questioned = [(after(r), after(a)) for a, r in pairs if not is_the_method(a, r)]
         if found := compared(questioned, metric):
             yield Question(place, method, metric, IDEA, variant, found)
-    states = {
-        seed: (name, answers)
-        for seed, record in own.items()
-        for name, answers in _control(cells, place, record)
-    }
-    if found := compared([(after(own[seed]), answers) for seed, (_, answers) in states.items()], metric):
-        yield Question(
-            place, method, metric, CONTROL, " / ".join(sorted({name for name, _ in states.values()})), found
-        )
+    for beside in (_control, _tuned_control):
+        states = {
+            seed: (name, answers)
+            for seed, record in own.items()
+            for name, answers in beside(cells, place, record)
+        }
+        if found := compared([(after(own[seed]), answers) for seed, (_, answers) in states.items()], metric):
+            names = " / ".join(sorted({name for name, _ in states.values()}))
+            yield Question(place, method, metric, CONTROL, names, found)
+
+
+def _tuned_control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
+    """The second control of one seed and its name, if it has one."""
+    name, control = tuned_control_of(cells, place, record)
+    if control is not None and (state := largest_within(control, trained(record))) is not None:
+        yield f"{name}, {state.name}", at_phase(control, state)
 
 
 def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
@@ -149,6 +161,8 @@ def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, 
         yield f"{name}, {state.name}", at_phase(control, state)
     elif random := next((p for p in record.phases if p.name == SAME_NORM), None):
         yield SAME_NORM, at_phase(record, random)
+    elif record.subject.get("repaired_weights") == record.subject.get("weights") is not None:
+        yield SAME_NORM, before(record)
 
 
 def _without_control(cells: Grid) -> list[str]:
@@ -166,8 +180,41 @@ def _without_control(cells: Grid) -> list[str]:
     return [f"Not compared with fine-tuning on the same sources, which has no result: {listed(found)}."]
 
 
+def _without_trials(cells: Grid) -> list[str]:
+    """A sentence: which methods have options that were chosen by trials, but no control with such."""
+    found: dict[str, list[str]] = {}
+    for place in cells.columns:
+        for method in _methods(cells, place):
+            ran = [r for r in cells.cell(place, method) if r.status == "repaired" and trained(r)]
+            alone = [r for r in ran if by_trials(r) and tuned_control_of(cells, place, r)[1] is None]
+            controls = [control for r in alone if (control := control_of(cells, place, r)[1])]
+            if not all(map(by_trials, controls)):
+                found.setdefault(method, []).append("-".join(place))
+    if not found:
+        return []
+    return [
+        "Options chosen by trials on validation, beside a fine-tuning that chose its learning rate alone: "
+        f"{listed(found)}."
+    ]
+
+
+def _without_method(cells: Grid) -> list[str]:
+    """A sentence: the ablations whose method has no result in the column, with their gain in accuracy."""
+    found: dict[str, list[str]] = {}
+    for place in cells.columns:
+        for name in cells.methods:
+            ran = [r for r in cells.cell(place, name) if ablation(r)]
+            own = sample(ran, partial(gain, metric="accuracy"), 100)
+            method = split_variant(name)[0]
+            if own and not any(r.status == "repaired" for r in cells.cell(place, method)):
+                found.setdefault(name, []).append(f"{'-'.join(place)}: {spread(own, sign=True)}")
+    if not found:
+        return []
+    return [f"Without a row, since the method itself has no result (gain in accuracy): {listed(found)}."]
+
+
 def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:
-    """One row for each ablation of a method and metric; the gain and the control stand in the first."""
+    """One row for each ablation, or control, of a method and metric; the gain stands in the first."""
     groups: dict[tuple[Column, str, str], list[Question]] = {}
     for q in comparisons:
         groups.setdefault((q.place, q.method, q.metric), []).append(q)
@@ -176,26 +223,29 @@ def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:
         ideas, controls = ([q for q in found if q.kind == kind] for kind in (IDEA, CONTROL))
         own = sample(cells.cell(place, method), partial(gain, metric=metric), 100)
         subject = f"{dataset_title(place[0])} {model_title(place[1])}"
-        for k in range(max(1, len(ideas))):
+        n = own.n if own else 0
+        for k in range(max(1, len(ideas), len(controls))):
             first = Entry(spread(own, sign=True) if own and not k else "")
-            idea, control = ideas[k : k + 1], controls if not k else []
+            idea, control = ideas[k : k + 1], controls[k : k + 1]
             labels = (
                 subject,
                 marked(method_title(method), cells.cell(place, method)) if not k else "",
                 METRICS[metric] if not k else "",
             )
-            yield Row(labels, (first, *_entries(idea), *_entries(control)), rule=not k and subject != last)
+            entries = (first, *_entries(idea, n), *_entries(control, n))
+            yield Row(labels, entries, rule=not k and subject != last)
             last = subject
 
 
-def _entries(found: list[Question]) -> tuple[Entry, ...]:
+def _entries(found: list[Question], seeds: int) -> tuple[Entry, ...]:
+    """A comparison, with its number of seeds where the gain has more."""
     if not found:
         return (Entry(""),) * 4
     q = found[0]
-    bold = q.sign != 0
+    bold, fewer = q.sign != 0, f" (n={q.found.n})" if q.found.n < seeds else ""
     return (
         Entry(q.against),
-        Entry(fixed(100 * q.found.difference, sign=True), bold),
+        Entry(fixed(100 * q.found.difference, sign=True) + fewer, bold),
         Entry(interval(q.found)),
         Entry(p_text(q.p), bold),
     )
@@ -238,6 +288,17 @@ def by_idea(comparisons: Sequence[Question], way: int, alike: Twins) -> dict[str
             signs.setdefault(q.method, {}).setdefault(q.place, []).append(q.sign)
     methods = once(signs, {m: list(places) for m, places in signs.items()}, alike)
     return {m: ["-".join(p) for p, found in signs[m].items() if set(found) == {way}] for m in methods}
+
+
+def by_control(comparisons: Sequence[Question], way: int) -> list[Question]:
+    """Returns, for each method and column, the first comparison with a control if the method is
+    significantly better (way 1) or worse (-1) than each of its controls; the comparisons are of one metric.
+    """
+    found: dict[tuple[str, Column], list[Question]] = {}
+    for q in comparisons:
+        if q.kind == CONTROL:
+            found.setdefault((q.method, q.place), []).append(q)
+    return [qs[0] for qs in found.values() if {q.sign for q in qs} == {way}]
 
 
 def _listed(names: list[str]) -> str:

@@ -7,19 +7,19 @@ Every sentence rests on the records alone; "significantly" means p < .05 after H
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from airepair import BENCHMARK_VERSION
+from airepair.case import TUNED
 from airepair.records import Record
-from airepair.report.cells import Grid, Sample, faulty, gain, sample, score
-from airepair.report.claims import missing_cells
+from airepair.report.cells import Grid, Sample, faulty, gain, sample, score, setting_of
 from airepair.report.comparison import fewest_seeds
 from airepair.report.costs import COLUMNS
 from airepair.report.facts import category
 from airepair.report.ordering import CONTROLS, PAPER_METHODS, Column, method_title
 from airepair.report.table import fixed
-from airepair.report.table3 import CONTROL, Question, by_idea, questions
+from airepair.report.table3 import CONTROL, Question, by_control, by_idea, questions
 from airepair.report.twins import Twins, twins
 
 METRIC = "accuracy"
@@ -75,15 +75,18 @@ def _count(n: int, what: str) -> str:
 
 
 def _beside_control(comparisons: Sequence[Question]) -> str:
-    compared = [q for q in comparisons if q.kind == CONTROL]
-    beside, trained = ([q for q in compared if q.beside_random is way] for way in (True, False))
-    if not trained:
+    sides = {way: by_control(comparisons, way) for way in (1, -1)}
+    beside, trained = (
+        {w: [q for q in qs if q.beside_random is random] for w, qs in sides.items()}
+        for random in (True, False)
+    )
+    if not any(q.kind == CONTROL and not q.beside_random for q in comparisons):
         text = "No method was compared with fine-tuning on the same sources: plain training may do as well."
-    elif not any(q.sign for q in trained):
+    elif not any(trained.values()):
         text = f"No method differs significantly from fine-tuning on the same sources{_power(comparisons)}."
     else:
         text = f"Better than fine-tuning on the same sources: {_sides(trained)}"
-    if any(q.sign for q in beside):
+    if any(beside.values()):
         text += (
             " With fewer training images than fine-tuning's first state, better than a random change of "
             f"the same norm: {_sides(beside)}"
@@ -91,8 +94,8 @@ def _beside_control(comparisons: Sequence[Question]) -> str:
     return text
 
 
-def _sides(compared: Sequence[Question]) -> str:
-    better, worse = (_named([q for q in compared if q.sign == way]) for way in (1, -1))
+def _sides(found: Mapping[int, Sequence[Question]]) -> str:
+    better, worse = (_named(found[way]) for way in (1, -1))
     return f"{better or 'none'}." + (f" Worse: {worse}." if worse else "")
 
 
@@ -126,7 +129,7 @@ def _cost(cells: Grid, comparisons: Sequence[Question]) -> str:
     method with the largest mean gain does, of those with the most seeds.
     """
     places = healthy(cells) or cells.columns
-    won = sorted((q for q in comparisons if q.kind == CONTROL and q.sign == 1), key=lambda q: q.beside_random)
+    won = sorted(by_control(comparisons, 1), key=lambda q: q.beside_random)
     better = list(dict.fromkeys(q.method for q in won))[:3]
     if better:
         return f"The cost: {'; '.join(f'{method_title(m)} {_price(cells, places, m)}' for m in better)}."
@@ -195,11 +198,10 @@ def _damage(cells: Grid) -> str:
 
 
 def _not_run(cells: Grid) -> str:
-    absent = missing_cells(cells.plain)
     unsupported = {r.case.base_method for r in cells.records if r.status == "unsupported"}
     elsewhere = {r.case.base_method for r in cells.records if r.status == "repaired"}
     parts = []
-    if count := sum(len(m) for m in absent.values()):
+    if count := sum(_absent(cells.plain, place) for place in cells.columns):
         parts.append(f"{_count(count, 'cell')} that {'was' if count == 1 else 'were'} not run")
     for names, where in (
         (unsupported - elsewhere, "wherever they were tried"),
@@ -208,6 +210,20 @@ def _not_run(cells: Grid) -> str:
         if names:
             parts.append(f"unsupported {where}: {', '.join(map(method_title, sorted(names)))}")
     return f"Not in the table: {'; '.join(parts)}." if parts else ""
+
+
+def _absent(cells: Grid, place: Column) -> int:
+    """How many cells the column lacks: each seed of it at which a method has no record. A column without a
+    tuned row was not tuned and lacks none.
+    """
+    here = cells.of(place)
+    seeds, tuned = {r.case.seed for r in here}, any(_tuned(r.case.method) for r in here)
+    methods = [m for m in cells.methods if tuned or not _tuned(m)]
+    return sum(len(seeds - {r.case.seed for r in cells.cell(place, m)}) for m in methods)
+
+
+def _tuned(method: str) -> bool:
+    return setting_of(method) == TUNED
 
 
 def gained(cells: Grid, place: Column, method: str, metric: str = METRIC) -> Sample | None:

@@ -715,7 +715,7 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
     [
         (
             {"finetune": 0.05, "dl2": 0.02},
-            "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74). "
+            "digits/FC (validation): use finetune (+5.00, 95 % interval -2.74..+12.74, n = 1). "
             "No repair method beat it; best was DL2 (+2.00",
         ),
         (
@@ -724,7 +724,7 @@ def test_the_terminal_shows_cell_phase_step_and_loss() -> None:
         ),
         (
             {"finetune": 0.01, "dl2": 0.3, "apricot": 0.02},
-            "use DL2 (+30.00, 95 % interval +23.50..+36.50). It beats finetune (+1.00",
+            "use DL2 (+30.00, 95 % interval +23.50..+36.50, n = 1). It beats finetune (+1.00",
         ),
         (
             {"finetune": 0.01, "dl2": 0.012},

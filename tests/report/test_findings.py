@@ -128,6 +128,17 @@ def test_tuned_rows_are_not_judged() -> None:
         assert section(with_tuned, title) == section(without, title)
 
 
+def test_open_options_from_trials_are_judged_beside_the_tuned_fine_tuning_too() -> None:
+    """Better than plain fine-tuning, no better than the tuned one: the second is named as not significant."""
+    options = {"lr": {"value": 0.2, "given": True, "origin": "airepair tune --open on validation: 12 trials"}}
+    records = [dataclasses.replace(r, options=options) if "dl2" in r.key else r for r in run(0.90, 0.80)]
+    tuned = cells("finetune[tuned]", 0.90, SEEDS, category="control", budget={"backward": 30_000})
+    text = section(page([*records, *tuned], [*records, *tuned]), "Beyond fine-tuning?")
+    assert "Accuracy: 1 of 2 comparisons are significant." in text
+    assert "| digits FC | DL2 | fine-tuning |" in text
+    assert "Not significant: digits FC: DL2 (tuned fine-tuning)." in text
+
+
 def test_the_best_of_a_column_is_claimed_if_told_from_the_second() -> None:
     """DL2 at 90 % is ten points ahead of fine-tuning; the ablation, which is no row of Table I, is
     not the second.

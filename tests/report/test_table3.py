@@ -16,7 +16,7 @@ import pytest
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.report import documents, render, terminal, write_all
 from airepair.report.cells import ablation, grid
-from airepair.report.table3 import questions, table3
+from airepair.report.table3 import by_control, questions, table3
 from tests.report_records import BEFORE, answered, phases, record
 
 N = 400  # test images
@@ -129,6 +129,68 @@ def test_without_fine_tuning_on_its_sources_a_method_that_trains_has_no_control(
     assert answer([*methods, *late]) == ([(SAME_NORM, 10)], [])
     none = [dataclasses.replace(r, budget={"backward": 0}) for r in methods]
     assert answer(none) == ([(SAME_NORM, 10)], [])
+
+
+def test_a_method_with_options_from_trials_has_the_tuned_fine_tuning_as_a_second_control() -> None:
+    """It is better than its control only if it is better than both; without a tuned one a note says that
+    the control chose its learning rate alone.
+    """
+    chosen = {"lr": {"value": 0.2, "given": True, "origin": "airepair tune --open on validation: 12 trials"}}
+    plain: dict[str, Any] = {"budget": {"backward": 50_000}}
+    own = cells("counterexample", 0.90, options=chosen, **plain)
+    own += cells("counterexample[off]", 0.70, options=chosen, **plain)
+    usual = cells("finetune", 0.80, category="control", budget={"backward": 40_000, "selection": 7_000})
+    tuned = cells("finetune[tuned]", 0.90, category="control", budget={"backward": 40_000})
+
+    def asked(records: list[Record]) -> tuple[list[tuple[str, int]], int, list[str]]:
+        found = [q for q in questions(grid(records)) if q.kind == "control" and q.metric == "accuracy"]
+        table = table3(grid(records))
+        assert table is not None
+        notes = [n for n in table.notes if n.startswith("Options chosen by trials")]
+        assert any("took another 7,000 training images" in n for n in table.notes)
+        return [(q.against, q.sign) for q in found], len(by_control(found, 1)), notes
+
+    one = ("finetune, its whole budget", 1)
+    assert asked([*own, *usual, *tuned]) == ([one, ("finetune[tuned], its whole budget", 0)], 0, [])
+    found, better, (note,) = asked([*own, *usual])
+    assert (found, better) == ([one], 1)
+    assert note.endswith(
+        "beside a fine-tuning that chose its learning rate alone: counterexample (digits-fc)."
+    )
+    untuned = [dataclasses.replace(r, options={}) for r in own]
+    assert asked([*untuned, *usual, *tuned]) == ([one], 1, [])
+    table = table3(grid([*own, *usual, *tuned]))
+    assert table is not None
+    which = [e.text for row in table.rows for e in row.entries if e.text.startswith("finetune")]
+    assert which == ["finetune, its whole budget", "finetune[tuned], its whole budget"] * 2
+
+
+def test_a_method_that_changes_nothing_is_compared_with_the_subject() -> None:
+    """A change of norm 0 leaves no random change of the same norm in the record; the seed counts all the
+    same, with no difference.
+    """
+    same = {"subject": {"weights": "a", "repaired_weights": "a"}, "budget": {"backward": 0}}
+    idle = cells("memit", 0.70, **same)
+    found = asked([*idle, *cells("memit[no_ordinary_keys]", 0.70, **same)])
+    assert found["memit", "accuracy", SAME_NORM].found.n == len(idle)
+
+
+def test_an_ablation_without_its_method_is_named_with_its_gain() -> None:
+    """It has no row, but it ran."""
+    table = table3(grid([r for r in example() if r.case.method != "memit"]))
+    assert table is not None
+    (note,) = (n for n in table.notes if n.startswith("Without a row"))
+    assert "memit[no_ordinary_keys] (digits-fc: -" in note
+
+
+def test_a_comparison_on_fewer_seeds_than_the_gain_says_so() -> None:
+    """An ablation at four of ten seeds."""
+    few = [r for r in example() if r.case.method != "dl2[weight_0]" or r.case.seed < 4]
+    table = table3(grid(few))
+    assert table is not None
+    marked = [e.text for row in table.rows for e in row.entries if "(n=" in e.text]
+    assert len(marked) == 2
+    assert all(text.endswith(" (n=4)") for text in marked)
 
 
 def test_a_line_below_says_for_how_many_methods() -> None:

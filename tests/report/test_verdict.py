@@ -153,6 +153,17 @@ def test_the_largest_loss_is_of_any_method_and_names_its_subject() -> None:
     assert not [s for s in verdict(grid(gained)) if "Largest mean loss" in s]
 
 
+def test_cells_that_were_not_run_are_counted_with_their_seeds() -> None:
+    """Two seeds of a method in one column and one in the other; a column without tuned rows lacks none."""
+    records = [
+        *(cell("finetune", 0.1, seed, category="control") for seed in (0, 1)),
+        *(cell("dl2[tuned]", 0.1, seed) for seed in (0, 1)),
+        *(cell("dl2", 0.1, s, case=Case("digits", "cnn", "dl2", s)) for s in (0, 1)),
+        cell("finetune", 0.1, category="control", case=Case("digits", "cnn", "finetune", 0)),
+    ]
+    assert "Not in the table: 3 cells that were not run." in verdict(grid(records))
+
+
 def test_a_fault_is_one_line_with_the_three_best() -> None:
     """By recovery."""
     fault = {"fault": {"name": "missing", "severity": 0.5}}
@@ -197,6 +208,32 @@ def test_a_recommendation_has_cost_damage_and_the_papers_rule() -> None:
         "tries direct weight modification first on a small network; the records disagree: memit +2.00" in line
     )
     assert "Wrecks the model (accuracy under half of before): minimal." in line
+
+
+def test_a_brought_resnet_is_a_large_network_whatever_its_file_is_called() -> None:
+    """The column's name begins with that of the data set, and a file that is no ResNet is small."""
+    for model, size in (
+        ("cifar100_resnet18_undertrained", "retraining first on a large"),
+        ("my_net", "small"),
+    ):
+        records = [
+            cell(method, 0.1, category=category, case=Case("cifar100", model, method, 0))
+            for method, category in (("dl2", "retraining"), ("memit", "direct weight modification"))
+        ]
+        assert size in recommendations(grid(records))[0]
+
+
+def test_a_recommendation_says_how_many_seeds_and_whose_options_came_from_trials() -> None:
+    """A control with one of two seeds may be the bar, but its n stands beside it."""
+    options = {"lr": {"value": 0.1, "given": True, "origin": "tuned: commit 0123456"}}
+    records = [
+        cell("finetune", 0.2, category="control"),
+        *(cell("dl2[tuned]", 0.1, seed, options=options) for seed in (0, 1)),
+    ]
+    (line,) = recommendations(grid(records))
+    assert line.count(", n = 1)") == 1
+    assert line.count(", n = 2)") == 1
+    assert "Trials on validation chose options of DL2[tuned]." in line
 
 
 def seeds(method: str, gains: list[float], **more: object) -> list[Record]:

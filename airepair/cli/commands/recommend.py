@@ -8,7 +8,7 @@ import textwrap
 from airepair.errors import choose
 from airepair.records import read
 from airepair.report.cells import column, grid
-from airepair.report.recommend import recommendations
+from airepair.report.recommend import OPTIMISM, recommendations
 from airepair.report.verdict import of_version
 
 
@@ -21,10 +21,10 @@ def run(args: argparse.Namespace) -> int:
     cells = grid(r for r in records if not args.subject or "-".join(column(r)) in args.subject).plain
     if note := of_version(cells):
         print(note)
-    for line in recommendations(cells):
+    for line in (*(f"Recommendation for {r}" for r in recommendations(cells)), OPTIMISM):
         print(
             textwrap.fill(
-                f"Recommendation for {line}",
+                line,
                 100,
                 subsequent_indent="  ",
                 break_long_words=False,

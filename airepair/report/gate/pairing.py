@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from airepair.case import Case
-from airepair.records import Record, current, standing, version
+from airepair.records import Record, current, read, standing, version
 from airepair.records.fingerprint import differences, of
 from airepair.records.right_answers import indices, unpack
 from airepair.records.standing import COMPARED
@@ -36,6 +37,14 @@ class Cell:
     def name(self) -> str:
         """Returns the data set, model and method."""
         return f"{self.case.dataset}-{self.case.model}-{self.case.method}"
+
+
+def baseline(path: Path) -> tuple[list[Record], list[str]]:
+    """Returns the records of a baseline and remarks on what was left out. UsageError also for an
+    unfinished last line: its cell would not be judged, and the gate be green.
+    """
+    records, remarks = read([path], whole=True)
+    return records, [f"Baseline: {r}" for r in remarks]
 
 
 def cells(old: Iterable[Record], new: Iterable[Record]) -> list[Cell]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from airepair.api import compare
 from airepair.cli.main import main
 from airepair.errors import UsageError
 from airepair.records import Record, append, right_answers
@@ -259,6 +260,20 @@ def test_a_baseline_that_cannot_be_read_is_bad_input(
     assert main(["compare", str(old), str(new)]) == 2
     assert main(["compare", str(new), str(old)]) == 2
     assert capsys.readouterr().err.count("not JSON") == 2
+
+
+def test_a_baseline_that_was_cut_off_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cell of its unfinished last line would not be judged, and the gate be green; in the new records
+    the same cell is missing.
+    """
+    old, new = written(tmp_path / "old", run()), written(tmp_path / "new", run())
+    whole = (old / "records.jsonl").read_bytes()
+    (old / "records.jsonl").write_bytes(whole[:-100])
+    assert main(["compare", str(old), str(new)]) == 2
+    assert "an unfinished last line was left out" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="unfinished last line"):
+        compare(old, new)
+    assert compare(new, old).code == 10
 
 
 def code_of(new: Run, *rules: str, old: Run | None = None) -> int:
