@@ -3,10 +3,10 @@ obey CUDA's rules about devices.
 
 As a pytest plugin (`-p tests.pretend_cuda`) or by `install()`, before anything else uses torch. It
 refuses tensors of two devices in one operation, a generator of another device, NumPy on a device
-tensor, and, while a graph is recorded, whatever waits for the device. A recorded graph is the list
-of its operations, replayed in place: what a replay does not repeat (Python counters, tensors made
-anew) shows up in the results. Recording computes nothing that stays, as on CUDA.
-CUDA_VISIBLE_DEVICES says how many cards there are.
+tensor, and, while a graph is recorded, whatever waits for the device; in torch's synchronisation
+debug mode it warns of that. A recorded graph is the list of its operations, replayed in place: what a
+replay does not repeat (Python counters, tensors made anew) shows up in the results. Recording
+computes nothing that stays, as on CUDA. CUDA_VISIBLE_DEVICES says how many cards there are.
 
 It says nothing about speed, memory, bf16 (autocast is off), fused kernels, or races between
 streams. Batch norm's backward under `torch.func.vmap` reports mixed devices here and not on CUDA.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -30,11 +31,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
-MAY_MIX = {
+INDEXED = {
     aten.index.Tensor,
     aten.index_put_.default,
     aten.index_put.default,
     aten._index_put_impl_.default,
+}
+MAY_MIX = INDEXED | {
     aten.copy_.default,
     aten._to_copy.default,
     aten.set_.source_Tensor,
@@ -55,17 +58,20 @@ READ_BACK = {
 
 
 class State:
-    """What the device is doing: the graph that it records, and of each call of the user whether it
-    has device tensors or names a device.
+    """What the device is doing: the graph that it records, whether it warns of what waits for it, and of
+    each call of the user whether it has device tensors or names a device.
     """
 
     graph: Graph | None = None
+    warns: bool = False
     has_device_tensors: ClassVar[list[bool]] = []
     names_device = 0
 
 
 def refuse_in_graph(what: str) -> None:
-    """RuntimeError as CUDA raises it, if a graph is being recorded."""
+    """RuntimeError as CUDA raises it, if a graph is being recorded; torch's warning, if it is to warn."""
+    if State.warns:
+        warnings.warn(f"called a synchronizing CUDA operation ({what})")
     if State.graph is not None:
         raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
 
@@ -173,6 +179,12 @@ def check(func: Any, args: Any, kwargs: dict[str, Any], ours: list[OnDevice], ho
     )
     if ours and (name in READ_BACK or masks):
         refuse_in_graph(f"{name} reads back")
+    if (
+        ours
+        and func in INDEXED
+        and any(isinstance(i, Tensor) and not isinstance(i, OnDevice) for i in pytree.tree_leaves(args[1]))
+    ):
+        refuse_in_graph("an index is copied across devices")
     if (
         func is aten._to_copy.default
         and wanted is not None
@@ -396,6 +408,8 @@ def install() -> None:
         "get_device_capability": lambda *_: (9, 0),
         "mem_get_info": lambda *_: (80 << 30, 80 << 30),
         "get_rng_state": lambda *_: torch.get_rng_state(),
+        "get_sync_debug_mode": lambda: int(State.warns),
+        "set_sync_debug_mode": lambda mode: setattr(State, "warns", mode in (1, "warn")),
         "is_current_stream_capturing": lambda: State.graph is not None,
         "Stream": Stream,
         "Event": Stream,
@@ -417,6 +431,7 @@ def install() -> None:
         "manual_seed",
         "manual_seed_all",
         "set_device",
+        "set_stream",
         "init",
     )
     for name, value in (

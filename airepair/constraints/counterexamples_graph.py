@@ -11,6 +11,7 @@ network, the search runs as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ class RecordedHunt:
         starts: Sequence[Tensor],
     ) -> Tensor:
         """The worst points: see Hunt."""
-        record = self.record or (graph_of if starts[0].is_cuda else None)
+        record = self.record or (partial(graph_of, device=starts[0].device) if starts[0].is_cuda else None)
         if record is None or not recordable(network):
             return self.hunt(network, points, labels, starts)
         meters = meters_of(network)

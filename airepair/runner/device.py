@@ -26,7 +26,7 @@ def check_device(text: str) -> None:
 
 def device_of(text: str) -> torch.device:
     """Returns the device of "auto", "cpu", "cuda" or "cuda:N"; on the CPU torch is limited to one
-    thread.
+    thread, and a card that is named becomes the current one, on which CUDA does what names none.
 
     UsageError if this machine does not have it.
     """
@@ -36,11 +36,15 @@ def device_of(text: str) -> torch.device:
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(text)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        names = "".join(f", cuda:{i}" for i in range(count))
         raise UsageError(
-            f"--device {text}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
-            f"accepted: auto, cpu"
+            f"--device {text}: torch {torch.__version__} sees {count} CUDA devices; "
+            f"accepted: auto, cpu{names}"
         )
+    if device.index is not None:
+        torch.cuda.set_device(device)
     if device.type == "cpu":
         torch.set_num_threads(1)
     return device

@@ -23,13 +23,23 @@ Work = Callable[..., Tensor]
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 
 
-def graph_of(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Returns the work as a CUDA graph: recorded here without being executed, executed by each call
-    of what is returned.
+def graph_of(work: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """Returns the work as a CUDA graph of that device: recorded here without being executed, executed
+    by each call of what is returned.
+
+    It is recorded on the stream that is current, on which it is replayed: cuBLAS has a workspace per
+    stream, and graphs that are replayed side by side must not share one.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        value = work()
+    with torch.cuda.device(device):
+        here = torch.cuda.current_stream(device)
+        # the default stream cannot be recorded
+        stream = torch.cuda.Stream(device) if here == torch.cuda.default_stream(device) else here
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                value = work()
+        finally:
+            torch.cuda.set_stream(here)  # torch leaves the recorded one where recording fails
 
     def replay() -> Tensor:
         graph.replay()
@@ -46,7 +56,7 @@ class Recorded:
     heard again when the work runs as it stands.
     """
 
-    def __init__(self, work: Work, record: Record = graph_of, meters: Sequence[Meter] = ()) -> None:
+    def __init__(self, work: Work, record: Record, meters: Sequence[Meter] = ()) -> None:
         self.work, self.record, self.meters = work, record, meters
         self.shapes: tuple[torch.Size, ...] | None = None
         self.calls = 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -69,9 +70,10 @@ class Stepper:
             change,
             generator,
         )
-        self.cuda = next(module.parameters()).device.type == "cuda"
+        device = next(module.parameters()).device
+        self.cuda = device.type == "cuda"
         self.autocast = plain and self.cuda and not precise
-        record = record or (graph_of if self.cuda else None)
+        record = record or (partial(graph_of, device=device) if self.cuda else None)
         self.meters = meters_of(module)
         self.recorded = (
             Recorded(self._step, record, self.meters) if record and plain and recordable(module) else None

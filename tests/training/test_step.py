@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from airepair.testing import toy
 from airepair.training import step as stepping
 from airepair.training.best_state import CrossEntropy, optimizer_of
-from airepair.training.cuda_graph import WARM_UP, Recorded
+from airepair.training.cuda_graph import WARM_UP, Recorded, graph_of
 from airepair.training.loop import batches
 from airepair.training.step import AUGMENTATIONS, Stepper, crop_flip, none, recordable, shift
 from airepair.types import Meter, Recipe, Split
@@ -133,7 +135,81 @@ def test_work_that_cannot_be_recorded_runs_as_it_stands() -> None:
         raise ValueError("its own")
 
     with pytest.raises(ValueError, match="its own"):
-        Recorded(broken)(torch.zeros(1))
+        Recorded(broken, refuses)(torch.zeros(1))
+
+
+class Card:
+    """Stands for torch.cuda with cards whose streams are names: `streams` says which stream is current
+    on each card, `events` which card and stream a graph was recorded on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.streams, self.made = 0, {0: "default 0", 1: "default 1"}, 0
+        self.events: list[tuple[int, str]] = []
+        for name in ("device", "current_stream", "default_stream", "set_stream", "Stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+
+    @contextmanager
+    def device(self, device: torch.device) -> Any:
+        """It is current within the block."""
+        before, self.current = self.current, device.index
+        yield
+        self.current = before
+
+    def current_stream(self, device: torch.device) -> str:
+        """The stream that is current there."""
+        return self.streams[device.index]
+
+    def default_stream(self, device: torch.device) -> str:
+        """The stream that cannot be recorded."""
+        return f"default {device.index}"
+
+    def set_stream(self, stream: str) -> None:
+        """On the card that is current."""
+        self.streams[self.current] = stream
+
+    def Stream(self, device: torch.device) -> str:
+        """Another one."""
+        self.made += 1
+        return f"stream {self.made} of {device.index}"
+
+    @contextmanager
+    def graph(self, _: object, stream: str) -> Any:
+        """As torch's, an error leaves its stream current."""
+        self.events.append((self.current, stream))
+        before, self.streams[self.current] = self.streams[self.current], stream
+        yield
+        self.streams[self.current] = before
+
+    def replay(self) -> None:
+        """Of a graph: nothing to do."""
+
+
+def test_a_graph_is_recorded_on_the_stream_of_its_card_that_replays_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On another card than the current one as well, and on a stream of its own instead of the default
+    one; afterwards everything is current that was.
+    """
+    card = Card(monkeypatch)
+    graph_of(lambda: torch.zeros(1), torch.device("cuda", 1))
+    card.streams[1] = "mine"
+    graph_of(lambda: torch.zeros(1), torch.device("cuda", 1))
+    assert card.events == [(1, "stream 1 of 1"), (1, "mine")]
+    assert (card.current, card.streams) == (0, {0: "default 0", 1: "mine"})
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch itself leaves the recorded stream current, and everything after it would run there."""
+    card = Card(monkeypatch)
+
+    def fails() -> Tensor:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="capturing"):
+        graph_of(fails, torch.device("cuda", 0))
+    assert card.streams[0] == "default 0"
 
 
 def test_a_module_that_something_listens_to_is_not_recorded() -> None:
