@@ -193,7 +193,7 @@ class Or(_Junction):
     def loss(self, scope: Scope) -> Tensor:
         first, *rest = (m.loss(scope) for m in self.members)
         for r in rest:
-            first = first * r if scope.disjunction == "product" else torch.minimum(first, r.to(first))
+            first = first * r if scope.disjunction == "product" else torch.minimum(first, r.to(first.dtype))
         return first
 
     def satisfied(self, scope: Scope) -> Tensor:

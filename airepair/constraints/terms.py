@@ -143,7 +143,8 @@ class Output(Leaf):
             return of.gather(1, _label(scope, self.classes)[:, None])[:, 0]
         if len(self.classes) == 1:
             return of[:, self.classes[0]]
-        chosen = of[:, list(self.classes)]
+        # a list as the index would be copied to the device, which no recorded search may wait for
+        chosen = torch.stack([of[:, c] for c in self.classes], 1)
         return chosen.sum(1) if self.kind == "p" else chosen.logsumexp(1)
 
     def outputs(self) -> frozenset[str]:

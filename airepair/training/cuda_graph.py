@@ -4,12 +4,14 @@ costs more than the arithmetic.
 (On one H100 the paper's MNIST CNN trained six times as fast at batch 64.) The first calls run as
 they stand, on a side stream; they are real calls, nothing is thrown away. Then the call is
 recorded, and from there on its inputs are copied into fixed places and the graph is replayed.
-Inputs of other shapes (a last batch) run as they stand, and so does everything where recording
-fails: an operation that waits for the device, control flow that depends on data, no memory.
+Inputs of other shapes (a last batch) run as they stand. So does work that waits for the device: the
+last of the first calls shows it, and it is never recorded, since torch does not recover from a
+recording that fails. And so does everything where recording fails all the same, for lack of memory.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from airepair.types import Meter
 
 WARM_UP = 3  # calls before recording: lazily made state (optimiser buffers, cuDNN plans) must exist by then
+WAITS = "called a synchronizing CUDA operation"  # torch's warning (torch.cuda.set_sync_debug_mode)
 
 Work = Callable[..., Tensor]
 Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
@@ -74,23 +77,50 @@ class Recorded:
         if self.failed or shapes != self.shapes:
             return self.work(*tensors)
         self.calls += 1
-        if self.calls <= WARM_UP:
-            return aside(lambda: self.work(*tensors), tensors[0].device)
+        device = tensors[0].device
+        if self.calls < WARM_UP:
+            return aside(lambda: self.work(*tensors), device)
+        if self.calls == WARM_UP:
+            value, self.failed = watched(lambda: aside(lambda: self.work(*tensors), device), device)
+            return value
         if self.replay is None:
             self.places = tuple(t.clone(memory_format=torch.preserve_format) for t in tensors)
             marks = [(meter, meter.mark()) for meter in self.meters]
             try:
                 self.replay = self.record(lambda: self.work(*self.places))
-            except (
-                RuntimeError
-            ):  # whatever the reason, the work itself is done below, and an error of its own is raised there
-                self.failed = True
+            except RuntimeError:  # whatever the reason: an error of the work's own is raised below
+                self.failed, self.places = True, ()
                 for meter, mark in marks:
                     meter.rewind(mark, computed=False)
-                return self.work(*tensors)
+        if self.replay is None:  # Outside the handler: the traceback holds what the recording allocated.
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            return self.work(*tensors)
         for place, tensor in zip(self.places, tensors, strict=True):
             place.copy_(tensor, non_blocking=True)
         return self.replay()
+
+
+def watched(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, bool]:
+    """Returns the work, and whether it waited for the device as far as torch notices.
+
+    Elsewhere than on CUDA nothing waits. What else it warns of is passed on.
+    """
+    if device.type != "cuda":
+        return work(), False
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        caught.clear()  # that the mode is a prototype
+        try:
+            value = work()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    others = [w for w in caught if WAITS not in str(w.message)]
+    for other in others:
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return value, len(others) < len(caught)
 
 
 def aside(work: Callable[[], Tensor], device: torch.device) -> Tensor:

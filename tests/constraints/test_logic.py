@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from airepair.constraints.formulas import EQ, LE, LT, NE, And, Every, Formula, Or, Some, Truth, implies
-from airepair.constraints.terms import Blend, Distance, Divergence, Groups, Scope, Value
+from airepair.constraints.terms import Blend, Distance, Divergence, Groups, Output, Scope, Value
 
 N = 5
 # Quarters, so that sums and differences are exact and products of a few losses cannot underflow.
@@ -169,3 +170,40 @@ def test_a_blend_weighs_each_label_by_closeness():
     assert float(Blend("z", "x", "x2").value(scope)) == pytest.approx(
         float(-(0.75 * log_p[0] + 0.25 * log_p[1]))
     )
+
+
+class Operations(TorchDispatchMode):
+    """Notes what is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(str(func.overloadpacket))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["logit", "logp", "p"])
+def test_a_set_of_classes_is_read_without_an_index_of_the_host(kind):
+    """A recorded search may not copy one to the device; the bits and the gradient are those of an index."""
+    classes, found = [6, 1, 3], []
+    for indexed in (True, False):
+        logits = torch.randn(N, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        if indexed:
+            of = {"logit": logits, "logp": logits.log_softmax(1), "p": logits.softmax(1)}[kind][:, classes]
+            value = of.sum(1) if kind == "p" else of.logsumexp(1)
+        else:
+            with Operations() as operations:
+                value = Output(kind, "x", tuple(classes)).value(Scope(logits={"x": logits}))
+        (value * torch.arange(N)).sum().backward()
+        found.append((value.detach(), logits.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert operations.names.isdisjoint({"aten.index", "aten.lift_fresh"})
+
+
+def test_the_least_of_two_losses_stays_on_its_device():
+    """A constant of the host beside it is no reason to move it."""
+    there = Value(torch.zeros(N, device="meta"))
+    for members in ((Truth(False), LE(there, there)), (LE(there, there), Truth(False))):
+        assert Or(members).loss(Scope(disjunction="min")).device.type == "meta"

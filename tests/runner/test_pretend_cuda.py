@@ -93,6 +93,7 @@ tries = {
     "generator": lambda: torch.rand(3, device="cuda", generator=torch.Generator()),
     "read back": lambda: recorded(lambda: float(there.sum())),
     "copy": lambda: recorded(lambda: there.cpu()),
+    "index": lambda: recorded(lambda: there[[0, 2]]),
 }
 for name, work in tries.items():
     try:
@@ -105,6 +106,16 @@ recorded(lambda: total.add_(there))
 print("recorded", total.tolist())
 graph.replay(), graph.replay()
 print("replayed", total.tolist(), total.device)
+
+from airepair.training.cuda_graph import Recorded, graph_of
+tries = []
+def counted(work):
+    tries.append(1)
+    return graph_of(work, there.device)
+for name, work in {"waits": lambda x: x * float(x.sum()), "alone": lambda x: x * 2}.items():
+    recorded_work = Recorded(work, counted)
+    found = [recorded_work(there * k).tolist() for k in range(6)]
+    print(name, len(tries), recorded_work.failed, found == [work(there * k).tolist() for k in range(6)])
 """
 
 
@@ -114,11 +125,14 @@ def test_the_pretend_device_refuses_what_cuda_refuses() -> None:
         [sys.executable, "-c", REFUSED], cwd=ROOT, capture_output=True, text=True, check=True
     )
     said = dict(line.split(" | ") for line in done.stdout.splitlines() if " | " in line)
-    assert set(said) == {"two devices", "numpy", "generator", "read back", "copy"}
+    assert set(said) == {"two devices", "numpy", "generator", "read back", "copy", "index"}
     assert "same device" in said["two devices"]
     assert "capturing" in said["read back"]
     assert "recorded [0.0, 0.0, 0.0]" in done.stdout
     assert "replayed [2.0, 2.0, 2.0] cuda:0" in done.stdout
+    # what waits for the device is seen before it is recorded, and is never tried
+    assert "waits 0 True True" in done.stdout
+    assert "alone 1 False True" in done.stdout
 
 
 def test_each_worker_sees_a_card_of_its_own(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Without CUDA the graph is played by the work itself: same order, same result.
 from __future__ import annotations
 
 import copy
+import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from airepair.testing import toy
+from airepair.training import cuda_graph
 from airepair.training import step as stepping
 from airepair.training.best_state import CrossEntropy, optimizer_of
-from airepair.training.cuda_graph import WARM_UP, Recorded, graph_of
+from airepair.training.cuda_graph import WARM_UP, Recorded, graph_of, watched
 from airepair.training.loop import batches
 from airepair.training.step import AUGMENTATIONS, Stepper, crop_flip, none, recordable, shift
 from airepair.types import Meter, Recipe, Split
@@ -138,6 +141,21 @@ def test_work_that_cannot_be_recorded_runs_as_it_stands() -> None:
         Recorded(broken, refuses)(torch.zeros(1))
 
 
+def test_what_a_failed_recording_held_is_free_when_the_work_runs_instead() -> None:
+    """A recording fails for lack of memory, say: what it has allocated must not be in the way."""
+    held: list[weakref.ref[Tensor]] = []
+
+    def refuses(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        allocated = torch.zeros(3)
+        held.append(weakref.ref(allocated))
+        raise RuntimeError("CUDA out of memory")
+
+    work = Recorded(lambda x: x + float(bool(held) and held[0]() is not None), refuses)
+    assert [float(work(torch.tensor(0.0))) for _ in range(WARM_UP + 2)] == [0.0] * (WARM_UP + 2)
+    assert held
+    assert work.places == ()
+
+
 class Card:
     """Stands for torch.cuda with cards whose streams are names: `streams` says which stream is current
     on each card, `events` which card and stream a graph was recorded on.
@@ -210,6 +228,40 @@ def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.
     with pytest.raises(RuntimeError, match="capturing"):
         graph_of(fails, torch.device("cuda", 0))
     assert card.streams[0] == "default 0"
+
+
+def test_work_that_waits_for_the_device_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's warnings, in a mode that ends with the call; another warning is passed on."""
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def work(*texts: str) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            assert modes[-1] == "warn"
+            for text in texts:
+                warnings.warn(text)
+            return torch.ones(1)
+
+        return call
+
+    there, text = torch.device("cuda"), "called a synchronizing CUDA operation (Triggered internally at x)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert watched(work(), there) == (torch.ones(1), False)
+        assert watched(work(text), there) == (torch.ones(1), True)
+    with pytest.warns(UserWarning, match="another"):
+        assert watched(work("another", text), there)[1]
+    assert modes[-1] == 0
+
+
+def test_work_that_waits_for_the_device_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of the first calls shows it; every call is the work's own."""
+    monkeypatch.setattr(cuda_graph, "watched", lambda work, _: (work(), True))
+    tape = Tape()
+    work = Recorded(lambda x: x + 1, tape)
+    assert [float(work(torch.tensor(float(i)))) for i in range(6)] == [1, 2, 3, 4, 5, 6]
+    assert tape.recorded == 0
 
 
 def test_a_module_that_something_listens_to_is_not_recorded() -> None:
