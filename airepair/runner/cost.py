@@ -11,6 +11,7 @@ reports the host's process ids, so the process's own share is not to be had) and
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -204,8 +205,10 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
     nvml = Nvml.of(device) if cuda else None
     if cuda:
         torch.cuda.synchronize(device)
+        gc.collect()  # what earlier cells held is given back: it is no memory of this call
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    used = nvml.used() if nvml else 0
+    used = nvml.used() if nvml else None
     energy = nvml.joules() if nvml else None
     marked, before = _reset_peak(), psutil.Process(os.getpid()).memory_info().rss
     allocated = torch.cuda.memory_allocated(device) if cuda else 0
@@ -230,7 +233,7 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
         peak_bytes=torch.cuda.max_memory_allocated(device) - allocated if cuda else max(0, peak - before),
         memory_source="CUDA allocator" if cuda else "VmHWM" if marked else SAMPLED[sampler.children],
         device_peak_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
-        nvml_peak_bytes=max(s.gpu_bytes or 0 for s in sampler.samples) - used if nvml else None,
+        nvml_peak_bytes=max(s.gpu_bytes or 0 for s in sampler.samples) - used if used is not None else None,
         joules=after - energy if after is not None and energy is not None else None,
         gpu_percent=mean([s.gpu_percent for s in sampler.samples]),
         watts=mean([s.watts for s in sampler.samples]),

@@ -31,9 +31,9 @@ class Nvml:
         except Exception:
             return None
 
-    def used(self) -> int:
-        """Returns the bytes in use on the whole device."""
-        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used)
+    def used(self) -> int | None:
+        """Returns the bytes in use on the whole device, if it has memory of its own."""
+        return self._value_or_none(lambda: int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used))
 
     def percent(self) -> int | None:
         """Returns how much of the last moments (a sixth of a second to one) some kernel ran; a MIG

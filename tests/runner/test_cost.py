@@ -87,6 +87,55 @@ def test_what_a_card_does_not_answer_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert mean([None, None]) is None
 
 
+class Allocator:
+    """Stands for CUDA's allocator of a card: `events` are what was asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, card: pretend_nvml.Card) -> None:
+        self.events: list[str] = []
+        self.card, self.cached, self.broken = card, 1.0, False
+        for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: self.asked(name))
+        for name in ("memory_allocated", "max_memory_allocated"):
+            monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="GPU-a"))
+        monkeypatch.setitem(sys.modules, "pynvml", pretend_nvml.module({"GPU-a": card}))
+
+    def asked(self, name: str) -> None:
+        """Notes it; an emptied cache is free on the card."""
+        self.events.append(name)
+        if self.broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if name == "empty_cache":
+            self.card.used -= self.cached
+            self.cached = 0.0
+
+
+def test_what_the_cell_before_left_in_the_cache_is_no_memory_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peak on the card is counted from what is in use without it, in whatever order cells run."""
+    card = pretend_nvml.Card(used=3.0)
+    Allocator(monkeypatch, card)
+
+    def call() -> None:
+        card.used += 1.5
+
+    assert measure(call, torch.device("cuda")).nvml_peak_bytes == int(1.5 * 2**30)
+
+
+def test_a_card_without_memory_of_its_own_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML does not answer for memory that is the host's, too; the cell is measured all the same."""
+    Allocator(monkeypatch, pretend_nvml.Card())
+
+    def refuse(_: object) -> None:
+        raise pretend_nvml.NVMLError
+
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetMemoryInfo", refuse)
+    found = measure(lambda: None, torch.device("cuda"))
+    assert "nvml_peak_bytes" not in found.as_record()
+    assert found.watts == 70.0
+
+
 def test_a_process_without_children_has_no_descendants() -> None:
     """And one that has ended neither."""
     assert descendants(2**30) == []
