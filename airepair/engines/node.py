@@ -122,7 +122,7 @@ def run(shipment: Shipment, folder: Path, tell: Tell) -> CellResult | Failure:
         )
     if isinstance(ended, CellResult) and ended.lost:
         process().lost = True
-    if spec.device.startswith("cuda"):
+    if spec.device.startswith("cuda") and not process().lost:
         torch.cuda.empty_cache()
     return ended
 

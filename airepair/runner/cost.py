@@ -218,11 +218,13 @@ def measure(call: Callable[[], None], device: torch.device) -> Cost:
     try:
         call()
     finally:
-        if cuda:
-            torch.cuda.synchronize(device)
-        seconds, worked = time.perf_counter() - start, cpu_seconds() - worked
-        sampler.done.set()
-        sampler.join()
+        try:
+            if cuda:
+                torch.cuda.synchronize(device)
+        finally:  # a device that has failed raises
+            seconds, worked = time.perf_counter() - start, cpu_seconds() - worked
+            sampler.done.set()
+            sampler.join()
     sampler.sample()
     marked = marked and not sampler.children
     peak = _peak_mark() if marked else max(s.resident_bytes for s in sampler.samples)

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from airepair.errors import one_line
+
 HOOKS = [name for name in vars(torch.nn.modules.module) if name.startswith("_global_") and "hooks" in name]
 WATCHED = (
     "torch",
@@ -189,6 +191,18 @@ class GlobalState:
         for place, names in self.names:
             found += _unpatched(place, names)
         return found, lost
+
+
+def lost_context(device: torch.device) -> tuple[str, ...]:
+    """Returns what of this process is lost on CUDA: after some errors in a kernel (an assertion, an
+    illegal address) every later call for the device raises them again. Nothing on a device that answers.
+    """
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return (f"CUDA context ({one_line(error)})",)
+    return ()
 
 
 def _equal(now: Any, before: Any) -> bool:

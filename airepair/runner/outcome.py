@@ -18,6 +18,7 @@ from airepair.metrics import score
 from airepair.records import SAME_NORM, Phase, Record
 from airepair.records.right_answers import right, tested
 from airepair.runner.cost import Cost
+from airepair.runner.global_state import lost_context
 from airepair.runner.prepared import (
     PreparedCell,
     counts,
@@ -74,6 +75,11 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
             reason = f"the repaired module {found.problem or f'raises when it is examined: {end.reason}'}"
             found = Examined()
     phases = tuple(_phases(ready, repaired, module)) if module is not None else ()
+    if dead := lost_context(ready.failing.x.device):
+        events.note(f"no other cell can run in this process, which has lost its {dead[0]}")
+    if dead and module is not None:
+        module, status, reason = None, "failed", f"an exam of a state ended the {dead[0]}"
+        found, phases = Examined(), ()
     if unchanged := _unchanged(ready, found):
         events.note(unchanged)
     record = Record(
@@ -90,10 +96,12 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         cost=repaired.cost.as_record() if repaired.cost else {},
         phases=phases,
         subject=subject_facts(ready) | found.facts,
-        right=_right_answers(ready, found.exams),
+        right={} if dead else _right_answers(ready, found.exams),
         provenance=_provenance(ready),
         notes=(*notes_before(ready), *events.notes),
-        fingerprint=fingerprint(ready.spec, ready.loaded, ready.method, events.column, ready.source),
+        fingerprint={}
+        if dead  # the images that it is about cannot be read any more
+        else fingerprint(ready.spec, ready.loaded, ready.method, events.column, ready.source),
     )
     log = _log(record, events.curve)
     after = found.exams.test if found.exams else None
@@ -106,7 +114,7 @@ def _outcome(ready: PreparedCell, repaired: Repaired) -> Outcome:
         log,
         repaired.cost,
         repaired.logs,
-        repaired.lost,
+        repaired.lost or dead,
     )
 
 

@@ -27,7 +27,7 @@ from airepair.runner.cell import Deaf, Listener
 from airepair.runner.column_budget import column_budget, declared
 from airepair.runner.cost import Cost, measure, warm_up
 from airepair.runner.events import Events, time_limit
-from airepair.runner.global_state import GlobalState
+from airepair.runner.global_state import GlobalState, lost_context
 from airepair.runner.loading import changed, written
 from airepair.runner.prepared import PreparedCell
 from airepair.types import Split, Task, without_meter
@@ -42,7 +42,7 @@ class Repaired:
     """It says how a repair ended: the module (None if there is none), what was reported meanwhile,
     its cost and its log files.
 
-    `lost`: state of the process that the method changed and that cannot be put back.
+    `lost`: state of the process that the method changed and that cannot be put back, or its device's.
     """
 
     module: nn.Module | None
@@ -73,6 +73,9 @@ def repair(ready: PreparedCell, call: Caller = lambda f: f(), listener: Listener
         found.logs = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.is_file()}
     for name in back:
         events.note(f"the method changed the {name} of this process; it was put back")
+    if found.status != "repaired" and (dead := lost_context(task.device)):
+        found.lost = (*lost, *dead)  # what the method did to its inputs cannot be read any more
+        return found
     if lost:
         found = Repaired(
             None,

@@ -5,12 +5,15 @@ ones need a cluster (test_ray.py).
 import math
 from collections.abc import Sequence
 from inspect import isfunction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from airepair.case import Case
+from airepair.engines import node
 from airepair.engines.bulletin import Bulletin
 from airepair.engines.protocol import Failure, Ticket
 from airepair.errors import UsageError
@@ -134,6 +137,20 @@ def test_a_lost_process_is_a_crash_if_its_node_answers(
     assert engine.doubts == []
     assert [end.status for end in ended] == (["crashed"] if crashed else [])
     assert [job.attempt for job in again] == ([] if crashed else [2])
+
+
+def test_a_cell_that_ends_the_cuda_context_has_its_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing more is asked of the device, and the process runs no other cell."""
+    case, own = Case("digits", "fc", "noop", 0), node.Process()
+    result = CellResult(record(str(case)), lost=("CUDA context",))
+    monkeypatch.setattr(node, "process", lambda: own)
+    monkeypatch.setattr(node, "_received", lambda *_: CellSpec(case, "smoke", device="cuda"))
+    monkeypatch.setattr(node.Local, "_run", lambda *_: result)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: pytest.fail("the device was asked"))
+    assert node.run(node.Shipment(b"", lambda _: {}), tmp_path, lambda _: None) is result
+    assert own.lost
 
 
 def test_a_quick_cell_that_spoils_its_process_is_known_to_have_done_so(

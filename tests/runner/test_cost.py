@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,19 @@ def test_what_the_cell_before_left_in_the_cache_is_no_memory_of_this_one(
         card.used += 1.5
 
     assert measure(call, torch.device("cuda")).nvml_peak_bytes == int(1.5 * 2**30)
+
+
+def test_a_device_that_fails_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error comes out of the measurement, and the samples end."""
+    allocator = Allocator(monkeypatch, pretend_nvml.Card())
+
+    def call() -> None:
+        allocator.broken = True
+        raise ValueError("the method's own")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        measure(call, torch.device("cuda"))
+    assert not [t for t in threading.enumerate() if isinstance(t, Sampler)]
 
 
 def test_a_card_without_memory_of_its_own_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,10 @@ from airepair.methods import build
 from airepair.records import Record, read
 from airepair.records.right_answers import indices, pack, unpack
 from airepair.runner import events
+from airepair.runner import outcome as outcomes
+from airepair.runner import repair as repairing
 from airepair.runner.cost import measure, resident
+from airepair.runner.global_state import lost_context
 from airepair.runner.outcome import Outcome, outcome
 from airepair.runner.repair import repair
 from airepair.runner.run import result_of
@@ -75,6 +78,51 @@ def cell(method: Method, limit: Limit = Limit(), subject: Subject | None = None)
     return run(
         prepare(Case("toy", "mlp", str(method.name), 0), subject or toy.subject("mlp"), method, limit=limit)
     )
+
+
+def breaks(*_: object) -> None:
+    """As every call for a device whose context has ended."""
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_only_a_cuda_device_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that it answers with is named."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    assert lost_context(torch.device("cuda")) == ()
+    monkeypatch.setattr(torch.cuda, "synchronize", breaks)
+    assert lost_context(torch.device("cpu")) == ()
+    (found,) = lost_context(torch.device("cuda"))
+    assert found == "CUDA context (RuntimeError: CUDA error: device-side assert triggered)"
+
+
+def test_an_error_that_ends_the_cuda_context_ends_the_process_with_a_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The method's own error is its reason; nothing on the device is read after it."""
+    subject = toy.subject("mlp")
+    ready = prepare(Case("toy", "mlp", "misbehaving", 0), subject, Misbehaving())
+    for module in (repairing, outcomes):
+        monkeypatch.setattr(module, "lost_context", lambda _: ("CUDA context (gone)",))
+    for module, name in (
+        (repairing, "written"), (repairing, "changed"), (outcomes, "test_index"), (outcomes, "fingerprint")
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, breaks)
+    found = result_of(ready, run(ready))
+    assert found.lost == ("CUDA context (gone)",)
+    assert (found.record.status, found.record.reason) == ("failed", "ValueError: a bug in two lines")
+    assert found.record.notes[-1].endswith("which has lost its CUDA context (gone)")
+    assert Record.from_json(found.record.to_json()).before == found.record.before
+
+
+def test_an_exam_that_ends_the_cuda_context_fails_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights cannot be read any more, whichever of the states it was."""
+    ready = prepare(Case("toy", "mlp", "misbehaving", 0), toy.subject("mlp"), Misbehaving("nothing"))
+    assert run(ready).record.status == "repaired"
+    monkeypatch.setattr(outcomes, "lost_context", lambda _: ("CUDA context (gone)",))
+    found = run(ready)
+    assert (found.module, found.lost) == (None, ("CUDA context (gone)",))
+    assert found.record.reason == "an exam of a state ended the CUDA context (gone)"
+    assert (found.record.after, found.record.phases) == ({}, ())
 
 
 def test_a_cell_keeps_where_its_test_images_stand_in_the_data_set(tmp_path: Path) -> None:
