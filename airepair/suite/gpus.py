@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from airepair.errors import UsageError
@@ -16,12 +17,13 @@ GIB = 2**30
 
 
 def visible() -> list[str]:
-    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without that
-    variable all that NVML counts.
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: those before the
+    first entry that names none, such as -1. Without that variable all that NVML counts.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [part.strip() for part in given.split(",") if part.strip() and part.strip() != "-1"]
+        parts = (part.strip() for part in given.split(","))
+        return list(takewhile(lambda part: part and not part.startswith("-"), parts))
     nvml = _nvml()
     return [str(i) for i in range(nvml.nvmlDeviceGetCount())] if nvml else []
 

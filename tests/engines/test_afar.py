@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from airepair.errors import UsageError
 from airepair.records import append
 from airepair.runner.cell import CellSpec
 from airepair.subjects.user_model.input_spec import ModelSource
+from fixtures import engine
 from tests import rig
 from tests.runner.test_reliability import lines, record
 
@@ -309,6 +311,15 @@ def test_without_ray_everything_else_loads_and_the_option_says_what_to_install(
         UsageError, match=r"Ray is not installed; accepted: pip install 'airepair\[ray\]', or --engine local"
     ):
         check(None)
+
+
+def test_the_number_of_a_card_means_nothing_on_a_cluster() -> None:
+    """Each cell there sees one card: the option is refused before the cluster is asked."""
+    options = {"engine": "ray", "device": "cuda:1", "ray_address": None, "ray_wait": 1.0}
+    given = {f"airepair_{name}": value for name, value in options.items()}
+    config = SimpleNamespace(getoption=lambda name: given[name])
+    with pytest.raises(pytest.UsageError, match=r"--device cuda:1 .*accepted: --device cuda$"):
+        engine.pytest_configure(config)  # type: ignore[arg-type]
 
 
 def test_cells_that_stand_and_cells_that_run_follow_each_other(tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ from execnet.xspec import XSpec
 
 from airepair.errors import UsageError
 from airepair.host.orphans import ending_with_parent
-from airepair.suite.gpus import busy, chosen
+from airepair.suite.gpus import busy, chosen, visible
 from fixtures import sharding
 from tests import pretend_nvml
 
 
-def config(device: str = "auto", gpus: str = "auto", per: int = 1) -> Any:
+def config(device: str = "auto", gpus: str = "auto", per: int = 1, dist: str = "no") -> Any:
     """A config that knows the options."""
     options = {"airepair_device": device, "airepair_gpus": gpus, "airepair_workers_per_gpu": per}
-    return SimpleNamespace(getoption=options.__getitem__, stash=pytest.Stash())
+    options |= {"dist": dist}
+    return SimpleNamespace(getoption=lambda name, _=None: options[name], stash=pytest.Stash())
 
 
 def specs(count: int) -> list[Any]:
@@ -28,13 +29,58 @@ def specs(count: int) -> list[Any]:
 
 
 def test_workers_are_pinned_round_robin_into_the_caller_s_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ids are the caller's CUDA_VISIBLE_DEVICES, in PCI order."""
+    """The ids are the caller's CUDA_VISIBLE_DEVICES, in the caller's order."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     found, run = specs(3), config()
+    sharding.pytest_configure(run)
     sharding.pytest_xdist_setupnodes(run, found)
     assert [s.env["CUDA_VISIBLE_DEVICES"] for s in found] == ["3", "5", "3"]
-    assert {s.env["CUDA_DEVICE_ORDER"] for s in found} == {"PCI_BUS_ID"}
+    assert not any("CUDA_DEVICE_ORDER" in s.env for s in found)
+    assert "CUDA_DEVICE_ORDER" not in os.environ
     assert sharding.pytest_xdist_auto_num_workers(run) == 2
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    sharding.pytest_xdist_setupnodes(run, found)
+    assert {s.env["CUDA_DEVICE_ORDER"] for s in found} == {"FASTEST_FIRST"}
+
+
+@pytest.mark.parametrize("gpus", ["auto", "1"])
+def test_gpus_that_the_user_has_not_numbered_are_numbered_by_nvml(
+    monkeypatch: pytest.MonkeyPatch, gpus: str
+) -> None:
+    """In a serial run as in workers: CUDA by itself counts the fastest card first, NVML by the bus."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # put back after the test, as the next two
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    cards = {"0": pretend_nvml.Card(), "1": pretend_nvml.Card()}
+    monkeypatch.setitem(sys.modules, "pynvml", pretend_nvml.module(cards))
+    found, run = specs(1), config(gpus=gpus)
+    sharding.pytest_configure(run)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    sharding.pytest_xdist_setupnodes(run, found)
+    assert found[0].env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert found[0].env["CUDA_VISIBLE_DEVICES"] == ("1" if gpus == "1" else "0")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("0,-1,1", ["0"]), ("-1", []), ("2, GPU-b", ["2", "GPU-b"]), ("", [])]
+)
+def test_cuda_sees_no_card_behind_an_entry_that_names_none(
+    monkeypatch: pytest.MonkeyPatch, given: str, expected: list[str]
+) -> None:
+    """A worker pinned to one behind it would have no GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible() == expected
+
+
+def test_workers_and_the_number_of_a_card_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker sees one card; the line says how that card is chosen for all of them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with pytest.raises(pytest.UsageError, match=r"--device cuda:1 .*accepted: --gpus 1 --device cuda$"):
+        sharding.pytest_configure(config("cuda:1", dist="load"))
+    sharding.pytest_configure(config("cuda:1"))
+    sharding.pytest_configure(config("cuda", dist="load"))
 
 
 def test_several_workers_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
