@@ -18,6 +18,8 @@ import torch
 from airepair.errors import one_line
 
 T = TypeVar("T")
+# By torch's allocator on the CPU; by the CUDA driver; by cuBLAS, whose handle needs memory of its own.
+SAID = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _note: ContextVar[Callable[[str], None] | None] = ContextVar("airepair_fallback_note", default=None)
 
 
@@ -48,12 +50,13 @@ def say(text: str) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Returns whether an allocation failed: torch's CPU allocator reports that as a plain
-    RuntimeError.
+    """Returns whether an allocation failed: torch's CPU allocator, and what allocates on CUDA beside
+    torch's own, report that as a RuntimeError of another class.
     """
-    return isinstance(
-        error, (MemoryError, torch.cuda.OutOfMemoryError)
-    ) or "can't allocate memory" in one_line(error)
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = one_line(error)
+    return any(said in text for said in SAID)
 
 
 def halving(call: Callable[[int], T], size: int, what: str) -> T:

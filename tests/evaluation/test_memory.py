@@ -31,6 +31,8 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
     MemoryError,
     lambda: torch.cuda.OutOfMemoryError("CUDA out of memory"),
     lambda: RuntimeError(CPU),
+    lambda: torch.AcceleratorError("CUDA error: out of memory"),
+    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 )
 
 
