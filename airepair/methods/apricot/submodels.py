@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -45,6 +46,7 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
     Their images go to the task's meter, also when the cache has them: a budget is what a result
     costs.
     """
+    plan = replace(plan, way=_way(task, plan))
     if cache is None:
         return _train(task, plan)
     counted = task.meter.backward
@@ -61,16 +63,28 @@ def train(task: Task, plan: Plan, cache: Path | None) -> Stack:
     return stack
 
 
+def _way(task: Task, plan: Plan) -> Way:
+    """The way that the plan names, or the quickest here.
+
+    On the CPU its trial draws from the global generator (dropout), and what follows goes on from there:
+    it runs also if the cache has the submodels, so that these give the same repair. On CUDA a clock
+    decides how much is tried, and the generators are put back.
+    """
+    if plan.way != "auto":
+        return plan.way
+    cuda = task.device.type == "cuda"
+    with torch.random.fork_rng(devices=[task.device]) if cuda else nullcontext():
+        return quickest(plan.start, task.train, plan.windows[0], plan.recipe)
+
+
 def _train(task: Task, plan: Plan) -> Stack:
-    way = quickest(plan.start, task.train, plan.windows[0], plan.recipe) if plan.way == "auto" else plan.way
-    task.note(f"submodels: {len(plan.windows)} trained {'on streams' if way == 'streams' else way}")
+    way, count = plan.way, len(plan.windows)
+    task.note(f"submodels: {count} trained {'on streams' if way == 'streams' else way}")
     with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         torch.manual_seed(
             int(torch.randint(2**31, (), generator=task.generator(SALT - 1)))
         )  # dropout draws from the global generator
-        return (
-            _one_by_one(task, plan) if way == "one by one" else _at_once(task, plan, way, len(plan.windows))
-        )
+        return _one_by_one(task, plan) if way == "one by one" else _at_once(task, plan, way, count)
 
 
 def _one_by_one(task: Task, plan: Plan) -> Stack:

@@ -269,6 +269,22 @@ def test_the_cache_gives_the_same_submodels_and_counts_them(
     assert again.meter.backward == counted > 0
 
 
+def test_what_draws_after_the_submodels_draws_the_same_if_they_are_from_the_cache(tmp_path: Path) -> None:
+    """The trial of the ways draws for dropout on the CPU: a hit leaves the generator as a miss does."""
+    task = toy.task("mlp")
+    start = nn.Sequential(*copy.deepcopy(list(task.checkpoints["early"])), nn.Dropout(0.2))
+    chosen, left = replace(plan(task, "auto"), start=start), []
+    with torch.random.fork_rng():
+        for _ in range(2):
+            torch.manual_seed(1)
+            training.train(task, chosen, tmp_path)
+            left.append(torch.random.get_rng_state())
+    assert torch.equal(*left)
+    way = quickest(start, task.train, chosen.windows[0], chosen.recipe)
+    training.train(task, replace(chosen, way=way), tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1  # known by the way in which they were trained
+
+
 @pytest.mark.parametrize("change", ["seed", "epochs", "train", "start", "way", "code"])
 def test_the_cache_knows_what_the_weights_depend_on(change: str, tmp_path: Path) -> None:
     """Another seed, recipe, training label, start or code of the network's class is another entry."""
