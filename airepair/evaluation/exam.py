@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from airepair.evaluation.memory import halving
-from airepair.host.arithmetic.precision import laid_out, lowered
+from airepair.host.arithmetic.precision import in_float32, laid_out, lowered
 from airepair.types import Split
 
 
@@ -107,7 +107,7 @@ def logits_of(module: nn.Module, x: Tensor, batch_size: int = 1024, *, quick: bo
             ]
         )
 
-    with evaluating(module), lowered(module) if quick else nullcontext():
+    with evaluating(module), lowered(module) if quick else in_float32(x.device):
         return halving(answered, min(batch_size, len(x)), "images at once in an evaluation")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from airepair.errors import Unsupported
 from airepair.evaluation.exam import Exam, evaluating, sit
+from airepair.host.arithmetic.precision import in_float32
 from airepair.models.layers import Site, final_site
 from airepair.types import Split
 
@@ -118,7 +119,7 @@ def _kind(module: nn.Module) -> tuple[str, str]:
 @torch.no_grad()
 def _agrees(module: nn.Module, layer: nn.Module, images: Tensor, features: Tensor) -> bool:
     """Whether the whole module says of these images what its layer says of their features."""
-    with evaluating(module):
+    with evaluating(module), in_float32(images.device):
         whole, part = module(images), layer(features.to(images.device))
     return whole.shape == part.shape and torch.allclose(whole, part, rtol=1e-4, atol=1e-4)
 

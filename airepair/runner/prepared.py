@@ -16,6 +16,7 @@ from airepair.errors import UsageError
 from airepair.evaluation.exam import NONE, Exam, most_confused
 from airepair.evaluation.exams import Exams, Pairs, draw_pairs, sit_fault
 from airepair.evaluation.memory import noting
+from airepair.host.arithmetic.precision import in_float32
 from airepair.host.source_code import source_digest
 from airepair.methods import build
 from airepair.methods.information import sources_of
@@ -167,7 +168,9 @@ def examined(ready: PreparedCell, module: nn.Module) -> tuple[Exams, str]:
     exams = _sit_all(ready, module)
     problem = _problem(exams, len(ready.subject.dataset.classes))
     if ready.spec.pgd and not problem:
-        extra = {**exams.extra, "pgd_right": attack(module, ready.subject.dataset.test)}
+        test = ready.subject.dataset.test
+        with in_float32(test.x.device):
+            extra = {**exams.extra, "pgd_right": attack(module, test)}
         exams = dataclasses.replace(exams, extra=extra)
     return exams, problem
 

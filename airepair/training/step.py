@@ -3,8 +3,8 @@
 On the CPU plainly so, or in bf16 if the module is marked for it (airepair/host/arithmetic/precision.py).
 On CUDA (docs/gpu.md): channels_last for the time of the training, and where the loss is plain
 cross-entropy bf16 autocast and the whole step recorded as a CUDA graph (cuda_graph.py). A loss of a
-method's own keeps full precision there and is not recorded: it may search, hook layers, or depend
-on what happened before.
+method's own keeps float32 there (in convolutions TF32) and is not recorded: it may search, hook
+layers, or depend on what happened before.
 
 If a batch does not fit into memory it goes through in parts whose gradients are added up: the
 same step, but for batch norm, which then normalises each part by itself.
@@ -47,7 +47,7 @@ class Stepper:
     `plain`: the loss depends on the batch alone.
 
     `parts`: a batch that does not fit into memory goes through in parts; without it the error goes
-    on. `precise`: full precision on any device.
+    on. `precise`: no autocast on any device.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 A subject is marked when it is made, and its copies keep the mark. Marked `bf16`, its forward passes
 in training steps and in searches (DL2's counterexamples, validation while a repair runs) go through
 bf16 autocast, as on CUDA; logits, losses, gradients of weights and the optimiser stay float32, and
-so are the exams that a record reports: a repair that guarantees an answer by a small margin keeps
-it. All forward passes of a marked network get images in channels_last.
+so are the exams that a record reports, on CUDA too (`in_float32`): a repair that guarantees an answer by a
+small margin keeps it. All forward passes of a marked network get images in channels_last.
 
 (One core of a Xeon with AMX trained a ResNet-18 of quarter width 2.8 times as fast as contiguous float32 did:
 benchmarks/perf. In channels_last alone a training step of the digits CNN takes two thirds of the
@@ -89,6 +89,29 @@ def lowered(module: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def in_float32(device: torch.device) -> Iterator[None]:
+    """Within the block cuDNN computes in float32 on CUDA: by itself it takes TF32, ten bits of the
+    mantissa, on cards that have it, and a record would depend on the card.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    _set_cudnn("ieee", "ieee")
+    try:
+        yield
+    finally:
+        _set_cudnn(*before)
+
+
+def _set_cudnn(conv: str, rnn: str) -> None:
+    cudnn: Any = torch.backends.cudnn
+    cudnn.allow_tf32 = conv == "tf32"  # the older setting: torch refuses to read it if they differ
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = conv, rnn
 
 
 @cache

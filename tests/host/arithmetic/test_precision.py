@@ -5,23 +5,27 @@ method bears them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 from torch import nn
 
 from airepair.case import Case
+from airepair.evaluation import exam
 from airepair.evaluation.exam import sit
 from airepair.host.arithmetic import precision
 from airepair.host.arithmetic.precision import bf16_pays, laid_out, lowered, mark, precision_of
 from airepair.methods import build
 from airepair.methods.apricot.schedule import quickest
+from airepair.runner import prepared
 from airepair.subjects import baseline
 from airepair.subjects.recipes import training_of
 from airepair.testing import toy
 from airepair.testing.cells import prepare, run
 from airepair.training.best_state import Watch, fit, optimizer_of
-from airepair.types import Recipe
+from airepair.types import Recipe, Split
 from benchmarks.grid import methods
 from benchmarks.perf.agreement import Emulated, compared_means
 
@@ -53,6 +57,72 @@ def test_convolutions_are_marked_and_digits_never_for_bf16(monkeypatch: pytest.M
     ):
         assert precision_of(mark(toy.architecture(kind), dataset, torch.device(device))) == "plain"  # type: ignore[arg-type]
     assert precision_of(toy.architecture("cnn")) == "plain"
+
+
+def test_exams_on_cuda_are_float32() -> None:
+    """TF32, which some cards have, is off within, also for a model that sets cuDNN's flags itself, and
+    afterwards as it was: as torch has it, or as its user does.
+    """
+    cudnn = torch.backends.cudnn
+
+    def found() -> tuple[str, str]:
+        return cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+    assert (found(), cudnn.allow_tf32) == (("tf32", "tf32"), True)
+    with precision.in_float32(torch.device("cuda")):
+        assert (found(), cudnn.allow_tf32) == (("ieee", "ieee"), False)
+        with cudnn.flags(enabled=False):
+            pass
+        assert "tf32" not in found()
+    with suppress(ZeroDivisionError), precision.in_float32(torch.device("cuda")):
+        _ = 1 / 0
+    assert (found(), cudnn.allow_tf32) == (("tf32", "tf32"), True)
+    with precision.in_float32(CPU):
+        assert found() == ("tf32", "tf32")
+    try:
+        cudnn.conv.fp32_precision = "ieee"
+        with precision.in_float32(torch.device("cuda")):
+            pass
+        assert found() == ("ieee", "tf32")
+    finally:
+        cudnn.conv.fp32_precision, cudnn.allow_tf32 = "tf32", True
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_an_exam_while_a_repair_runs_is_as_quick_as_the_device_can(
+    quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those that a record reports ask for float32."""
+    asked: list[torch.device] = []
+
+    @contextmanager
+    def noted(device: torch.device) -> Iterator[None]:
+        asked.append(device)
+        yield
+
+    monkeypatch.setattr(exam, "in_float32", noted)
+    sit(toy.subject("mlp").module, toy.images(5, 1), quick=quick)
+    assert asked == ([] if quick else [CPU])
+
+
+def test_an_attack_on_cuda_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its search as well as its answer: a record reports it."""
+    inside: list[bool] = []
+
+    @contextmanager
+    def noted(device: torch.device) -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.clear()
+
+    def attack(module: nn.Module, split: Split) -> torch.Tensor:
+        assert inside
+        return torch.ones(len(split), dtype=torch.bool)
+
+    monkeypatch.setattr(prepared, "in_float32", noted)
+    monkeypatch.setattr(prepared, "attack", attack)
+    case = Case("toy", "mlp", "noop", 0)
+    assert prepare(case, toy.subject("mlp"), build("noop", {}), pgd=True).scores["pgd_accuracy"] == 1.0
 
 
 @pytest.mark.usefixtures("pays")
