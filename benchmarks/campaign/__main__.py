@@ -30,12 +30,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from airepair.errors import AirepairError, UsageError, choose
 from airepair.host.atomic import write_atomically
+from airepair.host.signals import end_in_order
 from airepair.records import Record, scan
 from airepair.runner.provenance import device_name
 from airepair.runner.storage import RECORDS
@@ -176,22 +178,31 @@ def run_stage(words: Sequence[str], state: Path, log: Path, seconds: float, nice
             start_new_session=True,
             preexec_fn=lowered,
         )
-        for stop in (None, signal.SIGINT, signal.SIGKILL):
-            if stop is not None:
-                os.killpg(child.pid, stop)
-            try:
-                return (
-                    child.wait(timeout=max(0.0, seconds) if stop is None else GRACE) in FINISHED
-                    and stop is None
-                )
-            except subprocess.TimeoutExpired:
-                continue
-    return False
+        try:
+            return child.wait(timeout=max(0.0, seconds)) in FINISHED
+        except subprocess.TimeoutExpired:
+            return False
+        finally:  # also at Ctrl-C, which a session of its own does not hear
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ends a stage and what it started, if it has not ended: as Ctrl-C does, then by force."""
+    try:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=GRACE)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=GRACE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every stage is done, 3 when the time ended first, 4 when a stage broke (its log says
-    why), 2 for bad input.
+    why), 2 for bad input, 130 when it was interrupted.
     """
     parser = argparse.ArgumentParser(
         "python -m benchmarks.campaign", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -239,6 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AirepairError as error:
         print(f"campaign: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("campaign: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _chosen_stages(given: argparse.Namespace) -> list[str]:
@@ -329,4 +343,5 @@ def _pack(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()  # a scheduler's SIGTERM ends the stage, too
     sys.exit(main())

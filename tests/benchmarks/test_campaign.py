@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -44,6 +47,35 @@ def test_a_stage_ends_or_is_interrupted(tmp_path: Path, code: str, seconds: floa
     """
     words = [sys.executable, "-c", f"raise SystemExit({code})"]
     assert campaign.run_stage(words, tmp_path, tmp_path / "log.txt", seconds) is finished
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_ctrl_c_ends_the_stage_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hears: bool
+) -> None:
+    """It has a session of its own, so no Ctrl-C of a terminal reaches it; one that does not hear is
+    ended by force. One line says how to go on.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+    wait, ready = subprocess.Popen.wait, tmp_path / "ready"
+
+    def interrupted(self: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        children.append(self)
+        if len(children) > 1:
+            return wait(self, timeout)
+        while not ready.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    deaf = "" if hears else "signal.signal(signal.SIGINT, signal.SIG_IGN);"
+    code = f"import pathlib, signal, time; {deaf} pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+    monkeypatch.setattr(campaign, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(campaign, "GRACE", 0.5 if not hears else 20)
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    assert campaign.main(["--state", str(tmp_path), "--minutes", "9", "--stage", "digits-fc"]) == 130
+    assert capsys.readouterr().err == "campaign: interrupted; the same command goes on from here\n"
+    assert (children[0].returncode == -signal.SIGKILL) is not hears
+    assert children[0].returncode is not None
 
 
 def filed(state: Path, stage: str, method: str, status: str = "repaired") -> None:
