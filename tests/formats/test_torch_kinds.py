@@ -206,6 +206,20 @@ def test_a_file_that_holds_every_number_is_as_it_is(tmp_path: Path, dtype: torch
     assert open_model(tmp_path / "out.pt", architecture=small).module.fc.bias.tolist() == [0.5] * 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_pickled_module_of_other_numbers_is_repaired_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    """It is written in its own type, and a coarser one says what it loses."""
+    torch.save(nn.Sequential(nn.Linear(10, 3)).to(dtype), tmp_path / "in.pt")
+    opened = open_model(tmp_path / "in.pt")
+    assert opened.module(torch.zeros(1, 10)).dtype == torch.float32
+    with torch.no_grad():
+        opened.module[0].weight.add_(1e-4)
+    lost = opened.write(opened.module, tmp_path / "out.pt")
+    assert (lost is None or lost.faithful) == (dtype == torch.float64)
+    written = torch.load(tmp_path / "out.pt", weights_only=False)[0].weight
+    assert torch.equal(written, opened.module[0].weight.to(dtype))
+
+
 def test_a_repair_that_the_file_s_names_do_not_reach_is_refused(tmp_path: Path) -> None:
     """Code that makes its weight of the file's: the file that was written answers as before."""
 
@@ -218,6 +232,56 @@ def test_a_repair_that_the_file_s_names_do_not_reach_is_refused(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"out\.pt: the converted network is not the same function"):
         opened.write(opened.module, tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """N x 10 -> N x 10."""
+        return self.b(torch.relu(self.a(x)))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_shared_weight_is_repaired_under_each_of_its_names(
+    tmp_path: Path, prefix: str, apart: bool
+) -> None:
+    """Whether the file stores its numbers once or once for each name, which a prefix may begin."""
+
+    def tied(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        net = Tied()
+        net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()})
+        return net
+
+    state = {prefix + k: v.clone() if apart else v for k, v in Tied().state_dict().items()}
+    torch.save(state, tmp_path / "in.pt")
+    opened = open_model(tmp_path / "in.pt", architecture=tied)
+    with torch.no_grad():
+        opened.module.a.weight.add_(1)
+    assert opened.write(opened.module, tmp_path / "out.pt") is None
+    found = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert [torch.equal(v, opened.module.a.weight) for v in found.values()] == [True, True]
+
+
+def test_a_weight_that_the_file_stores_once_is_repaired_under_names_that_nobody_loads(tmp_path: Path) -> None:
+    """Another reader may load that name; equal numbers that are stored twice are another weight."""
+    state = {"fc.weight": torch.ones(3, 10), "fc.bias": torch.zeros(3), "copy": torch.ones(3, 10)}
+    torch.save({**state, "out.weight": state["fc.weight"]}, tmp_path / "in.pt")
+    opened = open_model(
+        tmp_path / "in.pt", architecture=lambda w: small({k: w[k] for k in ("fc.weight", "fc.bias")})
+    )
+    with torch.no_grad():
+        opened.module.fc.weight.add_(1)
+    opened.write(opened.module, tmp_path / "out.pt")
+    found = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert [float(found[k].mean()) for k in ("fc.weight", "out.weight", "copy")] == [2, 2, 1]
 
 
 def average(path: Path, **beside: object) -> Path:

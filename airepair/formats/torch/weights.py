@@ -4,7 +4,8 @@ is converted; what is written is read again, and held against the repaired modul
 The architecture of a weight file comes from a callable (tensors of the file by name -> a module
 that holds them). Which tensor of the file became which of the module is found by calling it a
 second time with every tensor filled with its own number: names may change, prefixes fall, and the
-way back is still unambiguous.
+way back is still unambiguous. A parameter that layers share has the number that was loaded last; the
+file's other names of it are those with the same numbers.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ def open_file(path: Path, kind: str, options: OpenOptions) -> ModelFile:
         return _whole_module(path, weights, found, way, options)
     checkpoint.sound(weights, str(path))
     module = _build(weights, options, path)
-    origin = _origins(weights, options, module, path)
+    places = _places(weights, options, module, path)
     feed = _feed(found) if isinstance(found, Mapping) else None
 
     def writer(repaired: nn.Module, out: Path) -> Fidelity | None:
-        new = _back(repaired, origin, weights)
+        new = _back(repaired, places, weights)
         checkpoint.sound(new, str(out))
         with replacing(out, keep_name=True) as temporary:
             _write_weights(path, kind, found, way, new, temporary)
@@ -110,7 +111,7 @@ def _whole_module(
             return as_held(held, repaired, module.state_dict().values(), options, str(out))
 
     return ModelFile(
-        copy.deepcopy(module).eval(),
+        copy.deepcopy(module).float().eval(),  # the writer casts back
         "torch",
         path,
         writer,
@@ -141,43 +142,54 @@ def _build(weights: Mapping[str, Tensor], options: OpenOptions, path: Path) -> n
     return module.eval()
 
 
-def _origins(
+def _places(
     weights: Mapping[str, Tensor], options: OpenOptions, module: nn.Module, path: Path
 ) -> dict[str, str]:
-    """Name in the module -> name in the file, from a second building with numbered tensors."""
+    """Name in the file -> name in the module, from a second building with numbered tensors."""
     names = list(weights)
     numbered = {
         name: torch.full(weights[name].shape, i + 1, dtype=torch.float32) for i, name in enumerate(names)
     }
     assert options.architecture is not None
     tagged = options.architecture(numbered)
-    origin: dict[str, str] = {}
+    state = module.state_dict()
+    places: dict[str, str] = {}
+    shared = set()
     for name, tensor in tagged.state_dict().items():
         number = float(tensor.flatten()[0]) if tensor.numel() else 0.0
         if number == int(number) and 1 <= number <= len(names) and bool((tensor == number).all()):
             source = names[int(number) - 1]
-            if torch.equal(
-                module.state_dict()[name].flatten(),
-                weights[source].to(module.state_dict()[name].dtype).flatten(),
-            ):
-                origin[name] = source
-    if not origin:
+            if torch.equal(state[name].flatten(), weights[source].to(state[name].dtype).flatten()):
+                shared |= {source} & places.keys()
+                places[source] = name
+    if not places:
         raise UsageError(
             f"{path}: the architecture callable does not load the file's weights ({names[0]}, ...)"
         )
-    return origin
+    others = {
+        name: next((s for s in places if _tied(weights[name], weights[s], known=s in shared)), None)
+        for name in names
+        if name not in places
+    }
+    return places | {name: places[source] for name, source in others.items() if source}
 
 
-def _back(repaired: nn.Module, origin: Mapping[str, str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tied(a: Tensor, b: Tensor, *, known: bool) -> bool:
+    """Whether two tensors of a file are one parameter: the same numbers, which the network is known
+    to share or the file stores once.
+    """
+    same = a.dtype == b.dtype and torch.equal(a, b)
+    return same and (known or a.data_ptr() == b.data_ptr() != 0)
+
+
+def _back(repaired: nn.Module, places: Mapping[str, str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The repaired tensors under the file's names, shapes and types."""
-    tensors = {}
-    for name, tensor in repaired.state_dict().items():
-        if name in origin:
-            old = weights[origin[name]]
-            tensors[origin[name]] = (
-                tensor.detach().cpu().to(old.dtype).reshape(old.shape).contiguous().clone()
-            )
-    return tensors
+    state = repaired.state_dict()
+    return {
+        name: state[place].detach().cpu().to(old.dtype).reshape(old.shape).contiguous().clone()
+        for name, old in weights.items()
+        if (place := places.get(name)) in state
+    }
 
 
 def _write_weights(
