@@ -16,6 +16,8 @@ it: what it has seen, how it is fed
 from __future__ import annotations
 
 import copy
+import errno
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -158,9 +160,10 @@ def _original(
     out.parent.mkdir(exist_ok=True)
     try:
         fidelity = opened.write(module, out)
-    except AirepairError as error:
-        if not any(out.parent.iterdir()):
-            out.parent.rmdir()
+    except Exception as error:  # as above: the user may have moved the file since it was read
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        shutil.rmtree(out.parent)  # which holds this file and what belongs to it, whole or not at all
         return Written(
             (f"{key}: not written as {opened.kind}: {one_line(error)}",), {"reason": one_line(error)}
         )

@@ -3,6 +3,7 @@ whatever cannot be meant.
 """
 
 import argparse
+import errno
 import io
 import json
 import math
@@ -26,6 +27,7 @@ from airepair.cli.repair.folder import make
 from airepair.cli.repair.method_options import given_options, words_of
 from airepair.cli.repair.progress import Lines, Live
 from airepair.errors import UsageError
+from airepair.formats.model_file import ModelFile
 from airepair.records import Record, read
 from airepair.report.cells import grid
 from airepair.report.recommend import recommendations
@@ -287,6 +289,54 @@ def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.Cap
         == 0
     )
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Tidying(Attached):
+    """A method during which the user moves the file away."""
+
+    name: ClassVar[str] = "tidying"
+
+    def repair(self, task: Task) -> nn.Module:
+        Path(os.environ["MOVED"]).rename(os.environ["MOVED"] + ".old")
+        with torch.no_grad():
+            next(task.module.parameters()).mul_(1.01)
+        return task.module
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_a_repair_outlives_the_file_that_it_began_with(
+    base: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The record and the .pt are there; the record states why the user's own file is not."""
+    moved, out = base.parent / f"moved{suffix}", base.parent / f"from-moved{suffix}"
+    if suffix == ".onnx":
+        pytest.importorskip("onnx")
+        assert main(["convert", str(base), str(moved)]) == 0
+    else:
+        moved.write_bytes(base.read_bytes())
+    monkeypatch.setenv("MOVED", str(moved))
+    words = ["--dataset", "digits", "--method", f"{__name__}:Tidying", "--trained-on", "split of seed 0"]
+    assert main(["repair", "--pretrained", str(moved), *words, "--out", str(out)]) == 0
+    (record,), _ = read([out])
+    assert record.status == "repaired"
+    assert (out / "models" / f"{record.key}.pt").exists()
+    assert not (out / "models" / record.key).exists()
+    assert "No such file or directory" in record.subject["written_back"]["reason"]
+
+
+def test_a_full_disk_is_no_reason_of_the_format(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then other files are lost too, and the run ends with that line."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ModelFile, "write", full)
+    words = ["--pretrained", str(base), "--dataset", "digits", "--method", "noop"]
+    assert main(["repair", *words, "--out", str(base.parent / "full")]) == 2
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(base: Path) -> None:
