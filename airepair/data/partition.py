@@ -33,7 +33,7 @@ _SPLIT = re.compile(r"split of (?:seed (\d{1,9})|version 1)")
 def divide_for(source: Source, trained_on: str, seed: int) -> Dataset:
     """Returns the data set for a subject that has seen `trained_on`.
 
-    UsageError for a text that says nothing, or ranges that leave nothing.
+    UsageError for a text that says nothing, ranges that leave nothing, or too few test images.
     """
     if trained_on == "split" or split_seed(trained_on) == seed:
         return divide(source, seed)
@@ -51,7 +51,8 @@ def examination(source: Source, trained_on: str, seed: int) -> Dataset:
     images, whatever a repair would take of them.
 
     Validation fits a temperature and names the confused pair: unseen training images if there
-    are some, else a quarter of the test images. UsageError for a text that says nothing.
+    are some, else a quarter of the test images. UsageError for a text that says nothing, or too few
+    test images.
     """
     if source.test is None:
         return divide_for(source, trained_on, seed)
@@ -60,6 +61,8 @@ def examination(source: Source, trained_on: str, seed: int) -> Dataset:
     try:
         data = divide_for(source, trained_on, seed)
     except UsageError:  # the ranges leave too little for a repair, which is not asked for
+        if not ranges:
+            raise
         data = _by_test(source, seed, source.train.select(ranges["train"]))
     whole = assemble(
         source, data.train, data.repair, data.validation, source.test, seed, "the one official test set"
@@ -100,6 +103,11 @@ def _by_test(source: Source, seed: int, train: Split | None = None) -> Dataset:
     """
     assert source.test is not None
     n = len(source.test)
+    if n < 4:
+        raise UsageError(
+            f"{source.name} has {n} official test images, which repair, validation and test share: the "
+            f"network has seen the training images; accepted: 4 or more"
+        )
     sizes = (n - 2 * (n // 4), n // 4, n // 4)
     test, repair, validation = (source.test.select(i) for i in stratified(source.test.y, sizes, drawn(seed)))
     found = assemble(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from torch import Tensor, nn
 
 from airepair import BENCHMARK_VERSION
 from airepair.errors import UsageError, one_line
-from airepair.evaluation.exam import Exam
 from airepair.evaluation.memory import noting, say
 from airepair.host import tensor_cache
 from airepair.host.arithmetic.canary import arithmetic
@@ -206,9 +204,3 @@ def _describe(file: Path, key: dict[str, Any]) -> None:
     """What the key is made of, beside the file, for a person."""
     with suppress(OSError):  # the cache itself says why it keeps nothing
         file.with_suffix(".json").write_text(json.dumps(key, indent=1, sort_keys=True))
-
-
-def chance(exam: Exam, classes: int) -> bool:
-    """Whether an accuracy may be due to guessing (within three standard errors of 1 / classes)."""
-    p = 1 / classes
-    return bool(exam.accuracy <= p + 3 * math.sqrt(p * (1 - p) / max(1, len(exam.y))))

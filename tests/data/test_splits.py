@@ -2,6 +2,7 @@
 unseen where the protocol says so.
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -304,3 +305,13 @@ def test_a_real_set_is_whole(name: str, shape: tuple[int, int, int]) -> None:
         assert set(getattr(found, part).y.tolist()) == set(range(len(found.classes)))
     if name == "cifar10":
         assert all("97 of 60,000" in note for note in found.notes)
+
+
+def test_test_images_that_leave_a_split_empty_are_refused() -> None:
+    """Three of them are no repair, validation and test; also where nothing is repaired."""
+    few = dataclasses.replace(toy(), test=numbered(3, 1000))
+    for ask in (divide_for, examination):
+        with pytest.raises(UsageError, match=r"toy has 3 official test images.*accepted: 4 or more"):
+            ask(few, "official train", 0)
+    four = divide_for(dataclasses.replace(toy(), test=numbered(4, 1000)), "official train", 0)
+    assert [len(part) for part in (four.repair, four.validation, four.test)] == [1, 1, 2]

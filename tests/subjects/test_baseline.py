@@ -18,7 +18,7 @@ from airepair.methods import build as build_method
 from airepair.runner.cell import CellSpec
 from airepair.runner.loading import Loader
 from airepair.subjects import baseline
-from airepair.subjects.baseline import chance, key_of, trained
+from airepair.subjects.baseline import key_of, trained
 from airepair.subjects.grid import OWN_PAIR, _pair_of, load, spoil
 from airepair.subjects.recipes import Training, training_of
 from airepair.testing.cells import prepare
@@ -260,15 +260,6 @@ def test_a_question_that_trains_nothing_leaves_the_cell_the_pair_of_its_column(
     assert OWN_PAIR not in subject.dataset.notes
     assert subject.pair is not None
     assert loader.without_training(spec) is loader(spec), "with its pair it is held"
-
-
-def test_chance_is_told_from_guessing() -> None:
-    """A network that answers one class is at chance, a trained one is not."""
-    from airepair.evaluation.exam import Exam
-
-    y = torch.arange(500) % 10
-    assert chance(Exam(torch.zeros(500, 10), y), 10)
-    assert not chance(Exam(torch.nn.functional.one_hot(torch.where(y < 3, y, 0), 10).float(), y), 10)
 
 
 @pytest.mark.slow

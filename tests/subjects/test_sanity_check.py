@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from airepair.errors import UsageError
 from airepair.subjects.user_model import sanity_check
 from airepair.subjects.user_model.input_spec import InputSpec
-from airepair.subjects.user_model.sanity_check import KNOWN, OWN, Tried, best_of, refuse_near_chance
+from airepair.subjects.user_model.sanity_check import (
+    KNOWN,
+    OWN,
+    Tried,
+    best_of,
+    by_chance,
+    refuse_near_chance,
+)
 from airepair.types import Split
 
 
@@ -29,15 +36,22 @@ class Answers(nn.Module):
         return nn.functional.one_hot(labels, 10).float()
 
 
-def data(channels: int) -> SimpleNamespace:
-    """A thousand images whose first pixel is their label."""
-    y = torch.arange(1000) % 10
-    x = torch.zeros(1000, channels, 4, 4, dtype=torch.uint8)
+class Constant(nn.Module):
+    """Answers with class 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One-hot logits."""
+        return nn.functional.one_hot(torch.zeros(len(x), dtype=torch.long), 10).float()
+
+
+def data(channels: int, images: int = 1000, classes: int = 10) -> SimpleNamespace:
+    """Images whose first pixel is their label."""
+    y = torch.arange(images) % classes
+    x = torch.zeros(images, channels, 4, 4, dtype=torch.uint8)
     x[:, 0, 0, 0] = y
     split = Split(x, y)
-    return SimpleNamespace(
-        name="some", classes=tuple("0123456789"), shape=(channels, 4, 4), train=split, validation=split
-    )
+    names = tuple("0123456789"[:classes])
+    return SimpleNamespace(name="some", classes=names, shape=(channels, 4, 4), train=split, validation=split)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +103,38 @@ def test_the_best_scaling_wins_whoever_s_it_is() -> None:
     assert best_of([plain, known, Tried("o", "", 0.81, OWN)], 1000) is plain
     assert best_of([known, Tried("o", "", 0.81, OWN)], 1000) is known
     assert best_of([plain, own], 1000) is own
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "classes", "chance"),
+    [
+        (50, 500, 10, True),
+        (300, 500, 10, False),
+        (9, 9, 2, True),  # 1 in 512
+        (10, 10, 2, False),  # 1 in 1,024
+        (0, 9, 2, True),
+        (2, 2, 100, False),
+        (71, 500, 10, True),  # 1 in 564
+        (72, 500, 10, False),  # 1 in 874
+    ],
+)
+def test_chance_is_what_a_guess_may_reach(right: int, images: int, classes: int, chance: bool) -> None:
+    """With a probability of at least 1 in 740, whatever the number of images."""
+    assert by_chance(right, images, classes) == chance
+
+
+STATED = InputSpec(input_range=(0.0, 1.0), origins={"input_range": "option"})
+
+
+@pytest.mark.parametrize("module", [Answers(1.0), Constant()])
+def test_too_few_images_to_tell_a_module_from_chance_refuse_none(module: nn.Module) -> None:
+    """A note says so: of nine images of two classes a guess may be right on all."""
+    note = refuse_near_chance("net.pt", module, lambda _: Constant(), STATED, data(1, 9, 2))
+    assert note.startswith("validation has 9 images of 2 classes: too few to tell an accuracy of ")
+
+
+def test_ten_images_are_enough_to_tell() -> None:
+    """A perfect module is above chance, one that knows nothing is refused."""
+    assert refuse_near_chance("net.pt", Answers(1.0), lambda _: Constant(), STATED, data(1, 10, 2)) == ""
+    with pytest.raises(UsageError, match=r"net\.pt is near chance on some: validation accuracy \.500"):
+        refuse_near_chance("net.pt", Constant(), lambda _: Constant(), STATED, data(1, 10, 2))

@@ -152,12 +152,12 @@ def brought_model(
     divided = division(fixed or 0)
     wiring = wire(opened, feeding, prepare, divided, str(path))
     module = mark(wiring.module(feeding), source.name, device)
-    refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
+    doubt = refuse_near_chance(str(path), module, None if prepare else wiring.module, feeding, divided)
     origin, checkpoints = _origin(path, opened, feeding, own, said_by, wiring.order), {}
     recipe, why = recipe_of(source.name, opened.facts)
     known = "recipe" in opened.facts and not why
     origin["recipe"] = "the file's" if known else "unknown: the data set's stands in"
-    origin["notes"] += [why] if why else []
+    origin["notes"] += [note for note in (why, doubt) if note]
     if early := early_file(brought, values, file, opened):
         at, said = early
         trusted = said == "option"  # --trust-* is for what the command line names

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.special import bdtrc
 from torch import Tensor, nn
 
 from airepair.errors import UsageError
 from airepair.evaluation.exam import Exam, confusion_matrix, sit
-from airepair.subjects.baseline import chance
 from airepair.subjects.user_model.input_spec import InputSpec
 from airepair.types import Dataset, Split
 
 PROBED = 1000  # validation images that each common scaling is tried on
+GUESSED = 0.00135  # how likely an accuracy is by guessing, at most: three standard errors of a normal
 # Normalisations of pixels in 0..1 that training scripts carry about, and whose they are: a network
 # that one of them fits was more likely trained with it than with numbers that are computed here.
 KNOWN: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -57,13 +58,20 @@ class Tried:
     whose: str = ""
 
 
+def by_chance(right: int, images: int, classes: int) -> bool:
+    """Returns whether a guess between the classes may be right on as many of the images, or more."""
+    return bool(bdtrc(right - 1, images, 1 / classes) > GUESSED) if right else True
+
+
 def refuse_near_chance(
     what: str, module: nn.Module, refeed: Refeed | None, feeding: InputSpec, data: Dataset
-) -> None:
+) -> str:
     """Raises UsageError if `module` is near chance on validation, or if nothing states its scaling and
     another one is clearly better.
 
-    `refeed` None: the pre-processing is the user's own code, and no other is tried.
+    Returns a note if validation has so few images that a guess may be right on all of them: then a
+    module near chance is not refused. Else "". `refeed` None: the pre-processing is the user's own
+    code, and no other is tried.
     """
     probes = (
         data.validation
@@ -71,11 +79,21 @@ def refuse_near_chance(
         else data.validation.select(_spread(data.validation))
     )
     exam = sit(module, probes)
-    classes = len(data.classes)
-    near = chance(exam, classes) or (feeding.classes is None and bool(_renamed(exam, classes)))
+    classes, images = len(data.classes), len(probes)
+    few = by_chance(images, images, classes)
+    near = not few and (
+        by_chance(int(exam.right.sum()), images, classes)
+        or (feeding.classes is None and bool(_renamed(exam, classes)))
+    )
     unsaid = feeding.origins.get("input_range") == "default"
+    note = (
+        f"validation has {images} images of {classes} classes: too few to tell an accuracy of "
+        f"{_show(exam.accuracy)} from chance"
+        if few
+        else ""
+    )
     if not (near or unsaid) or (not near and exam.accuracy > 0.9):
-        return
+        return note
     if refeed is None:
         raise UsageError(
             f"{what} is near chance on {data.name}: validation accuracy {_show(exam.accuracy)} with its "
@@ -85,7 +103,7 @@ def refuse_near_chance(
     best = best_of(others, len(probes))
     clearly = 3 * math.sqrt(0.5 / len(probes))  # three standard errors of a difference, at most
     if not near and best.accuracy - exam.accuracy <= clearly:
-        return
+        return note
     rest = [t for t in sorted(others, key=lambda t: -t.accuracy) if t is not best][:5]
     listed = ", ".join(f"{t.words} {_show(t.accuracy)}" for t in rest)
     start = (
