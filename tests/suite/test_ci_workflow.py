@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import yaml
 
 from airepair.records import append, read
 from tests.suite.test_wheel import sources, wheel
@@ -172,8 +173,8 @@ def board(project: Path, tmp_path: Path) -> Path:
 def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(
     board: Path, environment: Path, wheel: Path
 ) -> None:
-    """The method is installed, nothing is lacking, a sample is reproduced, the controls are the
-    reference's, and the page says so.
+    """The method is installed, nothing is lacking, a sample is reproduced, the controls are those of
+    a larger reference, and the page says so, whatever became of another entry.
     """
     install, which, method, lacks, sample, controls, summary, again, marks, page = lines(
         "leaderboard-workflow.yml"
@@ -193,16 +194,33 @@ def test_the_leaderboards_workflow_checks_an_entry_and_publishes_it(
     )
     done = run(f"airepair bench -n 2 {words}")
     assert done.returncode == 0, done.stdout + done.stderr
-    for record in read([board / "entries" / "mine"])[0]:
-        if record.case.method != "mine":
-            append(board / "reference" / "records.jsonl", record)
+    controls_of = [r for r in read([board / "entries" / "mine"])[0] if r.case.method != "mine"]
+    beyond = [{"model": "cnn"}, {"seed": 6}, {"method": "lookup"}]  # what an entry need not have
+    for record in controls_of:
+        append(board / "reference" / "records.jsonl", record)
+        for other in beyond if record.case.seed == 5 else []:
+            case = dataclasses.replace(record.case, **other)
+            append(board / "reference" / "records.jsonl", dataclasses.replace(record, case=case))
     for line in (lacks, sample, controls, summary):
         done = run(line)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (board / "summary.md").read_text().startswith("## Repair: Nothing changed")
     (board / "entries" / "mine" / "verification.json").write_text('{"word": "reproduced"}')
+    about = board / "entries" / "gone" / "entry.toml"  # the first of the two, and pip does not find it
+    shutil.copytree(board / "entries" / "mine", about.parent)
+    about.write_text(re.sub('install = ".*"', 'install = "no-such-method==1"', about.read_text()))
     for line in (again, marks, page):
         done = run(line)
         assert done.returncode == 0, done.stdout + done.stderr
     shown = (board / "site" / "index.html").read_text()
     assert re.search(r"entries/mine: reproduced: 1 of \d+ cells, drawn at random, were run again", shown)
+
+
+def test_no_job_that_runs_an_entrys_code_may_write() -> None:
+    """The rights of the page's job are its own, and it runs no line."""
+    workflow = yaml.safe_load((ROOT / "docs" / "leaderboard-workflow.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    running = {name for name, job in workflow["jobs"].items() if any("run" in s for s in job["steps"])}
+    assert running == {"entry", "build"}
+    assert {name for name, job in workflow["jobs"].items() if "permissions" in job} == {"page"}
+    assert workflow["jobs"]["page"]["needs"] == "build"
