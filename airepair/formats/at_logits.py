@@ -29,20 +29,25 @@ FUNCTIONS = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.
 LOGARITHMS = {torch.log, Tensor.log}
 
 
-def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: str) -> ModelFile:
-    """Returns the opened file with a module of logits, where its own ends in a softmax or
-    log-softmax; itself where it does not.
+# Runs a module on a few inputs: N x K, or whatever else a user's network returns.
+Answers = Callable[[nn.Module], object]
 
-    `answers` runs a module (the opened one, or one that takes the same inputs) on a few inputs: N x
-    K. UsageError if the answers are probabilities and the structure does not show where the
-    logits are.
+
+def at_logits(opened: ModelFile, answers: Answers, what: str) -> ModelFile:
+    """Returns the opened file with a module of logits, where its own ends in a softmax or
+    log-softmax; itself where it does not, or returns no tensor.
+
+    `answers` gets the opened module, or one that takes the same inputs. UsageError if the answers are
+    probabilities and the structure does not show where the logits are.
     """
     with torch.no_grad():
         ends = answers(opened.module)
+    if not isinstance(ends, Tensor):
+        return opened
     head = head_in(ends.detach().cpu().double().numpy())
     if not head:
         return opened
-    found = next((m for m in _without(opened.module, answers) if _same(answers, m, ends, head)), None)
+    found = next((m for m in _without(opened.module) if _same(answers, m, ends, head)), None)
     if found is None:
         kind = "probabilities" if head == "softmax" else "log-probabilities"
         raise UsageError(
@@ -62,7 +67,7 @@ def at_logits(opened: ModelFile, answers: Callable[[nn.Module], Tensor], what: s
     return replace(opened, module=found, writer=writer, layers=layers, notes=(*opened.notes, head_note(head)))
 
 
-def _without(module: nn.Module, answers: Callable[[nn.Module], Tensor]) -> Iterator[nn.Module]:
+def _without(module: nn.Module) -> Iterator[nn.Module]:
     """The module with one of its softmax layers left out, and as it is before the call whose result
     it returns.
     """
@@ -75,12 +80,18 @@ def _without(module: nn.Module, answers: Callable[[nn.Module], Tensor]) -> Itera
     yield BeforeSoftmax(copy.deepcopy(module)).eval()
 
 
-def _same(answers: Callable[[nn.Module], Tensor], bare: nn.Module, ends: Tensor, head: str) -> bool:
+def _same(answers: Answers, bare: nn.Module, ends: Tensor, head: str) -> bool:
     """Whether the head on what `bare` answers is what the network answers, and it answers with no
     distribution any more.
     """
-    with torch.no_grad():
-        logits = answers(bare).detach().cpu().numpy()
+    try:
+        with torch.no_grad():
+            found = answers(bare)
+    except Exception:  # whatever a user's network raises without its softmax
+        return False
+    if not isinstance(found, Tensor):
+        return False
+    logits = found.detach().cpu().numpy()
     return not head_in(logits) and compare(ends.cpu().numpy(), headed(logits, head)).faithful
 
 

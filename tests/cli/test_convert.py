@@ -88,6 +88,29 @@ def test_a_network_of_ones_own_is_converted_by_its_code(
         assert (again.module(images()) - module(images())).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"logits": x.flatten(1)}', "the network returns dict; accepted: a tensor of logits"),
+        ("[][x.shape[0]]", "does not take such images: IndexError"),
+    ],
+)
+def test_a_network_without_an_answer_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: str, said: str
+) -> None:
+    """It returns something else than a tensor, or its code raises."""
+    code = f"{tmp_path / 'net_without_answer.py'}:Mine"
+    Path(code.removesuffix(":Mine")).write_text(
+        OWN.replace("self.last(torch.relu(self.first(x)).flatten(1))", answer)
+    )
+    from airepair.models.user_code import own_code
+
+    torch.save(own_code(code).network(6).state_dict(), tmp_path / "weights.pt")
+    words = ["convert", str(tmp_path / "weights.pt"), str(tmp_path / "out.onnx"), "--shape", "1,8,8"]
+    assert main([*words, "--net_arch", code]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path) -> None:
     """A network whose way depends on its numbers is no exported program: torch's own error, without
     its graphs and its traceback.

@@ -18,7 +18,7 @@ from airepair.case import Case
 from airepair.errors import UsageError
 from airepair.evaluation.exam import sit
 from airepair.formats import open_model
-from airepair.formats.at_logits import at_logits
+from airepair.formats.at_logits import BeforeSoftmax, at_logits
 from airepair.formats.heads import head_in, headed
 from airepair.formats.model_file import ModelFile
 from airepair.methods import build as method
@@ -128,6 +128,17 @@ def test_probabilities_of_unknown_origin_are_refused_with_what_to_do(
         at_logits(opened(Ending(end), []), lambda module: module(X), "net.pt")
 
 
+def test_a_network_that_returns_no_tensor_stays_as_it_is() -> None:
+    """Who runs it says what it returns; without its softmax it may return none, too."""
+    whole = opened(Ending(lambda net, x: {"logits": x}), [])
+    assert at_logits(whole, lambda module: module(X), "net.pt") is whole
+    parts = Ending(
+        lambda net, x: net.layer(x) if isinstance(net.layer, nn.Softmax) else (x, x), nn.Softmax(1)
+    )
+    found = at_logits(opened(parts, []), lambda module: module(X), "net.pt")
+    assert isinstance(found.module, BeforeSoftmax), "not the one whose layer is left out"
+
+
 @pytest.fixture
 def colours(tmp_path: Path) -> str:
     """3 x 4 x 4 images whose brightest channel is the class, some of them hard."""
@@ -169,6 +180,18 @@ def test_own_code_that_ends_in_a_softmax_is_repaired_like_one_that_does_not(
     after = torch.load(tmp_path / "back.pt", weights_only=True)
     assert list(after) == list(WEIGHTS)
     assert not torch.equal(after["fc.weight"], WEIGHTS["fc.weight"])
+
+
+@pytest.mark.parametrize(("end", "kind"), [('{"logits": x}', "dict"), ("(x, x)", "tuple")])
+def test_code_that_returns_no_tensor_is_refused_by_what_it_returns(
+    tmp_path: Path, colours: str, end: str, kind: str
+) -> None:
+    """Before anything is made of it."""
+    torch.save(WEIGHTS, tmp_path / "net.pt")
+    (tmp_path / "net.py").write_text(NET.replace("END", end))
+    model = ModelSource(tmp_path / "net.pt", f"{tmp_path / 'net'}.py:Net")
+    with pytest.raises(UsageError, match=f"the module returns {kind}; accepted: a tensor of logits"):
+        bring(model, colours, profile="none", device=CPU)
 
 
 def test_a_pickled_module_that_ends_in_a_softmax_gives_logits(tmp_path: Path, colours: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from airepair.errors import UsageError, one_line
 from airepair.formats import open_model
@@ -44,11 +45,21 @@ def run(args: argparse.Namespace) -> int:
     size = opened.shape or shape or guessed_shape(opened.module, str(args.source))
     count = sum(p.numel() for p in opened.module.parameters())
     print(f"{args.source}: {opened.kind}, images of {written(size)}, {count:,} parameters")
+    images = torch.from_numpy(check_inputs(size)[:PROBED])
+
+    def answers(module: nn.Module) -> Tensor:
+        found = module(images)
+        if not isinstance(found, Tensor):
+            raise UsageError(
+                f"{args.source}: the network returns {type(found).__name__}; accepted: a tensor of logits"
+            )
+        return found
+
     try:
-        opened = at_logits(
-            opened, lambda module: module(torch.from_numpy(check_inputs(size)[:PROBED])), str(args.source)
-        )
-    except RuntimeError as error:
+        opened = at_logits(opened, answers, str(args.source))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's network raises on what it does not take
         stated = args.shape or "x".join(map(str, size))
         raise UsageError(
             f"--shape {stated!r}: {args.source} does not take such images: {one_line(error, 160)}"

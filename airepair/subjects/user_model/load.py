@@ -185,9 +185,8 @@ def _at_logits(
     images = source.train.images(slice(0, PROBED)).cpu()
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
 
-    def answers(module: nn.Module) -> Tensor:
-        found: Tensor = with_adapter(module, feeding, opened, shape, prepare=prepare)(images)
-        return found
+    def answers(module: nn.Module) -> object:
+        return with_adapter(module, feeding, opened, shape, prepare=prepare)(images)
 
     try:
         answers(opened.module)
