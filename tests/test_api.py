@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,18 @@ def test_a_comparison_has_the_code_of_the_command(tmp_path: Path) -> None:
         (lambda d: d.update(test=(d["test"][0] * 255, d["test"][1])), "uint8 or float in [0, 1]"),
         (lambda d: d.update(test=(d["test"][0][:, 0], d["test"][1])), "N x C x H x W"),
         (lambda d: d.update(test=(d["test"][0], d["test"][1][:-1])), "N class ids"),
+        (lambda d: d.update(test=(d["test"][0], d["test"][1] + 0.5)), "test: label 0.5; accepted: class ids"),
+        (lambda d: d.update(test=(d["test"][0], d["test"][1] - 1)), "test: label -1; accepted: class ids"),
+        (
+            lambda d: d.update(test=(d["test"][0], d["test"][1] + 1)),
+            "returns 4 logits per image, the labels go",
+        ),
+        (
+            lambda d: d.update(test=(d["test"][0][..., 1:], d["test"][1])),
+            "1 x 8 x 8, test 1 x 8 x 7; accepted",
+        ),
+        (lambda d: d.update(test=d["test"][0]), "test: ValueError: too many values"),
+        (lambda d: d.update(test=(d["test"][0], ["north"])), "accepted: two arrays, x and y"),
     ],
 )
 def test_data_that_cannot_be_meant_are_refused_in_one_line(change: object, words: str) -> None:
@@ -91,6 +105,50 @@ def test_data_that_cannot_be_meant_are_refused_in_one_line(change: object, words
         airepair.repair(toy.subject().module, data)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Answer(nn.Module):
+    """The toy network, with another answer."""
+
+    def __init__(self, change: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.net, self.change = toy.subject().module, change
+
+    def forward(self, x: torch.Tensor) -> object:
+        """N x 1 x 8 x 8 -> what `change` makes of N x 4."""
+        return self.change(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Answer(lambda x: {"logits": x}), "the module returns dict; accepted: a tensor of logits"),
+        (Answer(lambda x: x / 0), "numbers that are not finite"),
+        (Answer(lambda x: x[:, :1]), "returns 1 logits per image"),
+        (toy.subject().module.half(), "the module raises on images of own, 1 x 8 x 8: RuntimeError"),
+    ],
+)
+def test_a_module_that_does_not_answer_is_refused_in_one_line(module: nn.Module, words: str) -> None:
+    """Before anything is repaired."""
+    with pytest.raises(UsageError) as error:
+        airepair.repair(module, arrays(), "noop")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["noop", "memit"])
+def test_the_classes_are_the_modules_outputs(method: str) -> None:
+    """Also if the images are of one class; labels may be whole numbers of any type."""
+    data = {name: (x[y == 2], y[y == 2].float()) for name, (x, y) in arrays().items()}
+    assert airepair.repair(toy.subject().module, data, method).record.status == "repaired"
+
+
+def test_a_data_set_without_test_images_is_refused() -> None:
+    """As arrays without them are."""
+    data = toy.subject().dataset
+    none = data.test.select(torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(UsageError, match="test of toy holds no images; accepted: one or more"):
+        airepair.repair(toy.subject().module, replace(data, test=none), "noop")
 
 
 def test_importing_airepair_loads_no_torch() -> None:

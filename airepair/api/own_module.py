@@ -58,12 +58,13 @@ def repair(
     data        the name of a data set (`mnist`, `npz:PATH`, `folder:PATH`; `trained_on` says what
                 the module has seen of it), a Dataset, or arrays: {"repair": (x, y), "validation":
                 ..., "test": ...} and, if a method is to learn from it, "train"; x is N x C x H x W,
-                uint8 or float in [0, 1], y is N class ids
+                uint8 or float in [0, 1], y is N class ids, 0 to K - 1
     method      a name of `airepair list methods`, with a variant in brackets if need be
                 (`apricot[random_sets]`), or `package.module:Class`
     options     of the method; the rest are its defaults and the reviewed settings
 
-    UsageError for anything that cannot be meant. Whatever the method does is in the record of what
+    UsageError for anything that cannot be meant, and for a module that does not answer the images
+    with finite logits. Whatever the method does is in the record of what
     is returned.
     """
     subject = subject_of(module, data, seed, trained_on)

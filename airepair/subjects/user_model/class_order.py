@@ -87,7 +87,7 @@ def wire(
         copy.deepcopy(opened.module).to(data.validation.x.device), opened, prepare, None, None, data.shape
     )
     module, images = plain.module(feeding), data.validation.images(slice(0, 2))
-    _answers(module, images, data, what)
+    check_answers(module, images, data, what)
     if order is None:
         return plain
     try:
@@ -99,9 +99,24 @@ def wire(
     return replace(plain, order=order, site=site)
 
 
-def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> None:
+def check_answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> None:
     """Raises UsageError if the network does not answer images of the data set with finite logits, one
     for each class.
+    """
+    found, accepted = (
+        tuple(finite_logits(module, images, data.name, what).shape),
+        (len(images), len(data.classes)),
+    )
+    if found != accepted:
+        raise UsageError(
+            f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: "
+            f"logits {accepted}"
+        )
+
+
+def finite_logits(module: nn.Module, images: Tensor, name: str, what: str) -> Tensor:
+    """Returns what the network answers images of the data set of that name with, N x K. UsageError if
+    it raises, or answers anything but finite logits.
     """
     try:
         logits = logits_of(module, images)
@@ -109,18 +124,11 @@ def _answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -> Non
         raise
     except Exception as error:
         raise UsageError(
-            f"{what} raises on images of {data.name}, {written(data.shape)}: {one_line(error, 200)}"
+            f"{what} raises on images of {name}, {written(tuple(images.shape[1:]))}: {one_line(error, 200)}"
         ) from error
-    found, accepted = tuple(logits.shape), (len(images), len(data.classes))
-    if found != accepted:
-        raise UsageError(
-            f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: "
-            f"logits {accepted}"
-        )
     if not bool(torch.isfinite(logits).all()):
-        raise UsageError(
-            f"{what} answers {data.name} with numbers that are not finite; accepted: finite logits"
-        )
+        raise UsageError(f"{what} answers {name} with numbers that are not finite; accepted: finite logits")
+    return logits
 
 
 def order_of(classes: tuple[str, ...] | None, data: Dataset, origin: str) -> tuple[int, ...] | None:
