@@ -26,7 +26,9 @@ from airepair.cli.repair import config
 from airepair.cli.repair.folder import make
 from airepair.cli.repair.method_options import given_options, words_of
 from airepair.cli.repair.progress import Lines, Live
+from airepair.cli.repair.targets import dataset_in
 from airepair.errors import UsageError
+from airepair.formats.detect import sniff
 from airepair.formats.model_file import ModelFile
 from airepair.records import Record, read
 from airepair.report.cells import grid
@@ -289,6 +291,17 @@ def test_an_attached_unit_comes_back_as_a_program(base: Path, capsys: pytest.Cap
         == 0
     )
     assert f"{scores(out)[key]['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_a_file_that_unpacks_to_too_much_is_not_loaded_for_its_facts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data set is asked before the file is opened as a model."""
+    torch.save({"data": "digits", "w": torch.zeros(100_000)}, tmp_path / "big.pt")
+    assert dataset_in(tmp_path / "big.pt") == "digits"
+    monkeypatch.setattr(sniff, "__defaults__", (10_000,))
+    assert dataset_in(tmp_path / "big.pt") is None
+    assert dataset_in(tmp_path / "absent.pt") is None
 
 
 @dataclass(frozen=True)

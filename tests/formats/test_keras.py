@@ -289,7 +289,18 @@ def test_damaged_and_hostile_files_are_refused(keras, tmp_path: Path) -> None:
     def weights_only(file):
         del file.attrs["model_config"]
 
-    for change, said in ((nan, "NaN"), (link, "link"), (custom, "'os'"), (weights_only, "model_config")):
+    def many_ways(file):
+        group = file.create_group("top")
+        for _ in range(38):
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+
+    def itself(file):
+        file["top"] = file["/"]
+
+    changes = [(nan, "NaN"), (link, "link"), (custom, "'os'"), (weights_only, "model_config")]
+    for change, said in (*changes, (many_ways, "group of several names"), (itself, "group of several names")):
         (tmp_path / "b.h5").write_bytes(data)
         with h5py.File(tmp_path / "b.h5", "r+") as file:
             change(file)

@@ -11,6 +11,7 @@ import torch
 from airepair.cli.flags import add_flags
 from airepair.cli.main import main
 from airepair.errors import UsageError
+from airepair.formats.detect import sniff
 from airepair.records import read
 from airepair.subjects.user_model.input_spec import brought_from
 from airepair.subjects.user_model.load import bring
@@ -68,8 +69,12 @@ def test_early_pt_of_the_same_training_is_taken(trained: Path, tmp_path: Path) -
     assert "no early checkpoint" not in notes["model"]
 
 
-def test_another_trainings_early_pt_is_left_alone(trained: Path, tmp_path: Path) -> None:
-    """Another seed, a file of somebody else's, the file itself: none is taken unasked."""
+def test_another_trainings_early_pt_is_left_alone(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed, a file of somebody else's, one that is too big, the file itself: none is taken
+    unasked.
+    """
     path = copied(trained, tmp_path)
     found = torch.load(trained / "early.pt", weights_only=True)
     torch.save(found | {"seed": 1}, tmp_path / "early.pt")
@@ -77,6 +82,10 @@ def test_another_trainings_early_pt_is_left_alone(trained: Path, tmp_path: Path)
     (tmp_path / "early.pt").write_bytes(b"nothing")
     assert not subject_of(path).checkpoints
     assert not subject_of(trained / "early.pt").checkpoints
+    (tmp_path / "early.pt").write_bytes((trained / "early.pt").read_bytes())
+    assert subject_of(path).checkpoints
+    monkeypatch.setattr(sniff, "__defaults__", (10_000,))
+    assert not subject_of(path).checkpoints
 
 
 def test_an_early_state_may_be_named(trained: Path, tmp_path: Path) -> None:

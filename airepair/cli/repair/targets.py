@@ -16,6 +16,7 @@ from airepair.data import DATASETS
 from airepair.data.names import short_name
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.faults import HEALTHY
+from airepair.formats.detect import sniff
 from airepair.models import UNDERTRAINED, registered
 from airepair.models.names import model_name
 from airepair.records import scan
@@ -82,8 +83,8 @@ def _facts_in(path: Path) -> dict[str, Any]:
     from airepair.models import checkpoint
 
     try:
-        found = checkpoint.load(path) if path.is_file() else None
-    except UsageError:
+        found = checkpoint.load(path) if sniff(path) == "torch" else None
+    except (UsageError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
 

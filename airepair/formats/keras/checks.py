@@ -89,7 +89,7 @@ def check_file(path: Path, kind: str, config: Any, options: OpenOptions) -> None
 
 def _check_datasets(file: Any, path: Path, max_bytes: int) -> None:
     total = 0
-    for count, (name, dataset) in enumerate(_datasets(file, path)):
+    for count, (name, dataset) in enumerate(_datasets(file, path, set())):
         if dataset.external or dataset.is_virtual:
             raise UsageError(f"{path}: {name} keeps its numbers in another file; such files are not read")
         total += dataset.size * dataset.dtype.itemsize
@@ -99,15 +99,24 @@ def _check_datasets(file: Any, path: Path, max_bytes: int) -> None:
             raise UsageError(f"{path}: {name} holds NaN or infinite numbers")
 
 
-def _datasets(group: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _datasets(
+    group: Any, path: Path, seen: set[int], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, Any]]:
+    """The data sets in a group by their names; `seen` are the addresses of the groups above and
+    before it: one of several names would be read once for each way to it.
+    """
     if depth > 40:
         raise UsageError(f"{path} is nested too deeply")
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        raise UsageError(f"{path}: {prefix} is a group of several names; files with links are not read")
+    seen.add(address)
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise UsageError(f"{path}: {prefix}{name} is a link to elsewhere; files with links are not read")
         item = group[name]
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, path, f"{prefix}{name}/", depth + 1)
+            yield from _datasets(item, path, seen, f"{prefix}{name}/", depth + 1)
         elif isinstance(item, h5py.Dataset):
             yield prefix + name, item
 

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from airepair.errors import UsageError
+from airepair.formats.detect import sniff
 from airepair.formats.model_file import ModelFile
 from airepair.models import checkpoint
 from airepair.models.recognise import differences
@@ -57,7 +58,7 @@ def early_file(
     ):
         return named
     try:
-        found = checkpoint.load(beside)
+        found = checkpoint.load(beside) if sniff(beside) == "torch" else None
     except UsageError:  # somebody else's: nobody named it
         return None
     same = isinstance(found, dict) and all(found.get(k) == opened.facts.get(k) for k in SAME)
