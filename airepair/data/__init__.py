@@ -6,7 +6,9 @@ A registered thing is a function without arguments that returns a `Source`. This
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airepair import paths
@@ -49,6 +51,18 @@ def registered_name(text: str) -> str:
     return SPELLINGS.get(name, name) + plus + environment
 
 
+def short_name(dataset: str) -> str:
+    """Returns the data set's name in cases and folders: of `npz:PATH` and `folder:PATH` the file's
+    or folder's own, in lower-case letters, digits and underscores; never that of a registered one.
+    """
+    kind, _, place = dataset.partition(":")
+    if kind not in ("npz", "folder"):
+        return dataset
+    stem = Path(place).expanduser().resolve().stem.lower()
+    name = re.sub(r"[^a-z0-9]+", "_", stem).strip("_") or "own"
+    return f"{name}_file" if name in DATASETS.names() else name
+
+
 def load(name: str, *, seed: int = 0, trained_on: str = "split") -> Dataset:
     """The data set divided into its four splits by `seed`, for a subject that has seen `trained_on`
     (partition.py says what may stand there).
@@ -66,7 +80,7 @@ def whole(name: str) -> Source:
     if name.startswith(("npz:", "folder:")):
         from airepair.data import user_data
 
-        return user_data.source(name)
+        return user_data.source(name, short_name(name))
     found: Source = DATASETS.get(name)()
     return found
 

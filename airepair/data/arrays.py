@@ -70,9 +70,13 @@ def read_npz(path: Path) -> Arrays:
     }
     if "train" not in parts or 2 * len(parts) != len(found.keys() - {"classes"}):
         raise UsageError(f"{path} holds {listed(held)}; accepted: {ACCEPTED}")
-    return assembled(
-        parts, str(path), tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
-    )
+    return assembled(parts, str(path), class_names(found))
+
+
+def class_names(found: Mapping[str, Array]) -> tuple[str, ...]:
+    """Returns the names in the array `classes`, of text or of bytes; none if there is no such array."""
+    names = found["classes"].reshape(-1).tolist() if "classes" in found else []
+    return tuple(c.decode(errors="backslashreplace") if isinstance(c, bytes) else str(c) for c in names)
 
 
 def assembled(

@@ -11,16 +11,15 @@ import numpy as np
 from airepair.data.arrays import read_npz
 from airepair.data.folders import read_folder
 from airepair.data.images import robustness_of, splits_of
-from airepair.data.names import name_of
 from airepair.data.source import Source
 from airepair.errors import UsageError
 
 KINDS = ("npz", "folder")
 
 
-def source(text: str) -> Source:
-    """Returns the data set of `npz:PATH` or `folder:PATH`; one group a class, since nothing says
-    which classes are alike.
+def source(text: str, name: str) -> Source:
+    """Returns the data set of `npz:PATH` or `folder:PATH` under that name; one group a class, since
+    nothing says which classes are alike.
     """
     kind, _, place = text.partition(":")
     path = Path(place).expanduser()
@@ -40,4 +39,4 @@ def source(text: str) -> Source:
         which = f"class {thin[0]!r} has fewer than 4 training images" if thin else "there is one class only"
         raise UsageError(f"{path}: {which}; four splits need at least two classes and 4 images each")
     groups = tuple((k,) for k in range(len(classes)))
-    return Source(name_of(path), classes, groups, train, test, robustness_of(train), notes=arrays.notes)
+    return Source(name, classes, groups, train, test, robustness_of(train), notes=arrays.notes)

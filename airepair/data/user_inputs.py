@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from airepair.data.arrays import Array, Arrays, check, listed, read_arrays
+from airepair.data.arrays import Array, Arrays, check, class_names, listed, read_arrays
 from airepair.data.folders import read_folder
 from airepair.data.images import split_of
 from airepair.data.user_data import KINDS
@@ -76,9 +76,8 @@ def _npz(path: Path, labelled: bool) -> tuple[Array, Array, tuple[str, ...]]:
             " and y (their wanted labels)" if labelled else ""
         )
         raise UsageError(f"{path} holds {listed(held)}; accepted: {needed}")
-    names = tuple(str(c) for c in found["classes"].reshape(-1)) if "classes" in found else ()
     y = arrays.get("y", np.zeros(len(arrays["x"]), np.int64))
-    return arrays["x"], y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, names
+    return arrays["x"], y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, class_names(found)
 
 
 def _folder(path: Path) -> tuple[Array, Array, tuple[str, ...]]:

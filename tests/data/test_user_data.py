@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from airepair import data
+from airepair.data.user_inputs import read_inputs
 from airepair.errors import UsageError
 
 
@@ -23,6 +24,24 @@ def test_an_npz_without_a_test_set_is_divided_in_four(tmp_path: Path) -> None:
     assert found.shape == (3, 6, 6)
     assert sum(len(s) for s in (found.train, found.repair, found.validation, found.test)) == 80
     assert found.robustness.eps1 > 0
+
+
+def test_data_that_are_named_like_a_registered_set_have_another_name(tmp_path: Path) -> None:
+    """Its budgets, its sizes and its records are none of theirs."""
+    np.savez(tmp_path / "digits.npz", **arrays())
+    text = f"npz:{tmp_path / 'digits.npz'}"
+    assert data.load(text).name == data.short_name(text) == "digits_file"
+    assert data.short_name("digits") == "digits"
+    assert data.short_name(f"folder:{tmp_path / 'CIFAR10'}") == "cifar10_file"
+
+
+def test_names_of_classes_may_be_bytes(tmp_path: Path) -> None:
+    """Of the data set, and of inputs to repair."""
+    names = np.array([b"a", "\u00e9".encode(), b"c", b"\xff"])
+    np.savez(tmp_path / "a.npz", **arrays(), classes=names)
+    assert data.load(f"npz:{tmp_path / 'a.npz'}").classes == ("a", "\u00e9", "c", "\\xff")
+    inputs = read_inputs(f"npz:{tmp_path / 'a.npz'}", ("\u00e9", "a", "c", "\\xff"), (3, 6, 6))
+    assert inputs.y[:4].tolist() == [1, 0, 2, 3]
 
 
 def test_an_npz_keeps_its_test_set(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from airepair.data import DATASETS
-from airepair.data.names import short_name
+from airepair.data import DATASETS, short_name
 from airepair.errors import AirepairError, UsageError, one_line
 from airepair.faults import HEALTHY
 from airepair.formats.detect import sniff
