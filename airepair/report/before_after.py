@@ -81,6 +81,7 @@ def before_after(cells: Grid) -> Table:
         "worst class: the largest loss of accuracy in one class. images: through forward and backward in "
         "the repair.",
         *wreck_note(cells),
+        *_of_files(cells),
     )
     headings = tuple(COLUMNS[name][0] for name in names)
     title = "Before and after"
@@ -94,6 +95,16 @@ def before_after(cells: Grid) -> Table:
         claims(cells, ()),
         tuple(_tidy(cells)),
     )
+
+
+def _of_files(cells: Grid) -> Iterator[str]:
+    """What was noted when the model files were read, once for each: what stays in a file though the
+    repair makes it untrue, whose code was run, ...
+    """
+    for place in cells.columns:
+        origins = [record.subject.get("origin") or {} for record in cells.of(place)]
+        for note in dict.fromkeys(note for origin in origins for note in origin.get("notes") or ()):
+            yield f"Note on the file ({'-'.join(place)}): {str(note).rstrip('.')}."
 
 
 def columns(cells: Grid) -> list[str]:

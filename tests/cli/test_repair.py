@@ -380,6 +380,18 @@ def test_the_record_says_how_faithfully_a_file_was_converted_and_written_back(ba
     assert (out / record.subject["written_back"]["file"]).exists()
 
 
+def test_the_report_lists_what_stays_in_the_file_though_the_repair_makes_it_untrue(base: Path) -> None:
+    """Figures of the old weights and the optimizer, once, whatever the number of cells."""
+    old, out = base.parent / "figures.pt", base.parent / "from-figures"
+    torch.save(torch.load(base, weights_only=True) | {"best_prec1": 93.1, "optimizer": {"lr": 0.1}}, old)
+    words = ["--pretrained", str(old), "--dataset", "digits", "--method", "noop", "lookup"]
+    assert main(["repair", *words, "--out", str(out)]) == 0
+    report = (out / "report.md").read_text().replace("\\", "")
+    assert (
+        len(re.findall(r"Note on the file \(digits-figures\): .*best_prec1, optimizer stay as", report)) == 1
+    )
+
+
 def test_a_note_says_what_a_file_of_coarse_numbers_lost_of_the_repair(base: Path) -> None:
     """Weights in bfloat16: the scores are the network's, the record has how far the file is from it."""
     coarse, out = base.parent / "coarse.pt", base.parent / "from-coarse"
