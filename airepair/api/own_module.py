@@ -64,8 +64,7 @@ def repair(
     options     of the method; the rest are its defaults and the reviewed settings
 
     UsageError for anything that cannot be meant, and for a module that does not answer the images
-    with finite logits. Whatever the method does is in the record of what
-    is returned.
+    with finite logits. Whatever the method does is in the record of what is returned.
     """
     subject = subject_of(module, data, seed, trained_on)
     dataset = subject.dataset.name

@@ -138,6 +138,11 @@ def setting_of(method: str) -> str:
     return split_variant(method)[1].partition(",")[0]
 
 
+def tuned(method: str) -> bool:
+    """Returns whether a row's method has the options that `airepair tune` found."""
+    return setting_of(method) == TUNED
+
+
 def ablation(record: Record) -> str:
     """Returns the name of the ablation that the record is of ("" for a method as it is, tuned or
     swept): its idea is off, and it is in Table III only.

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from airepair.case import CONTROL as CONTROL_METHOD
 from airepair.case import TUNED
 from airepair.records import SAME_NORM, Record, version
-from airepair.report.cells import Grid, baseline, column, grid, setting_of
+from airepair.report.cells import Grid, baseline, column, grid, tuned
 from airepair.report.comparison import LEVEL, Comparison, holm
 from airepair.report.leads import leads
 from airepair.report.markdown import escape, markdown
@@ -112,7 +111,7 @@ def findings(records: Iterable[Record], sources: str) -> str:
 
 
 def _untuned(record: Record) -> bool:
-    return setting_of(record.case.method) != TUNED
+    return not tuned(record.case.method)
 
 
 def _seeds(cells: Grid, place: Column) -> int:
@@ -125,8 +124,7 @@ def _claims(cells: Grid) -> dict[Key, Claim]:
     found: dict[Key, Claim] = {}
     for q in questions(cells):
         kind = {IDEA: "idea", CONTROL: "control"}[q.kind]
-        tuned = f"{CONTROL_METHOD}[{TUNED}]" in q.against
-        beside = SAME_NORM if q.beside_random else TUNED_CONTROL if tuned else "fine-tuning"
+        beside = SAME_NORM if q.beside_random else TUNED_CONTROL if q.beside_tuned else "fine-tuning"
         against = q.against if q.kind == IDEA else beside
         found[kind, q.metric, q.place, q.method, against] = Claim(q.found, q.p)
     plain = cells.plain.where(_untuned)

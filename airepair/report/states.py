@@ -18,6 +18,7 @@ from airepair.report.cells import Grid, Sample, setting_of
 from airepair.report.facts import by_trials
 from airepair.report.ordering import Column
 
+TUNED_FINETUNE = with_variant(CONTROL, TUNED)
 DIRECT = "direct weight modification"
 Scores = Mapping[str, float]
 
@@ -100,14 +101,13 @@ def control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record 
     return name, _repaired(cells, place, name, record.case.seed)
 
 
-def tuned_control_of(cells: Grid, place: Column, record: Record) -> tuple[str, Record | None]:
-    """Returns the name and record of the tuned fine-tuning beside a method whose options were chosen by
-    trials; None if it is its usual control, learns from other sources, or has no result.
+def tuned_control_of(cells: Grid, place: Column, record: Record) -> Record | None:
+    """Returns the record of the tuned fine-tuning beside a method whose options were chosen by trials;
+    None if it is its usual control, learns from other sources, or has no result.
     """
-    name, usual = with_variant(CONTROL, TUNED), _control(cells, place, record)
-    return name, _repaired(cells, place, name, record.case.seed) if by_trials(
-        record
-    ) and usual == CONTROL else None
+    if not by_trials(record) or _control(cells, place, record) != CONTROL:
+        return None
+    return _repaired(cells, place, TUNED_FINETUNE, record.case.seed)
 
 
 def _repaired(cells: Grid, place: Column, name: str, seed: int) -> Record | None:

@@ -25,9 +25,24 @@ from airepair.report.facts import by_trials, marked, wreck_note
 from airepair.report.ordering import Column, dataset_title, method_title, model_title
 from airepair.report.paired import bounds, interval, p_text
 from airepair.report.pairs import Answers, after, at_phase, before, compared
-from airepair.report.states import control_of, largest_within, search, trained, tuned_control_of
+from airepair.report.states import (
+    TUNED_FINETUNE,
+    control_of,
+    largest_within,
+    search,
+    trained,
+    tuned_control_of,
+)
 from airepair.report.table import Entry, Heading, Row, Table, Tidy, fixed, spread
-from airepair.report.twins import Twins, ablation_lines, ablation_pairs, is_the_method, listed, once, twins
+from airepair.report.twins import (
+    Twins,
+    ablation_lines,
+    ablation_pairs,
+    is_the_method,
+    listed_lines,
+    once,
+    twins,
+)
 
 METRICS = {"accuracy": "Acc.", "constraint": "Const."}
 IDEA, CONTROL = "idea off", "control"
@@ -53,6 +68,11 @@ class Question:
         fine-tuning.
         """
         return self.kind == CONTROL and SAME_NORM in self.against
+
+    @property
+    def beside_tuned(self) -> bool:
+        """Whether the control is the tuned fine-tuning."""
+        return self.kind == CONTROL and TUNED_FINETUNE in self.against
 
     @property
     def sign(self) -> int:
@@ -85,8 +105,7 @@ def table3(cells: Grid) -> Table | None:
         *summary(comparisons, twins(cells)),
         *ablation_lines(cells),
         *_without_method(cells),
-        *_without_control(cells),
-        *_without_trials(cells),
+        *_about_controls(cells),
     )
     title = "Table III: is it the idea? Differences of gains in percentage points"
     stub, lines, tidy = ("Subject", "Method", "Metric"), claims(cells, METRICS), tuple(_tidy(comparisons))
@@ -145,9 +164,9 @@ def _questions(cells: Grid, place: Column, method: str, metric: str) -> Iterator
 
 def _tuned_control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
     """The second control of one seed and its name, if it has one."""
-    name, control = tuned_control_of(cells, place, record)
+    control = tuned_control_of(cells, place, record)
     if control is not None and (state := largest_within(control, trained(record))) is not None:
-        yield f"{name}, {state.name}", at_phase(control, state)
+        yield f"{TUNED_FINETUNE}, {state.name}", at_phase(control, state)
 
 
 def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, Answers]]:
@@ -165,37 +184,30 @@ def _control(cells: Grid, place: Column, record: Record) -> Iterator[tuple[str, 
         yield SAME_NORM, before(record)
 
 
-def _without_control(cells: Grid) -> list[str]:
-    """A sentence: which methods trained, but have no fine-tuning on their sources to be compared with."""
-    found: dict[str, list[str]] = {}
+def _about_controls(cells: Grid) -> list[str]:
+    """Sentences: which methods trained, but have no fine-tuning on their sources to be compared with; and
+    which have options that were chosen by trials, but no control with such.
+    """
+    absent, alone = dict[str, list[str]](), dict[str, list[str]]()
     for place in cells.columns:
         for method in _methods(cells, place):
             ran = [r for r in cells.cell(place, method) if r.status == "repaired" and trained(r)]
-            n = sum(control_of(cells, place, r)[1] is None for r in ran)
-            if n:
+            beside = [(r, control_of(cells, place, r)[1]) for r in ran]
+            if n := sum(control is None for _, control in beside):
                 seeds = "" if n == len(ran) else f", {n} of {len(ran)} seeds"
-                found.setdefault(method, []).append("-".join(place) + seeds)
-    if not found:
-        return []
-    return [f"Not compared with fine-tuning on the same sources, which has no result: {listed(found)}."]
-
-
-def _without_trials(cells: Grid) -> list[str]:
-    """A sentence: which methods have options that were chosen by trials, but no control with such."""
-    found: dict[str, list[str]] = {}
-    for place in cells.columns:
-        for method in _methods(cells, place):
-            ran = [r for r in cells.cell(place, method) if r.status == "repaired" and trained(r)]
-            alone = [r for r in ran if by_trials(r) and tuned_control_of(cells, place, r)[1] is None]
-            controls = [control for r in alone if (control := control_of(cells, place, r)[1])]
-            if not all(map(by_trials, controls)):
-                found.setdefault(method, []).append("-".join(place))
-    if not found:
-        return []
-    return [
-        "Options chosen by trials on validation, beside a fine-tuning that chose its learning rate alone: "
-        f"{listed(found)}."
-    ]
+                absent.setdefault(method, []).append("-".join(place) + seeds)
+            if any(
+                by_trials(r) and control and not by_trials(control) and not tuned_control_of(cells, place, r)
+                for r, control in beside
+            ):
+                alone.setdefault(method, []).append("-".join(place))
+    return listed_lines(
+        {
+            "Not compared with fine-tuning on the same sources, which has no result": absent,
+            "Options chosen by trials on validation, beside a fine-tuning that chose its learning rate "
+            "alone": alone,
+        }
+    )
 
 
 def _without_method(cells: Grid) -> list[str]:
@@ -203,14 +215,11 @@ def _without_method(cells: Grid) -> list[str]:
     found: dict[str, list[str]] = {}
     for place in cells.columns:
         for name in cells.methods:
-            ran = [r for r in cells.cell(place, name) if ablation(r)]
-            own = sample(ran, partial(gain, metric="accuracy"), 100)
-            method = split_variant(name)[0]
-            if own and not any(r.status == "repaired" for r in cells.cell(place, method)):
+            own = sample(filter(ablation, cells.cell(place, name)), partial(gain, metric="accuracy"), 100)
+            method = cells.cell(place, split_variant(name)[0])
+            if own and not any(r.status == "repaired" for r in method):
                 found.setdefault(name, []).append(f"{'-'.join(place)}: {spread(own, sign=True)}")
-    if not found:
-        return []
-    return [f"Without a row, since the method itself has no result (gain in accuracy): {listed(found)}."]
+    return listed_lines({"Without a row, since the method itself has no result (gain in accuracy)": found})
 
 
 def _rows(cells: Grid, comparisons: list[Question]) -> Iterator[Row]:

@@ -75,6 +75,11 @@ def listed(found: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{method_title(name)} ({', '.join(places)})" for name, places in found.items())
 
 
+def listed_lines(sentences: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Returns each sentence with the methods that it is about; none for one about no method."""
+    return [f"{text}: {listed(found)}." for text, found in sentences.items() if found]
+
+
 def ablation_lines(cells: Grid) -> list[str]:
     """Returns two sentences: which ablations are the method itself, and which of the others give the
     method's result at every seed.
@@ -87,11 +92,12 @@ def ablation_lines(cells: Grid) -> list[str]:
                 itself.setdefault(name, []).append("-".join(place))
             elif (result := _result(r for _, r in pairs)) and result == _result(a for a, _ in pairs):
                 idle.setdefault(name, []).append("-".join(place))
-    sentences = {
-        "Not compared, since its settings are the method's own": itself,
-        "Without its idea the method gives the same result at every seed": idle,
-    }
-    return [f"{text}: {listed(found)}." for text, found in sentences.items() if found]
+    return listed_lines(
+        {
+            "Not compared, since its settings are the method's own": itself,
+            "Without its idea the method gives the same result at every seed": idle,
+        }
+    )
 
 
 def counted_once(cells: Grid) -> Grid:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from airepair import BENCHMARK_VERSION
-from airepair.case import TUNED
 from airepair.records import Record
-from airepair.report.cells import Grid, Sample, faulty, gain, sample, score, setting_of
+from airepair.report.cells import Grid, Sample, faulty, gain, sample, score, tuned
 from airepair.report.comparison import fewest_seeds
 from airepair.report.costs import COLUMNS
 from airepair.report.facts import category
@@ -217,13 +216,9 @@ def _absent(cells: Grid, place: Column) -> int:
     tuned row was not tuned and lacks none.
     """
     here = cells.of(place)
-    seeds, tuned = {r.case.seed for r in here}, any(_tuned(r.case.method) for r in here)
-    methods = [m for m in cells.methods if tuned or not _tuned(m)]
+    seeds, was_tuned = {r.case.seed for r in here}, any(tuned(r.case.method) for r in here)
+    methods = [m for m in cells.methods if was_tuned or not tuned(m)]
     return sum(len(seeds - {r.case.seed for r in cells.cell(place, m)}) for m in methods)
-
-
-def _tuned(method: str) -> bool:
-    return setting_of(method) == TUNED
 
 
 def gained(cells: Grid, place: Column, method: str, metric: str = METRIC) -> Sample | None:
