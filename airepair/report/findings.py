@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from airepair.case import TUNED
 from airepair.records import SAME_NORM, Record, version
 from airepair.report.cells import Grid, baseline, column, grid, tuned
 from airepair.report.comparison import LEVEL, Comparison, holm
@@ -102,7 +101,7 @@ def findings(records: Iterable[Record], sources: str) -> str:
     alike = dict.fromkeys(line for g in chosen for line in lines(twins(g)))
     parts = [
         _head(sources, newest),
-        *([LEFT_OUT] if any(r.case.variant == TUNED for r in found) else []),
+        *([LEFT_OUT] if any(tuned(r.case.method) for r in found) else []),
         *(f"{escape(line)}\n" for line in alike),
         *(_section(s, claims, chosen) for s in SECTIONS),
     ]

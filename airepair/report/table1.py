@@ -14,9 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from airepair.case import TUNED
 from airepair.records import Record
-from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, setting_of, status
+from airepair.report.cells import Grid, Sample, baseline, column, faulty, gain, sample, status, tuned
 from airepair.report.claims import claims, column_notes, commit, device
 from airepair.report.comparison import LEVEL
 from airepair.report.facts import conditions, flag, flag_notes, marked, wreck_note
@@ -110,7 +109,7 @@ def _others(records: list[Record]) -> Mapping[str, int]:
 
 def _reading(cells: Grid, paper: Paper) -> list[str]:
     notes = [READING] if cells.columns else []
-    if any(setting_of(r.case.method) == TUNED for r in cells.records):
+    if any(tuned(r.case.method) for r in cells.records):
         notes.append(TUNED_ROWS)
     lacking = dict.fromkeys(m for k in METRICS for p in cells.columns for m in short(cells, p, k))
     if lacking:
