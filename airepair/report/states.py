@@ -118,19 +118,16 @@ def search(grids: Iterable[Grid]) -> str:
     """Returns a sentence: how many training images the fine-tunings searched their learning rate with;
     "" if none did.
     """
-    counts = [
+    counts = {
         int(r.budget.get("selection", 0))
         for cells in grids
         for r in cells.records
         if r.case.base_method == CONTROL and r.status == "repaired"
-    ]
-    if not any(counts):
+    } - {0}
+    if not counts:
         return ""
-    least, most = (f"{f(n for n in counts if n):,}" for f in (min, max))
-    return (
-        f"Not counted: fine-tuning's search for a learning rate took another "
-        f"{least if least == most else f'{least} to {most}'} training images."
-    )
+    ends = " to ".join(dict.fromkeys(f"{n:,}" for n in (min(counts), max(counts))))
+    return f"Not counted: fine-tuning's search for a learning rate took another {ends} training images."
 
 
 def _beside(cells: Grid, place: Column, ran: list[Record]) -> list[State]:

@@ -103,10 +103,8 @@ def check_answers(module: nn.Module, images: Tensor, data: Dataset, what: str) -
     """Raises UsageError if the network does not answer images of the data set with finite logits, one
     for each class.
     """
-    found, accepted = (
-        tuple(finite_logits(module, images, data.name, what).shape),
-        (len(images), len(data.classes)),
-    )
+    found = tuple(finite_logits(module, images, data.name, what).shape)
+    accepted = (len(images), len(data.classes))
     if found != accepted:
         raise UsageError(
             f"{what} answers {len(images)} images with shape {found}; accepted for {data.name}: "
